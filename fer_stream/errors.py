@@ -1,0 +1,39 @@
+"""Typed errors. Each class carries the exit code of the command that it ends.
+
+The library raises them with a message that says what is wrong and what to do, in one line; only
+the commands print them. The idea is OCRmyPDF's: exit codes live on exceptions, and one place
+turns them into words and codes.
+"""
+
+
+class FerStreamError(Exception):
+    """Base of every error that a user can meet."""
+
+    exit_code = 1
+
+
+class UsageError(FerStreamError):
+    """Options that are wrong or contradict each other."""
+
+    exit_code = 2
+
+
+class SourceError(FerStreamError):
+    """The source can't be opened, or ended in an error."""
+
+    exit_code = 3
+
+
+class OutputError(FerStreamError):
+    """An output can't be written."""
+
+    exit_code = 4
+
+
+class WeightsError(FerStreamError):
+    """The weights can't be used."""
+
+    exit_code = 5
+
+
+INTERRUPTED_EXIT_CODE = 130

@@ -1,0 +1,29 @@
+"""The seven expressions, in checkpoint order, and the one colour that each has everywhere.
+
+The order is that of the class folders of FER2013 sorted by name, which is what torchvision's
+`ImageFolder` gives and what the last layer of the network means.
+"""
+
+EXPRESSIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+# Okabe and Ito's colour-blind-safe palette (jfly.uni-koeln.de/color), sRGB; grey stands for neutral.
+COLORS_RGB: dict[str, tuple[int, int, int]] = {
+    "angry": (213, 94, 0),  # vermillion
+    "disgust": (0, 158, 115),  # bluish green
+    "fear": (204, 121, 167),  # reddish purple
+    "happy": (240, 228, 66),  # yellow
+    "neutral": (170, 170, 170),
+    "sad": (0, 114, 178),  # blue
+    "surprise": (86, 180, 233),  # sky blue
+}
+
+
+def color_bgr(expression: str) -> tuple[int, int, int]:
+    """Returns the colour of an expression in OpenCV's channel order."""
+    red, green, blue = COLORS_RGB[expression]
+    return blue, green, red
+
+
+def color_hex(expression: str) -> str:
+    """Returns the colour of an expression as matplotlib takes it, `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*COLORS_RGB[expression])

@@ -1,0 +1,127 @@
+"""What the stages hand to each other: frozen dataclasses of numpy arrays, checked when made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        bgr: The picture, uint8 (H, W, 3), upright, OpenCV's channel order.
+        index: Position in the source, from 0, also when reading began later.
+        time_s: Presentation time in a recording, seconds since the start of a live source, and
+            0 for an image.
+        source: The name of what it was read from, as the table gives it.
+        captured_s: `time.monotonic()` when the frame left the source; latency counts from here.
+    """
+
+    bgr: np.ndarray
+    index: int
+    time_s: float
+    source: str = ""
+    captured_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.bgr.dtype != np.uint8 or self.bgr.ndim != 3 or self.bgr.shape[2] != 3:
+            raise ValueError(f"a frame is uint8 (H, W, 3), not {self.bgr.dtype} {self.bgr.shape}")
+        if self.index < 0:
+            raise ValueError(f"a frame's index counts from 0, not {self.index}")
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.bgr.shape[1], self.bgr.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The faces that a detector found in one picture. None found is N = 0, never None.
+
+    Attributes:
+        boxes_xyxy: float32 (N, 4), left, top, right, bottom in px, inside the frame.
+        scores: float32 (N,), the detector's confidence, 0 to 1.
+        landmarks_xy: float32 (N, 5, 2), px: left eye, right eye, nose, left and right mouth
+            corner, as seen in the picture.
+    """
+
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    landmarks_xy: np.ndarray
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes_xyxy)
+        shapes = (self.boxes_xyxy.shape, self.scores.shape, self.landmarks_xy.shape)
+        if shapes != ((count, 4), (count,), (count, 5, 2)):
+            raise ValueError(f"detections are (N, 4), (N,) and (N, 5, 2), not {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    @classmethod
+    def none(cls) -> Detections:
+        """Returns the detections of a picture without a face."""
+        return cls(
+            np.zeros((0, 4), np.float32), np.zeros((0,), np.float32), np.zeros((0, 5, 2), np.float32)
+        )
+
+    def __getitem__(self, picked: np.ndarray | Sequence[int] | slice) -> Detections:
+        """Returns the picked detections, by index array, mask or slice."""
+        return Detections(self.boxes_xyxy[picked], self.scores[picked], self.landmarks_xy[picked])
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in one frame.
+
+    Attributes:
+        id: Stays with the face from frame to frame; counts from 1 in order of appearance.
+        box_xyxy: float32 (4,), left, top, right, bottom in px, inside the frame.
+        landmarks_xy: float32 (5, 2), px.
+        detection_score: The detector's confidence, 0 to 1.
+        probabilities: float32 (7,), in the order of `EXPRESSIONS`, summing to 1, smoothed.
+    """
+
+    id: int
+    box_xyxy: np.ndarray
+    landmarks_xy: np.ndarray
+    detection_score: float
+    probabilities: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.probabilities.shape != (len(EXPRESSIONS),):
+            raise ValueError(
+                f"a face has {len(EXPRESSIONS)} probabilities, not {self.probabilities.shape}"
+            )
+        if abs(float(self.probabilities.sum()) - 1.0) > 1e-3:
+            raise ValueError(f"probabilities sum to 1, not {float(self.probabilities.sum()):.4f}")
+
+    @property
+    def expression(self) -> str:
+        """The most probable expression."""
+        return EXPRESSIONS[int(self.probabilities.argmax())]
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the most probable expression, 0 to 1."""
+        return float(self.probabilities.max())
+
+
+@dataclass(frozen=True, eq=False)
+class AnalyzedFrame:
+    """A frame and the faces in it, ordered by id.
+
+    Attributes:
+        frame: The frame, as it came from the source.
+        faces: Its faces; empty when there is none.
+    """
+
+    frame: Frame
+    faces: tuple[Face, ...]
