@@ -1,0 +1,130 @@
+"""The decoding thread and its bounded queue: frames are decoded while the last ones are analyzed.
+
+The only module with a thread. The worker's error comes to the reader, and the thread is always
+joined: the shape is that of PySceneDetect's scene manager.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+
+from fer_stream.sources import Source
+from fer_stream.types import Frame
+
+# On Windows a lock that is waited for without a limit holds back Ctrl-C until it is released.
+_WAIT_S = 0.1
+
+
+class Capture:
+    """Reads a source in a thread of its own.
+
+    A recording is read with back-pressure: every frame comes, in order. A live source can't wait:
+    with `drop_old` the newest frame takes the place of one that nobody has fetched.
+
+    The source stays the caller's to close, after the capture:
+
+        with open_source("clip.mp4") as source, Capture(source) as frames:
+            for frame in frames:
+                ...
+
+    Attributes:
+        dropped: Number of frames that were replaced because the reader was too slow.
+    """
+
+    def __init__(self, source: Source, *, queue_size: int = 8, drop_old: bool = False) -> None:
+        """Starts reading.
+
+        Args:
+            source: An open source, read by nobody else.
+            queue_size: Frames held decoded at most, at least 1.
+            drop_old: Hold only the newest frame, and never make the source wait.
+        """
+        if queue_size < 1:
+            raise ValueError(f"a queue holds at least 1 frame, not {queue_size}")
+        self.dropped = 0
+        self._source = source
+        self._drop_old = drop_old
+        self._queue_size = 1 if drop_old else queue_size
+        self._frames: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._ended = False
+        self._error: BaseException | None = None
+        # A daemon, so that a second Ctrl-C while a camera hangs still ends the program.
+        self._thread = threading.Thread(target=self._decode, name="fer-stream-capture", daemon=True)
+        self._thread.start()
+
+    def _decode(self) -> None:
+        try:
+            for frame in self._source:
+                if not self._put(frame):
+                    break
+        except BaseException as error:  # every error is the reader's, whatever it is
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _put(self, frame: Frame) -> bool:
+        """Queues a frame, waiting for room; returns False when reading is to stop."""
+        with self._changed:
+            if self._drop_old:
+                self.dropped += len(self._frames)
+                self._frames.clear()
+            while len(self._frames) >= self._queue_size and not self._stopping:
+                self._changed.wait()
+            if self._stopping:
+                return False
+            self._frames.append(frame)
+            self._changed.notify_all()
+            return True
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields the frames as they come; ends with the source, or when closed.
+
+        Raises:
+            FerStreamError: What ended the source, after the frames that came before it.
+        """
+        while (frame := self._get()) is not None:
+            yield frame
+
+    def _get(self) -> Frame | None:
+        with self._changed:
+            while not (self._frames or self._ended or self._stopping):
+                self._changed.wait(_WAIT_S)
+            if self._stopping:
+                return None
+            if self._frames:
+                frame = self._frames.popleft()
+                self._changed.notify_all()
+                return frame
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def close(self) -> None:
+        """Stops reading and joins the thread; may be called more than once.
+
+        It waits for the frame that is being decoded, with a live source for its read timeout at most.
+        """
+        with self._changed:
+            self._stopping = True
+            self._frames.clear()
+            self._changed.notify_all()
+        while self._thread.is_alive():
+            self._thread.join(_WAIT_S)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,82 @@
+"""Where frames come from: `open_source` tells what a source is and opens it.
+
+base.py holds the contract; video.py reads recordings, images.py pictures, live.py cameras and
+network streams.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from fer_stream.errors import SourceError, UsageError
+from fer_stream.sources.base import Source, SourceInfo
+from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
+from fer_stream.sources.live import LiveSource, is_network_address
+from fer_stream.times import format_time
+
+__all__ = ["Source", "SourceInfo", "open_source"]
+
+
+def open_source(
+    spec: str | Path | int, *, start_s: float = 0.0, end_s: float | None = None, mirror: bool = False
+) -> Source:
+    """Opens a source and reads its first frame, so that what is wrong with it shows at once.
+
+    Args:
+        spec: A camera's index; a network address (rtsp, rtsps, http, https, udp, rtmp); a folder,
+            a glob or a file of images; or a video file.
+        start_s: Of a recording: the first moment wanted, in its presentation time.
+        end_s: Of a recording: the first moment no longer wanted; None reads to its end.
+        mirror: Flip every frame horizontally.
+
+    Returns:
+        The open source, the caller's to close.
+
+    Raises:
+        SourceError: It is not there, can't be read, or holds no frame between start and end.
+        UsageError: Start and end contradict each other, or go with a source that has no such thing.
+    """
+    _check_part(start_s, end_s)
+    is_cut = start_s > 0 or end_s is not None
+
+    if isinstance(spec, int) or (isinstance(spec, str) and is_network_address(spec)):
+        _refuse_part(is_cut, "a live source")
+        return LiveSource(spec, mirror=mirror)
+
+    name, path = str(spec), Path(spec)
+    if not name:
+        raise UsageError("the source's name is empty: give a file, a folder, a glob or an address")
+    images: list[Path] | None = None
+    images_path: Path | None = path
+    if path.is_dir():
+        images = images_in_folder(path)
+    elif path.exists():
+        images = [path] if is_image_path(path) else None
+    elif any(character in name for character in "*?["):
+        images, images_path = images_of_glob(name), None
+    else:
+        raise SourceError(f"{name}: no such file or folder")
+    if images is not None:
+        _refuse_part(is_cut, "a picture")
+        return ImagesSource(name, images_path, images, mirror=mirror)
+
+    from fer_stream.sources.video import VideoSource  # PyAV only where a recording is read
+
+    return VideoSource(path, name=name, start_s=start_s, end_s=end_s, mirror=mirror)
+
+
+def _check_part(start_s: float, end_s: float | None) -> None:
+    if not (math.isfinite(start_s) and start_s >= 0):
+        raise UsageError(f"the start is a time of 0 or more, not {start_s}")
+    if end_s is None:
+        return
+    if not math.isfinite(end_s):
+        raise UsageError(f"the end is a time, not {end_s}")
+    if end_s <= start_s:
+        raise UsageError(f"the end ({format_time(end_s)}) must lie after the start ({format_time(start_s)})")
+
+
+def _refuse_part(is_cut: bool, what: str) -> None:
+    if is_cut:
+        raise UsageError(f"start and end pick a part of a recording; {what} has none: leave them out")

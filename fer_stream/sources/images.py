@@ -1,0 +1,142 @@
+"""Single images, folders and globs of images."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import re
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fer_stream.errors import SourceError
+from fer_stream.sources.base import Source, SourceInfo
+from fer_stream.sources.opencv import quiet_opencv
+from fer_stream.types import Frame
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+def is_image_path(path: Path) -> bool:
+    """Returns whether the name is that of an image, by its suffix in any case."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def images_in_folder(folder: Path) -> list[Path]:
+    """Returns the images directly in a folder, in natural order (2 before 10).
+
+    Raises:
+        SourceError: The folder can't be read, or holds no image.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if is_image_path(path) and path.is_file()]
+    except OSError as error:
+        raise SourceError(f"{folder} can't be read: {error.strerror}") from error
+    if not paths:
+        raise SourceError(f"{folder} holds no image; {_WHAT_IS_READ}")
+    return sorted(paths, key=_natural_order)
+
+
+def images_of_glob(pattern: str) -> list[Path]:
+    """Returns the images that a glob matches, in natural order.
+
+    Raises:
+        SourceError: It matches no image.
+    """
+    # Not Path.glob, which takes no absolute pattern.
+    matches = map(Path, glob.glob(pattern))  # noqa: PTH207
+    paths = [path for path in matches if is_image_path(path) and path.is_file()]
+    if not paths:
+        raise SourceError(f"{pattern} matches no image; {_WHAT_IS_READ}")
+    return sorted(paths, key=_natural_order)
+
+
+_WHAT_IS_READ = f"images are {', '.join(sorted(IMAGE_SUFFIXES))}, and folders inside are not searched"
+
+
+def _natural_order(path: Path) -> tuple[list[str | int], str]:
+    # Text and numbers alternate in what is split, so that only like is compared with like.
+    parts = re.split(r"([0-9]+)", str(path).lower())
+    return [int(part) if position % 2 else part for position, part in enumerate(parts)], str(path)
+
+
+class ImagesSource(Source):
+    """Reads images one after the other; each frame's `source` is its image's path.
+
+    An unreadable image is left out and named in `problems`; its index stays free, so that an
+    index always means the same image.
+    """
+
+    def __init__(self, name: str, path: Path | None, images: Sequence[Path], *, mirror: bool) -> None:
+        """Opens the images and reads the first.
+
+        Args:
+            name: As shown.
+            path: The single image or the folder; None for a glob.
+            images: At least one, in order.
+            mirror: Flip every frame horizontally.
+
+        Raises:
+            SourceError: None of them is readable.
+        """
+        super().__init__(mirror=mirror)
+        self._waiting = deque(enumerate(images))
+        self._first = self._read_next()
+        if self._first is None:
+            if len(images) == 1:
+                raise SourceError(self.problems[0])
+            raise SourceError(f"{name}: none of its {len(images)} images can be read; {self.problems[0]}")
+        self.info = SourceInfo(
+            name=name,
+            kind="images",
+            path=path,
+            size_wh=self._first.size_wh,
+            frame_rate=None,
+            time_base=None,
+            duration_s=None,
+            frame_count=len(images),
+        )
+
+    def _read(self) -> Frame | None:
+        first, self._first = self._first, None
+        return first or self._read_next()
+
+    def _read_next(self) -> Frame | None:
+        while self._waiting:
+            index, path = self._waiting.popleft()
+            try:
+                return self._frame(read_image(path), index, 0.0, str(path))
+            except SourceError as error:
+                self.problems.append(str(error))
+        return None
+
+    def _release(self) -> None:
+        self._waiting.clear()
+        self._first = None
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Reads an image as uint8 (H, W, 3) BGR, upright by its EXIF orientation.
+
+    16 bits become 8, gray and CMYK become BGR, alpha is dropped, and of several pictures in a
+    file (an animation, a TIFF's pages) the first is taken.
+
+    Raises:
+        SourceError: It can't be read as an image.
+    """
+    try:
+        # Not cv2.imread: on Windows that opens only paths of the system's code page.
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise SourceError(f"{path} can't be read: {error.strerror}") from error
+    if not data.size:
+        raise SourceError(f"{path} is empty (zero bytes)")
+    bgr = None
+    with quiet_opencv(), contextlib.suppress(cv2.error):  # some damage raises, some returns None
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise SourceError(f"{path} can't be read as an image: it is damaged or in another format")
+    return bgr
