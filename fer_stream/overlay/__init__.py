@@ -1,0 +1,36 @@
+"""Draws what was found onto a frame: boxes, labels and live bars.
+
+`layout` decides where things go and is pure geometry with a memory, `drawing` turns it into pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_stream.overlay import drawing
+from fer_stream.overlay.layout import Layout
+from fer_stream.types import AnalyzedFrame
+
+
+class Overlay:
+    """Annotates the frames of one stream; keep one for each stream, it remembers where things were.
+
+    Args:
+        show_bars: Draw the seven probability bars, not only the box and its label.
+    """
+
+    def __init__(self, *, show_bars: bool = True) -> None:
+        self._layout = Layout(drawing.text_width_px, show_bars=show_bars)
+
+    def annotate(self, analyzed: AnalyzedFrame) -> np.ndarray:
+        """Returns a new picture with every face marked, uint8 BGR (H, W, 3); the frame stays as it was."""
+        canvas = analyzed.frame.bgr.copy()
+        placed_faces = self._layout.arrange(analyzed)
+        for placed in placed_faces:
+            drawing.draw_box(canvas, placed)
+        for placed in placed_faces:
+            drawing.draw_panel(canvas, placed)
+        # Labels last: where a crowd leaves no free place, the label is what has to be read.
+        for placed in placed_faces:
+            drawing.draw_label(canvas, placed)
+        return canvas

@@ -1,0 +1,324 @@
+"""Turns placed parts into pixels, quickly.
+
+Whatever does not change between frames (plates, words, numbers, bars' shapes) is drawn once as a
+sprite, colour times coverage beside what is left of the background, and blended into just the pixels
+that it covers: two OpenCV calls in 8-bit arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS, color_bgr
+from fer_stream.overlay.layout import (
+    REGULAR,
+    SEMIBOLD,
+    Level,
+    PanelStyle,
+    PlacedFace,
+    Rect,
+    id_text,
+    label_text,
+    percent,
+)
+
+ColorBgr = tuple[int, int, int]
+
+PLATE_BGR: ColorBgr = (26, 22, 20)
+PLATE_OPACITY = 0.84  # enough for blue on the plate over a white wall, still glass over a picture
+WHITE_BGR: ColorBgr = (255, 255, 255)
+DIM_BGR: ColorBgr = (206, 202, 200)
+INK_BGR: ColorBgr = (20, 16, 14)
+TRACK_OPACITY = 0.13
+
+# OpenCV's built-in variable sans-serif.
+_FONT = cv2.FontFace("sans")
+
+
+@dataclass(frozen=True, eq=False)
+class Sprite:
+    """A picture with transparency, ready to blend.
+
+    Attributes:
+        premultiplied: uint8 (h, w, 3), BGR times opacity.
+        background: uint8 (h, w, 3), the share of the background that stays, 0 to 255.
+    """
+
+    premultiplied: np.ndarray
+    background: np.ndarray
+
+
+def blend(canvas: np.ndarray, sprite: Sprite, left: int, top: int, width: int | None = None) -> None:
+    """Puts a sprite onto the canvas in place, cut where it leaves it.
+
+    Args:
+        canvas: uint8 (H, W, 3).
+        sprite: What to put.
+        left: The sprite's left edge, px.
+        top: Its top edge.
+        width: How many of its columns; all of them by default.
+    """
+    height, full_width = sprite.premultiplied.shape[:2]
+    width = full_width if width is None else min(width, full_width)
+    x0, y0 = max(left, 0), max(top, 0)
+    x1, y1 = min(left + width, canvas.shape[1]), min(top + height, canvas.shape[0])
+    if x0 >= x1 or y0 >= y1:
+        return
+    part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    region = canvas[y0:y1, x0:x1]
+    cv2.multiply(region, sprite.background[part], dst=region, scale=1 / 255)
+    cv2.add(region, sprite.premultiplied[part], dst=region)
+
+
+@lru_cache(maxsize=2048)
+def text_width_px(text: str, size_px: int, weight: int) -> int:
+    """Returns how far a text reaches, px."""
+    return int(cv2.getTextSize((0, 0), text, (0, 0), _FONT, size_px, weight)[2])
+
+
+def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
+    """Draws a face's box in place: a hairline all round and corners in the expression's colour."""
+    box = placed.box
+    if box.width < 2 or box.height < 2:
+        return
+    line = placed.line_px
+    thin = max(1, line // 3)
+    whole = canvas[box.top : box.bottom, box.left : box.right]
+    for edge in (whole[:thin], whole[-thin:], whole[thin:-thin, :thin], whole[thin:-thin, -thin:]):
+        if edge.size:
+            cv2.convertScaleAbs(edge, dst=edge, alpha=0.6, beta=0.4 * 255)
+    # In steps of 4 px, so that a face that comes nearer does not need new corners every frame.
+    reach = min(int(0.22 * min(box.width, box.height)), 14 * line) // 4 * 4
+    reach = max(reach, 2 * line)
+    corners = _corners(reach, line, color_bgr(placed.face.expression))
+    size = corners[0].background.shape[0]
+    for index, corner in enumerate(corners):
+        left = box.left if index % 2 == 0 else box.right - size
+        top = box.top if index < 2 else box.bottom - size
+        blend(canvas, corner, left, top)
+
+
+def draw_label(canvas: np.ndarray, placed: PlacedFace) -> None:
+    """Draws a face's label in place: expression, percentage and, more quietly, its id."""
+    if placed.label is None:
+        return
+    label, size_px, face = placed.label, placed.label_text_px, placed.face
+    color = color_bgr(face.expression)
+    blend(canvas, _plate(label.width, label.height, size_px // 4, color, 0.94), label.left, label.top)
+    ink = _readable_on(color)
+    baseline = label.top + _baseline(label.height, size_px)
+    left = label.left + placed.label_padding_px
+    _draw_text(canvas, label_text(face), left, baseline, size_px, SEMIBOLD, ink)
+    if placed.shows_id:
+        text = id_text(face)
+        right = label.right - placed.label_padding_px
+        left = right - text_width_px(text, size_px, REGULAR)
+        _draw_text(canvas, text, left, baseline, size_px, REGULAR, ink, 0.6)
+
+
+def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
+    """Draws a face's bars in place, or nothing if they have no place."""
+    if placed.panel is None or placed.style is None:
+        return
+    panel, style = placed.panel, placed.style
+    region = canvas[panel.top : panel.bottom, panel.left : panel.right]
+    before = region.copy() if placed.opacity < 1 else None
+    draw = _draw_columns if style.level is Level.MINI else _draw_rows
+    draw(canvas, panel, style, placed.face.probabilities)
+    if before is not None:
+        cv2.addWeighted(region, placed.opacity, before, 1 - placed.opacity, 0, dst=region)
+
+
+def _draw_rows(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilities: np.ndarray) -> None:
+    top_index = int(probabilities.argmax())
+    blend(canvas, _panel_plate(style, top_index), panel.left, panel.top)
+    bar_left = panel.left + style.padding + style.name + style.gap
+    length, thickness = style.bar_wh
+    for index, (name, probability) in enumerate(zip(EXPRESSIONS, probabilities.tolist(), strict=True)):
+        row_top = panel.top + style.padding + index * style.row
+        bar_top = row_top + (style.row - thickness) // 2
+        _draw_bar(canvas, bar_left, bar_top, length, thickness, probability, color_bgr(name))
+        if style.number:
+            is_top = index == top_index
+            text, weight = str(percent(probability)), SEMIBOLD if is_top else REGULAR
+            left = panel.right - style.padding - text_width_px(text, style.text_px, weight)
+            baseline = row_top + _baseline(style.row, style.text_px)
+            _draw_text(canvas, text, left, baseline, style.text_px, weight, WHITE_BGR if is_top else DIM_BGR)
+
+
+def _draw_bar(
+    canvas: np.ndarray,
+    left: int,
+    top: int,
+    length: int,
+    thickness: int,
+    probability: float,
+    color: ColorBgr,
+) -> None:
+    filled = min(max(probability, 0.0), 1.0) * length
+    whole = int(filled)
+    sprite = _plate(length, thickness, thickness // 2, color, 1.0)
+    blend(canvas, sprite, left, top, whole)
+    # The last column takes its part of the colour, so that bars grow smoothly and not by pixels.
+    rest = round((filled - whole) * 8)
+    if whole < length and rest:
+        column = _plate(1, thickness, 0, color, rest / 8)
+        blend(canvas, column, left + whole, top)
+
+
+def _draw_columns(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilities: np.ndarray) -> None:
+    blend(canvas, _panel_plate(style, -1), panel.left, panel.top)
+    width, height = style.bar_wh
+    bottom = panel.top + style.padding + height
+    for index, (name, probability) in enumerate(zip(EXPRESSIONS, probabilities.tolist(), strict=True)):
+        left = panel.left + style.padding + index * style.row
+        filled = max(1, round(min(max(probability, 0.0), 1.0) * height))
+        blend(canvas, _plate(width, filled, 0, color_bgr(name), 1.0), left, bottom - filled)
+
+
+def _draw_text(
+    canvas: np.ndarray,
+    text: str,
+    left: int,
+    baseline: int,
+    size_px: int,
+    weight: int,
+    color: ColorBgr,
+    opacity: float = 1.0,
+) -> None:
+    sprite, margin, ascent = _text_sprite(text, size_px, weight, color, opacity)
+    blend(canvas, sprite, left - margin, baseline - ascent)
+
+
+@lru_cache(maxsize=1024)
+def _text_sprite(
+    text: str, size_px: int, weight: int, color: ColorBgr, opacity: float
+) -> tuple[Sprite, int, int]:
+    """A text, how far its sprite begins left of it, and the sprite's rows above its baseline."""
+    margin, ascent = 2, size_px + 2
+    width = text_width_px(text, size_px, weight) + 2 * margin
+    coverage = np.zeros((ascent + size_px // 2 + 2, width, 3), np.uint8)
+    cv2.putText(coverage, text, (margin, ascent), WHITE_BGR, _FONT, size_px, weight)
+    return _sprite(coverage[:, :, 0] / 255.0 * opacity, color), margin, ascent
+
+
+@lru_cache(maxsize=256)
+def _corners(reach: int, line: int, color: ColorBgr) -> tuple[Sprite, Sprite, Sprite, Sprite]:
+    """A box's corners, each a bent line: top left, top right, bottom left, bottom right."""
+    size = reach + line
+    y, x = np.mgrid[0:size, 0:size] + 0.5
+    # Distance to the line's middle: round the bend, and beside the two straight ends.
+    middle, radius = 1 + line / 2, 0.35 * reach
+    bend = middle + radius
+    round_px = np.abs(np.hypot(x - bend, y - bend) - radius)
+    across_px = np.hypot(x - np.clip(x, bend, reach), y - middle)
+    down_px = np.hypot(x - middle, y - np.clip(y, bend, reach))
+    straight_px = np.minimum(across_px, down_px)
+    distance_px = np.where((x < bend) & (y < bend), round_px, straight_px)
+    # A dark edge round it keeps yellow visible on white.
+    edge = np.clip(line / 2 + 1.5 - distance_px, 0, 1) * 0.55
+    top = np.clip(line / 2 + 0.5 - distance_px, 0, 1)
+    alpha = (1 - (1 - edge) * (1 - top))[:, :, None]
+    paint = top[:, :, None] * np.array(color, np.float64)
+    paint += ((1 - top) * edge)[:, :, None] * np.array(INK_BGR, np.float64)
+    premultiplied, background = _to_uint8(paint), np.repeat(_to_uint8(255 * (1 - alpha)), 3, axis=2)
+    sprites = [
+        Sprite(
+            np.ascontiguousarray(premultiplied[::down, ::across]),
+            np.ascontiguousarray(background[::down, ::across]),
+        )
+        for down in (1, -1)
+        for across in (1, -1)
+    ]
+    return sprites[0], sprites[1], sprites[2], sprites[3]
+
+
+@lru_cache(maxsize=2048)
+def _plate(width: int, height: int, radius: int, color: ColorBgr, opacity: float) -> Sprite:
+    return _sprite(_rounded(width, height, radius) * opacity, color)
+
+
+@lru_cache(maxsize=128)
+def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
+    """What stays while bars move: the plate, the bars' tracks and the names, the top one's stronger."""
+    width, height = style.size_wh
+    # Drawn as layers on opacity and colour in floats, once; the rounded cut comes last.
+    alpha = np.full((height, width, 1), PLATE_OPACITY)
+    color = np.full((height, width, 3), PLATE_BGR, np.float64)
+
+    def layer(sprite: Sprite, left: int, top: int) -> None:
+        part = (slice(top, top + sprite.background.shape[0]), slice(left, left + sprite.background.shape[1]))
+        part = (slice(max(top, 0), part[0].stop), slice(max(left, 0), part[1].stop))
+        rows, columns = alpha[part].shape[:2]
+        skip_y, skip_x = max(-top, 0), max(-left, 0)
+        keep = sprite.background[skip_y : skip_y + rows, skip_x : skip_x + columns] / 255.0
+        paint = sprite.premultiplied[skip_y : skip_y + rows, skip_x : skip_x + columns]
+        color[part] = color[part] * keep + paint
+        alpha[part] = 1 - (1 - alpha[part]) * keep[:, :, :1]
+
+    bar_width, bar_height = style.bar_wh
+    if style.level is Level.MINI:
+        for index in range(len(EXPRESSIONS)):
+            track = _plate(bar_width, bar_height, 0, WHITE_BGR, TRACK_OPACITY)
+            layer(track, style.padding + index * style.row, style.padding)
+    else:
+        for index, name in enumerate(EXPRESSIONS):
+            row_top = style.padding + index * style.row
+            is_top = index == top_index
+            sprite, margin, ascent = _text_sprite(
+                name,
+                style.text_px,
+                SEMIBOLD if is_top else REGULAR,
+                WHITE_BGR if is_top else DIM_BGR,
+                1.0,
+            )
+            layer(sprite, style.padding - margin, row_top + _baseline(style.row, style.text_px) - ascent)
+            track = _plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
+            layer(track, style.padding + style.name + style.gap, row_top + (style.row - bar_height) // 2)
+    alpha *= _rounded(width, height, max(2, style.text_px // 2))[:, :, None]
+    return Sprite(_to_uint8(color * alpha), np.repeat(_to_uint8(255 * (1 - alpha)), 3, axis=2))
+
+
+def _sprite(alpha: np.ndarray, color: ColorBgr) -> Sprite:
+    """A sprite of one colour; alpha is float (h, w), 0 to 1."""
+    alpha = alpha[:, :, None]
+    return Sprite(
+        _to_uint8(alpha * np.array(color, np.float64)),
+        np.repeat(_to_uint8(255 * (1 - alpha)), 3, axis=2),
+    )
+
+
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _rounded(width: int, height: int, radius: int) -> np.ndarray:
+    """The coverage of a rectangle with round corners, float (height, width), 0 to 1."""
+    # Distance to the rounded outline at every pixel's centre; half a pixel of it is antialiasing.
+    radius = min(radius, width // 2, height // 2)
+    x = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - radius)
+    y = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius)
+    outside = np.hypot(np.maximum(x[None, :], 0), np.maximum(y[:, None], 0))
+    if radius == 0:
+        return np.ones((height, width))
+    return np.clip(radius - outside + 0.5, 0, 1)
+
+
+def _baseline(height: int, size_px: int) -> int:
+    """Where a line of text sits so that its lower-case and capital letters look centred."""
+    return round((height + 0.62 * size_px) / 2)
+
+
+def _readable_on(color: ColorBgr) -> ColorBgr:
+    """Dark or white ink, whichever has the better contrast by WCAG's relative luminance."""
+    linear = [
+        channel / 255 / 12.92 if channel / 255 <= 0.04045 else ((channel / 255 + 0.055) / 1.055) ** 2.4
+        for channel in color
+    ]
+    luminance = 0.0722 * linear[0] + 0.7152 * linear[1] + 0.2126 * linear[2]
+    on_ink, on_white = (luminance + 0.05) / 0.056, 1.05 / (luminance + 0.05)
+    return INK_BGR if on_ink > on_white else WHITE_BGR
