@@ -1,0 +1,140 @@
+"""From a picture and a face box to the network's input: one function for training, evaluation and streaming.
+
+FER2013 is made of 48 x 48 grey crops with a certain margin round the face. A face in a video is
+larger, in colour and boxed tightly by the detector. `network_input` takes both through the same
+steps, so that the network sees in a video what it saw in training:
+
+1. the square round the box, widened by `crop_scale` to the margin of the training pictures;
+2. reduced to `native_size`, the resolution of the training pictures, without aliasing;
+3. enlarged to `size`, grey if the training was, scaled to 0..1, normalised.
+
+Coordinates are continuous: a picture of width W spans 0 to W, pixel i has its centre at i + 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network expects. Stored in the checkpoint, so that nothing about it is guessed.
+
+    Attributes:
+        size: Side of the square input in px.
+        mean: Per channel (RGB), of values in 0..1.
+        std: Per channel (RGB), of values in 0..1.
+        grayscale: Whether the picture is reduced to its luma, repeated in the three channels.
+        crop_scale: Side of the training pictures over the longer side of the detector's box in them.
+        native_size: Side in px of the training pictures. A larger face is reduced to it first,
+            because the network has never seen finer detail.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    grayscale: bool
+    crop_scale: float
+    native_size: int
+
+
+def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
+    """Returns the square round a detector's box that has the margin of the training pictures.
+
+    Args:
+        box_xyxy: (4,) px.
+        crop_scale: Side of the square over the longer side of the box.
+
+    Returns:
+        float32 (4,) px; it may reach outside the picture.
+    """
+    x1, y1, x2, y2 = (float(value) for value in box_xyxy)
+    half = max(x2 - x1, y2 - y1, 1.0) * crop_scale / 2
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return np.array([x - half, y - half, x + half, y + half], np.float32)
+
+
+def whole_image(image_bgr: np.ndarray) -> np.ndarray:
+    """Returns the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
+    height, width = image_bgr.shape[:2]
+    return np.array([0, 0, width, height], np.float32)
+
+
+def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int) -> np.ndarray:
+    """Cuts a square out of a picture and resizes it, exact to a fraction of a pixel.
+
+    What lies outside the picture repeats its border. A large square is first reduced by area by a
+    whole factor, and then interpolated bilinearly, so that nothing aliases and a slowly moving
+    box does not make the crop jump from pixel to pixel.
+
+    Args:
+        image: uint8 (H, W) or (H, W, C).
+        square_xyxy: (4,) px; may reach outside the picture.
+        size: Side of the result in px.
+
+    Returns:
+        uint8 (size, size) or (size, size, C).
+    """
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = (float(value) for value in square_xyxy)
+    factor = max(1, int(min(x2 - x1, y2 - y1) / size))
+    # Only the part under the square, in whole blocks of `factor`, with a pixel to interpolate with.
+    left, top = max(0, int(x1) - factor), max(0, int(y1) - factor)
+    right, bottom = min(width, int(x2) + 2 * factor + 1), min(height, int(y2) + 2 * factor + 1)
+    left, top = min(left, width - 1), min(top, height - 1)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    part = image[top:bottom, left:right]
+    if factor > 1:
+        blocks_wh = (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor))
+        whole = part[: blocks_wh[1] * factor, : blocks_wh[0] * factor]
+        part = cv2.resize(whole, blocks_wh, interpolation=cv2.INTER_AREA)
+    scale_x, scale_y = (x2 - x1) / size / factor, (y2 - y1) / size / factor
+    # The centre of result pixel u lies at x1 + (u + 0.5) * scale; OpenCV counts from pixel centres.
+    to_source = np.array(
+        [
+            [scale_x, 0.0, (x1 - left) / factor + 0.5 * scale_x - 0.5],
+            [0.0, scale_y, (y1 - top) / factor + 0.5 * scale_y - 0.5],
+        ]
+    )
+    return cv2.warpAffine(
+        part,
+        to_source,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def network_input(image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Turns a square of a picture into the network's input.
+
+    Args:
+        image_bgr: uint8 (H, W, 3).
+        square_xyxy: (4,) px: `face_square` of a detection, or `whole_image` of a face crop.
+        spec: What the network expects.
+
+    Returns:
+        float32 (3, size, size), normalised, channels in RGB order.
+    """
+    crop = cut(image_bgr, square_xyxy, min(spec.native_size, spec.size))
+    if spec.grayscale:
+        crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    if crop.shape[0] != spec.size:
+        crop = cv2.resize(crop, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    scale, offset = 1 / (255 * std), -mean / std
+    if spec.grayscale:
+        return crop[None].astype(np.float32) * scale[:, None, None] + offset[:, None, None]
+    rgb = crop[:, :, ::-1].astype(np.float32) * scale + offset
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1))
+
+
+def network_batch(image_bgr: np.ndarray, squares_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Turns several squares of one picture into a batch, float32 (N, 3, size, size)."""
+    batch = np.empty((len(squares_xyxy), 3, spec.size, spec.size), np.float32)
+    for position, square in enumerate(squares_xyxy):
+        batch[position] = network_input(image_bgr, square, spec)
+    return batch

@@ -1,0 +1,253 @@
+"""`best-weights.pt`: what is in it, saving, loading, and the built-in default.
+
+Weights come from strangers. A checkpoint is read with `weights_only=True`, so it can't run code,
+and its size is checked before anything is allocated for it.
+
+Importing this module does not import torch: a command whose networks are already exported
+(`runtime.py`) never needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fer_stream.errors import WeightsError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.preprocessing import InputSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FORMAT_VERSION = 1
+ARCHITECTURES = ("efficientnet_b0",)
+BUILT_IN_WEIGHTS = Path(__file__).parent / "data" / "best-weights.pt"
+
+MAX_BYTES = 256 * 2**20  # EfficientNet-B0 takes 16 MB in float32
+MAX_INPUT_SIZE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network and everything that is needed to use it.
+
+    Attributes:
+        state_dict: The parameters and buffers, float32.
+        input: What the network expects: size, mean, std, grayscale, crop_scale, native_size.
+        architecture: timm's name of the network.
+        classes: The names of the outputs, in order.
+        temperature: What the logits are divided by before the softmax, fitted after training.
+        recipe: The name of the recipe that trained it.
+        epoch: The epoch that it was saved after, from 1.
+        metrics: Figures measured on the validation split when it was saved.
+    """
+
+    state_dict: dict[str, torch.Tensor]
+    input: InputSpec
+    architecture: str = "efficientnet_b0"
+    classes: tuple[str, ...] = EXPRESSIONS
+    temperature: float = 1.0
+    recipe: str = ""
+    epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def build_model(self) -> nn.Module:
+        """Returns the network with these weights, in evaluation mode, on the CPU.
+
+        Raises:
+            WeightsError: The weights do not fit the architecture.
+        """
+        import timm
+
+        model = timm.create_model(self.architecture, num_classes=len(self.classes))
+        try:
+            model.load_state_dict(self.state_dict)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
+                "train them again with fer-train, or choose another file"
+            ) from error
+        return model.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool = False) -> None:
+    """Saves a checkpoint to a temporary file and renames it: PATH is the old one or the new one.
+
+    Args:
+        path: Where to.
+        checkpoint: What.
+        half_precision: Store floats in 16 bits, in half the space, for a file to hand out.
+    """
+
+    def stored(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach().cpu()
+        return tensor.half() if half_precision and tensor.is_floating_point() else tensor.contiguous()
+
+    content = {
+        "state_dict": {name: stored(tensor) for name, tensor in checkpoint.state_dict.items()},
+        "architecture": checkpoint.architecture,
+        "classes": list(checkpoint.classes),
+        "input_size": checkpoint.input.size,
+        "mean": list(checkpoint.input.mean),
+        "std": list(checkpoint.input.std),
+        "grayscale": checkpoint.input.grayscale,
+        "crop_scale": checkpoint.input.crop_scale,
+        "native_size": checkpoint.input.native_size,
+        "temperature": checkpoint.temperature,
+        "recipe": checkpoint.recipe,
+        "epoch": checkpoint.epoch,
+        "metrics": dict(checkpoint.metrics),
+        "format_version": FORMAT_VERSION,
+    }
+    save_atomically(content, path)
+
+
+def save_atomically(content: object, path: Path) -> None:
+    """Writes what `torch.save` makes of `content`, so that a kill leaves the old file or the new one."""
+    import torch
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_weights_file(path: Path) -> None:
+    """Checks what can be known of a weights file without torch: it is there and of PyTorch's format.
+
+    Raises:
+        WeightsError: With one line that says what is wrong.
+    """
+    if not path.exists():
+        raise WeightsError(f"no weights file at {path}")
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; --weights takes a file such as best-weights.pt")
+    foreign = f"{path} is not a PyTorch checkpoint; --weights takes a best-weights.pt made by fer-train"
+    try:
+        if not zipfile.is_zipfile(path):
+            raise WeightsError(foreign)
+        with zipfile.ZipFile(path) as archive:
+            unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} can't be read as weights: {error}") from error
+    if unpacked_bytes > MAX_BYTES:
+        raise WeightsError(
+            f"{path} unpacks to {unpacked_bytes / 2**20:.0f} MB; weights of this program take 16"
+        )
+
+
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint and checks every field of it.
+
+    Raises:
+        WeightsError: The file is missing, damaged, foreign, of a newer format, or does not hold a
+            network that this program can run.
+    """
+    import torch
+
+    check_weights_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged or a hostile file
+        raise WeightsError(
+            f"{path} is damaged or holds more than weights; get the file again or train it with fer-train"
+        ) from error
+    return _checked(content, path)
+
+
+def _checked(content: Any, path: Path) -> Checkpoint:
+    import torch
+
+    def wrong(what: str) -> WeightsError:
+        return WeightsError(f"{path} {what}; --weights takes a best-weights.pt made by fer-train")
+
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise wrong("is a PyTorch file, but not a checkpoint of fer-train")
+    required = ("architecture", "classes", "input_size", "mean", "std", "grayscale", "crop_scale")
+    missing = [name for name in required if name not in content]
+    if missing:
+        raise wrong(f"lacks {', '.join(missing)}")
+    version = content.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise wrong("does not say its format version")
+    if version > FORMAT_VERSION:
+        raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
+    if content["architecture"] not in ARCHITECTURES:
+        raise wrong(f"holds a network {content['architecture']!r}, not {' or '.join(ARCHITECTURES)}")
+    if list(content["classes"]) != list(EXPRESSIONS):
+        raise wrong(f"knows the classes {content['classes']!r}, not {', '.join(EXPRESSIONS)}")
+
+    def number(name: str, low: float, high: float, default: float | None = None) -> float:
+        value = content.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise wrong(f"says {name} = {value!r}, which should be a number from {low:g} to {high:g}")
+        return float(value)
+
+    def three(name: str, low: float, high: float) -> tuple[float, float, float]:
+        values = content[name]
+        if (
+            not isinstance(values, (list, tuple))
+            or len(values) != 3
+            or not all(isinstance(value, (int, float)) and low <= value <= high for value in values)
+        ):
+            raise wrong(f"says {name} = {values!r}, which should be three numbers from {low:g} to {high:g}")
+        red, green, blue = (float(value) for value in values)
+        return red, green, blue
+
+    size = int(number("input_size", 16, MAX_INPUT_SIZE))
+    spec = InputSpec(
+        size=size,
+        mean=three("mean", -10, 10),
+        std=three("std", 1e-3, 10),
+        grayscale=bool(content["grayscale"]),
+        crop_scale=number("crop_scale", 0.1, 10),
+        native_size=int(number("native_size", 8, 4096, default=size)),
+    )
+    state_dict = content["state_dict"]
+    if not isinstance(state_dict, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items()
+    ):
+        raise wrong("has a state_dict that is not made of tensors")
+    # A small file can claim a huge tensor (a view with stride 0), so count before converting.
+    if sum(tensor.numel() for tensor in state_dict.values()) * 4 > MAX_BYTES:
+        raise wrong("claims tensors too large for the network")
+    state_dict = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()
+    }
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state_dict.values()):
+        raise wrong("holds numbers that are not finite")
+    metrics = content.get("metrics") or {}
+    epoch = content.get("epoch", 0)
+    return Checkpoint(
+        state_dict=state_dict,
+        input=spec,
+        architecture=content["architecture"],
+        temperature=number("temperature", 0.01, 100, default=1.0),
+        recipe=str(content.get("recipe", "")),
+        epoch=epoch if isinstance(epoch, int) else 0,
+        metrics={
+            str(name): float(value)
+            for name, value in (metrics.items() if isinstance(metrics, dict) else ())
+            if isinstance(value, (int, float)) and math.isfinite(value)
+        },
+    )

