@@ -1,0 +1,26 @@
+"""Where analyzed frames go: video, pictures, stills, crops, the table, the live window."""
+
+from fer_stream.sinks.base import Sink, check_folder, check_output
+from fer_stream.sinks.crops import CropsSink
+from fer_stream.sinks.images import IMAGE_EXTENSIONS
+from fer_stream.sinks.stills import ImageSink, StillsSink
+from fer_stream.sinks.table import TABLE_COLUMNS, TABLE_EXTENSIONS, TableSink
+from fer_stream.sinks.video import VIDEO_EXTENSIONS, VideoSink
+from fer_stream.sinks.window import WindowSink, display_available
+
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "TABLE_COLUMNS",
+    "TABLE_EXTENSIONS",
+    "VIDEO_EXTENSIONS",
+    "CropsSink",
+    "ImageSink",
+    "Sink",
+    "StillsSink",
+    "TableSink",
+    "VideoSink",
+    "WindowSink",
+    "check_folder",
+    "check_output",
+    "display_available",
+]

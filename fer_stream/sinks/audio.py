@@ -1,0 +1,232 @@
+"""The sound of a recording, carried over beside the video as that advances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import av.error
+
+# What a player of these files can be expected to understand; anything else is encoded anew. None: all.
+COPIED_CODECS: dict[str, frozenset[str] | None] = {
+    ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}),
+    ".mkv": None,
+    ".webm": frozenset({"opus", "libopus", "vorbis", "libvorbis"}),
+}
+ENCODERS = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}
+
+# What damage or an odd stream makes PyAV raise.
+AUDIO_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError)
+
+
+@dataclass
+class _Track:
+    """One audio stream on its way.
+
+    Attributes:
+        source: The stream that is read.
+        output: The stream that is written.
+        copied: Whether packets are copied; else they are decoded and encoded anew.
+        last_dts: Decoding time of the last packet written, in its own time base.
+    """
+
+    source: av.audio.stream.AudioStream
+    output: av.audio.stream.AudioStream
+    copied: bool
+    last_dts: int | None = None
+
+
+class AudioTracks:
+    """Reads the audio streams of a recording a second time, and muxes them as the video advances.
+
+    One packet is held at a time. Damage ends a track, never the video: it is noted in `problems`.
+    """
+
+    def __init__(self, path: Path, extension: str, problems: list[str]) -> None:
+        """Opens the recording.
+
+        Args:
+            path: The recording.
+            extension: Of the output; decides what is copied.
+            problems: Where what went wrong is noted.
+        """
+        self._extension = extension
+        self._problems = problems
+        self._path = path
+        self._tracks: dict[int, _Track] = {}
+        self._packets: Iterator[av.Packet] = iter(())
+        self._next: av.Packet | None = None
+        self._output: av.container.OutputContainer | None = None
+        self._offset_s = Fraction(0)
+        self._input: av.container.InputContainer | None = None
+        try:
+            self._input = av.open(str(path), metadata_errors="ignore")
+        except (*AUDIO_ERRORS, OSError) as error:
+            self._problem(f"the sound of {path} can't be read ({_reason(error)}); saved without it")
+
+    def add_streams(self, output: av.container.OutputContainer, offset_s: Fraction, cut: bool) -> None:
+        """Adds the audio streams to an output whose header is not written yet.
+
+        Args:
+            output: The output.
+            offset_s: The source time that is 0 in the output.
+            cut: Whether what comes before `offset_s` is left out.
+        """
+        if self._input is None:
+            return
+        self._output, self._offset_s = output, offset_s
+        for stream in self._input.streams.audio:
+            try:
+                self._tracks[stream.index] = self._add_stream(output, stream)
+            except AUDIO_ERRORS as error:  # noqa: PERF203
+                self._problem(f"an audio track can't be saved ({_reason(error)}); saved without it")
+        if not self._tracks:
+            return
+        sources = [track.source for track in self._tracks.values()]
+        if cut:
+            try:
+                time_base = sources[0].time_base or Fraction(1, av.time_base)
+                self._input.seek(int(offset_s / time_base), stream=sources[0])
+            except AUDIO_ERRORS:
+                pass  # a file that can't be sought in is read from its start
+        self._cut = cut
+        self._packets = self._input.demux(*sources)
+        self._advance_one()
+
+    def advance(self, until_s: Fraction | None) -> None:
+        """Muxes all sound up to a time of the output; None: to the end.
+
+        Raises:
+            OSError: The output can't be written. Damaged sound raises nothing.
+        """
+        while self._next is not None:
+            packet = self._next
+            assert packet.pts is not None and packet.time_base is not None
+            time_s = packet.pts * packet.time_base - self._offset_s
+            if until_s is not None and time_s >= until_s:
+                return
+            track = self._tracks.get(packet.stream.index)
+            if track is not None and not (self._cut and time_s < 0):
+                try:
+                    self._carry(track, packet)
+                except AUDIO_ERRORS as error:
+                    self._drop(track, error)
+            self._advance_one()
+
+    def finish(self) -> None:
+        """Writes what the encoders still hold."""
+        for track in list(self._tracks.values()):
+            if track.copied or self._output is None:
+                continue
+            try:
+                self._mux_encoded(track, None)
+            except AUDIO_ERRORS as error:
+                self._drop(track, error)
+
+    def close(self) -> None:
+        """Closes the recording."""
+        self._next, self._packets, self._tracks = None, iter(()), {}
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+
+    def _add_stream(
+        self, output: av.container.OutputContainer, stream: av.audio.stream.AudioStream
+    ) -> _Track:
+        """Adds the counterpart of one audio stream to the output."""
+        context = stream.codec_context
+        if context is None or not context.sample_rate:
+            raise ValueError("its codec is unknown")
+        copied_codecs = COPIED_CODECS[self._extension]
+        copied = copied_codecs is None or context.name in copied_codecs
+        if copied:
+            added = output.add_stream_from_template(stream)
+        else:
+            name = ENCODERS[self._extension]
+            rates = av.codec.Codec(name, "w").audio_rates or [48000]
+            rate = context.sample_rate if context.sample_rate in rates else 48000
+            layout = "mono" if context.channels == 1 else "stereo"
+            encoded = output.add_stream(name, rate=rate, layout=layout)
+            assert isinstance(encoded, av.audio.stream.AudioStream)
+            added = encoded
+        if language := stream.metadata.get("language"):
+            added.metadata["language"] = language
+        return _Track(stream, added, copied)
+
+    def _advance_one(self) -> None:
+        """Reads on to the next packet that has a time."""
+        self._next = None
+        try:
+            while (packet := next(self._packets, None)) is not None:
+                if packet.pts is not None and packet.size:
+                    self._next = packet
+                    return
+        except AUDIO_ERRORS as error:
+            self._problem(f"the sound of {self._path} is damaged ({_reason(error)}); saved up to there")
+
+    def _carry(self, track: _Track, packet: av.Packet) -> None:
+        """Muxes one packet, copied or encoded anew, with the times of the output."""
+        if not track.copied:
+            for frame in self._decoded(packet):
+                if frame.pts is not None and frame.time_base is not None:
+                    frame.pts -= round(self._offset_s / frame.time_base)
+                self._mux_encoded(track, frame)
+            return
+        assert packet.pts is not None and packet.time_base is not None and self._output is not None
+        shift = round(self._offset_s / packet.time_base)
+        packet.pts -= shift
+        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+        if track.last_dts is not None and packet.dts <= track.last_dts:
+            self._problem("the times of the sound go back in places; left out there")
+            return
+        track.last_dts = packet.dts
+        packet.stream = track.output
+        self._output.mux(packet)
+
+    def _decoded(self, packet: av.Packet) -> list[av.AudioFrame]:
+        """Decodes one packet; a damaged one gives nothing."""
+        try:
+            return cast(list[av.AudioFrame], packet.decode())
+        except av.error.InvalidDataError:
+            self._problem(f"the sound of {self._path} is damaged in places; left out there")
+            return []
+
+    def _mux_encoded(self, track: _Track, frame: av.AudioFrame | None) -> None:
+        """Encodes and muxes; None writes what the encoder holds. The encoder resamples by itself."""
+        assert self._output is not None
+        for packet in track.output.encode(frame):
+            self._output.mux(packet)
+
+    def _drop(self, track: _Track, error: Exception) -> None:
+        """Ends a track."""
+        self._tracks.pop(track.source.index, None)
+        self._problem(f"an audio track ends early: {_reason(error)}")
+
+    def _problem(self, text: str) -> None:
+        """Notes a problem, once."""
+        if text not in self._problems:
+            self._problems.append(text)
+
+
+def goes_on_after(path: Path, time_s: Fraction) -> bool:
+    """Tells whether a recording has video after a time: whether what was saved is only a part of it."""
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            time_base = stream.time_base or Fraction(1, av.time_base)
+            after = int(time_s / time_base)
+            container.seek(after, stream=stream)
+            times = (packet.pts for packet in container.demux(stream))
+            return any(pts is not None and pts > after + 1 for pts in times)
+    except (*AUDIO_ERRORS, OSError, IndexError):
+        return False
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of what an error says."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]

@@ -1,0 +1,168 @@
+"""The contract of all sinks, and the checks of an output path before any work starts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fer_stream.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from fer_stream.types import AnalyzedFrame
+
+
+class Sink(ABC):
+    """Takes analyzed frames, one after the other, and makes something of them.
+
+    A sink checks its output when it is constructed, and is a context manager that finishes its
+    files on leaving, also after an error. It belongs to one thread at a time.
+
+    Attributes:
+        needs_image: Whether `write` wants the annotated picture.
+    """
+
+    needs_image: bool
+
+    @abstractmethod
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+        """Takes the next frame.
+
+        Args:
+            analyzed: The frame and its faces.
+            image_bgr: The annotated picture, uint8 (H, W, 3); None where `needs_image` is False.
+
+        Raises:
+            OutputError: The output can't be written any further.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finishes the files. May be called again, and after an error.
+
+        Raises:
+            OutputError: The end of the output can't be written. Not raised after `write` has failed.
+        """
+
+    @abstractmethod
+    def outputs(self) -> list[Path]:
+        """Returns the files, or the one folder, that were made so far."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except OutputError:
+            # The first error is the one to tell; the one of the clean-up only follows from it.
+            if error is None:
+                raise
+
+
+def cannot_write(path: Path | str, error: Exception) -> OutputError:
+    """Returns the error that names an output and, in the system's words, why it can't be written."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return OutputError(f"can't write {path}: {reason}")
+
+
+def check_output(
+    path: Path | str,
+    *,
+    overwrite: bool,
+    source_path: Path | None,
+    extensions: Sequence[str] | None = None,
+) -> Path:
+    """Checks, before any work starts, that a file can be written; makes its folder if missing.
+
+    Nothing is left behind at `path`, and nothing there is touched.
+
+    Args:
+        path: The file to be written.
+        overwrite: Whether it may replace a file.
+        source_path: The input, which it must not replace; None where the input is no file.
+        extensions: The extensions to accept, such as `.csv`; None accepts all.
+
+    Returns:
+        `path` as a `Path`.
+
+    Raises:
+        UsageError: The extension is none of `extensions`.
+        OutputError: The file exists, is the input, is a folder, or can't be written.
+    """
+    path = Path(path)
+    if extensions is not None and path.suffix.lower() not in extensions:
+        known = ", ".join(extensions)
+        raise UsageError(f"can't tell from its name what {path} is to be; give it one of {known}")
+    try:
+        exists = path.exists()
+        if source_path is not None and _same(path, source_path):
+            raise OutputError(f"{path} is the input itself; choose another name for the output")
+        if path.is_dir():
+            raise OutputError(f"can't write {path}: it is a folder; name a file")
+        if exists and not overwrite:
+            raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if exists:
+            path.open("ab").close()
+        else:
+            # Only making the file tells whether that works: permissions, mounts and names all count.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            path.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
+
+
+def check_folder(folder: Path | str, *, overwrite: bool, pattern: str, source_path: Path | None) -> Path:
+    """Checks that files can be made in a folder; makes it if missing.
+
+    Args:
+        folder: The folder.
+        overwrite: Whether files in it may be replaced.
+        pattern: Glob of the files to be made, below the folder; one that is there already counts as
+            existing output.
+        source_path: The input; None where it is no file or folder.
+
+    Returns:
+        `folder` as a `Path`.
+
+    Raises:
+        OutputError: It holds such files, is the input, is no folder, or can't be written.
+    """
+    folder = Path(folder)
+    try:
+        if source_path is not None and _same(folder, source_path):
+            raise OutputError(f"{folder} is the input itself; choose another folder for the output")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        found = next(folder.glob(pattern), None)
+    except FileExistsError as error:
+        raise OutputError(f"can't write into {folder}: it is a file; name a folder") from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if found is not None and not overwrite:
+        raise OutputError(f"{found} exists; choose another folder, or replace its files with --overwrite")
+    return folder
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Tells whether two paths are one file, also through links, and also where it is not there yet."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return path.resolve() == other.resolve()

@@ -1,0 +1,225 @@
+"""The data table: one row a face a frame, as CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from fer_stream.errors import OutputError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.sinks.base import Sink, cannot_write, check_output
+
+if TYPE_CHECKING:
+    from fer_stream.sources import SourceInfo
+    from fer_stream.types import AnalyzedFrame
+
+TABLE_EXTENSIONS = (".csv", ".jsonl", ".parquet")
+TABLE_COLUMNS = (
+    *("source", "frame", "time_s", "face_id", "x1", "y1", "x2", "y2"),
+    *("detection_score", "expression", "confidence"),
+    *EXPRESSIONS,
+)
+
+_FLUSH_EVERY_S = 0.5
+_FLUSH_BYTES = 1 << 16
+_ROW_GROUP_ROWS = 8192
+
+
+class TableSink(Sink):
+    """Writes the table as it comes.
+
+    CSV and JSON lines are on disk, in whole lines, half a second after they were written; standard
+    output after every frame. A Parquet file can't be read before its end is written, so its rows go
+    to `PATH.partial.jsonl` first, as JSON lines, and are turned into the Parquet file when the sink
+    is closed; a run that is killed leaves the JSON lines, which then are to be read or moved away.
+
+    A reader of standard output that goes away (`| head`) ends in an `OutputError` whose
+    `__cause__` is the `BrokenPipeError`, so that a command can end quietly.
+    """
+
+    needs_image = False
+
+    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
+        """Opens the table.
+
+        Args:
+            path: One of `TABLE_EXTENSIONS`; `-` is JSON lines on standard output.
+            info: What is read.
+            overwrite: Whether an existing file is replaced.
+
+        Raises:
+            UsageError: The extension is unknown.
+            OutputError: The file exists, is the input, or can't be written.
+        """
+        self._path: Path | None = None
+        self._pending = bytearray()
+        self._flushed_s = time.monotonic()
+        self._failed = self._closed = False
+        if str(path) == "-":
+            self._kind = ".jsonl"
+            self._file: BinaryIO | None = None
+            return
+        target = check_output(path, overwrite=overwrite, source_path=info.path, extensions=TABLE_EXTENSIONS)
+        self._path = self._rows_path = target
+        self._kind = target.suffix.lower()
+        if self._kind == ".parquet":
+            self._rows_path = check_output(
+                target.with_name(f"{target.name}.partial.jsonl"), overwrite=overwrite, source_path=info.path
+            )
+        try:
+            self._file = self._rows_path.open("wb", buffering=0)
+        except OSError as error:
+            raise cannot_write(self._rows_path, error) from error
+        if self._kind == ".csv":
+            self._pending += _csv_line(TABLE_COLUMNS)
+
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
+        """Writes the rows of one frame. See `Sink.write`."""
+        for row in _rows(analyzed):
+            self._pending += _csv_line(row) if self._kind == ".csv" else _json_line(row)
+        late = time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S
+        if self._path is None or late or len(self._pending) >= _FLUSH_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is left. See `Sink.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not self._failed:
+                self._flush()
+        finally:
+            if self._file is not None:
+                self._file.close()
+        if self._kind == ".parquet" and not self._failed:
+            assert self._path is not None
+            _finish_parquet(self._rows_path, self._path)
+
+    def outputs(self) -> list[Path]:
+        """Returns the file; none for standard output."""
+        if self._path is None:
+            return []
+        return [self._path if self._path.exists() else self._rows_path]
+
+    def _flush(self) -> None:
+        """Hands all pending lines over, in one piece."""
+        if self._failed:
+            return
+        try:
+            if self._file is None:
+                _to_standard_output(bytes(self._pending))
+            else:
+                left = memoryview(bytes(self._pending))
+                while left:
+                    left = left[self._file.write(left) :]
+        except OSError as error:
+            self._failed = True
+            if self._path is None:
+                raise OutputError(f"can't write to standard output: {error.strerror or error}") from error
+            raise cannot_write(self._rows_path, error) from error
+        self._pending.clear()
+        self._flushed_s = time.monotonic()
+
+
+def _rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
+    """Yields the rows of a frame, in the order of `TABLE_COLUMNS`, None where empty.
+
+    Boxes are rounded to hundredths of a pixel, times to the microsecond, and probabilities to
+    millionths, so that seven still sum to 1 within 4 millionths.
+    """
+    frame = analyzed.frame
+    # A file name that is no valid Unicode is written with its odd bytes spelled out.
+    source = frame.source.encode("utf-8", "backslashreplace").decode("utf-8")
+    start = (source, frame.index, round(float(frame.time_s), 6))
+    if not analyzed.faces:
+        yield start + (None,) * (len(TABLE_COLUMNS) - len(start))
+    for face in analyzed.faces:
+        yield (
+            *start,
+            face.id,
+            *(round(float(value), 2) for value in face.box_xyxy),
+            round(float(face.detection_score), 6),
+            face.expression,
+            round(face.confidence, 6),
+            *(round(float(value), 6) for value in face.probabilities),
+        )
+
+
+def _csv_line(row: tuple[Any, ...]) -> bytes:
+    """Returns a row as a line of CSV, the same on every system."""
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\n").writerow(row)
+    return line.getvalue().encode("utf-8")
+
+
+def _json_line(row: tuple[Any, ...]) -> bytes:
+    """Returns a row as a line of JSON."""
+    return (json.dumps(dict(zip(TABLE_COLUMNS, row, strict=True)), ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _to_standard_output(data: bytes) -> None:
+    """Writes to standard output and flushes it."""
+    stream = sys.stdout
+    if stream is None:
+        raise OSError(0, "there is none")
+    try:
+        if hasattr(stream, "buffer"):
+            stream.buffer.write(data)
+        else:
+            stream.write(data.decode("utf-8"))
+        stream.flush()
+    except OSError:
+        # Python flushes standard output again when it ends, and would complain on standard error.
+        try:
+            descriptor = stream.fileno()
+        except (OSError, ValueError):
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        raise
+
+
+def _finish_parquet(rows_path: Path, path: Path) -> None:
+    """Turns JSON lines into a Parquet file, a row group at a time, and removes them.
+
+    Raises:
+        OutputError: It can't be written; the JSON lines stay.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    numbers = {"frame": pyarrow.int64(), "face_id": pyarrow.int64()}
+    texts = {"source": pyarrow.string(), "expression": pyarrow.string()}
+    schema = pyarrow.schema(
+        [(column, (numbers | texts).get(column, pyarrow.float64())) for column in TABLE_COLUMNS]
+    )
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with rows_path.open(encoding="utf-8") as lines, pyarrow.parquet.ParquetWriter(partial, schema) as out:
+            group: list[dict[str, Any]] = []
+            for line in lines:
+                group.append(json.loads(line))
+                if len(group) == _ROW_GROUP_ROWS:
+                    out.write_table(pyarrow.Table.from_pylist(group, schema))
+                    group.clear()
+            if group:
+                out.write_table(pyarrow.Table.from_pylist(group, schema))
+        partial.replace(path)
+        rows_path.unlink()
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = cannot_write(path, error)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            partial.unlink(missing_ok=True)
+        raise OutputError(f"{reason}; its rows are in {rows_path}") from error
