@@ -1,0 +1,278 @@
+"""What charts show, read back from the written files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_stream import charts
+from fer_stream.charts import Timeline, face_chart
+from fer_stream.errors import OutputError, UsageError
+from fer_stream.expressions import EXPRESSIONS, color_bgr
+from fer_stream.types import AnalyzedFrame, Face, Frame
+
+
+def make_face(face_id: int, top: str = "happy", box=(40, 30, 100, 110), score: float = 0.99) -> Face:
+    probabilities = np.full(7, 0.02, np.float32)
+    probabilities[EXPRESSIONS.index(top)] = 0.88
+    return Face(face_id, np.array(box, np.float32), np.zeros((5, 2), np.float32), score, probabilities)
+
+
+def make_frame(index: int, fps: float, faces, bgr: np.ndarray | None = None) -> AnalyzedFrame:
+    bgr = np.full((180, 320, 3), 90, np.uint8) if bgr is None else bgr
+    return AnalyzedFrame(Frame(bgr, index, index / fps, "clip.mp4"), tuple(faces))
+
+
+def texts(path: Path) -> list[str]:
+    """What an SVG says; matplotlib notes every text beside its outlines."""
+    lines = path.read_text().splitlines()
+    return [line.strip()[5:-4] for line in lines if line.strip().startswith("<!-- ")]
+
+
+def pixels_of(path: Path, expression: str) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None, "the chart does not decode"
+    return (np.abs(image.astype(int) - color_bgr(expression)) <= 3).all(axis=2)
+
+
+def test_a_picture_stands_beside_its_bars(tmp_path):
+    path = tmp_path / "chart.png"
+    picture = np.zeros((180, 320, 3), np.uint8)
+    picture[:] = (200, 30, 150)
+    face_chart(picture, make_face(1, "sad"), path)
+    chart = cv2.imread(str(path))
+    shown = (np.abs(chart.astype(int) - (200, 30, 150)) <= 3).all(axis=2)
+    ys, xs = np.nonzero(shown)
+    assert xs.max() < 0.65 * chart.shape[1]
+    assert (np.ptp(xs) + 1) / (np.ptp(ys) + 1) == pytest.approx(320 / 180, rel=0.02)
+    bars = pixels_of(path, "sad")[:, xs.max() + 5 :]
+    others = pixels_of(path, "fear")[:, xs.max() + 5 :]
+    assert bars.sum(axis=1).max() == pytest.approx(44 * others.sum(axis=1).max(), rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("count", "charted", "said"), [(1, 1, None), (4, 4, None), (9, 6, "+3 smaller faces")]
+)
+def test_every_face_gets_its_bars_up_to_a_sensible_number(tmp_path, count, charted, said):
+    faces = [make_face(at + 1, box=(10 * at, 0, 10 * at + 9 + at, 20)) for at in range(count)]
+    path = tmp_path / "chart.svg"
+    face_chart(np.zeros((180, 320, 3), np.uint8), faces, path)
+    found = texts(path)
+    assert found.count("surprise") == charted
+    assert sum("happy 88 %" in text for text in found) == charted
+    assert any(said in text for text in found) if said else not any("not charted" in text for text in found)
+    if count == 9:
+        assert any(text.startswith("9 ") for text in found), "the largest ones are charted"
+
+
+def test_a_picture_without_a_face_says_so(tmp_path):
+    path = tmp_path / "chart.svg"
+    face_chart(np.zeros((180, 320, 3), np.uint8), [], path)
+    assert "no face found" in texts(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
+def test_the_suffix_chooses_the_format(tmp_path, suffix):
+    path = tmp_path / f"timeline{suffix}"
+    timeline = Timeline(path)
+    timeline.add(make_frame(0, 25, [make_face(1)]))
+    timeline.save()
+    start = path.read_bytes()[:300]
+    assert {".png": b"PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix.lower()] in start
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name], "nothing temporary is left"
+
+
+def test_an_unknown_suffix_is_refused_at_once(tmp_path):
+    with pytest.raises(UsageError, match=r"\.png.*\.gif"):
+        Timeline(tmp_path / "timeline.gif")
+    with pytest.raises(UsageError):
+        face_chart(np.zeros((8, 8, 3), np.uint8), [], tmp_path / "chart")
+
+
+def test_a_chart_that_can_not_be_written_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="can't write the chart"):
+        face_chart(np.zeros((8, 8, 3), np.uint8), [], tmp_path / "missing" / "chart.png")
+    taken = tmp_path / "chart.png"
+    taken.mkdir()
+    with pytest.raises(OutputError):
+        Timeline(taken).save()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["chart.png"]
+
+
+def test_an_old_chart_survives_a_failure(tmp_path, monkeypatch):
+    path = tmp_path / "timeline.png"
+    path.write_bytes(b"old")
+
+    def fail(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(OutputError, match="No space left on device"):
+        Timeline(path).save()
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_areas_lie_where_the_expressions_were(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path, source_name="clip.mp4")
+    for index in range(250):
+        timeline.add(make_frame(index, 25, [make_face(1, "happy" if index < 125 else "sad")]))
+    timeline.save()
+    # Rows of the plot, below the legend.
+    happy, sad = (pixels_of(path, name)[200:] for name in ("happy", "sad"))
+    strong_happy, strong_sad = (np.flatnonzero(area.sum(axis=0) > 80) for area in (happy, sad))
+    assert strong_happy.max() == pytest.approx(strong_sad.min(), abs=30)
+    assert np.ptp(strong_happy) == pytest.approx(np.ptp(strong_sad), rel=0.05)
+
+
+def test_a_face_that_leaves_and_comes_back_leaves_a_gap(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    for index in range(250):
+        here = index < 75 or index >= 150  # away from 3 to 6 of 10 s
+        timeline.add(make_frame(index, 25, [make_face(1, "fear")] if here else []))
+    timeline.save()
+    columns = np.flatnonzero(pixels_of(path, "fear")[200:].sum(axis=0) > 80)
+    steps = np.diff(columns)
+    assert np.count_nonzero(steps > 5) == 1
+    assert steps.max() / (np.ptp(columns) + 1) == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_face_missed_for_a_frame_or_two_leaves_none(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    for index in range(250):
+        timeline.add(make_frame(index, 25, [make_face(1, "fear")] if index % 20 else []))
+    timeline.save()
+    columns = np.flatnonzero(pixels_of(path, "fear")[200:].sum(axis=0) > 80)
+    assert np.diff(columns).max() <= 5
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "label"),
+    [(125, 25.0, "0:04"), (720, 0.2, "50:00"), (1080, 0.1, "2:30:00")],
+)
+def test_time_is_given_as_clocks_do(tmp_path, frames, fps, label):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path, source_name="a $talk$ of 50 %.mp4")
+    for index in range(frames):
+        timeline.add(make_frame(index, fps, [make_face(1)]))
+    timeline.save()
+    found = texts(path)
+    assert label in found
+    assert "a $talk$ of 50 %.mp4" in found
+    assert found.count("surprise") == 1, "one legend"
+
+
+def test_a_part_of_a_recording_keeps_the_recordings_times(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    for index in range(60 * 25, 65 * 25):
+        timeline.add(make_frame(index, 25, [make_face(1)]))
+    timeline.save()
+    assert "1:03" in texts(path) and "0:03" not in texts(path)
+
+
+def test_a_crowd_stays_readable(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    for index in range(500):
+        # Fourteen stay for long, the higher ids longer; each of twelve more for 0.2 s.
+        faces = [make_face(face_id) for face_id in range(1, 15) if index < 300 + 10 * face_id]
+        faces += [make_face(100 + index // 5)] if index < 60 else []
+        timeline.add(make_frame(index, 25, faces))
+    timeline.save()
+    rows = [text for text in texts(path) if text.startswith("face ")]
+    assert rows == [f"face {face_id}" for face_id in range(3, 15)]
+    assert any(text.startswith("+14 faces seen for 12.8 s or less") for text in texts(path))
+
+
+def test_faces_seen_for_a_moment_are_only_counted(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    for index in range(250):
+        timeline.add(make_frame(index, 25, [make_face(1), make_face(2 + index // 5)]))
+    timeline.save()
+    assert [text for text in texts(path) if text.startswith("face ")] == ["face 1"]
+    assert "+50 faces seen for under 0.5 s" in texts(path)
+
+
+def test_nothing_seen_is_said(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    for index in range(10):
+        timeline.add(make_frame(index, 25, []))
+    timeline.save()
+    assert "no face found" in texts(path)
+
+
+def test_the_thumbnail_is_the_best_look_at_the_face(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    far, near = np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320, 3), np.uint8)
+    far[:], near[:] = (10, 10, 250), (10, 250, 10)
+    for index in range(60):
+        is_near = index == 30
+        box = (80, 10, 220, 170) if is_near else (100, 60, 140, 110)
+        timeline.add(make_frame(index, 25, [make_face(1, box=box)], near if is_near else far))
+    timeline.save()
+    chart = cv2.imread(str(path))
+    assert (chart == (10, 250, 10)).all(axis=2).sum() > 5000
+    assert not (chart == (10, 10, 250)).all(axis=2).any()
+
+
+def kept_bytes(timeline: Timeline) -> int:
+    total = 0
+    for record in timeline._records.values():
+        total += sum(value.nbytes for value in vars(record).values() if isinstance(value, np.ndarray))
+    return total
+
+
+def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "MOST_BINS", 64)
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    picture = np.zeros((90, 160, 3), np.uint8)
+    sizes = []
+    for index in range(4000):
+        faces = [make_face(1, "happy" if index < 2000 else "sad"), make_face(2 + index // 30)]
+        timeline.add(make_frame(index, 2.0, faces, picture))
+        if index % 100 == 99:
+            sizes.append(kept_bytes(timeline))
+    assert max(sizes[20:]) <= 1.5 * max(sizes[:20])
+    assert len(timeline._records) <= 2 * charts.MOST_KEPT_FACES
+    _, means = timeline._records[1].curve(1)
+    assert np.allclose(means.sum(axis=1), 1, atol=1e-5)
+    assert means[:, EXPRESSIONS.index("happy")].mean() == pytest.approx(0.45, abs=0.03)
+    timeline.save()
+    assert cv2.imread(str(path)) is not None
+
+
+def test_charts_can_be_drawn_in_several_threads(tmp_path):
+    errors: list[BaseException] = []
+
+    def draw(name: str) -> None:
+        try:
+            face_chart(np.zeros((90, 160, 3), np.uint8), make_face(1), tmp_path / name)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=draw, args=(f"{at}.png",)) for at in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len({(tmp_path / f"{at}.png").read_bytes() for at in range(3)}) == 1
+
+
+def test_matplotlib_loads_with_the_first_chart_only():
+    code = "import sys, fer_stream.charts; assert not {'matplotlib', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,272 @@
+"""What a viewer sees of the overlay: where things lie, that they stay, and that they can be read."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, color_bgr
+from fer_stream.overlay import Overlay
+from fer_stream.overlay.drawing import text_width_px
+from fer_stream.overlay.layout import Layout, Level, PlacedFace, Rect, percent
+from fer_stream.types import AnalyzedFrame, Face, Frame
+
+SIZES_WH = [(320, 240), (640, 360), (720, 1280), (1280, 720), (1920, 1080), (3840, 2160)]
+
+
+def make_face(face_id: int, box_xyxy, top: str = "happy", confidence: float = 0.87) -> Face:
+    probabilities = np.full(7, (1 - confidence) / 6, np.float32)
+    probabilities[EXPRESSIONS.index(top)] = confidence
+    box = np.array(box_xyxy, np.float32)
+    return Face(face_id, box, np.zeros((5, 2), np.float32), 0.99, probabilities)
+
+
+def make_frame(size_wh, faces, index: int = 0, time_s: float = 0.0, shade: int = 120) -> AnalyzedFrame:
+    bgr = np.full((size_wh[1], size_wh[0], 3), shade, np.uint8)
+    return AnalyzedFrame(Frame(bgr, index, time_s, "clip"), tuple(faces))
+
+
+def grid_of_faces(size_wh, columns: int, rows: int, height_px: float) -> list[Face]:
+    width, height = size_wh
+    faces = []
+    for index in range(columns * rows):
+        x = width * (index % columns + 0.5) / columns
+        y = height * (index // columns + 0.5) / rows
+        box = (x - 0.4 * height_px, y - height_px / 2, x + 0.4 * height_px, y + height_px / 2)
+        faces.append(make_face(index + 1, box, EXPRESSIONS[index % 7]))
+    return faces
+
+
+def place(size_wh, faces) -> tuple[PlacedFace, ...]:
+    return Layout(text_width_px).arrange(make_frame(size_wh, faces))
+
+
+def assert_nothing_collides(placed: tuple[PlacedFace, ...], size_wh) -> None:
+    view = Rect(0, 0, *size_wh)
+    boxes = [face.box for face in placed]
+    labels = [face.label for face in placed if face.label]
+    panels = [face.panel for face in placed if face.panel]
+    for panel in panels:
+        assert panel.inside(view)
+        assert all(panel.overlap_px(box) == 0 for box in boxes)
+        assert all(panel.overlap_px(label) == 0 for label in labels)
+    for parts in (labels, panels):
+        for at, part in enumerate(parts):
+            assert part.inside(view)
+            assert all(part.overlap_px(other) == 0 for other in parts[at + 1 :])
+
+
+@pytest.mark.parametrize("size_wh", SIZES_WH)
+@pytest.mark.parametrize("x", [0.0, 0.3, 0.65])
+@pytest.mark.parametrize("y", [0.0, 0.35, 0.6])
+def test_bars_find_a_place_beside_a_face_wherever_it_is(size_wh, x, y):
+    width, height = size_wh
+    side = 0.35 * min(size_wh)
+    left, top = x * width, y * height
+    size = min(side, width - left), min(1.2 * side, height - top)
+    placed = place(size_wh, [make_face(1, (left, top, left + size[0], top + size[1]))])
+    assert placed[0].panel is not None
+    assert placed[0].style is not None and placed[0].style.level >= Level.COMPACT
+    assert_nothing_collides(placed, size_wh)
+
+
+@pytest.mark.parametrize("size_wh", SIZES_WH)
+def test_ten_faces_have_labels_that_can_be_read_and_bars_that_cover_nobody(size_wh):
+    portrait = size_wh[0] < size_wh[1]
+    columns, rows = (2, 5) if portrait else (5, 2)
+    faces = grid_of_faces(size_wh, columns, rows, 0.2 * min(size_wh))
+    placed = place(size_wh, faces)
+    assert all(face.label for face in placed)
+    assert_nothing_collides(placed, size_wh)
+    if min(size_wh) >= 720:
+        assert all(face.panel for face in placed)
+
+
+def test_a_crowd_gets_smaller_panels_than_a_single_face():
+    size_wh = (1280, 720)
+    faces = grid_of_faces(size_wh, 5, 2, 150)
+    alone, crowd = place(size_wh, faces[:1]), place(size_wh, faces)
+    assert alone[0].style.level is Level.FULL
+    assert all(face.style.level < Level.FULL for face in crowd)
+
+
+def test_a_face_that_fills_the_frame_keeps_its_eyes_free():
+    placed = place((640, 360), [make_face(1, (5, 2, 635, 358))])
+    assert placed[0].panel is not None
+    assert placed[0].panel.top > 0.75 * 360
+    assert placed[0].label.bottom < 0.15 * 360
+
+
+def test_sizes_grow_with_the_frame():
+    def sizes(size_wh):
+        width, height = size_wh
+        box = (0.4 * width, 0.3 * height, 0.55 * width, 0.7 * height)
+        face = place(size_wh, [make_face(1, box)])[0]
+        return face.label_text_px, face.panel.width, face.line_px
+
+    small, medium, large = sizes((640, 360)), sizes((1280, 720)), sizes((3840, 2160))
+    assert all(a <= b <= c for a, b, c in zip(small, medium, large, strict=True))
+    assert large[0] == pytest.approx(3 * medium[0], abs=1)
+    assert large[1] == pytest.approx(3 * medium[1], rel=0.05)
+    assert small[0] >= 10, "text stays legible in a small frame"
+
+
+def follow(path, frames: int = 120, others=(), size_wh=(1280, 720)):
+    """Arranges a face that moves along a path, with a detector's jitter; yields its placements."""
+    layout, noise = Layout(text_width_px), np.random.default_rng(0)
+    for index in range(frames):
+        box = np.array(path(index), float) + noise.normal(0, 1.0, 4)
+        faces = [make_face(1, box), *others]
+        yield layout.arrange(make_frame(size_wh, faces, index, index / 25))
+
+
+def side_of(face: PlacedFace) -> str:
+    if face.panel.left >= face.box.right:
+        return "right"
+    return "left" if face.panel.right <= face.box.left else "other"
+
+
+def test_the_panel_keeps_its_side_and_stays_still_while_a_face_trembles():
+    placed = [faces[0] for faces in follow(lambda i: (540, 220, 740, 480))]
+    assert len({side_of(face) for face in placed}) == 1
+    steps = [math.dist(a.panel[:2], b.panel[:2]) for a, b in pairwise(placed)]
+    assert max(steps) <= 2
+    assert len({(face.panel.width, face.panel.height) for face in placed}) == 1
+
+
+def test_the_panel_keeps_its_side_while_a_face_drifts_to_and_fro():
+    def path(index):
+        x = 540 + 220 * math.sin(index / 20)
+        return (x, 220, x + 200, 480)
+
+    placed = list(follow(path))
+    assert len({side_of(faces[0]) for faces in placed}) == 1
+    for faces in placed:
+        assert_nothing_collides(faces, (1280, 720))
+    # 11 px a frame is the face's own speed at most; the panel follows without leaps.
+    assert max(math.dist(a[0].panel[:2], b[0].panel[:2]) for a, b in pairwise(placed)) <= 18
+
+
+def test_the_panel_changes_sides_once_when_the_face_walks_to_the_edge():
+    placed = list(follow(lambda i: (300 + 6 * i, 220, 500 + 6 * i, 480), frames=125))
+    sides = [side_of(faces[0]) for faces in placed]
+    assert sum(a != b for a, b in pairwise(sides)) == 1
+    for faces in placed:
+        assert_nothing_collides(faces, (1280, 720))
+    turn = next(index for index, (a, b) in enumerate(pairwise(sides)) if a != b)
+    opacities = [faces[0].opacity for faces in placed]
+    assert opacities[turn] == 1.0 and opacities[turn + 1] < 0.5 and opacities[turn + 10] == 1.0
+
+
+def test_a_moving_face_never_walks_under_another_ones_bars():
+    other = make_face(2, (560, 220, 740, 460), "sad")
+    for faces in follow(lambda i: (40 + 6 * i, 180, 200 + 6 * i, 400), frames=150, others=[other]):
+        for face in faces:
+            if face.panel:
+                mine = [at.box for at in faces if at is not face]
+                assert all(face.panel.overlap_px(box) == 0 for box in mine)
+
+
+def test_a_face_that_is_back_soon_finds_its_panel_on_the_old_side():
+    layout = Layout(text_width_px)
+    blocker = make_face(2, (760, 200, 960, 460))
+    face = make_face(1, (540, 220, 740, 480))
+
+    def side(faces, time_s):
+        return side_of(layout.arrange(make_frame((1280, 720), faces, round(time_s * 10), time_s))[0])
+
+    assert side([face, blocker], 0.0) == "left"
+    assert side([face], 0.1) == "left"
+    layout.arrange(make_frame((1280, 720), [], 2, 0.2))
+    assert side([face], 0.8) == "left"
+    layout.arrange(make_frame((1280, 720), [], 30, 3.0))
+    assert side([face], 3.1) == "right", "gone for long: a fresh start"
+
+
+def test_pictures_of_a_folder_do_not_influence_each_other():
+    overlay = Overlay()
+    first = make_frame((640, 360), [make_face(1, (300, 80, 420, 240))])
+    overlay.annotate(
+        make_frame((640, 360), [make_face(1, (20, 80, 140, 240)), make_face(2, (430, 80, 560, 240))])
+    )
+    assert np.array_equal(overlay.annotate(first), Overlay().annotate(first))
+
+
+def test_annotate_leaves_the_frame_alone_and_marks_the_face_in_its_colour():
+    analyzed = make_frame((1280, 720), [make_face(1, (500, 200, 700, 460), "sad")])
+    before = analyzed.frame.bgr.copy()
+    image = Overlay().annotate(analyzed)
+    assert np.array_equal(analyzed.frame.bgr, before)
+    assert image.shape == before.shape and image.dtype == np.uint8
+    assert not np.shares_memory(image, analyzed.frame.bgr)
+    # Corner, label and the longest bar.
+    assert np.count_nonzero((image == color_bgr("sad")).all(axis=2)) > 500
+    # The face itself can be seen.
+    assert np.array_equal(image[220:440, 520:680], before[220:440, 520:680])
+
+
+def test_a_frame_without_faces_is_an_exact_copy():
+    analyzed = make_frame((64, 48), [])
+    assert np.array_equal(Overlay().annotate(analyzed), analyzed.frame.bgr)
+
+
+def test_bars_are_as_long_as_their_probabilities():
+    def lengths(confidence):
+        face = make_face(1, (500, 200, 700, 460), "surprise", confidence)
+        analyzed = make_frame((1280, 720), [face])
+        panel = Layout(text_width_px).arrange(analyzed)[0].panel
+        image = Overlay().annotate(analyzed)[panel.top : panel.bottom, panel.left : panel.right]
+        return (image == color_bgr("surprise")).all(axis=2).sum(axis=1).max()
+
+    assert lengths(0.9) == pytest.approx(2 * lengths(0.45), abs=3)
+
+
+def test_without_bars_only_box_and_label_are_drawn():
+    analyzed = make_frame((1280, 720), [make_face(1, (500, 200, 700, 460))])
+    changed = (Overlay(show_bars=False).annotate(analyzed) != analyzed.frame.bgr).any(axis=2)
+    assert changed.any()
+    assert not changed[:, 720:].any() and not changed[:, :480].any()
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_the_label_reads_on_every_background(shade, expression):
+    analyzed = make_frame((640, 360), [make_face(1, (250, 120, 380, 300), expression)], shade=shade)
+    label = Layout(text_width_px).arrange(analyzed)[0].label
+    image = Overlay().annotate(analyzed)[label.top : label.bottom, label.left : label.right] / 255.0
+    linear = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.0722, 0.7152, 0.2126]
+    plate = np.median(luminance)
+    contrasts = np.maximum(luminance + 0.05, plate + 0.05) / np.minimum(luminance + 0.05, plate + 0.05)
+    assert np.percentile(contrasts[2:-2, 2:-2], 97) > 4.5 * 0.9
+
+
+@pytest.mark.parametrize("size_wh", [(2, 2), (3, 40), (40, 3), (16, 16), (64, 48), (120, 90)])
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 2, 2), (0, 0, 0, 0), (1, 1, 1, 2), (-50, -50, 500, 500), (0, 0, 1000, 1), (math.nan, 0, 2, 2)],
+)
+def test_tiny_frames_and_degenerate_boxes_are_drawn_without_an_exception(size_wh, box):
+    analyzed = make_frame(size_wh, [make_face(1, box), make_face(2, (0, 0, *size_wh))])
+    assert Overlay().annotate(analyzed).shape == analyzed.frame.bgr.shape
+
+
+@pytest.mark.parametrize("box", [(-20, -20, 100, 120), (1200, 640, 1400, 900), (1279, 719, 1280, 720)])
+def test_boxes_at_the_border_keep_their_label_in_the_frame(box):
+    placed = place((1280, 720), [make_face(1, box)])
+    assert placed[0].label.inside(Rect(0, 0, 1280, 720))
+    Overlay().annotate(make_frame((1280, 720), [make_face(1, box)]))
+
+
+def test_percentages_never_overstate():
+    assert [percent(value) for value in (0.0, 0.004, 0.125, 0.874, 0.996, 0.9997, 1.0)] == [
+        0, 0, 13, 87, 99, 100, 100,
+    ]  # fmt: skip
+
+
+def test_every_expression_has_its_own_colour():
+    assert set(COLORS_RGB) == set(EXPRESSIONS)
+    assert len(set(COLORS_RGB.values())) == len(EXPRESSIONS)
