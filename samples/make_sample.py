@@ -19,7 +19,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
 
 from fer_stream.errors import FerStreamError, OutputError, SourceError
 
@@ -218,7 +217,7 @@ def _encode(scene: Scene, path: Path) -> None:
         video.codec_context.colorspace = 1
         video.codec_context.color_primaries = 1
         video.codec_context.color_trc = 1
-        video.codec_context.color_range = ColorRange.MPEG
+        video.codec_context.color_range = 1  # limited, 16 to 235
         audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="stereo")
         audio.bit_rate = 128_000
 
@@ -226,7 +225,7 @@ def _encode(scene: Scene, path: Path) -> None:
         encoded = 0
         for index in range(FRAME_COUNT):
             frame = av.VideoFrame.from_ndarray(render_frame(scene, index), format="bgr24").reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
             )
             frame.pts, frame.time_base = index, 1 / FPS
             container.mux(video.encode(frame))
