@@ -84,16 +84,18 @@ class ImagesSource(Source):
         """
         super().__init__(mirror=mirror)
         self._waiting = deque(enumerate(images))
-        self._first = self._read_next()
+        # Read now, so that what is unreadable shows at once, and handed out by the first read.
+        self._first = self._step()
         if self._first is None:
             if len(images) == 1:
                 raise SourceError(self.problems[0])
             raise SourceError(f"{name}: none of its {len(images)} images can be read; {self.problems[0]}")
+        bgr = self._first[0]
         self.info = SourceInfo(
             name=name,
             kind="images",
             path=path,
-            size_wh=self._first.size_wh,
+            size_wh=(bgr.shape[1], bgr.shape[0]),
             frame_rate=None,
             time_base=None,
             duration_s=None,
@@ -101,14 +103,17 @@ class ImagesSource(Source):
         )
 
     def _read(self) -> Frame | None:
-        first, self._first = self._first, None
-        return first or self._read_next()
+        step, self._first = self._first or self._step(), None
+        if step is None:
+            return None
+        bgr, index, path = step
+        return self._frame(bgr, index, 0.0, str(path))
 
-    def _read_next(self) -> Frame | None:
+    def _step(self) -> tuple[np.ndarray, int, Path] | None:
         while self._waiting:
             index, path = self._waiting.popleft()
             try:
-                return self._frame(read_image(path), index, 0.0, str(path))
+                return read_image(path), index, path
             except SourceError as error:
                 self.problems.append(str(error))
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
 import time
@@ -148,8 +147,6 @@ def _camera_backends() -> list[tuple[int, list[int]]]:
 
 
 def _open_network(address: str, name: str) -> cv2.VideoCapture:
-    # OpenCV hands FFmpeg's messages through to stderr unless this is set before it first uses FFmpeg.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     timeouts = [
         *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
         *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),

@@ -75,12 +75,14 @@ class VideoSource(Source):
                 raise SourceError(f"{name}: none of its video can be decoded; {_DAMAGED}")
             self._coded_size_wh = first.width, first.height
             self._display_matrix = _display_matrix(first)
-            self._clock = _Clock(self._stream, has_timestamps=first.pts is not None)
+            self._has_timestamps = _has_timestamps(self._container, self._stream, first)
+            self._clock = _Clock(self._stream, has_timestamps=self._has_timestamps)
             self.info = self._describe(start_s)
-            # The next frame to hand out, read ahead so that an empty part shows at once.
-            self._next: tuple[VideoFrame, int, float] | None = None
-            self._next = self._go_to(start_s, first)
-            if end_s is not None and self._next[2] >= end_s:
+            # Decoded now, so that an empty part shows at once, and handed out by the first read.
+            self._first: tuple[VideoFrame, float] | None = None
+            first, self._index, time_s = self._go_to(start_s, first)
+            self._first = first, time_s
+            if end_s is not None and time_s >= end_s:
                 raise SourceError(
                     f"{name} has no frame between {format_time(start_s)} and {format_time(end_s)}; "
                     "widen the part"
@@ -113,7 +115,7 @@ class VideoSource(Source):
                 first_s = float((stream.start_time or 0) * time_base) if time_base else 0.0
                 last_s = first_s + duration_s
                 part_s = min(last_s, self._end_s or last_s) - max(first_s, start_s)
-                frame_count = max(0, round(part_s * rate))
+                frame_count = max(1, round(part_s * rate))
         width, height = self._coded_size_wh
         if _swaps_axes(self._display_matrix):
             width, height = height, width
@@ -140,7 +142,9 @@ class VideoSource(Source):
         time_s = self._clock.time_s(first, 0)
         if time_s >= start_s:
             return first, 0, time_s
-        place = _find_start(self._path, self._name, first, start_s, self.info.duration_s)
+        place = None
+        if self._has_timestamps:
+            place = _find_start(self._path, self._name, first, start_s, self.info.duration_s)
         if place is not None and self._seek(place.seek_timestamp):
             for frame in self._decoded:
                 if frame.pts is None or frame.pts >= place.pts:
@@ -150,7 +154,7 @@ class VideoSource(Source):
         self._container.close()
         self._open()
         self._damaged_packets, self._read_error = 0, ""
-        self._clock = _Clock(self._stream, has_timestamps=first.pts is not None)
+        self._clock = _Clock(self._stream, has_timestamps=self._has_timestamps)
         for index, frame in enumerate(self._decoded):
             time_s = self._clock.time_s(frame, index)
             if time_s >= start_s:
@@ -188,23 +192,22 @@ class VideoSource(Source):
                 return
 
     def _read(self) -> Frame | None:
-        if self._next is None:
+        step, self._first = self._first or self._step(), None
+        if step is None:
+            self._note_problems()
             return None
-        decoded, index, time_s = self._next
-        frame = self._frame(self._to_bgr(decoded), index, time_s, self._name)
-        self._next = self._read_ahead(index + 1)
+        decoded, time_s = step
+        frame = self._frame(self._to_bgr(decoded), self._index, time_s, self._name)
+        self._index += 1
         return frame
 
-    def _read_ahead(self, index: int) -> tuple[VideoFrame, int, float] | None:
+    def _step(self) -> tuple[VideoFrame, float] | None:
+        """Decodes the next frame of the part; None at its end."""
         decoded = next(self._decoded, None)
         if decoded is None:
-            self._note_problems()
             return None
-        time_s = self._clock.time_s(decoded, index)
-        if self._end_s is not None and time_s >= self._end_s:
-            self._note_problems()
-            return None
-        return decoded, index, time_s
+        time_s = self._clock.time_s(decoded, self._index)
+        return None if self._end_s is not None and time_s >= self._end_s else (decoded, time_s)
 
     def _to_bgr(self, frame: VideoFrame) -> np.ndarray:
         """Returns the picture, uint8 (H, W, 3), upright, of the first frame's size.
@@ -215,7 +218,12 @@ class VideoSource(Source):
         """
         width, height = self._coded_size_wh
         # One reformatter for all frames: it keeps its tables. to_ndarray(format=...) makes new ones.
-        picture = self._reformatter.reformat(frame, width=width, height=height, format="bgr24")
+        try:
+            picture = self._reformatter.reformat(frame, width=width, height=height, format="bgr24")
+        except (av.error.FFmpegError, ValueError) as error:
+            raise SourceError(
+                f"{self._name}: pixels of the format {frame.format.name} can't be read; convert it to H.264"
+            ) from error
         return _upright(picture.to_ndarray(), self._display_matrix)
 
     def _note_problems(self) -> None:
@@ -228,7 +236,7 @@ class VideoSource(Source):
 
     def _release(self) -> None:
         self._note_problems()
-        self._next = None
+        self._first = None
         self._container.close()
 
 
@@ -269,15 +277,26 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
 
 def _frame_rate(stream: VideoStream) -> Fraction | None:
     """Returns the average rate as far as the file tells, else None."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= _HIGHEST_RATE:
-            return rate
-    return None
+    rates = [
+        rate for rate in (stream.average_rate, stream.guessed_rate) if rate and 0 < rate <= _HIGHEST_RATE
+    ]
+    if not rates:
+        return None
+    average, guessed = rates[0], rates[-1]
+    # A last frame cut short puts the average a little beside the rate that it was recorded at.
+    return guessed if abs(guessed / average - 1) < Fraction(5, 1000) else average
 
 
 def _list_kinds(container: InputContainer) -> str:
     kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
     return " and ".join(kinds) or "a picture"
+
+
+def _has_timestamps(container: InputContainer, stream: VideoStream, first: VideoFrame) -> bool:
+    """Returns whether frames carry presentation times, once the first has been decoded."""
+    # AVI stores none; what FFmpeg makes up is out of order where the codec reorders frames.
+    is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
+    return first.pts is not None and not is_guessed
 
 
 class _Clock:
@@ -347,8 +366,8 @@ def _find_start(
     with container:
         time_base = stream.time_base
         if (
-            first.pts is None
-            or time_base is None
+            time_base is None
+            or first.pts is None
             or first.interlaced_frame  # a packet may hold half a frame
             or stream.codec_context.name not in _COUNTABLE_CODECS
         ):
@@ -371,7 +390,8 @@ def _find_start(
             pass  # the packets up to the damage still count
 
     # Before the first frame that can be decoded lie, at most, those that need a frame not there.
-    shown = sorted(pts for pts in pts_seen if pts >= first.pts)
+    first_pts = first.pts
+    shown = sorted(pts for pts in pts_seen if pts >= first_pts)
     index = bisect_left(shown, start_s, key=lambda pts: float(pts * time_base))
     if index == len(shown):
         last_s = float(shown[-1] * time_base) if shown else 0.0

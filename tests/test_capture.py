@@ -1,0 +1,221 @@
+"""The decoding thread: order, back-pressure, newest-wins, errors, and that it always ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from fer_stream.capture import Capture
+from fer_stream.errors import SourceError
+from fer_stream.sources import Source, open_source
+from fer_stream.types import Frame
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+class ScriptedSource(Source):
+    """Gives `count` tiny frames, then ends, or raises; counts what was read."""
+
+    def __init__(self, count: int, *, error: BaseException | None = None, frame_s: float = 0.0) -> None:
+        super().__init__(mirror=False)
+        self.count, self.error, self.frame_s = count, error, frame_s
+        self.read = 0
+
+    def _read(self) -> Frame | None:
+        time.sleep(self.frame_s)
+        if self.read == self.count:
+            if self.error is not None:
+                raise self.error
+            return None
+        self.read += 1
+        return self._frame(np.zeros((2, 2, 3), np.uint8), self.read - 1, 0.0, "scripted")
+
+    def _release(self) -> None:
+        pass
+
+
+def wait_until(is_true: Callable[[], bool], limit_s: float = 5.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def test_a_slow_reader_of_a_recording_gets_every_frame_in_order() -> None:
+    with ScriptedSource(50) as source, Capture(source, queue_size=3) as frames:
+        seen = []
+        for frame in frames:
+            time.sleep(0.001)
+            seen.append(frame.index)
+        assert seen == list(range(50))
+        assert frames.dropped == 0
+
+
+def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
+    with ScriptedSource(100) as source, Capture(source, queue_size=4) as frames:
+        wait_until(lambda: source.read == 5)  # four queued, one in the worker's hands
+        time.sleep(0.05)
+        assert source.read == 5
+        assert next(iter(frames)).index == 0
+        wait_until(lambda: source.read == 6)
+
+
+def test_a_slow_reader_of_a_live_source_gets_the_newest_frame() -> None:
+    with ScriptedSource(100) as source, Capture(source, drop_old=True) as frames:
+        wait_until(lambda: source.read == 100)
+        time.sleep(0.02)
+        assert [frame.index for frame in frames] == [99]
+        assert frames.dropped == 99
+
+
+def test_a_fast_reader_of_a_live_source_misses_nothing() -> None:
+    with ScriptedSource(20, frame_s=0.01) as source, Capture(source, drop_old=True) as frames:
+        assert [frame.index for frame in frames] == list(range(20))
+        assert frames.dropped == 0
+
+
+@pytest.mark.parametrize("error", [SourceError("the cable is out"), ZeroDivisionError("a bug")])
+def test_the_workers_error_comes_to_the_reader_after_its_frames(error: Exception) -> None:
+    seen: list[int] = []
+    with ScriptedSource(3, error=error) as source, Capture(source) as frames:
+        with pytest.raises(type(error), match=str(error)):
+            seen.extend(frame.index for frame in frames)
+        with pytest.raises(type(error)):  # and again, rather than an end that looks like success
+            next(iter(frames))
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("drop_old", [False, True])
+def test_closing_does_not_hang_on_a_full_queue(drop_old: bool) -> None:
+    source = ScriptedSource(1000)
+    capture = Capture(source, queue_size=2, drop_old=drop_old)
+    wait_until(lambda: source.read >= 3)
+    started = time.monotonic()
+    capture.close()
+    capture.close()
+    assert time.monotonic() - started < 1
+    assert list(capture) == []
+
+
+def test_an_interrupt_in_the_reader_gets_through() -> None:
+    started = time.monotonic()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ScriptedSource(1000) as source,
+        Capture(source, queue_size=2) as frames,
+    ):
+        for _ in frames:
+            raise KeyboardInterrupt
+    assert time.monotonic() - started < 1
+
+
+def test_closing_from_another_thread_releases_a_waiting_reader() -> None:
+    source = ScriptedSource(1, frame_s=0.3)
+    capture = Capture(source)
+    closer = threading.Timer(0.05, capture.close)
+    closer.start()
+    assert list(capture) == []
+    closer.join()
+
+
+def test_a_real_video_comes_whole(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(25):
+            picture = np.full((48, 64, 3), index * 10, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode())
+    with open_source(path) as source, Capture(source) as frames:
+        seen = [(frame.index, frame.time_s, frame.bgr.mean()) for frame in frames]
+    assert seen == [(i, pytest.approx(i / 25), pytest.approx(i * 10, abs=4.9)) for i in range(25)]
+
+
+@contextmanager
+def mjpeg_server(count: int, frame_s: float) -> Iterator[str]:
+    """Serves `count` pictures, as bright as their index, to whoever asks, as a network camera does."""
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+            self.end_headers()
+            try:
+                for index in range(count):
+                    _, jpeg = cv2.imencode(".jpg", np.full((96, 128, 3), index, np.uint8))
+                    head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    self.wfile.write(head.encode() + jpeg.tobytes() + b"\r\n")
+                    time.sleep(frame_s)
+            except OSError:
+                pass  # the reader has left
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    server.daemon_threads = False  # so that closing joins them
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://user:secret@127.0.0.1:{server.server_port}/live"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_network_stream_gives_its_newest_frames_until_it_ends(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with mjpeg_server(count=200, frame_s=0.01) as address, open_source(address) as source:
+        assert source.info.is_live
+        assert source.info.kind == "network"
+        assert source.info.size_wh == (128, 96)
+        assert source.info.name == address.replace("user:secret@", "")
+        seen: list[Frame] = []
+        with Capture(source, drop_old=True) as frames, pytest.raises(SourceError, match="stopped sending"):
+            for frame in frames:
+                seen.append(frame)
+                time.sleep(0.05)
+        assert frames.dropped > 10
+    assert seen[0].time_s == 0.0
+    assert len(seen) + frames.dropped == seen[-1].index + 1
+    assert all(a.index < b.index and a.time_s < b.time_s for a, b in pairwise(seen))
+    # A frame's picture is that of its index, and the last one of the stream has come.
+    assert [frame.bgr.mean() for frame in seen] == pytest.approx([f.index for f in seen], abs=2.5)
+    assert seen[-1].index == 199
+    assert capfd.readouterr() == ("", "")
+
+
+def test_leaving_a_network_stream_early_ends_everything() -> None:
+    with (
+        mjpeg_server(count=300, frame_s=0.01) as address,
+        open_source(address, mirror=True) as source,
+        Capture(source, drop_old=True) as frames,
+    ):
+        assert next(iter(frames)).size_wh == (128, 96)
+
+
+def test_an_address_where_nobody_answers_fails_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with mjpeg_server(count=1, frame_s=0) as address:
+        pass
+    with pytest.raises(SourceError, match="can't be opened") as caught:
+        open_source(address)
+    assert "secret" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
