@@ -10,6 +10,7 @@ from typing import cast
 
 import av
 import av.error
+from av.bitstream import BitStreamFilterContext
 
 # What a player of these files can be expected to understand; anything else is encoded anew. None: all.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
@@ -31,12 +32,14 @@ class _Track:
         source: The stream that is read.
         output: The stream that is written.
         copied: Whether packets are copied; else they are decoded and encoded anew.
+        headers: Takes the header off every packet, where the source has one there.
         last_dts: Decoding time of the last packet written, in its own time base.
     """
 
     source: av.audio.stream.AudioStream
     output: av.audio.stream.AudioStream
     copied: bool
+    headers: BitStreamFilterContext | None = None
     last_dts: int | None = None
 
 
@@ -155,7 +158,11 @@ class AudioTracks:
             added = encoded
         if language := stream.metadata.get("language"):
             added.metadata["language"] = language
-        return _Track(stream, added, copied)
+        headers = None
+        if copied and context.name == "aac" and not context.extradata:
+            # AAC of a transport stream says in every packet what other containers say once.
+            headers = BitStreamFilterContext("aac_adtstoasc", stream)
+        return _Track(stream, added, copied, headers)
 
     def _advance_one(self) -> None:
         """Reads on to the next packet that has a time."""
@@ -184,8 +191,9 @@ class AudioTracks:
             self._problem("the times of the sound go back in places; left out there")
             return
         track.last_dts = packet.dts
-        packet.stream = track.output
-        self._output.mux(packet)
+        for ready in [packet] if track.headers is None else track.headers.filter(packet):
+            ready.stream = track.output
+            self._output.mux(ready)
 
     def _decoded(self, packet: av.Packet) -> list[av.AudioFrame]:
         """Decodes one packet; a damaged one gives nothing."""

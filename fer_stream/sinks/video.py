@@ -218,11 +218,16 @@ class VideoSink(Sink):
     def _start(self, cut: bool) -> None:
         """Sets the streams up and writes the header."""
         width, height = self._size_wh
+        options = dict(self._format.muxer_options)
+        if self._extension == ".mp4":
+            # What a track's beginning is told in: fine enough for the sound, exact for the picture.
+            ticks = self._time_base.denominator
+            options["movie_timescale"] = str(ticks * -(-90_000 // ticks))
         self._output = av.open(
             cast(Any, self._file),
             "w",
             format=self._format.muxer,
-            container_options=self._format.muxer_options,
+            container_options=options,
         )
         stream = self._output.add_stream(self._format.encoder, options=dict(self._format.encoder_options))
         stream.time_base = self._time_base

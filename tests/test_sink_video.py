@@ -1,0 +1,476 @@
+"""The annotated video: what is decoded again is what was written, when it was written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from fer_stream.errors import OutputError, UsageError
+from fer_stream.sinks import VideoSink, check_output
+from fer_stream.sources import SourceInfo
+from fer_stream.types import AnalyzedFrame, Frame
+
+VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
+EXTENSIONS = (".mp4", ".mkv", ".webm")
+NTSC = Fraction(24000, 1001)
+# Matroska and WebM count in milliseconds.
+TOLERANCE_S = {".mp4": 0, ".mkv": Fraction(1, 2000), ".webm": Fraction(1, 2000)}
+
+
+def make_info(**fields: object) -> SourceInfo:
+    known: dict = dict.fromkeys(("path", "size_wh", "frame_rate", "time_base", "duration_s", "frame_count"))
+    return SourceInfo(**(known | {"name": "clip", "kind": "video"} | fields))
+
+
+def numbered(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
+    """A picture that shows its index as eight black or white stripes, the lowest bit first."""
+    width, height = size_wh
+    bits = np.array([(index >> bit & 1) * 200 + 25 for bit in range(8)], np.uint8)
+    return np.repeat(np.repeat(bits, width // 8)[None, :, None], height, 0).repeat(3, 2)
+
+
+def number_of(image: np.ndarray) -> int:
+    stripes = image[:, :, 1].mean(0).reshape(8, -1).mean(1) > 128
+    return int(sum(1 << bit for bit in range(8) if stripes[bit]))
+
+
+def analyzed(image: np.ndarray, index: int, time_s: float) -> AnalyzedFrame:
+    return AnalyzedFrame(Frame(image, index, time_s), ())
+
+
+def write_numbered(sink: VideoSink, times_s: list[Fraction], size_wh: tuple[int, int] = (160, 96)) -> None:
+    for index, time_s in enumerate(times_s):
+        image = numbered(index, size_wh)
+        sink.write(analyzed(image, index, float(time_s)), image)
+
+
+def decoded(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        times_s = [frame.pts * frame.time_base for frame in frames]
+        return [frame.to_ndarray(format="bgr24") for frame in frames], times_s
+
+
+def audio_packets(path: Path) -> list[tuple[Fraction, int]]:
+    with av.open(str(path)) as container:
+        return [
+            (packet.pts * packet.time_base, packet.size) for packet in container.demux(audio=0) if packet.size
+        ]
+
+
+def annotate(source: Path, output: Path, start_s: float = 0.0, end_s: float | None = None, **fields: object):
+    """Saves a recording as it is; returns the times of the frames that were read, and the problems."""
+    times_s = []
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        info = make_info(
+            path=source,
+            frame_rate=stream.average_rate,
+            time_base=stream.time_base,
+            start_s=start_s,
+            end_s=end_s,
+            **fields,
+        )
+        with VideoSink(output, info) as sink:
+            for index, frame in enumerate(container.decode(stream)):
+                time_s = frame.pts * frame.time_base
+                if end_s is not None and time_s >= end_s:
+                    break
+                if time_s >= start_s:
+                    image = frame.to_ndarray(format="bgr24")
+                    times_s.append(time_s)
+                    sink.write(analyzed(image, index, float(time_s)), image)
+    return times_s, sink.problems
+
+
+def make_clip(
+    path: Path, *, codec: str = "aac", video_s: float = 2.0, audio_s: float = 2.0, start_s: int = 0
+) -> Path:
+    """Makes a small recording with a tone."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        audio = container.add_stream(codec, rate=48000, layout="mono")
+        packets = []
+        for index in range(round(video_s * 25)):
+            frame = av.VideoFrame.from_ndarray(numbered(index), "bgr24")
+            frame.pts, frame.time_base = index + start_s * 25, Fraction(1, 25)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        samples = np.arange(round(audio_s * 48000))
+        tone = (8000 * np.sin(samples * 2 * np.pi * 440 / 48000)).astype(np.int16)
+        for begin in range(0, len(tone), 1024):
+            sound = av.AudioFrame.from_ndarray(tone[None, begin : begin + 1024], "s16", "mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48000, begin + start_s * 48000, Fraction(1, 48000)
+            packets += audio.encode(sound)
+        packets += audio.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+# Every frame, at its own time.
+
+
+@pytest.mark.parametrize(
+    ("extension", "timing"),
+    [
+        (".mp4", "23.976"),
+        (".mp4", "variable"),
+        (".mp4", "from 5 s on"),
+        (".mkv", "variable"),
+        (".mkv", "from 5 s on"),
+        (".webm", "variable"),
+    ],
+)
+def test_every_frame_comes_out_once_in_order_and_at_its_time(tmp_path, extension, timing):
+    time_base = Fraction(1, 24000)
+    ticks = [index * 1001 for index in range(70)]
+    if timing == "variable":
+        ticks = list(np.cumsum([0, *np.random.default_rng(5).integers(200, 5000, 69)]))
+    if timing == "from 5 s on":
+        ticks = [tick + 120007 for tick in ticks]
+    times_s = [int(tick) * time_base for tick in ticks]
+    path = tmp_path / f"out{extension}"
+    with VideoSink(path, make_info(frame_rate=NTSC, time_base=time_base)) as sink:
+        write_numbered(sink, times_s)
+
+    images, found_s = decoded(path)
+    assert [number_of(image) for image in images] == list(range(70))
+    assert max(abs(a - b) for a, b in zip(found_s, times_s, strict=True)) <= TOLERANCE_S[extension]
+    assert sink.outputs() == [path]
+    with av.open(str(path)) as container:
+        end_s = times_s[-1] + (times_s[-1] - times_s[-2])
+        begin_s = times_s[0] if extension == ".mp4" else 0  # Matroska's length counts from 0
+        assert abs(container.duration / av.time_base - (end_s - begin_s)) < 0.01
+
+
+def test_a_part_starts_at_zero(tmp_path):
+    times_s = [Fraction(1001 * index, 24000) + 7 for index in range(30)]
+    path = tmp_path / "part.mp4"
+    with VideoSink(path, make_info(frame_rate=NTSC, time_base=Fraction(1, 24000), start_s=6.99)) as sink:
+        write_numbered(sink, times_s)
+    assert decoded(path)[1] == [time_s - 7 for time_s in times_s]
+
+
+def test_a_live_source_whose_clock_stumbles_is_saved(tmp_path):
+    path = tmp_path / "live.mp4"
+    times_s = [Fraction(0), Fraction(1, 10), Fraction(1, 10), Fraction(1, 20), Fraction(3, 10)]
+    with VideoSink(path, make_info(kind="camera")) as sink:
+        write_numbered(sink, times_s)
+    images, found_s = decoded(path)
+    assert [number_of(image) for image in images] == [0, 1, 2, 3, 4]
+    assert found_s[-1] == Fraction(3, 10) and found_s == sorted(set(found_s))
+
+
+# The picture.
+
+
+@pytest.mark.parametrize(
+    ("extension", "size_wh"),
+    [(extension, size_wh) for extension in EXTENSIONS for size_wh in [(161, 97), (2, 2), (1, 1)]]
+    + [(".mp4", (1280, 720))],
+)
+def test_any_size_is_saved_in_its_colours(tmp_path, extension, size_wh):
+    width, height = size_wh
+    path = tmp_path / f"out{extension}"
+    colors_bgr = [(200, 40, 30), (40, 180, 60), (30, 50, 220), (128, 128, 128)]
+    with VideoSink(path, make_info(frame_rate=Fraction(10), time_base=Fraction(1, 10))) as sink:
+        for index, color in enumerate(colors_bgr):
+            image = np.full((height, width, 3), color, np.uint8)
+            sink.write(analyzed(image, index, index / 10), image)
+    images, _ = decoded(path)
+    for image, color in zip(images, colors_bgr, strict=True):
+        assert image.shape == (height + height % 2, width + width % 2, 3)
+        tolerance = 6 if width > 2 else 10  # a few pixels bear one step of the quantizer
+        assert np.abs(image.reshape(-1, 3).mean(0) - color).max() < tolerance, (color, image[0, 0])
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        frame = next(container.decode(video=0))
+        tags = (context.color_primaries, context.color_trc, context.colorspace, context.color_range)
+        assert [int(tag) for tag in tags] == [1, 1, 1, 1]
+        assert frame.format.name == "yuv420p" and frame.rotation == 0
+        assert container.streams.video[0].sample_aspect_ratio in (None, 0, 1)
+
+
+def test_an_odd_size_repeats_its_border(tmp_path):
+    image = np.zeros((63, 63, 3), np.uint8)
+    image[:, 40:] = 255
+    with VideoSink(tmp_path / "odd.mkv", make_info()) as sink:
+        sink.write(analyzed(image, 0, 0.0), image)
+    (found,), _ = decoded(tmp_path / "odd.mkv")
+    assert found.shape == (64, 64, 3) and found[:, 63].min() > 240 and found[63, :20].max() < 16
+
+
+def test_a_picture_of_another_size_is_fitted_to_the_first(tmp_path):
+    with VideoSink(tmp_path / "out.mp4", make_info(time_base=Fraction(1, 25))) as sink:
+        sink.write(analyzed(numbered(1), 0, 0.0), numbered(1))
+        sink.write(analyzed(numbered(2, (320, 192)), 1, 0.04), numbered(2, (320, 192)))
+    assert [number_of(image) for image in decoded(tmp_path / "out.mp4")[0]] == [1, 2]
+
+
+# The sound.
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize(
+    ("name", "start_s", "end_s"),
+    [("portrait-360p.mp4", 0.0, 0.7), ("portrait-360p.mp4", 1.3, 2.0), ("selfie-360p.mp4", 0.0, None)],
+)
+def test_real_videos_keep_their_frames_times_and_sound(tmp_path, name, start_s, end_s, extension):
+    source = VIDEOS / name
+    if not source.exists():
+        pytest.skip(f"needs {name} of the shared data")
+    path = tmp_path / f"out{extension}"
+    times_s, problems = annotate(source, path, start_s, end_s)
+    offset_s = times_s[0] if start_s else 0
+
+    assert problems == []
+    found_s = decoded(path)[1]
+    errors = [abs(a - b + offset_s) for a, b in zip(found_s, times_s, strict=True)]
+    assert max(errors) <= TOLERANCE_S[extension]
+    until_s = 1e9 if end_s is None else times_s[-1] + (times_s[-1] - times_s[-2])
+    wanted = [
+        (time_s - offset_s, size)
+        for time_s, size in audio_packets(source)
+        if time_s < until_s and (not start_s or time_s >= offset_s)
+    ]
+    found = audio_packets(path)
+    if extension == ".webm":  # encoded anew, as Opus: 20 ms a packet
+        with av.open(str(path)) as container:
+            assert container.streams.audio[0].codec_context.name in ("opus", "libopus")
+        assert abs(float(found[0][0] - wanted[0][0])) < 0.03
+        assert abs(float(found[-1][0] - wanted[-1][0])) < 0.06
+    else:
+        assert [size for _, size in found] == [size for _, size in wanted]
+        tolerance_s = Fraction(1, 40000) if extension == ".mp4" else Fraction(2, 1000)
+        assert max(abs(a[0] - b[0]) for a, b in zip(found, wanted, strict=True)) <= tolerance_s
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_sound_that_begins_before_the_picture_moves_nothing(tmp_path, extension):
+    """An AAC encoder's first packet lies before 0."""
+    source = make_clip(tmp_path / "clip.mp4")
+    assert audio_packets(source)[0][0] < 0
+    times_s, problems = annotate(source, tmp_path / f"out{extension}")
+    assert problems == []
+    assert decoded(tmp_path / f"out{extension}")[1] == times_s
+    if extension != ".webm":
+        found, wanted = audio_packets(tmp_path / f"out{extension}"), audio_packets(source)
+        assert len(found) == len(wanted)
+        assert max(abs(a[0] - b[0]) for a, b in zip(found, wanted, strict=True)) < 0.0011
+
+
+def test_sound_of_a_transport_stream_is_taken_over(tmp_path):
+    """Its AAC says in every packet what MP4 says once; its times do not begin at 0."""
+    source = make_clip(tmp_path / "clip.ts", start_s=3)
+    times_s, problems = annotate(source, tmp_path / "out.mp4")
+    assert problems == [] and times_s[0] >= 3
+    assert decoded(tmp_path / "out.mp4")[1] == times_s
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound = [frame.time for frame in container.decode(audio=0)]
+    assert abs(sound[0] - float(times_s[0])) < 0.1 and len(sound) >= 90
+
+
+def test_sound_that_the_container_does_not_take_is_encoded_anew(tmp_path):
+    source = make_clip(tmp_path / "clip.mkv", codec="pcm_s16le")
+    _, problems = annotate(source, tmp_path / "out.mp4")
+    assert problems == []
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert abs(len(sound) / 48000 - 2) < 0.05
+    loudest_hz = np.abs(np.fft.rfft(sound[4800:52800])).argmax()
+    assert abs(int(loudest_hz) - 440) <= 1
+
+
+def test_sound_longer_than_the_picture_is_kept_to_its_end_only_with_the_whole_picture(tmp_path):
+    source = make_clip(tmp_path / "clip.mp4", video_s=1, audio_s=3)
+    annotate(source, tmp_path / "whole.mp4")
+    assert audio_packets(tmp_path / "whole.mp4") == audio_packets(source)
+
+    with VideoSink(tmp_path / "stopped.mp4", make_info(path=source, time_base=Fraction(1, 25))) as sink:
+        write_numbered(sink, [Fraction(index, 25) for index in range(15)])
+    assert 0.5 < audio_packets(tmp_path / "stopped.mp4")[-1][0] < 0.6
+
+
+def test_damaged_sound_is_noted_and_the_picture_saved(tmp_path):
+    source = make_clip(tmp_path / "clip.mkv")
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        places = [(p.pos, p.size) for p in container.demux(audio=0) if p.size][20:60]
+    noise = np.random.default_rng(1)
+    for pos, size in places:
+        data[pos + 10 : pos + size] = noise.integers(0, 256, size - 10, np.uint8).tobytes()
+    source.write_bytes(data)
+    times_s, problems = annotate(source, tmp_path / "out.webm")
+    assert len(decoded(tmp_path / "out.webm")[0]) == len(times_s) == 50
+    assert len(problems) == 1 and "damaged" in problems[0]
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert list(container.decode(audio=0))[-1].time > 1.9
+
+
+def test_a_source_without_readable_sound_is_saved_without(tmp_path):
+    (tmp_path / "clip.mp4").write_text("no video")
+    with VideoSink(tmp_path / "out.mp4", make_info(path=tmp_path / "clip.mp4")) as sink:
+        write_numbered(sink, [Fraction(0), Fraction(1, 25)])
+    assert len(decoded(tmp_path / "out.mp4")[0]) == 2
+    assert len(sink.problems) == 1 and "clip.mp4" in sink.problems[0]
+
+
+# What was written stays.
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_the_file_plays_while_it_is_written_and_seeks_when_closed(tmp_path, extension):
+    path, copy = tmp_path / f"out{extension}", tmp_path / f"copy{extension}"
+    source = make_clip(tmp_path / "clip.mp4", audio_s=7)
+    info = make_info(path=source, frame_rate=Fraction(25), time_base=Fraction(1, 25))
+    times_s = [Fraction(index, 25) for index in range(170)]
+    with VideoSink(path, info) as sink:
+        write_numbered(sink, times_s)
+        shutil.copy(path, copy)
+    images, found_s = decoded(copy)
+    assert [number_of(image) for image in images] == list(range(len(images)))
+    assert found_s == times_s[: len(images)] and found_s[-1] > 3.9
+    assert audio_packets(copy)[-1][0] > 3.9
+
+    assert decoded(path)[1] == times_s
+    with av.open(str(path)) as container:
+        container.seek(round(5.5 * av.time_base))
+        assert 3.5 <= next(container.decode(video=0)).time <= 5.5
+    if extension == ".mp4":
+        data = path.read_bytes()
+        assert top_level_boxes(data)[-1] == b"moov" and b"moof" not in top_level_boxes(data)
+
+
+def top_level_boxes(data: bytes) -> list[bytes]:
+    kinds, place = [], 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        kinds.append(data[place + 4 : place + 8])
+        place += int.from_bytes(data[place + 8 : place + 16], "big") if size == 1 else size
+    return kinds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGKILL")
+def test_a_killed_run_leaves_a_video_that_plays(tmp_path):
+    program = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from test_sink_video import *
+        sink = VideoSink(sys.argv[2], make_info(frame_rate=Fraction(25), time_base=Fraction(1, 25)))
+        write_numbered(sink, [Fraction(index, 25) for index in range(250)])
+        print("written", flush=True)
+        sys.stdin.read()
+    """
+    path = tmp_path / "killed.mp4"
+    root = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), str(Path(__file__).parent), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": root},
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    assert len(decoded(path)[0]) > 125
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no limit of a file's size")
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("when", ["midway", "at the end"])
+def test_a_full_disk_is_one_line_and_leaves_what_plays(tmp_path, extension, when):
+    import resource
+
+    path = tmp_path / f"full{extension}"
+    noise = np.random.default_rng(2).integers(0, 256, (90, 96, 160, 3), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sink = VideoSink(path, make_info(frame_rate=Fraction(25), time_base=Fraction(1, 25)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000 if when == "midway" else limits[0], limits[1]))
+    try:
+        with pytest.raises(OutputError, match=rf"can't write .*full\{extension}: File too large"):
+            for index, image in enumerate(noise):
+                sink.write(analyzed(image, index, index / 25), image)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
+            sink.close()
+        sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with av.open(str(path)) as container:
+        played = 0
+        with contextlib.suppress(av.error.InvalidDataError):  # the last picture is cut off
+            for _ in container.decode(video=0):
+                played += 1
+    assert played >= (5 if when == "midway" else 50)
+
+
+# Wrong paths are found before work starts.
+
+
+def test_wrong_outputs_are_found_at_once(tmp_path):
+    source = make_clip(tmp_path / "clip.mp4", video_s=0.2, audio_s=0.2)
+    info = make_info(path=source)
+    (tmp_path / "link.mp4").symlink_to(source)
+    (tmp_path / "there.mkv").write_text("precious")
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(UsageError, match=r"out\.avi.*\.mp4, \.mkv, \.webm"):
+        VideoSink(tmp_path / "out.avi", info)
+    for name, overwrite, reason in [
+        ("there.mkv", False, "exists.*--overwrite"),
+        ("clip.mp4", True, "the input itself"),
+        ("sub/../link.mp4", True, "the input itself"),
+        ("folder.mp4", True, "a folder"),
+        ("there.mkv/out.mp4", True, "(Not a directory|File exists|cannot find)"),
+        ("x" * 300 + ".mp4", False, "too long"),
+    ]:
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        with pytest.raises(OutputError, match=reason) as caught:
+            VideoSink(tmp_path / name, info, overwrite=overwrite)
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "there.mkv").read_text() == "precious"
+    assert decoded(source)[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_an_unwritable_folder_is_found_at_once():
+    with pytest.raises(OutputError, match="can't write /proc/out"):
+        check_output("/proc/out.png", overwrite=False, source_path=None)
+
+
+def test_checking_makes_missing_folders_and_nothing_else(tmp_path):
+    sink = VideoSink(tmp_path / "a" / "b" / "Grüße 你好.mp4", make_info())
+    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+    sink.close()
+    sink.close()
+    assert sink.outputs() == []
+
+
+def test_overwrite_replaces(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"x" * 100_000)
+    with VideoSink(path, make_info(), overwrite=True) as sink:
+        assert path.stat().st_size == 100_000  # kept until there is something to replace it
+        write_numbered(sink, [Fraction(0)])
+    assert len(decoded(path)[0]) == 1
+
+
+def test_an_error_elsewhere_still_finishes_the_file(tmp_path):
+    with (
+        pytest.raises(ZeroDivisionError),
+        VideoSink(tmp_path / "out.mp4", make_info(time_base=Fraction(1, 25))) as sink,
+    ):
+        write_numbered(sink, [Fraction(index, 25) for index in range(10)])
+        raise ZeroDivisionError
+    assert len(decoded(tmp_path / "out.mp4")[0]) == 10
