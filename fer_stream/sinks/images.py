@@ -13,6 +13,11 @@ from fer_stream.errors import OutputError
 from fer_stream.sinks.base import cannot_write
 
 QUALITY = 95
+_OPTIONS = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
+    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, QUALITY],
+}
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -30,9 +35,9 @@ def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:
     Raises:
         OutputError: The file exists, or can't be written.
     """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_WEBP_QUALITY, QUALITY]
+    extension = path.suffix.lower()
     try:
-        done, encoded = cv2.imencode(path.suffix.lower(), image_bgr, quality)
+        done, encoded = cv2.imencode(extension, image_bgr, _OPTIONS.get(extension, []))
     except cv2.error as error:
         raise OutputError(f"can't write {path}: {error.err or error}") from error
     if not done:
