@@ -7,6 +7,7 @@ that it covers: two OpenCV calls in 8-bit arithmetic.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,8 +36,10 @@ DIM_BGR: ColorBgr = (206, 202, 200)
 INK_BGR: ColorBgr = (20, 16, 14)
 TRACK_OPACITY = 0.13
 
-# OpenCV's built-in variable sans-serif.
+# OpenCV's built-in variable sans-serif. It sets its weight while it draws, without the interpreter's
+# lock, so overlays in two threads take turns; they meet only at texts that are not yet kept.
 _FONT = cv2.FontFace("sans")
+_FONT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,8 @@ def blend(canvas: np.ndarray, sprite: Sprite, left: int, top: int, width: int | 
 @lru_cache(maxsize=2048)
 def text_width_px(text: str, size_px: int, weight: int) -> int:
     """Returns how far a text reaches, px."""
-    return int(cv2.getTextSize((0, 0), text, (0, 0), _FONT, size_px, weight)[2])
+    with _FONT_LOCK:
+        return int(cv2.getTextSize((0, 0), text, (0, 0), _FONT, size_px, weight)[2])
 
 
 def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
@@ -202,7 +206,8 @@ def _text_sprite(
     margin, ascent = 2, size_px + 2
     width = text_width_px(text, size_px, weight) + 2 * margin
     coverage = np.zeros((ascent + size_px // 2 + 2, width, 3), np.uint8)
-    cv2.putText(coverage, text, (margin, ascent), WHITE_BGR, _FONT, size_px, weight)
+    with _FONT_LOCK:
+        cv2.putText(coverage, text, (margin, ascent), WHITE_BGR, _FONT, size_px, weight)
     return _sprite(coverage[:, :, 0] / 255.0 * opacity, color), margin, ascent
 
 
@@ -246,19 +251,12 @@ def _plate(width: int, height: int, radius: int, color: ColorBgr, opacity: float
 def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
     """What stays while bars move: the plate, the bars' tracks and the names, the top one's stronger."""
     width, height = style.size_wh
-    # Drawn as layers on opacity and colour in floats, once; the rounded cut comes last.
-    alpha = np.full((height, width, 1), PLATE_OPACITY)
-    color = np.full((height, width, 3), PLATE_BGR, np.float64)
+    color = np.full((height, width, 3), PLATE_BGR, np.uint8)
+    background = np.full((height, width, 3), round(255 * (1 - PLATE_OPACITY)), np.uint8)
 
     def layer(sprite: Sprite, left: int, top: int) -> None:
-        part = (slice(top, top + sprite.background.shape[0]), slice(left, left + sprite.background.shape[1]))
-        part = (slice(max(top, 0), part[0].stop), slice(max(left, 0), part[1].stop))
-        rows, columns = alpha[part].shape[:2]
-        skip_y, skip_x = max(-top, 0), max(-left, 0)
-        keep = sprite.background[skip_y : skip_y + rows, skip_x : skip_x + columns] / 255.0
-        paint = sprite.premultiplied[skip_y : skip_y + rows, skip_x : skip_x + columns]
-        color[part] = color[part] * keep + paint
-        alpha[part] = 1 - (1 - alpha[part]) * keep[:, :, :1]
+        blend(color, sprite, left, top)
+        blend(background, Sprite(np.zeros_like(sprite.premultiplied), sprite.background), left, top)
 
     bar_width, bar_height = style.bar_wh
     if style.level is Level.MINI:
@@ -279,8 +277,9 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
             layer(sprite, style.padding - margin, row_top + _baseline(style.row, style.text_px) - ascent)
             track = _plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
             layer(track, style.padding + style.name + style.gap, row_top + (style.row - bar_height) // 2)
-    alpha *= _rounded(width, height, max(2, style.text_px // 2))[:, :, None]
-    return Sprite(_to_uint8(color * alpha), np.repeat(_to_uint8(255 * (1 - alpha)), 3, axis=2))
+    shape = _rounded(width, height, max(2, style.text_px // 2))[:, :, None]
+    opacity = (1 - background / 255) * shape
+    return Sprite(_to_uint8(color * opacity), _to_uint8(255 * (1 - opacity)))
 
 
 def _sprite(alpha: np.ndarray, color: ColorBgr) -> Sprite:
