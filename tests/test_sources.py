@@ -230,6 +230,18 @@ class TestVideoTimes:
                 part = read(path, start_s=max(0.0, start_s), end_s=end_s)
                 assert part == whole[first:after], f"from {start_s} to {end_s}"
 
+    def test_hidden_pictures_are_not_counted(self, tmp_path: Path) -> None:
+        # VP8 may hold pictures that others refer to but that are not shown.
+        path = write_video(tmp_path / "clip.webm", range(30), time_base=Fraction(1, 25), codec="libvpx")
+        with av.open(str(path)) as container:
+            hidden = bytes([bytes(packet) for packet in container.demux(video=0)][10])
+        data = bytearray(path.read_bytes())
+        data[data.index(hidden)] &= ~0x10  # RFC 6386, 9.1: show_frame
+        path.write_bytes(data)
+        whole = read(path)
+        assert [frame[2] for frame in whole] == [index for index in range(30) if index != 10]
+        assert read(path, start_s=whole[20][1]) == whole[20:]
+
     def test_a_part_knows_how_many_frames_to_expect(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "clip.mp4", range(50), time_base=Fraction(1, 25))
         with open_source(path, start_s=0.5, end_s=1.5) as source:
@@ -538,6 +550,8 @@ def test_a_missing_camera_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> 
             "http://cam.local:8080/v?user=a&password=***&x=1",
         ),
         ("http://cam.local/@me", "http://cam.local/@me"),
+        ("http://user:1234@cam.local/@me", "http://cam.local/@me"),
+        ("http://user@cam.local:8080/v", "http://cam.local:8080/v"),
         ("http://[::1]:8080/v", "http://[::1]:8080/v"),
     ],
 )

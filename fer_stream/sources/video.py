@@ -257,12 +257,7 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
     except (av.error.FFmpegError, OSError) as error:
         raise SourceError(f"{name} can't be read as a video: {_DAMAGED}") from error
     try:
-        # The cover of a song is a video stream to FFmpeg.
-        videos = [
-            stream
-            for stream in container.streams.video
-            if not stream.disposition & av.stream.Disposition.attached_pic
-        ]
+        videos = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not videos:
             raise SourceError(f"{name} holds no video, only {_list_kinds(container)}")
         best = container.streams.best("video")
@@ -273,6 +268,13 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise
     return container, video
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Returns whether a stream is the picture that goes with a song: to FFmpeg that is video too."""
+    # PyAV 14.0 does not tell; there it is read as a video of one frame.
+    disposition = getattr(stream, "disposition", None)
+    return disposition is not None and bool(disposition.value & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
 
 
 def _frame_rate(stream: VideoStream) -> Fraction | None:
