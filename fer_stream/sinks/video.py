@@ -49,8 +49,9 @@ ENCODER_THREADS = 0  # as many as the encoder finds sensible
 # At least so often a point to seek to, and up to which a killed run's file plays.
 KEYFRAME_EVERY_S = Fraction(2)
 
-# FFmpeg 7.1 learned to write fragments first and to turn them into an ordinary file at the end.
-_HYBRID = av.library_versions["libavformat"] >= (61, 7, 100)
+# Fragments first, turned into an ordinary file at the end. FFmpeg 7.1 and 8.0 have that too, but with
+# delay_moov its file loses its beginning; a file of fragments plays as well, and only seeks slower.
+_HYBRID = av.library_versions["libavformat"] >= (62, 12, 0)
 _MOVFLAGS = "hybrid_fragmented" if _HYBRID else "empty_moov+default_base_moof"
 _COMMON = {
     "flush_packets": "1",
