@@ -1,4 +1,4 @@
-"""The decoding thread and its bounded queue: frames are decoded while the last ones are analyzed.
+"""Threads and their bounded queues: decoding, analysis and drawing work on different frames at once.
 
 The only module with a thread. The worker's error comes to the reader, and the thread is always
 joined: the shape is that of PySceneDetect's scene manager.
@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-
-from fer_stream.sources import Source
-from fer_stream.types import Frame
+from typing import Generic, TypeVar
 
 # On Windows a lock that is waited for without a limit holds back Ctrl-C until it is released.
 _WAIT_S = 0.1
 
+_T = TypeVar("_T")
 
-class Capture:
-    """Reads a source in a thread of its own.
+
+class Background(Generic[_T]):
+    """Reads a source, or any other stage that yields frames, in a thread of its own.
 
     A recording is read with back-pressure: every frame comes, in order. A live source can't wait:
     with `drop_old` the newest frame takes the place of one that nobody has fetched.
 
-    The source stays the caller's to close, after the capture:
+    The source stays the caller's to close, afterwards:
 
-        with open_source("clip.mp4") as source, Capture(source) as frames:
+        with open_source("clip.mp4") as source, Background(source) as frames:
             for frame in frames:
                 ...
 
@@ -34,11 +34,11 @@ class Capture:
         dropped: Number of frames that were replaced because the reader was too slow.
     """
 
-    def __init__(self, source: Source, *, queue_size: int = 8, drop_old: bool = False) -> None:
+    def __init__(self, source: Iterable[_T], *, queue_size: int = 8, drop_old: bool = False) -> None:
         """Starts reading.
 
         Args:
-            source: An open source, read by nobody else.
+            source: What to iterate over, such as an open source; read by nobody else.
             queue_size: Frames held decoded at most, at least 1.
             drop_old: Hold only the newest frame, and never make the source wait.
         """
@@ -48,7 +48,7 @@ class Capture:
         self._source = source
         self._drop_old = drop_old
         self._queue_size = 1 if drop_old else queue_size
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[_T] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._ended = False
@@ -69,7 +69,7 @@ class Capture:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _put(self, frame: Frame) -> bool:
+    def _put(self, frame: _T) -> bool:
         """Queues a frame, waiting for room; returns False when reading is to stop."""
         with self._changed:
             if self._drop_old:
@@ -83,7 +83,7 @@ class Capture:
             self._changed.notify_all()
             return True
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[_T]:
         """Yields the frames as they come; ends with the source, or when closed.
 
         Raises:
@@ -92,7 +92,7 @@ class Capture:
         while (frame := self._get()) is not None:
             yield frame
 
-    def _get(self) -> Frame | None:
+    def _get(self) -> _T | None:
         with self._changed:
             while not (self._frames or self._ended or self._stopping):
                 self._changed.wait(_WAIT_S)
@@ -118,7 +118,7 @@ class Capture:
         while self._thread.is_alive():
             self._thread.join(_WAIT_S)
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Background[_T]:
         return self
 
     def __exit__(

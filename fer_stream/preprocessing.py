@@ -130,11 +130,3 @@ def network_input(image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpe
         return crop[None].astype(np.float32) * scale[:, None, None] + offset[:, None, None]
     rgb = crop[:, :, ::-1].astype(np.float32) * scale + offset
     return np.ascontiguousarray(rgb.transpose(2, 0, 1))
-
-
-def network_batch(image_bgr: np.ndarray, squares_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Turns several squares of one picture into a batch, float32 (N, 3, size, size)."""
-    batch = np.empty((len(squares_xyxy), 3, spec.size, spec.size), np.float32)
-    for position, square in enumerate(squares_xyxy):
-        batch[position] = network_input(image_bgr, square, spec)
-    return batch

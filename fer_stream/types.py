@@ -68,9 +68,7 @@ class Detections:
     @classmethod
     def none(cls) -> Detections:
         """Returns the detections of a picture without a face."""
-        return cls(
-            np.zeros((0, 4), np.float32), np.zeros((0,), np.float32), np.zeros((0, 5, 2), np.float32)
-        )
+        return cls(np.zeros((0, 4), np.float32), np.zeros((0,), np.float32), np.zeros((0, 5, 2), np.float32))
 
     def __getitem__(self, picked: np.ndarray | Sequence[int] | slice) -> Detections:
         """Returns the picked detections, by index array, mask or slice."""
@@ -97,9 +95,7 @@ class Face:
 
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(EXPRESSIONS),):
-            raise ValueError(
-                f"a face has {len(EXPRESSIONS)} probabilities, not {self.probabilities.shape}"
-            )
+            raise ValueError(f"a face has {len(EXPRESSIONS)} probabilities, not {self.probabilities.shape}")
         if abs(float(self.probabilities.sum()) - 1.0) > 1e-3:
             raise ValueError(f"probabilities sum to 1, not {float(self.probabilities.sum()):.4f}")
 

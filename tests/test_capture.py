@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_stream.capture import Capture
+from fer_stream.capture import Background
 from fer_stream.errors import SourceError
 from fer_stream.sources import Source, open_source
 from fer_stream.types import Frame
@@ -57,7 +57,7 @@ def wait_until(is_true: Callable[[], bool], limit_s: float = 5.0) -> None:
 
 
 def test_a_slow_reader_of_a_recording_gets_every_frame_in_order() -> None:
-    with ScriptedSource(50) as source, Capture(source, queue_size=3) as frames:
+    with ScriptedSource(50) as source, Background(source, queue_size=3) as frames:
         seen = []
         for frame in frames:
             time.sleep(0.001)
@@ -67,7 +67,7 @@ def test_a_slow_reader_of_a_recording_gets_every_frame_in_order() -> None:
 
 
 def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
-    with ScriptedSource(100) as source, Capture(source, queue_size=4) as frames:
+    with ScriptedSource(100) as source, Background(source, queue_size=4) as frames:
         wait_until(lambda: source.read == 5)  # four queued, one in the worker's hands
         time.sleep(0.05)
         assert source.read == 5
@@ -76,7 +76,7 @@ def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
 
 
 def test_a_slow_reader_of_a_live_source_gets_the_newest_frame() -> None:
-    with ScriptedSource(100) as source, Capture(source, drop_old=True) as frames:
+    with ScriptedSource(100) as source, Background(source, drop_old=True) as frames:
         wait_until(lambda: source.read == 100)
         time.sleep(0.02)
         assert [frame.index for frame in frames] == [99]
@@ -84,7 +84,7 @@ def test_a_slow_reader_of_a_live_source_gets_the_newest_frame() -> None:
 
 
 def test_a_fast_reader_of_a_live_source_misses_nothing() -> None:
-    with ScriptedSource(20, frame_s=0.01) as source, Capture(source, drop_old=True) as frames:
+    with ScriptedSource(20, frame_s=0.01) as source, Background(source, drop_old=True) as frames:
         assert [frame.index for frame in frames] == list(range(20))
         assert frames.dropped == 0
 
@@ -92,7 +92,7 @@ def test_a_fast_reader_of_a_live_source_misses_nothing() -> None:
 @pytest.mark.parametrize("error", [SourceError("the cable is out"), ZeroDivisionError("a bug")])
 def test_the_workers_error_comes_to_the_reader_after_its_frames(error: Exception) -> None:
     seen: list[int] = []
-    with ScriptedSource(3, error=error) as source, Capture(source) as frames:
+    with ScriptedSource(3, error=error) as source, Background(source) as frames:
         with pytest.raises(type(error), match=str(error)):
             seen.extend(frame.index for frame in frames)
         with pytest.raises(type(error)):  # and again, rather than an end that looks like success
@@ -103,7 +103,7 @@ def test_the_workers_error_comes_to_the_reader_after_its_frames(error: Exception
 @pytest.mark.parametrize("drop_old", [False, True])
 def test_closing_does_not_hang_on_a_full_queue(drop_old: bool) -> None:
     source = ScriptedSource(1000)
-    capture = Capture(source, queue_size=2, drop_old=drop_old)
+    capture = Background(source, queue_size=2, drop_old=drop_old)
     wait_until(lambda: source.read >= 3)
     started = time.monotonic()
     capture.close()
@@ -117,7 +117,7 @@ def test_an_interrupt_in_the_reader_gets_through() -> None:
     with (
         pytest.raises(KeyboardInterrupt),
         ScriptedSource(1000) as source,
-        Capture(source, queue_size=2) as frames,
+        Background(source, queue_size=2) as frames,
     ):
         for _ in frames:
             raise KeyboardInterrupt
@@ -126,7 +126,7 @@ def test_an_interrupt_in_the_reader_gets_through() -> None:
 
 def test_closing_from_another_thread_releases_a_waiting_reader() -> None:
     source = ScriptedSource(1, frame_s=0.3)
-    capture = Capture(source)
+    capture = Background(source)
     closer = threading.Timer(0.05, capture.close)
     closer.start()
     assert list(capture) == []
@@ -142,7 +142,7 @@ def test_a_real_video_comes_whole(tmp_path: Path) -> None:
             picture = np.full((48, 64, 3), index * 10, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         container.mux(stream.encode())
-    with open_source(path) as source, Capture(source) as frames:
+    with open_source(path) as source, Background(source) as frames:
         seen = [(frame.index, frame.time_s, frame.bgr.mean()) for frame in frames]
     assert seen == [(i, pytest.approx(i / 25), pytest.approx(i * 10, abs=4.9)) for i in range(25)]
 
@@ -189,7 +189,7 @@ def test_a_network_stream_gives_its_newest_frames_until_it_ends(
         assert source.info.size_wh == (128, 96)
         assert source.info.name == address.replace("user:secret@", "")
         seen: list[Frame] = []
-        with Capture(source, drop_old=True) as frames, pytest.raises(SourceError, match="stopped sending"):
+        with Background(source, drop_old=True) as frames, pytest.raises(SourceError, match="stopped sending"):
             for frame in frames:
                 seen.append(frame)
                 time.sleep(0.05)
@@ -207,7 +207,7 @@ def test_leaving_a_network_stream_early_ends_everything() -> None:
     with (
         mjpeg_server(count=300, frame_s=0.01) as address,
         open_source(address, mirror=True) as source,
-        Capture(source, drop_old=True) as frames,
+        Background(source, drop_old=True) as frames,
     ):
         assert next(iter(frames)).size_wh == (128, 96)
 

@@ -1,6 +1,7 @@
 """Where analyzed frames go: video, pictures, stills, crops, the table, the live window."""
 
 from fer_stream.sinks.base import Sink, check_folder, check_output
+from fer_stream.sinks.charts import FaceChartSink, TimelineSink
 from fer_stream.sinks.crops import CropsSink
 from fer_stream.sinks.images import IMAGE_EXTENSIONS
 from fer_stream.sinks.stills import ImageSink, StillsSink
@@ -14,10 +15,12 @@ __all__ = [
     "TABLE_EXTENSIONS",
     "VIDEO_EXTENSIONS",
     "CropsSink",
+    "FaceChartSink",
     "ImageSink",
     "Sink",
     "StillsSink",
     "TableSink",
+    "TimelineSink",
     "VideoSink",
     "WindowSink",
     "check_folder",

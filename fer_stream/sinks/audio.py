@@ -85,7 +85,7 @@ class AudioTracks:
         for stream in self._input.streams.audio:
             try:
                 self._tracks[stream.index] = self._add_stream(output, stream)
-            except AUDIO_ERRORS as error:  # noqa: PERF203
+            except AUDIO_ERRORS as error:
                 self._problem(f"an audio track can't be saved ({_reason(error)}); saved without it")
         if not self._tracks:
             return

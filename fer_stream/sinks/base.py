@@ -27,9 +27,11 @@ class Sink(ABC):
     files on leaving, also after an error. It belongs to one thread at a time.
 
     Attributes:
+        name: What the profile calls it.
         needs_image: Whether `write` wants the annotated picture.
     """
 
+    name: str
     needs_image: bool
 
     @abstractmethod

@@ -22,14 +22,16 @@ class CropsSink(Sink):
     overlay; what lies outside the frame repeats its border.
     """
 
+    name = "crops"
     needs_image = False
 
-    def __init__(self, folder: Path | str, *, crop_scale: float, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, crop_scale: float = 1.0, overwrite: bool = False) -> None:
         """Checks the folder and makes it if missing.
 
         Args:
             folder: Where the folders of the faces go.
-            crop_scale: Side of the crop over the longer side of the face's box.
+            crop_scale: Side of the crop over the longer side of the face's box; the network's is
+                known only when it is loaded, and may be set until the first frame.
             overwrite: Whether existing crops are replaced.
 
         Raises:
@@ -38,7 +40,7 @@ class CropsSink(Sink):
         self._folder = check_folder(
             folder, overwrite=overwrite, pattern="[0-9]*/[0-9]*.jpg", source_path=None
         )
-        self._crop_scale = crop_scale
+        self.crop_scale = crop_scale
         self._overwrite = overwrite
         self._ids: set[int] = set()
 
@@ -53,7 +55,7 @@ class CropsSink(Sink):
                 except OSError as error:
                     raise cannot_write(folder, error) from error
                 self._ids.add(face.id)
-            square = face_square(face.box_xyxy, self._crop_scale)
+            square = face_square(face.box_xyxy, self.crop_scale)
             size = max(1, round(float(square[2] - square[0])))
             write_image(
                 folder / f"{frame.index:06d}.jpg", cut(frame.bgr, square, size), overwrite=self._overwrite

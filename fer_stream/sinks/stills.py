@@ -29,6 +29,7 @@ class ImageSink(Sink):
     that can't be written (`.gif`) becomes `.png`.
     """
 
+    name = "image"
     needs_image = True
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
@@ -130,6 +131,7 @@ class StillsSink(Sink):
     `frame-000123_00-00-05.120.jpg` is frame 123, at 5.12 seconds.
     """
 
+    name = "stills"
     needs_image = True
 
     def __init__(

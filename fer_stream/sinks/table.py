@@ -47,10 +47,11 @@ class TableSink(Sink):
     `__cause__` is the `BrokenPipeError`, so that a command can end quietly.
     """
 
+    name = "table"
     needs_image = False
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Opens the table.
+        """Checks the path; the file is opened, and one that is there replaced, with the first row.
 
         Args:
             path: One of `TABLE_EXTENSIONS`; `-` is JSON lines on standard output.
@@ -64,10 +65,10 @@ class TableSink(Sink):
         self._path: Path | None = None
         self._pending = bytearray()
         self._flushed_s = time.monotonic()
-        self._failed = self._closed = False
+        self._written = self._failed = self._closed = False
+        self._file: BinaryIO | None = None
         if str(path) == "-":
             self._kind = ".jsonl"
-            self._file: BinaryIO | None = None
             return
         target = check_output(path, overwrite=overwrite, source_path=info.path, extensions=TABLE_EXTENSIONS)
         self._path = self._rows_path = target
@@ -76,10 +77,6 @@ class TableSink(Sink):
             self._rows_path = check_output(
                 target.with_name(f"{target.name}.partial.jsonl"), overwrite=overwrite, source_path=info.path
             )
-        try:
-            self._file = self._rows_path.open("wb", buffering=0)
-        except OSError as error:
-            raise cannot_write(self._rows_path, error) from error
         if self._kind == ".csv":
             self._pending += _csv_line(TABLE_COLUMNS)
 
@@ -87,6 +84,7 @@ class TableSink(Sink):
         """Writes the rows of one frame. See `Sink.write`."""
         for row in _rows(analyzed):
             self._pending += _csv_line(row) if self._kind == ".csv" else _json_line(row)
+        self._written = True
         late = time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S
         if self._path is None or late or len(self._pending) >= _FLUSH_BYTES:
             self._flush()
@@ -97,18 +95,18 @@ class TableSink(Sink):
             return
         self._closed = True
         try:
-            if not self._failed:
+            if self._written and not self._failed:
                 self._flush()
         finally:
             if self._file is not None:
                 self._file.close()
-        if self._kind == ".parquet" and not self._failed:
+        if self._kind == ".parquet" and self._written and not self._failed:
             assert self._path is not None
             _finish_parquet(self._rows_path, self._path)
 
     def outputs(self) -> list[Path]:
         """Returns the file; none for standard output."""
-        if self._path is None:
+        if self._path is None or not self._written:
             return []
         return [self._path if self._path.exists() else self._rows_path]
 
@@ -117,9 +115,11 @@ class TableSink(Sink):
         if self._failed:
             return
         try:
-            if self._file is None:
+            if self._path is None:
                 _to_standard_output(bytes(self._pending))
             else:
+                if self._file is None:
+                    self._file = self._rows_path.open("wb", buffering=0)
                 left = memoryview(bytes(self._pending))
                 while left:
                     left = left[self._file.write(left) :]

@@ -95,6 +95,7 @@ class VideoSink(Sink):
         problems: What is wrong with the sound, in sentences; empty if nothing is.
     """
 
+    name = "video"
     needs_image = True
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:

@@ -34,6 +34,7 @@ class WindowSink(Sink):
             afterwards is not shown.
     """
 
+    name = "window"
     needs_image = True
 
     def __init__(self, title: str) -> None:

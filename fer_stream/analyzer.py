@@ -1,0 +1,149 @@
+"""Analyzer: frames in, analyzed frames out."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fer_stream.classifier import Classifier
+from fer_stream.detector import Detector
+from fer_stream.preprocessing import face_square, network_input
+from fer_stream.profiling import Profile
+from fer_stream.runtime import pick_device
+from fer_stream.smoothing import DEFAULT_SMOOTH_S, Smoother
+from fer_stream.sources import Source, open_source
+from fer_stream.tracker import DEFAULT_SCAN_EVERY, TrackedFace, Tracker
+from fer_stream.types import AnalyzedFrame, Face, Frame
+
+DEFAULT_MIN_FACE = 40
+DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
+
+
+class Analyzer:
+    """Finds every face, follows it, and reads its expression.
+
+    Not for use by two threads at once.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        weights: A checkpoint of fer-train; the built-in one where None.
+        min_face: Side in px of the smallest face to find.
+        scan_every: A full search for faces at least every this many frames of a video.
+        smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
+        batch: Frames of a recording whose faces go through the network together.
+        threads: CPU threads for one run of a network; 0 takes one a core.
+        profile: Gets the time of each stage.
+
+    Raises:
+        WeightsError: The weights can't be used.
+        UsageError: There is no such device.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        weights: str | Path | None = None,
+        *,
+        min_face: int = DEFAULT_MIN_FACE,
+        scan_every: int = DEFAULT_SCAN_EVERY,
+        smooth_s: float = DEFAULT_SMOOTH_S,
+        batch: int = DEFAULT_BATCH,
+        threads: int = 0,
+        profile: Profile | None = None,
+    ) -> None:
+        self.device = pick_device(device)
+        self._classifier = Classifier(
+            self.device, weights=None if weights is None else Path(weights), threads=threads
+        )
+        self._detector = Detector(self.device, min_face=min_face, threads=threads)
+        self._scan_every = scan_every
+        self._smooth_s = smooth_s
+        self._batch = batch
+        self._profile = profile or Profile()
+
+    @property
+    def crop_scale(self) -> float:
+        """Side of the network's crop over the longer side of a face's box."""
+        return self._classifier.input.crop_scale
+
+    def analyze(self, image_bgr: np.ndarray) -> tuple[Face, ...]:
+        """Analyzes one picture by itself.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+
+        Returns:
+            Its faces, from left to right; ids count from 1.
+        """
+        return next(self.analyze_frames([Frame(image_bgr, 0, 0.0)], "images")).faces
+
+    def stream(self, source: Source | str | Path | int) -> Iterator[AnalyzedFrame]:
+        """Analyzes every frame of a source, in order.
+
+        Args:
+            source: What `open_source` returns, which stays the caller's to close, or what it takes.
+
+        Yields:
+            The frames as they are analyzed.
+
+        Raises:
+            SourceError: The source can't be opened, or ended in an error.
+        """
+        if isinstance(source, Source):
+            yield from self.analyze_frames(source, source.info.kind)
+        else:
+            with open_source(source) as opened:
+                yield from self.analyze_frames(opened, opened.info.kind)
+
+    def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
+        """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""
+        if kind == "images":
+            for frame in frames:  # each picture is by itself: other people, other ids
+                yield from self._analyze_video([frame], batch=1)
+        else:
+            # What is live can't wait for more frames to come.
+            yield from self._analyze_video(frames, batch=self._batch if kind == "video" else 1)
+
+    def _analyze_video(self, frames: Iterable[Frame], *, batch: int) -> Iterator[AnalyzedFrame]:
+        """Analyzes consecutive frames of one video, `batch` at a time."""
+        tracker = Tracker(self._detector, scan_every=self._scan_every)
+        smoother = Smoother(self._smooth_s)
+        iterator = iter(frames)
+        while chunk := list(itertools.islice(iterator, batch)):
+            tracked = []
+            for frame in chunk:
+                with self._profile.stage("detect"):
+                    tracked.append(tracker.update(frame.bgr, frame.time_s))
+            began_s = time.perf_counter()
+            probabilities = self._classify(chunk, tracked)
+            self._profile.add("classify", time.perf_counter() - began_s, frames=len(chunk))
+            for frame, faces in zip(chunk, tracked, strict=True):
+                yield AnalyzedFrame(
+                    frame,
+                    tuple(
+                        Face(
+                            face.id,
+                            face.box_xyxy,
+                            face.landmarks_xy,
+                            face.score,
+                            smoother.smooth(face.id, next(probabilities), frame.time_s),
+                        )
+                        for face in faces
+                    ),
+                )
+
+    def _classify(self, frames: list[Frame], tracked: list[list[TrackedFace]]) -> Iterator[np.ndarray]:
+        """Reads all faces of some frames in one batch; returns float32 (7,) for each, in order."""
+        spec = self._classifier.input
+        crops = [
+            network_input(frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec)
+            for frame, faces in zip(frames, tracked, strict=True)
+            for face in faces
+        ]
+        if not crops:
+            return iter(())
+        return iter(self._classifier.probabilities(np.stack(crops)))

@@ -1,0 +1,75 @@
+"""Face crops in one batch through EfficientNet-B0: seven probabilities a face."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.preprocessing import InputSpec
+from fer_stream.runtime import ModuleSpec, load_network
+from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash, load_checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
+
+
+class Classifier:
+    """Reads expressions. Not for use by two threads at once.
+
+    Args:
+        device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
+        weights: A checkpoint of fer-train; the built-in one where None.
+        threads: CPU threads for one run of the network; 0 takes one a core.
+
+    Raises:
+        WeightsError: The weights can't be used.
+    """
+
+    def __init__(self, device: str = "cpu", *, weights: Path | None = None, threads: int = 0) -> None:
+        path = weights or BUILT_IN_WEIGHTS
+        check_weights_file(path)
+
+        def build() -> tuple[nn.Module, dict[str, Any]]:
+            checkpoint = load_checkpoint(path)
+            stored = {"input": dataclasses.asdict(checkpoint.input), "temperature": checkpoint.temperature}
+            return checkpoint.build_model(), stored
+
+        spec = ModuleSpec(
+            name="expression",
+            key=(file_hash(path), importlib.metadata.version("timm")),
+            build=build,
+            example_shape=(2, 3, 64, 64),
+            dynamic_axes=(2, 3),
+        )
+        self._network, stored = load_network(spec, device, threads)
+        self._temperature = float(stored["temperature"])
+        self.input = InputSpec(**stored["input"])
+
+    def probabilities(self, batch: np.ndarray) -> np.ndarray:
+        """Reads a batch of faces.
+
+        Args:
+            batch: float32 (N, 3, size, size), as `preprocessing.network_input` makes it.
+
+        Returns:
+            float32 (N, 7), each row summing to 1, in the order of `EXPRESSIONS`.
+        """
+        if not len(batch):
+            return np.zeros((0, len(EXPRESSIONS)), np.float32)
+        parts = [
+            self._network(batch[start : start + MAX_BATCH])[0] for start in range(0, len(batch), MAX_BATCH)
+        ]
+        return softmax(np.concatenate(parts) / self._temperature)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns float32 probabilities over the last axis."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)

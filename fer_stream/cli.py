@@ -1,0 +1,277 @@
+"""The `fer-stream` command: options to objects, errors to one line and an exit code.
+
+Options, source, output paths and the weights file are checked in this order, before any network
+loads. What people read goes to standard error, so that `--data -` has standard output for itself.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED_S = time.monotonic()  # before the imports, which are part of what a user waits for
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import math  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from contextlib import ExitStack  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Any, NoReturn  # noqa: E402
+
+from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError  # noqa: E402
+from fer_stream.version import __version__  # noqa: E402
+
+if TYPE_CHECKING:
+    from fer_stream.sinks import Sink
+    from fer_stream.sources import SourceInfo
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command's options."""
+    parser = _Parser(
+        prog="fer-stream",
+        description="Finds every face in a video, a camera, pictures or a stream and reads its expression.",
+        epilog="Exit codes: 0 done, 2 wrong usage, 3 source, 4 output, 5 weights, 130 interrupted.",
+    )
+    parser.add_argument(
+        "source", nargs="?", help="video file, image, folder or glob of images, http or rtsp address"
+    )
+    parser.add_argument("--camera", type=_whole(0), metavar="N", help="read camera N; the first is 0")
+
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "--save", metavar="PATH", help="annotated video (.mp4, .mkv, .webm); of an image source the image"
+    )
+    outputs.add_argument("--stills", metavar="DIR", help="annotated stills of a video")
+    when = outputs.add_mutually_exclusive_group()
+    when.add_argument("--stills-every", type=_seconds, metavar="SECONDS", help="a still every so often")
+    when.add_argument(
+        "--stills-on",
+        choices=["change"],
+        help="a still when a face comes or its expression changes (the default)",
+    )
+    outputs.add_argument("--crops", metavar="DIR", help="the face crops, <face_id>/<frame>.jpg")
+    outputs.add_argument(
+        "--data", metavar="PATH", help="table, .csv, .jsonl or .parquet; - is JSON lines on standard output"
+    )
+    outputs.add_argument(
+        "--chart", metavar="PATH", help="image beside its bar chart; of a video a timeline (.png, .svg, .pdf)"
+    )
+    outputs.add_argument(
+        "--show",
+        action=argparse.BooleanOptionalAction,
+        help="live window; default: for live sources where there is a display",
+    )
+    outputs.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    outputs.add_argument("--profile", metavar="PATH", help="write where the time went, as JSON")
+
+    part = parser.add_argument_group("part of a recording, in seconds or [HH:]MM:SS[.mmm]")
+    part.add_argument("--start", metavar="T", help="first moment")
+    part.add_argument("--end", metavar="T", help="first moment no longer wanted")
+
+    analysis = parser.add_argument_group("analysis")
+    analysis.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    analysis.add_argument(
+        "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
+    )
+    analysis.add_argument(
+        "--min-face", type=_whole(12), default=40, metavar="PX", help="smallest face (default: %(default)s)"
+    )
+    analysis.add_argument(
+        "--scan-every",
+        type=_whole(1),
+        metavar="N",
+        help="search the whole frame for new faces at least every N frames",
+    )
+    analysis.add_argument(
+        "--smooth",
+        type=_seconds_or_zero,
+        metavar="SECONDS",
+        help="time constant of the smoothing; 0 gives each frame's own probabilities",
+    )
+    analysis.add_argument(
+        "--batch", type=_whole(1), metavar="N", help="frames whose faces are read together, in a recording"
+    )
+    analysis.add_argument("--mirror", action="store_true", help="flip left and right")
+
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _whole(lowest: int) -> Callable[[str], int]:
+    """Returns a type for argparse: a whole number of at least `lowest`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if not lowest <= value <= 1_000_000:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {lowest}")
+        return value
+
+    return parse
+
+
+def _seconds_or_zero(text: str) -> float:
+    """A type for argparse: seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _seconds(text: str) -> float:
+    """A type for argparse: seconds, more than 0."""
+    value = _seconds_or_zero(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("it must be more than 0 seconds")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    signals = _terminate_as_interrupt()
+    try:
+        return _run(build_parser().parse_args(argv))
+    except FerStreamError as error:
+        message = " ".join(str(error).split())  # one line, whatever a file is called
+        print(f"fer-stream: {message}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fer-stream: interrupted", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    finally:
+        for number, handler in signals:
+            signal.signal(number, handler)
+
+
+def _terminate_as_interrupt() -> list[tuple[int, Any]]:
+    """Makes SIGTERM end a run as Ctrl-C does, every file finished; returns the handlers before."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    return [(number, signal.signal(number, interrupt)) for number in (signal.SIGTERM,)]
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Opens everything, runs the pipeline, and says what came out."""
+    spec, start_s, end_s = _check(options)
+    from fer_stream.overlay import Overlay
+    from fer_stream.pipeline import profile_report, run, written_files
+    from fer_stream.profiling import Profile
+    from fer_stream.progress import Progress
+    from fer_stream.sinks import CropsSink, check_output
+    from fer_stream.sources import open_source
+    from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file
+
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(spec, start_s=start_s, end_s=end_s, mirror=options.mirror))
+        sinks = [stack.enter_context(sink) for sink in _open_sinks(options, source.info)]
+        profile_path = None
+        if options.profile is not None:
+            profile_path = check_output(
+                options.profile, overwrite=options.overwrite, source_path=source.info.path
+            )
+        weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
+        check_weights_file(weights)
+
+        from fer_stream.analyzer import Analyzer  # only now: it loads ONNX Runtime
+
+        profile = Profile()
+        given = {"scan_every": options.scan_every, "smooth_s": options.smooth, "batch": options.batch}
+        analyzer = Analyzer(
+            options.device,
+            weights,
+            min_face=options.min_face,
+            profile=profile,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        for sink in sinks:
+            if isinstance(sink, CropsSink):
+                sink.crop_scale = analyzer.crop_scale
+        progress = stack.enter_context(Progress(source.info, quiet=options.quiet))
+        summary = run(source, analyzer, Overlay(), sinks, profile=profile, on_frame=progress.frame_done)
+        files = written_files(sinks)
+        if profile_path is not None:
+            _write_json(profile_path, profile_report(summary, profile, STARTED_S))
+            files.append(profile_path)
+        progress.summarize(summary, files)
+    return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
+
+
+def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
+    """Checks what can be known of the options by themselves; returns the source, the start and the end."""
+    from fer_stream.times import parse_time
+
+    if (options.source is None) == (options.camera is None):
+        what = "a source or --camera N is needed" if options.source is None else "give a source or --camera"
+        raise UsageError(f"{what}; see fer-stream --help")
+    if options.stills is None and (options.stills_every or options.stills_on):
+        raise UsageError("--stills-every and --stills-on go with --stills DIR")
+    spec = options.source if options.camera is None else options.camera
+    outputs = [options.save, options.data, options.chart, options.profile]
+    paths = [os.path.abspath(path) for path in outputs if path not in (None, "-")]  # noqa: PTH100
+    if len(set(paths)) < len(paths):
+        raise UsageError("two outputs have the same path")
+    return (
+        spec,
+        0.0 if options.start is None else parse_time(options.start),
+        None if options.end is None else parse_time(options.end),
+    )
+
+
+def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
+    """Yields the sinks that the options ask for, each checked when it is made."""
+    from fer_stream import sinks
+
+    overwrite, images = options.overwrite, info.kind == "images"
+    if options.save is not None:
+        yield (sinks.ImageSink if images else sinks.VideoSink)(options.save, info, overwrite=overwrite)
+    if options.stills is not None:
+        if images:
+            raise UsageError("--stills takes stills of a video; save pictures with --save")
+        yield sinks.StillsSink(
+            options.stills,
+            every_s=options.stills_every,
+            on_change=options.stills_every is None,
+            overwrite=overwrite,
+        )
+    if options.crops is not None:
+        yield sinks.CropsSink(options.crops, overwrite=overwrite)
+    if options.data is not None:
+        yield sinks.TableSink(options.data, info, overwrite=overwrite)
+    if options.chart is not None:
+        yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
+            options.chart, info, overwrite=overwrite
+        )
+    if options.show or (options.show is None and info.is_live):
+        if sinks.display_available():
+            yield sinks.WindowSink(f"fer-stream: {info.name}")
+        elif not options.quiet:
+            print("fer-stream: there is no display to show a window on; going on without", file=sys.stderr)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror or error}") from error

@@ -1,0 +1,80 @@
+"""Arithmetic of boxes. numpy only; boxes are float32 (N, 4): left, top, right, bottom in px."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Returns intersection over union of every pair, float32 (len(a), len(b))."""
+    overlap = _intersections(a_xyxy, b_xyxy)
+    union = areas(a_xyxy)[:, None] + areas(b_xyxy)[None, :] - overlap
+    return np.where(union > 0, overlap / np.maximum(union, 1e-9), 0).astype(np.float32)
+
+
+def overlap_of_smaller(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Returns intersection over the smaller area of every pair, float32 (len(a), len(b))."""
+    smaller = np.minimum(areas(a_xyxy)[:, None], areas(b_xyxy)[None, :])
+    return (_intersections(a_xyxy, b_xyxy) / np.maximum(smaller, 1e-9)).astype(np.float32)
+
+
+def areas(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Returns the areas in px², (N,)."""
+    return np.maximum(boxes_xyxy[:, 2] - boxes_xyxy[:, 0], 0) * np.maximum(
+        boxes_xyxy[:, 3] - boxes_xyxy[:, 1], 0
+    )
+
+
+def non_maximum_suppression(
+    boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float, *, of_smaller: bool = False
+) -> np.ndarray:
+    """Returns the indexes of the boxes to keep, best first.
+
+    Args:
+        boxes_xyxy: (N, 4) px.
+        scores: (N,).
+        threshold: A box that overlaps a better one by more than this goes.
+        of_smaller: Measure the overlap against the smaller of the two instead of their union.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes = boxes_xyxy[order].astype(np.float64)
+    area = areas(boxes)
+    keep, alive = [], np.ones(len(order), bool)
+    for best in range(len(order)):
+        if not alive[best]:
+            continue
+        keep.append(order[best])
+        rest = np.flatnonzero(alive[best + 1 :]) + best + 1
+        if not len(rest):
+            break
+        width = np.minimum(boxes[best, 2], boxes[rest, 2]) - np.maximum(boxes[best, 0], boxes[rest, 0])
+        height = np.minimum(boxes[best, 3], boxes[rest, 3]) - np.maximum(boxes[best, 1], boxes[rest, 1])
+        overlap = np.maximum(width, 0) * np.maximum(height, 0)
+        whole = np.minimum(area[best], area[rest]) if of_smaller else area[best] + area[rest] - overlap
+        alive[rest[overlap > threshold * whole]] = False
+    return np.array(keep, np.int64)
+
+
+def squared(boxes_xyxy: np.ndarray, margin: float = 1.0) -> np.ndarray:
+    """Returns squares round the same centres whose side is the longer side times `margin`."""
+    half = np.maximum(boxes_xyxy[:, 2] - boxes_xyxy[:, 0], boxes_xyxy[:, 3] - boxes_xyxy[:, 1]) * margin / 2
+    x, y = (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2, (boxes_xyxy[:, 1] + boxes_xyxy[:, 3]) / 2
+    return np.stack([x - half, y - half, x + half, y + half], axis=1).astype(np.float32)
+
+
+def clipped(boxes_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Returns the boxes cut at the border of a picture, at least 1 px wide and high where they can be."""
+    width, height = size_wh
+    boxes = boxes_xyxy.astype(np.float32).copy()
+    boxes[:, 0] = boxes[:, 0].clip(0, max(width - 1, 0))
+    boxes[:, 1] = boxes[:, 1].clip(0, max(height - 1, 0))
+    boxes[:, 2] = np.maximum(boxes[:, 2].clip(0, width), boxes[:, 0] + 1)
+    boxes[:, 3] = np.maximum(boxes[:, 3].clip(0, height), boxes[:, 1] + 1)
+    return boxes
+
+
+def _intersections(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    corners_low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    corners_high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    sides = np.maximum(corners_high - corners_low, 0)
+    return sides[..., 0] * sides[..., 1]

@@ -1,0 +1,221 @@
+"""`run`: source -> analyzer -> overlay -> sinks, each stage while the others work on other frames.
+
+Three threads share the work: one decodes, one analyzes, and the caller's draws and writes, because
+windows belong to the main thread and Ctrl-C arrives there. The queues between them are bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_stream.analyzer import Analyzer
+from fer_stream.capture import Background
+from fer_stream.errors import OutputError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.overlay import Overlay
+from fer_stream.profiling import Profile, peak_rss_mb
+from fer_stream.sinks import Sink, WindowSink
+from fer_stream.sources import Source
+from fer_stream.types import AnalyzedFrame, Frame
+
+DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
+ANALYZED_AHEAD = 4
+LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much of an expression
+
+
+@dataclass
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        frames: Frames that went to every sink.
+        faces: Different faces, as far as they could be followed; of pictures, faces in all.
+        dropped: Frames of a live source that came while the one before was being worked on.
+        wall_s: Seconds that the run took.
+        first_frame_s: `time.monotonic()` when the first frame had gone to every sink.
+        interrupted: Whether it was stopped before the source ended.
+        expression_s: Face seconds of each expression; of pictures, faces.
+        problems: What was wrong but ended nothing, a line each.
+    """
+
+    frames: int = 0
+    faces: int = 0
+    dropped: int = 0
+    wall_s: float = 0.0
+    first_frame_s: float | None = None
+    interrupted: bool = False
+    expression_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EXPRESSIONS, 0.0))
+    problems: list[str] = field(default_factory=list)
+
+    def shares(self) -> dict[str, float]:
+        """Returns for each expression its share of the time that faces were seen, 0 to 1."""
+        total = sum(self.expression_s.values())
+        return {name: self.expression_s[name] / total if total else 0.0 for name in EXPRESSIONS}
+
+
+class _Count:
+    """Counts faces and the time of their expressions, in bounded memory."""
+
+    def __init__(self, summary: Summary, kind: str) -> None:
+        self._summary = summary
+        self._images = kind == "images"
+        self._last_s: float | None = None
+        self._highest_id = 0
+
+    def add(self, analyzed: AnalyzedFrame) -> None:
+        self._summary.frames += 1
+        if self._images:
+            self._summary.faces += len(analyzed.faces)
+            step_s = 1.0
+        else:
+            for face in analyzed.faces:  # ids count from 1 in order of appearance
+                self._highest_id = max(self._highest_id, face.id)
+            self._summary.faces = self._highest_id
+            time_s = analyzed.frame.time_s
+            # The first frame's duration is not known yet; one frame does not change a share.
+            step_s = 0.0 if self._last_s is None else min(max(time_s - self._last_s, 0.0), LONGEST_STEP_S)
+            self._last_s = time_s
+        for face in analyzed.faces:
+            self._summary.expression_s[face.expression] += step_s or 1e-9
+
+
+def run(
+    source: Source,
+    analyzer: Analyzer,
+    overlay: Overlay,
+    sinks: Sequence[Sink],
+    *,
+    profile: Profile | None = None,
+    on_frame: Callable[[AnalyzedFrame, Summary], None] | None = None,
+) -> Summary:
+    """Analyzes a source and gives every frame to every sink, then closes the sinks.
+
+    Args:
+        source: Open; stays the caller's to close.
+        analyzer: Finds and reads the faces.
+        overlay: Draws them, if a sink wants the picture.
+        sinks: Closed when this returns or raises, also those of which another one failed.
+        profile: Gets the time of each stage.
+        on_frame: Called after each frame went to every sink.
+
+    Returns:
+        What it came to; with `interrupted` set where Ctrl-C or a closed window ended it.
+
+    Raises:
+        SourceError: The source ended in an error; what came before it is written.
+        OutputError: An output can't be written any more; the other ones are finished.
+    """
+    profile = profile or Profile()
+    live = source.info.is_live
+    summary = Summary()
+    began_s = time.monotonic()
+    frames = Background(_timed(source, profile), queue_size=DECODED_AHEAD, drop_old=live)
+    analyzed_frames = Background(
+        analyzer.analyze_frames(frames, source.info.kind), queue_size=1 if live else ANALYZED_AHEAD
+    )
+    failure: BaseException | None = None
+    try:
+        _consume(analyzed_frames, overlay, sinks, profile, summary, source.info.kind, on_frame)
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    except BaseException as error:
+        failure = error
+    finally:
+        # The decoder first: the analyzer may be waiting for it.
+        frames.close()
+        analyzed_frames.close()
+        summary.dropped = frames.dropped
+        failure = _close_all(sinks, failure)
+        summary.wall_s = time.monotonic() - began_s
+        summary.problems += source.problems
+        for sink in sinks:
+            summary.problems += getattr(sink, "problems", [])
+    if failure is not None:
+        raise failure
+    return summary
+
+
+def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
+    """Passes the frames on, taking the time that each took to come out of the source."""
+    frames = iter(source)
+    while True:
+        began_s = time.perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        profile.add("decode", time.perf_counter() - began_s)
+        yield frame
+
+
+def _consume(
+    analyzed_frames: Iterable[AnalyzedFrame],
+    overlay: Overlay,
+    sinks: Sequence[Sink],
+    profile: Profile,
+    summary: Summary,
+    kind: str,
+    on_frame: Callable[[AnalyzedFrame, Summary], None] | None,
+) -> None:
+    """Draws and writes the frames as they come."""
+    draws = any(sink.needs_image for sink in sinks)
+    windows = [sink for sink in sinks if isinstance(sink, WindowSink)]
+    count = _Count(summary, kind)
+    for analyzed in analyzed_frames:
+        image_bgr: np.ndarray | None = None
+        if draws:
+            with profile.stage("draw"):
+                image_bgr = overlay.annotate(analyzed)
+        for sink in sinks:
+            with profile.stage(sink.name):
+                sink.write(analyzed, image_bgr if sink.needs_image else None)
+        profile.add_latency(time.monotonic() - analyzed.frame.captured_s)
+        if summary.first_frame_s is None:
+            summary.first_frame_s = time.monotonic()
+        count.add(analyzed)
+        if on_frame is not None:
+            on_frame(analyzed, summary)
+        if any(window.stop_requested for window in windows):
+            return
+
+
+def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseException | None:
+    """Closes every sink, and returns the first thing that went wrong."""
+    for sink in sinks:
+        try:
+            sink.close()
+        except OutputError as error:
+            failure = failure or error
+    return failure
+
+
+def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict[str, Any]:
+    """Returns what `--profile` writes.
+
+    Args:
+        summary: Of the run.
+        profile: Of the run.
+        started_s: `time.monotonic()` when the command started.
+    """
+    first_s = None if summary.first_frame_s is None else round(summary.first_frame_s - started_s, 3)
+    return {
+        "frames": summary.frames,
+        "wall_s": round(summary.wall_s, 3),
+        "fps": round(summary.frames / summary.wall_s, 2) if summary.wall_s > 0 else 0.0,
+        "dropped": summary.dropped,
+        "faces": summary.faces,
+        "stages_ms": profile.stages_ms(),
+        "latency_ms": profile.latency_ms(),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "first_frame_s": first_s,
+    }
+
+
+def written_files(sinks: Sequence[Sink]) -> list[Path]:
+    """Returns the files and folders that the sinks made."""
+    return [path for sink in sinks for path in sink.outputs()]

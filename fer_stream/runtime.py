@@ -1,0 +1,234 @@
+"""Runs a network: ONNX Runtime on the CPU, torch on CUDA.
+
+A network is exported from its torch module once, into the user's cache, and a later start loads
+it from there without importing torch, which alone takes seconds. A cache file is
+
+    one line of JSON: the SHA-256 of what follows, and what the network needs to be used
+    the ONNX model
+
+named by a key over everything that shapes it. It is written to a temporary name and renamed, so
+two processes may do it at once; a damaged one is made again; where no cache can be written, the
+model is kept in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fer_stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EXPORT_VERSION = 1  # raise it when the exported graphs change
+OPSET = 17
+
+
+class Network(Protocol):
+    """A network as the stages use it: float32 batch in, float32 arrays out."""
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Runs the network on (N, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """How to come by a network.
+
+    Attributes:
+        name: Part of the cache file's name.
+        key: Says everything that shapes the network: hash of the weights, versions.
+        build: Makes the torch module, in evaluation mode on the CPU, and what is to be stored with it.
+        example_shape: (N, C, H, W) of an input.
+        dynamic_axes: The axes of the input that vary, besides the batch: such as (2, 3).
+        outputs: How many arrays come out.
+    """
+
+    name: str
+    key: Sequence[str]
+    build: Callable[[], tuple[nn.Module, dict[str, Any]]]
+    example_shape: tuple[int, int, int, int]
+    dynamic_axes: tuple[int, ...] = ()
+    outputs: int = 1
+
+
+def pick_device(name: str) -> str:
+    """Returns `cpu` or `cuda:N` for `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    torch is imported only where a driver for an NVIDIA GPU is installed.
+
+    Raises:
+        UsageError: No such device here.
+    """
+    if name == "cpu":
+        return "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("auto", "cuda") or (number and (kind == "auto" or not number.isdecimal())):
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
+    count = _cuda_device_count()
+    if kind == "auto":
+        return "cuda:0" if count else "cpu"
+    index = int(number or 0)
+    if index >= count:
+        raise UsageError(f"no CUDA device {index}: this machine offers {count}; use --device cpu or auto")
+    return f"cuda:{index}"
+
+
+def _cuda_device_count() -> int:
+    driver = "nvcuda" if sys.platform == "win32" else "cuda"
+    if sys.platform == "darwin" or ctypes.util.find_library(driver) is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def load_network(spec: ModuleSpec, device: str, threads: int = 0) -> tuple[Network, dict[str, Any]]:
+    """Loads a network for a device.
+
+    Args:
+        spec: Which.
+        device: `cpu` or `cuda:N`, as `pick_device` returns it.
+        threads: CPU threads for one run of the network; 0 takes one a core.
+
+    Returns:
+        The network, and what `spec.build` stored with it.
+    """
+    if device != "cpu":
+        module, stored = spec.build()
+        return TorchNetwork(module, device), stored
+    path = cache_folder() / f"{spec.name}-{_digest(spec)[:32]}.onnx"
+    cached = _read_cache(path)
+    if cached is not None:
+        with contextlib.suppress(Exception):  # ONNX Runtime can't read it: make it again
+            return OnnxNetwork(cached[0], threads), cached[1]
+    module, stored = spec.build()
+    model = export_onnx(module, spec)
+    _write_cache(path, model, stored)
+    return OnnxNetwork(model, threads), stored
+
+
+class OnnxNetwork:
+    """A network in ONNX Runtime, on the CPU."""
+
+    def __init__(self, model: bytes, threads: int = 0) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A spinning thread would take the core from the decoder and the encoder.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Runs the network on float32 (N, C, H, W)."""
+        return tuple(self._session.run(None, {self._input: batch}))
+
+
+class TorchNetwork:
+    """A network in torch, on CUDA in half precision; on another device in float32."""
+
+    def __init__(self, module: nn.Module, device: str) -> None:
+        import torch
+
+        self._torch = torch
+        self._device = torch.device(device)
+        self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+        self._module = (
+            module.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        )
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Runs the network on float32 (N, C, H, W)."""
+        torch = self._torch
+        with torch.inference_mode():
+            images = torch.from_numpy(np.ascontiguousarray(batch))
+            if self._device.type == "cuda":
+                images = images.pin_memory()
+            images = images.to(self._device, self._dtype, non_blocking=True)
+            outputs = self._module(images.contiguous(memory_format=torch.channels_last))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output.float().cpu().numpy() for output in outputs)
+
+
+def export_onnx(module: nn.Module, spec: ModuleSpec) -> bytes:
+    """Exports a torch module as an ONNX model whose batch size is free."""
+    import torch
+
+    axes = {0: "batch", **{axis: f"axis{axis}" for axis in spec.dynamic_axes}}
+    outputs = [f"output{index}" for index in range(spec.outputs)]
+    model = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.zeros(spec.example_shape),),
+            model,
+            dynamo=False,  # the newer exporter fixes the sizes of the pooling layers
+            input_names=["input"],
+            output_names=outputs,
+            dynamic_axes={"input": axes, **{name: {0: "batch"} for name in outputs}},
+            opset_version=OPSET,
+        )
+    return model.getvalue()
+
+
+def cache_folder() -> Path:
+    """Returns where exported networks are kept: the usual place for caches of this system."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "fer-stream"
+
+
+def _digest(spec: ModuleSpec) -> str:
+    parts = [spec.name, str(EXPORT_VERSION), str(OPSET), *spec.key]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _read_cache(path: Path) -> tuple[bytes, dict[str, Any]] | None:
+    try:
+        content = path.read_bytes()
+        header, _, model = content.partition(b"\n")
+        said = json.loads(header)
+        if said["sha256"] != hashlib.sha256(model).hexdigest():
+            return None
+        return model, said["stored"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_cache(path: Path, model: bytes, stored: dict[str, Any]) -> None:
+    header = json.dumps({"sha256": hashlib.sha256(model).hexdigest(), "stored": stored}).encode()
+    # A home that is read-only or full costs a slower start, nothing else.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(header + b"\n" + model)
+            Path(temporary).replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""`--chart`: a picture beside the bars of its faces, or the timeline of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fer_stream.charts import CHART_SUFFIXES, Timeline, face_chart
+from fer_stream.errors import UsageError
+from fer_stream.sinks.base import Sink, check_folder, check_output
+
+if TYPE_CHECKING:
+    from fer_stream.sources import SourceInfo
+    from fer_stream.types import AnalyzedFrame
+
+
+class FaceChartSink(Sink):
+    """Writes for each picture of an image source the picture beside a bar chart of its faces.
+
+    A single image gives one file. A folder or glob of several gives a folder with a PNG a picture,
+    named after it with its extension: `portrait.jpg.png`.
+    """
+
+    name = "chart"
+    needs_image = False
+
+    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
+        """Checks the file or the folder; makes folders that are missing.
+
+        Raises:
+            UsageError: A file for several pictures, or no known extension for one.
+            OutputError: A file exists, is the input, or can't be written.
+        """
+        self._path = Path(path)
+        self._made = False
+        self._single = info.frame_count == 1
+        names_file = self._path.suffix.lower() in CHART_SUFFIXES and not self._path.is_dir()
+        if self._single:
+            check_output(path, overwrite=overwrite, source_path=info.path, extensions=CHART_SUFFIXES)
+        elif names_file:
+            raise UsageError(
+                f"{path} is one chart but the source has {info.frame_count}; name a folder for them"
+            )
+        else:
+            check_folder(path, overwrite=overwrite, pattern="*.png", source_path=None)
+
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
+        """Writes the chart of one picture. See `Sink.write`."""
+        frame = analyzed.frame
+        path = self._path if self._single else self._path / f"{Path(frame.source).name}.png"
+        face_chart(frame.bgr, analyzed.faces, path)
+        self._made = True
+
+    def close(self) -> None:
+        """Does nothing: every chart is finished when written."""
+
+    def outputs(self) -> list[Path]:
+        """Returns the file or the folder, once there is a chart."""
+        return [self._path] if self._made else []
+
+
+class TimelineSink(Sink):
+    """Draws every face's probabilities over the time of a video when it has ended."""
+
+    name = "chart"
+    needs_image = False
+
+    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
+        """Checks the path.
+
+        Raises:
+            UsageError: The extension is unknown.
+            OutputError: The file exists, is the input, or can't be written.
+        """
+        self._path = check_output(path, overwrite=overwrite, source_path=info.path, extensions=CHART_SUFFIXES)
+        self._timeline = Timeline(self._path, source_name=Path(info.name).name or info.name)
+        self._frames = 0
+        self._closed = False
+
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
+        """Takes in one frame."""
+        self._timeline.add(analyzed)
+        self._frames += 1
+
+    def close(self) -> None:
+        """Draws the timeline. See `Sink.close`."""
+        if not self._closed and self._frames:
+            self._closed = True
+            self._timeline.save()
+
+    def outputs(self) -> list[Path]:
+        """Returns the file, once it is drawn."""
+        return [self._path] if self._closed else []
