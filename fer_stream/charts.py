@@ -1,23 +1,21 @@
 """Charts: a picture beside its bar chart, and a video's timeline.
 
-Figures are made as objects, without pyplot, whose global state is not for threads. matplotlib loads
-with the first chart that is drawn.
+matplotlib loads with the first chart that is drawn.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from fer_stream.errors import OutputError, UsageError
+from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, color_hex
+from fer_stream.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
 from fer_stream.types import AnalyzedFrame, Face
 
 if TYPE_CHECKING:
@@ -25,11 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHART_SUFFIXES = (".png", ".svg", ".pdf")
-DOTS_PER_INCH = 150
-
-TEXT_HEX = "#202124"
-QUIET_HEX = "#6b6f76"
-FAINT_HEX = "#e6e7ea"
 
 MOST_CHARTED_FACES = 6  # of a picture
 MOST_ROWS = 12  # of a timeline
@@ -78,7 +71,7 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
     picture_in = min(max(rows * row_in * width / height, 3.0), 8.0)
     height_in = max(rows * row_in, min(picture_in * height / width, 8.0)) + 2 * margin_in
     width_in = 2 * margin_in + picture_in + columns * (gap_in + chart_in) + 0.3
-    figure = _figure(width_in, height_in)
+    figure = new_figure(width_in, height_in)
 
     def place(left: float, top: float, wide: float, high: float) -> Axes:
         """Axes by inches from the top left corner."""
@@ -109,7 +102,7 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
             fontsize=9,
             color=QUIET_HEX,
         )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_picture(axes: Axes, image_bgr: np.ndarray, charted: Sequence[Face], faces: Sequence[Face]) -> None:
@@ -319,7 +312,7 @@ class Timeline:
         rows = sorted(lasting[:MOST_ROWS], key=lambda record: record.id)
         left_out = records[len(rows) :]
         longest_left_s = frame_s * max([self._dropped_longest, *(record.frames for record in left_out)])
-        _save(
+        save_figure(
             _timeline_figure(
                 rows,
                 title=self._source_name or "Expressions over time",
@@ -361,7 +354,7 @@ def _timeline_figure(
     row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 0.95
     head_in, foot_in, width_in = 1.05, 0.75 if more else 0.45, 12.0
     figure_in = head_in + foot_in + count * row_in
-    figure = _figure(width_in, figure_in)
+    figure = new_figure(width_in, figure_in)
     left_in, right_in = 2.35, 0.4
 
     def y_of(inches_from_top: float) -> float:
@@ -558,24 +551,3 @@ def _frontality(face: Face) -> float:
         return 0.3
     aside = abs(float(np.dot(nose - (left_eye + right_eye) / 2, right_eye - left_eye))) / apart_px**2
     return max(0.3, 1 - aside)
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), facecolor="white", dpi=DOTS_PER_INCH)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes a figure under a temporary name, then renames it: nobody meets half a chart."""
-    options: dict[str, Any] = {"format": path.suffix.lower()[1:], "dpi": DOTS_PER_INCH}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            figure.savefig(file, **options)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"can't write the chart {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""What every figure of the project shares: its greys, its resolution, and how it is written.
+
+Figures are made as objects, without pyplot, whose global state is not for threads. matplotlib loads
+with the first figure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_stream.errors import OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 150
+
+TEXT_HEX = "#202124"
+QUIET_HEX = "#6b6f76"
+FAINT_HEX = "#e6e7ea"
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Returns an empty figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), facecolor="white", dpi=DOTS_PER_INCH)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure under a temporary name, then renames it: nobody meets half a chart.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            figure.savefig(file, format=path.suffix.lower()[1:], dpi=DOTS_PER_INCH)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"can't write the chart {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
