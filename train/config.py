@@ -43,3 +43,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     workers: int = 0
+
+
+# What each recipe sets; options of the command replace single values of it.
+RECIPES = {"baseline": TrainConfig()}

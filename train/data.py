@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
-from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec, network_input, whole_image
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
+from train.folders import check_classes
 
 SAMPLED_SIZES = 64  # pictures looked at to learn the folder's resolution
 
@@ -37,16 +38,38 @@ def open_folder(folder: Path) -> ImageFolder:
     Raises:
         SourceError: The folder is missing, has other classes, or a class without pictures.
     """
-    if not folder.is_dir():
-        raise SourceError(f"no folder {folder}; expected {folder}/<class>/ for {', '.join(EXPRESSIONS)}")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if classes != list(EXPRESSIONS):
-        found = ", ".join(classes) or "none"
-        raise SourceError(f"{folder} should have the folders {', '.join(EXPRESSIONS)}; found {found}")
+    check_classes(folder)
     try:
-        return ImageFolder(str(folder))
+        return ImageFolder(str(folder), loader=read_rgb)
     except FileNotFoundError as error:
         raise SourceError(f"a class in {folder} has no pictures: {str(error).splitlines()[0]}") from error
+
+
+def read_rgb(path: str) -> Image.Image:
+    """Reads a picture as RGB.
+
+    Raises:
+        SourceError: It can't be read or is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # Pillow raises many types for a damaged file
+        raise SourceError(f"{path} is damaged or is not a picture; replace or remove it") from error
+
+
+def batches_of(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields a loader's batches: float32 (N, 3, size, size) and int64 (N,).
+
+    Raises:
+        SourceError: A picture can't be read.
+    """
+    try:
+        yield from loader
+    except SourceError as error:
+        # From a worker process the error comes with that process's traceback; the message is its last line.
+        message = str(error).strip().splitlines()[-1]
+        raise SourceError(message.partition(f"{SourceError.__name__}: ")[2] or message) from error
 
 
 def folder_resolution(folder: ImageFolder) -> int:
@@ -54,8 +77,7 @@ def folder_resolution(folder: ImageFolder) -> int:
     step = max(1, len(folder.samples) // SAMPLED_SIZES)
     sides = []
     for path, _ in folder.samples[::step]:
-        with Image.open(path) as image:
-            sides.append(min(image.size))
+        sides.append(min(read_rgb(path).size))
     return int(np.median(sides))
 
 

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from fer_stream.errors import SourceError, UsageError
+from fer_stream.errors import UsageError
 from fer_stream.preprocessing import InputSpec
-from fer_stream.weights import Checkpoint, save_atomically, save_checkpoint
+from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
 from train.config import TrainConfig
-from train.data import evaluation_loader, folder_resolution, input_spec, open_folder, training_loader
+from train.data import (
+    batches_of,
+    evaluation_loader,
+    folder_resolution,
+    input_spec,
+    open_folder,
+    training_loader,
+)
+from train.folders import (
+    HISTORY_NAME,
+    STATE_NAME,
+    WEIGHTS_NAME,
+    check_run_folder,
+    remove_run,
+    write_text_atomically,
+)
 from train.metrics import Report, fit_temperature, report
 from train.pretrained import create_model
 
-WEIGHTS_NAME = "best-weights.pt"
-STATE_NAME = "last-state.pt"
-HISTORY_NAME = "history.csv"
 EVALUATION_BATCH = 256
+COMPILE_PAYS_STEPS = 2000  # compiling takes a minute
 
 
 @dataclass(frozen=True)
@@ -74,12 +89,22 @@ class Result:
     Attributes:
         history: A row an epoch.
         weights_path: The checkpoint of the epoch with the least validation loss.
-        validation: Its figures on the validation split, after the temperature was fitted there.
+        epoch: That epoch, from 1.
+        temperature: What its logits are divided by, fitted on the validation split.
+        validation: Its figures on the validation split, with that temperature.
+        untempered: The same without it.
+        origin: Where the first weights came from.
+        train_count: Pictures of the training split.
     """
 
     history: tuple[Epoch, ...]
     weights_path: Path
+    epoch: int
+    temperature: float
     validation: Report
+    untempered: Report
+    origin: str
+    train_count: int
 
 
 def pick_device(name: str) -> torch.device:
@@ -102,7 +127,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def train(
-    data: Path, output: Path, config: TrainConfig, *, resume: bool = False, reporter: Reporter | None = None
+    data: Path,
+    output: Path,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
 ) -> Result:
     """Trains a network and saves it whenever the validation loss improves.
 
@@ -111,14 +142,17 @@ def train(
         output: Gets best-weights.pt, history.csv and last-state.pt, the point to resume from.
         config: The run.
         resume: Go on after the last finished epoch in `output`, as if there had been no stop.
+        overwrite: Replace the run in `output`.
         reporter: Told of the progress.
 
     Raises:
         SourceError: The data can't be used.
         WeightsError: The pretrained weights can't be had.
-        UsageError: The run in `output` was made with other settings.
+        UsageError: The run in `output` was made with other settings, or the loss got out of hand.
+        OutputError: `output` holds a run already, or can't be written.
     """
     reporter = reporter or Reporter()
+    check_run_folder(output, resume=resume, overwrite=overwrite)
     device = pick_device(config.device)
     training, validation = open_folder(data / "train"), open_folder(data / "validation")
     spec = input_spec(config, folder_resolution(training))
@@ -126,25 +160,30 @@ def train(
     _seed(config.seed, 0)
     if resume:
         state = _load_state(output, config)
-        model, origin = create_model("none")[0], f"epoch {state['epoch']} of the run in {output}"
+        model = create_model("none")[0]
+        origin = state.get("origin", f"epoch {state['epoch']} of the run in {output}")
         model.load_state_dict(state["model"])
         history = [Epoch(**row) for row in state["history"]]
     else:
         model, origin = create_model(config.pretrained)
         state, history = None, []
     # Channels last makes the depthwise convolutions 1.6 times as fast on a CPU, and suits tensor cores.
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     if state is not None:
         optimizer.load_state_dict(state["optimizer"])
     criterion = nn.CrossEntropyLoss()
+    # Of the whole run, not of what is left of it: a resumed run has to compute as the unbroken one does.
+    steps = config.epochs * (len(training) // config.batch_size)
+    fast_model = _compiled(model) if device.type == "cpu" and steps > COMPILE_PAYS_STEPS else model
 
     generator = torch.Generator()
     train_batches = training_loader(training, spec, replace(config, device=device.type), generator)
     validation_batches = evaluation_loader(validation, spec, EVALUATION_BATCH, config.workers)
     reporter.started(config, origin, len(training), len(validation))
 
-    output.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        remove_run(output)
     best_loss = min((row.validation_loss for row in history), default=float("inf"))
     for epoch in range(len(history) + 1, config.epochs + 1):
         began_s = time.monotonic()
@@ -154,15 +193,13 @@ def train(
 
         reporter.phase(epoch, "train", len(train_batches))
         train_loss, train_accuracy, images_per_s = _train_epoch(
-            model, train_batches, optimizer, criterion, device, reporter
+            model, fast_model, train_batches, optimizer, criterion, device, reporter
         )
         reporter.phase(epoch, "validation", len(validation_batches))
         logits, labels = predict(model, validation_batches, device, reporter)
         measured = report(logits, labels)
         if not np.isfinite(train_loss):
-            raise SourceError(
-                f"the loss is no longer finite in epoch {epoch}; lower --lr (now {config.lr:g})"
-            )
+            raise UsageError(f"the loss is no longer finite in epoch {epoch}; lower --lr (now {config.lr:g})")
 
         best = measured.loss < best_loss
         if best:
@@ -180,15 +217,36 @@ def train(
                 best=best,
             )
         )
-        _save_state(output, config, model, optimizer, history)
+        _save_state(output, config, origin, model, optimizer, history)
         write_history(output / HISTORY_NAME, history)
         reporter.epoch_done(history[-1])
 
-    return Result(tuple(history), output / WEIGHTS_NAME, _fit_best(output, spec, validation_batches, device))
+    if not any(row.best for row in history):
+        raise UsageError(f"no epoch had a finite validation loss; lower --lr (now {config.lr:g})")
+    write_history(output / HISTORY_NAME, history)  # a stop may have come between the state and this
+    checkpoint, measured, untempered = _fit_best(output, validation_batches, device)
+    return Result(
+        history=tuple(history),
+        weights_path=output / WEIGHTS_NAME,
+        epoch=checkpoint.epoch,
+        temperature=checkpoint.temperature,
+        validation=measured,
+        untempered=untempered,
+        origin=origin,
+        train_count=len(training),
+    )
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    """Returns the network with its layers fused, about a fifth faster on a CPU; itself where that fails."""
+    torch._dynamo.config.suppress_errors = True  # no C++ compiler on this machine: go on without
+    compiled: Any = torch.compile(model, dynamic=False)
+    return compiled
 
 
 def _train_epoch(
     model: nn.Module,
+    fast_model: nn.Module,
     batches: DataLoader,
     optimizer: torch.optim.Optimizer,
     criterion: nn.Module,
@@ -200,11 +258,12 @@ def _train_epoch(
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
     loss_sum, hits, count = 0.0, 0, 0
     began_s = time.monotonic()
-    for images, labels in batches:
+    for images, labels in batches_of(batches):
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):
-            logits = model(images)
+            # The compiled network is made for one batch size; the last, smaller batch goes the plain way.
+            logits = (fast_model if len(labels) == batches.batch_size else model)(images)
             loss = criterion(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
@@ -226,7 +285,7 @@ def predict(
     all_logits, all_labels, loss_sum, hits, count = [], [], 0.0, 0, 0
     began_s = time.monotonic()
     with torch.no_grad():
-        for images, labels in batches:
+        for images, labels in batches_of(batches):
             images = images.to(device, memory_format=torch.channels_last)
             logits = model(images).float().cpu()
             loss_sum += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
@@ -239,12 +298,14 @@ def predict(
     return np.concatenate(all_logits), np.concatenate(all_labels)
 
 
-def _fit_best(output: Path, spec: InputSpec, batches: DataLoader, device: torch.device) -> Report:
-    """Fits the temperature of the saved weights on the validation split and saves it with them."""
-    from fer_stream.weights import load_checkpoint
+def _fit_best(output: Path, batches: DataLoader, device: torch.device) -> tuple[Checkpoint, Report, Report]:
+    """Fits the temperature of the saved weights on the validation split and saves it with them.
 
+    Returns:
+        The checkpoint, and its figures with and without the temperature.
+    """
     checkpoint = load_checkpoint(output / WEIGHTS_NAME)
-    model = checkpoint.build_model().to(device, memory_format=torch.channels_last)
+    model = checkpoint.build_model().to(device).to(memory_format=torch.channels_last)
     logits, labels = predict(model, batches, device)
     temperature = fit_temperature(logits, labels)
     measured = report(logits, labels, temperature)
@@ -255,8 +316,9 @@ def _fit_best(output: Path, spec: InputSpec, batches: DataLoader, device: torch.
         "validation_loss": measured.loss,
         "validation_ece": measured.ece,
     }
-    save_checkpoint(output / WEIGHTS_NAME, replace(checkpoint, temperature=temperature, metrics=metrics))
-    return measured
+    checkpoint = replace(checkpoint, temperature=temperature, metrics=metrics)
+    save_checkpoint(output / WEIGHTS_NAME, checkpoint)
+    return checkpoint, measured, report(logits, labels)
 
 
 def _checkpoint(
@@ -283,12 +345,14 @@ def _seed(seed: int, epoch: int) -> None:
 def _save_state(
     output: Path,
     config: TrainConfig,
+    origin: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
 ) -> None:
     state = {
         "config": asdict(config),
+        "origin": origin,
         "epoch": len(history),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -319,10 +383,9 @@ def _load_state(output: Path, config: TrainConfig) -> dict:
 
 def write_history(path: Path, history: list[Epoch]) -> None:
     """Writes the history as CSV, a row an epoch."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, fieldnames=list(Epoch.__dataclass_fields__))
-        rows.writeheader()
-        for row in history:
-            rows.writerow(
-                {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in asdict(row).items()}
-            )
+    text = io.StringIO()
+    rows = csv.DictWriter(text, fieldnames=list(Epoch.__dataclass_fields__))
+    rows.writeheader()
+    for row in history:
+        rows.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in asdict(row).items()})
+    write_text_atomically(path, text.getvalue())

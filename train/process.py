@@ -1,0 +1,34 @@
+"""What has to be set in a training process before torch loads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+
+# Options of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def prepare_process() -> None:
+    """Makes training on the CPU faster; changes nothing that it computes. Call it before importing torch."""
+    # Between parallel regions OpenMP's threads spin for a while. Two runs that share cores then keep
+    # each other from working. Who has set the policy keeps it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Lets malloc keep what is freed for the next training step.
+
+    By default glibc gives large blocks, such as a step's activations, back to the system when they
+    are freed. Each step then touches every page of them for the first time again: page faults cost
+    up to a quarter of the time.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap, too, and not from maps of their own
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # the heap's free end stays
+    mallopt(M_TOP_PAD, 64 * 2**20)  # and grows by this many bytes at a time

@@ -1,0 +1,171 @@
+"""What the command says while a run goes and when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.times import format_time
+from train.config import TrainConfig
+from train.evaluation import Evaluation
+from train.loop import Epoch, Reporter, Result
+from train.metrics import Report
+
+# A training picture, with its backward pass, costs about as much as this many in validation.
+TRAINING_COST = 3
+
+
+class TrainingProgress(Reporter):
+    """Shows bars for the epochs and their batches in a terminal; elsewhere a plain line an epoch.
+
+    Args:
+        console: Where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[counted]:>9}"),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=console.quiet or not console.is_terminal or console.is_dumb_terminal,
+        )
+        self._epochs_task = self._bars.add_task("epochs", counted="", figures="", visible=False)
+        self._batches_task = self._bars.add_task("", counted="", figures="", visible=False)
+        self._config = TrainConfig()
+        self._train_count = self._validation_count = 0
+        self._began_s = 0.0
+        self._first_epoch = self._epoch = 0
+        self._phase, self._batch, self._batches = "", 0, 1
+
+    def __enter__(self) -> TrainingProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
+        """Says what is trained on what."""
+        self._config, self._train_count, self._validation_count = config, train_count, validation_count
+        self._say(f"{config.recipe}: {train_count} pictures, {validation_count} for validation")
+        self._say(f"initial weights: {origin}")
+        self._bars.update(self._epochs_task, total=config.epochs, visible=True)
+
+    def phase(self, epoch: int, name: str, batches: int) -> None:
+        """Starts a bar of batches. See `Reporter.phase`."""
+        if not self._first_epoch:
+            self._first_epoch, self._began_s = epoch, time.monotonic()
+        self._epoch, self._phase, self._batch, self._batches = epoch, name, 0, batches
+        self._bars.reset(
+            self._batches_task, description=name, total=batches, visible=True, counted="", figures=""
+        )
+
+    def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
+        """Moves the bars. See `Reporter.batch`."""
+        self._batch += 1
+        self._bars.update(
+            self._batches_task,
+            completed=self._batch,
+            counted=f"{self._batch}/{self._batches}",
+            figures=f"loss {loss:.4f}  accuracy {100 * accuracy:.1f} %  {images_per_s:.0f} images/s",
+        )
+        if self._epoch:
+            done = self._epochs_done()
+            self._bars.update(
+                self._epochs_task,
+                completed=done,
+                counted=f"{self._epoch}/{self._config.epochs}",
+                figures=f"{format_time(round(self._left_s(done)))} left",
+            )
+
+    def epoch_done(self, row: Epoch) -> None:
+        """Says an epoch's figures in a line that stays."""
+        left_s = self._left_s(row.epoch)
+        self._say(
+            f"epoch {row.epoch:>{len(str(self._config.epochs))}}/{self._config.epochs}"
+            f"  train loss {row.train_loss:.4f} accuracy {100 * row.train_accuracy:.1f} %"
+            f"  validation loss {row.validation_loss:.4f} accuracy {100 * row.validation_accuracy:.1f} %"
+            f"  {row.images_per_s:.0f} images/s  {format_time(round(row.duration_s))}"
+            + (f"  {format_time(round(left_s))} left" if row.epoch < self._config.epochs else "")
+            + ("  saved" if row.best else "")
+        )
+
+    def _epochs_done(self) -> float:
+        """Epochs finished, with the share of the present one by what its pictures cost."""
+        training, validation = TRAINING_COST * self._train_count, self._validation_count
+        share = self._batch / self._batches
+        done = training * share if self._phase == "train" else training + validation * share
+        return self._epoch - 1 + done / (training + validation)
+
+    def _left_s(self, done: float) -> float:
+        """Seconds until the last epoch ends, at the pace since this process began."""
+        here = done - (self._first_epoch - 1)
+        return (time.monotonic() - self._began_s) / here * (self._config.epochs - done)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> None:
+    """Says what came of a run."""
+    console.print(
+        f"\nbest epoch {result.epoch} of {len(result.history)}, on the validation split:", highlight=False
+    )
+    _say_report(console, result.validation, result.untempered, result.temperature)
+    for path in files:
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """Says how well a checkpoint did."""
+    checkpoint = evaluation.checkpoint
+    console.print(f"{checkpoint.architecture}, recipe {checkpoint.recipe or 'unknown'}", highlight=False,
+                  markup=False)  # fmt: skip
+    _say_report(console, evaluation.measured, evaluation.untempered, checkpoint.temperature)
+
+
+def _say_report(console: Console, measured: Report, untempered: Report, temperature: float) -> None:
+    """Figures, then a row a class: its recall and what its pictures were taken for."""
+    figures = Table.grid(padding=(0, 2))
+    figures.add_row("pictures", str(measured.count))
+    figures.add_row("accuracy", f"{100 * measured.accuracy:.2f} %")
+    figures.add_row("macro-F1", f"{100 * measured.macro_f1:.2f} %")
+    figures.add_row("loss", f"{measured.loss:.4f}")
+    figures.add_row("temperature", f"{temperature:.3f}")
+    figures.add_row("ECE", f"{100 * measured.ece:.2f} %, {100 * untempered.ece:.2f} % without temperature")
+    console.print(figures, highlight=False)
+
+    console.print("\nlabelled, its recall, and what it was taken for:", highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column("recall", justify="right")
+    for name in EXPRESSIONS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, name in enumerate(EXPRESSIONS):
+        recall = measured.recall[index]
+        cells = [str(count) for count in measured.confusion[index]]
+        table.add_row(
+            name,
+            "-" if recall != recall else f"{100 * recall:.1f} %",
+            *(Text(cell, style="bold" if column == index else "") for column, cell in enumerate(cells)),
+        )
+    console.print(table, highlight=False)
+    console.print()

@@ -1,0 +1,77 @@
+"""What a run or an evaluation leaves behind: metrics.json and the pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.config import TrainConfig
+from train.folders import (
+    CONFUSION_NAME,
+    CURVES_NAME,
+    METRICS_NAME,
+    RESULT_NAMES,
+    write_text_atomically,
+)
+from train.plots import save_confusion_matrix, save_curves
+
+if TYPE_CHECKING:
+    from train.evaluation import Evaluation
+    from train.loop import Result
+
+
+def run_metrics(result: Result, config: TrainConfig) -> dict[str, Any]:
+    """Returns what `metrics.json` holds: the best epoch's figures, and what the run was and cost."""
+    training_s = sum(result.train_count / row.images_per_s for row in result.history)
+    return {
+        **result.validation.as_dict(),
+        "ece_before_temperature": result.untempered.ece,
+        "temperature": result.temperature,
+        "recipe": config.recipe,
+        "epoch": result.epoch,
+        "config": asdict(config),
+        "initial_weights": result.origin,
+        "images": {"train": result.train_count, "validation": result.validation.count},
+        "cost": {
+            "epochs": len(result.history),
+            "duration_s": round(sum(row.duration_s for row in result.history), 1),
+            "train_images_per_s": round(len(result.history) * result.train_count / training_s, 1),
+        },
+    }
+
+
+def evaluation_metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns what `fer-train evaluate --json` writes."""
+    return {
+        **evaluation.measured.as_dict(),
+        "ece_before_temperature": evaluation.untempered.ece,
+        "temperature": evaluation.checkpoint.temperature,
+        "recipe": evaluation.checkpoint.recipe,
+        "epoch": evaluation.checkpoint.epoch,
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON for people and programs."""
+    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_results(output: Path, result: Result, config: TrainConfig) -> list[Path]:
+    """Writes curves.png, confusion-matrix.png and metrics.json; returns all files of the run.
+
+    Raises:
+        OSError: A file can't be written.
+        OutputError: A picture can't be written.
+    """
+    measured = result.validation
+    save_curves(result.history, output / CURVES_NAME)
+    save_confusion_matrix(
+        measured,
+        output / CONFUSION_NAME,
+        subtitle=f"epoch {result.epoch}  ·  {measured.count} validation pictures  ·  "
+        f"accuracy {100 * measured.accuracy:.1f} %  ·  macro-F1 {100 * measured.macro_f1:.1f} %",
+    )
+    write_json(output / METRICS_NAME, run_metrics(result, config))
+    return [output / name for name in RESULT_NAMES]
