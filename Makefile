@@ -1,0 +1,42 @@
+# make demo: set up and annotate the sample clip.   make test: set up and run the tests.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The tested versions, where they exist: some of them have left Python 3.10 behind.
+PINS := $(shell $(PYTHON) -c "import sys; print('-c constraints.txt' if sys.version_info >= (3, 11) else '')")
+DEMO := demo-output
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed
+	$(BIN)/fer-stream samples/two-faces-720p.mp4 --overwrite \
+		--save $(DEMO)/annotated.mp4 --data $(DEMO)/table.csv --chart $(DEMO)/timeline.png
+	@echo "annotated video: $(DEMO)/annotated.mp4"
+	@echo "table:           $(DEMO)/table.csv"
+	@echo "timeline:        $(DEMO)/timeline.png"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(PINS) -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet $(PINS) -e '.[test,offline]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet $(PINS) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info
