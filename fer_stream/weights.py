@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.errors import WeightsError
+from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec
 
@@ -109,7 +109,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
 
 
 def save_atomically(content: object, path: Path) -> None:
-    """Writes what `torch.save` makes of `content`, so that a kill leaves the old file or the new one."""
+    """Writes what `torch.save` makes of `content`, so that a kill leaves the old file or the new one.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
     import torch
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -119,6 +123,12 @@ def save_atomically(content: object, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # On a full disk torch complains of its unfinished file, with the system's error behind it.
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, OSError):
+            raise
+        raise OutputError(f"can't write {path}: {cause.strerror or cause}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -172,7 +182,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} is damaged or holds more than weights; get the file again or train it with fer-train"
         ) from error
-    return _checked(content, path)
+    try:
+        return _checked(content, path)
+    except WeightsError:
+        raise
+    except Exception as error:  # a field of a type that nobody thought of, such as a sparse tensor
+        raise WeightsError(
+            f"{path} holds fields that fer-train does not write; --weights takes a best-weights.pt made by it"
+        ) from error
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:

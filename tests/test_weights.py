@@ -1,0 +1,234 @@
+"""Weights files: what is saved comes back, and every way that one can be wrong is one line."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from fer_stream import weights
+from fer_stream.errors import OutputError, WeightsError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.preprocessing import InputSpec
+from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
+
+SPEC = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("efficientnet_b0", num_classes=7)
+    return Checkpoint(
+        model.state_dict(),
+        SPEC,
+        temperature=1.25,
+        recipe="baseline",
+        epoch=3,
+        metrics={"validation_loss": 1.5},
+    )
+
+
+@pytest.fixture
+def content() -> dict:
+    """A small file that passes every check of its fields."""
+    return {
+        "state_dict": {"layer.weight": torch.ones(2, 2)},
+        "architecture": "efficientnet_b0",
+        "classes": list(EXPRESSIONS),
+        "input_size": 64,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+        "grayscale": True,
+        "crop_scale": 0.94,
+        "native_size": 48,
+        "temperature": 1.0,
+        "recipe": "baseline",
+        "epoch": 1,
+        "metrics": {"validation_loss": 1.0},
+        "format_version": 1,
+    }
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert "\n" not in message and path.name in message
+    return message
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
+    path = tmp_path / "best-weights.pt"
+    save_checkpoint(path, checkpoint)
+    loaded = load_checkpoint(path)
+    assert loaded.state_dict.keys() == checkpoint.state_dict.keys()
+    assert all(torch.equal(loaded.state_dict[name], t) for name, t in checkpoint.state_dict.items())
+    assert (loaded.input, loaded.temperature, loaded.recipe) == (SPEC, 1.25, "baseline")
+    assert (loaded.epoch, loaded.metrics, loaded.classes) == (3, {"validation_loss": 1.5}, EXPRESSIONS)
+    model = loaded.build_model()
+    assert not model.training and model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(checkpoint, tmp_path):
+    save_checkpoint(tmp_path / "full.pt", checkpoint)
+    save_checkpoint(tmp_path / "half.pt", checkpoint, half_precision=True)
+    assert (tmp_path / "half.pt").stat().st_size < 0.55 * (tmp_path / "full.pt").stat().st_size
+    loaded = load_checkpoint(tmp_path / "half.pt")
+    for name, tensor in checkpoint.state_dict.items():
+        assert loaded.state_dict[name].dtype == tensor.dtype
+        assert torch.allclose(loaded.state_dict[name].float(), tensor.float(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_small_file_of_these_tests_is_accepted(content, tmp_path):
+    torch.save(content, tmp_path / "w.pt")
+    assert load_checkpoint(tmp_path / "w.pt").input.size == 64
+
+
+def test_no_file(tmp_path):
+    assert "no weights file" in refused(tmp_path / "none.pt")
+
+
+def test_a_folder(tmp_path):
+    assert "folder" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"hello\n", b"\x00" * 1000])
+def test_a_file_of_something_else(text, tmp_path):
+    (tmp_path / "w.pt").write_bytes(text)
+    assert "not a PyTorch checkpoint" in refused(tmp_path / "w.pt")
+
+
+def test_a_zip_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refused(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_a_truncated_file(share, content, tmp_path):
+    torch.save(content, tmp_path / "whole.pt")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "w.pt").write_bytes(whole[: int(share * len(whole))])
+    refused(tmp_path / "w.pt")
+
+
+class Attack:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "run")
+
+
+def test_a_pickle_that_would_run_code_does_not(content, tmp_path):
+    torch.save({**content, "recipe": Attack(tmp_path / "hacked")}, tmp_path / "w.pt")
+    assert "more than weights" in refused(tmp_path / "w.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Attack(tmp_path / "hacked")))
+    refused(tmp_path / "plain.pt")
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("other", [[1, 2, 3], {"weight": torch.ones(2)}, torch.ones(3), "text", None])
+def test_a_pytorch_file_of_something_else(other, tmp_path):
+    torch.save(other, tmp_path / "w.pt")
+    assert "not a checkpoint of fer-train" in refused(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    "field", ["architecture", "classes", "input_size", "mean", "grayscale", "crop_scale"]
+)
+def test_a_missing_field_is_named(field, content, tmp_path):
+    del content[field]
+    torch.save(content, tmp_path / "w.pt")
+    assert field in refused(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("format_version", 2, "update fer-stream"),
+        ("format_version", "1", "format version"),
+        ("format_version", None, "format version"),
+        ("architecture", "resnet18", "resnet18"),
+        ("classes", ["cat", "dog"], "cat"),
+        ("classes", list(reversed(EXPRESSIONS)), "classes"),
+        ("classes", 7, "w.pt"),
+        ("input_size", 100_000, "input_size"),
+        ("input_size", "64", "input_size"),
+        ("mean", [0.5, 0.5], "mean"),
+        ("mean", [float("nan")] * 3, "mean"),
+        ("std", [0.0, 0.2, 0.2], "std"),
+        ("grayscale", torch.ones(2), "w.pt"),
+        ("crop_scale", float("inf"), "crop_scale"),
+        ("native_size", -1, "native_size"),
+        ("temperature", 0.0, "temperature"),
+        ("temperature", float("nan"), "temperature"),
+        ("metrics", {"validation_loss": 10**400}, "w.pt"),
+        ("state_dict", [torch.ones(2)], "state_dict"),
+        ("state_dict", {"layer.weight": [1.0]}, "state_dict"),
+        ("state_dict", {1: torch.ones(2)}, "state_dict"),
+        ("state_dict", {"layer.weight": torch.tensor([1.0, float("nan")])}, "not finite"),
+        ("state_dict", {"layer.weight": torch.tensor([float("inf")])}, "not finite"),
+        ("state_dict", {"layer.weight": torch.eye(3).to_sparse()}, "w.pt"),
+        # Four bytes that claim to be forty gigabytes.
+        ("state_dict", {"layer.weight": torch.zeros(1).expand(10**10)}, "too large"),
+    ],
+)
+def test_a_wrong_field_is_refused(field, value, said, content, tmp_path):
+    torch.save({**content, field: value}, tmp_path / "w.pt")
+    assert said in refused(tmp_path / "w.pt")
+
+
+def test_a_file_that_unpacks_to_more_than_any_network_is_refused_unread(content, tmp_path, monkeypatch):
+    torch.save(content, tmp_path / "w.pt")
+    monkeypatch.setattr(weights, "MAX_BYTES", 500)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    assert "unpacks to" in refused(tmp_path / "w.pt")
+
+
+def test_weights_of_another_network_are_refused_when_the_network_is_built(checkpoint, tmp_path):
+    for state_dict in (
+        {name: t for name, t in checkpoint.state_dict.items() if name != "classifier.bias"},
+        {**checkpoint.state_dict, "extra.weight": torch.ones(1)},
+        {**checkpoint.state_dict, "classifier.weight": torch.ones(8, 1280)},
+    ):
+        with pytest.raises(WeightsError, match="do not fit") as caught:
+            Checkpoint(state_dict, SPEC).build_model()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_failing_save_leaves_the_old_file_and_nothing_else(content, tmp_path):
+    path = tmp_path / "best-weights.pt"
+    torch.save(content, path)
+    before = path.read_bytes()
+    with pytest.raises(Exception, match=r"[Pp]ickle|local object"):
+        save_atomically({"tensor": torch.ones(10), "function": lambda: None}, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+def test_a_disk_that_fills_is_one_line_and_leaves_the_old_file(content, tmp_path):
+    import resource
+
+    path = tmp_path / "best-weights.pt"
+    torch.save(content, path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"^can't write .*best-weights.pt: [^\n]+$"):
+            save_atomically({"tensor": torch.ones(1_000_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
