@@ -1,0 +1,76 @@
+"""What several test files share: the networks, loaded once, in a cache of their own, and a real face."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from fer_stream.analyzer import Analyzer
+    from fer_stream.detector import Detector
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def cache_environment(folder: Path) -> dict[str, str]:
+    """Returns the environment variables that put the cache of exported networks under a folder."""
+    if sys.platform == "win32":
+        return {"LOCALAPPDATA": str(folder)}
+    return {"HOME" if sys.platform == "darwin" else "XDG_CACHE_HOME": str(folder)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The session's own cache, also of the processes that tests start: nobody's files are touched."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        # matplotlib's list of fonts lies in the same place and takes seconds to make, so it is kept.
+        import matplotlib
+
+        if "MPLCONFIGDIR" not in os.environ:
+            patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
+        for name, value in cache_environment(folder).items():
+            patch.setenv(name, value)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def detector(cache_home: Path) -> Detector:
+    """A detector of faces from 40 px."""
+    from fer_stream.detector import Detector
+
+    return Detector("cpu", min_face=40)
+
+
+@pytest.fixture(scope="session")
+def analyzer(cache_home: Path) -> Analyzer:
+    """An analyzer with the built-in weights and the default settings."""
+    from fer_stream.analyzer import Analyzer
+
+    return Analyzer(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def hopper_bgr() -> np.ndarray:
+    """Grace Hopper, a photograph of one face, uint8 (600, 512, 3), read-only."""
+    from matplotlib import cbook
+
+    picture = cv2.imread(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    assert picture is not None
+    picture.flags.writeable = False
+    return picture
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of data for work and tests; skips where it is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the videos and FER2013 of ../shared/data")
+    return SHARED_DATA
