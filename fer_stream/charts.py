@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHART_SUFFIXES = (".png", ".svg", ".pdf")
+CHART_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
 
 MOST_CHARTED_FACES = 6  # of a picture
 MOST_ROWS = 12  # of a timeline
@@ -51,7 +51,7 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
     Args:
         image_bgr: The picture, uint8 (H, W, 3).
         face_or_faces: Its faces; none is a chart too. The largest ones are charted.
-        path: Where to, `.png`, `.svg` or `.pdf`.
+        path: Where to, one of `CHART_SUFFIXES`.
 
     Raises:
         UsageError: The suffix is another one.
@@ -260,7 +260,7 @@ class Timeline:
     of time that double when they fill, and of faces that are gone only the longest-seen are kept.
 
     Args:
-        path: Where `save` writes to, `.png`, `.svg` or `.pdf`.
+        path: Where `save` writes to, one of `CHART_SUFFIXES`.
         source_name: What the title calls the video.
 
     Raises:

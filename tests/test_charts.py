@@ -77,14 +77,17 @@ def test_a_picture_without_a_face_says_so(tmp_path):
     assert "no face found" in texts(path)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG", ".jpg", ".JPEG"])
 def test_the_suffix_chooses_the_format(tmp_path, suffix):
     path = tmp_path / f"timeline{suffix}"
     timeline = Timeline(path)
     timeline.add(make_frame(0, 25, [make_face(1)]))
     timeline.save()
     start = path.read_bytes()[:300]
-    assert {".png": b"PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix.lower()] in start
+    marks = {".png": b"PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".jpg": b"JFIF", ".jpeg": b"JFIF"}
+    assert marks[suffix.lower()] in start
+    if marks[suffix.lower()] in (b"PNG", b"JFIF"):
+        assert cv2.imread(str(path))[5, 5].min() >= 254, "the background is white"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name], "nothing temporary is left"
 
 
