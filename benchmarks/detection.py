@@ -1,0 +1,100 @@
+"""How faithful following is: our detector and tracker against MTCNN as shipped, scanning every frame.
+
+    python benchmarks/detection.py VIDEO [VIDEO ...] [--scan-every N] [--min-face PX]
+
+For each video it prints the share of MTCNN's faces that are found (IoU 0.5), the share of faces
+added, and how many ids each way of following gives to them; MTCNN's own faces are given ids by
+the same matching of boxes. `--scan-every 1` shows the detector alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fer_stream.detector import Detector
+from fer_stream.geometry import iou_matrix
+from fer_stream.sources import open_source
+from fer_stream.tracker import DEFAULT_SCAN_EVERY, Tracker, match
+
+
+def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.ndarray]:
+    """Returns MTCNN's boxes of every frame, float32 (N, 4) each; kept in `cache` for the next run."""
+    kept = cache / f"{video.stem}-{min_face}.pickle" if cache else None
+    if kept and kept.exists():
+        return pickle.loads(kept.read_bytes())
+    from facenet_pytorch import MTCNN
+
+    mtcnn = MTCNN(keep_all=True, min_face_size=min_face)
+    boxes = []
+    with open_source(video) as source:
+        for frame in source:
+            found, _ = mtcnn.detect(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))
+            boxes.append(np.zeros((0, 4), np.float32) if found is None else found.astype(np.float32))
+    if kept:
+        kept.write_bytes(pickle.dumps(boxes))
+    return boxes
+
+
+def count_ids(boxes_of_frames: list[np.ndarray]) -> int:
+    """Returns how many ids the simplest following gives: overlap with the frame before, nothing else."""
+    ids, before = 0, np.zeros((0, 4), np.float32)
+    for boxes in boxes_of_frames:
+        ids += len(boxes) - len(match(before, boxes))
+        before = boxes
+    return ids
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("--scan-every", type=int, default=DEFAULT_SCAN_EVERY)
+    parser.add_argument("--min-face", type=int, default=40)
+    parser.add_argument("--cache", type=Path, help="folder that keeps MTCNN's boxes between runs")
+    options = parser.parse_args()
+    print("video                 frames  MTCNN  found   added   mean IoU  ids: MTCNN  ours   ms/frame  scans")
+    for video in options.videos:
+        shipped = shipped_boxes(video, options.min_face, options.cache)
+        detector = Detector(min_face=options.min_face)
+        scans = 0
+        scan = detector.scan
+
+        def counted(image, scan=scan):
+            nonlocal scans
+            scans += 1
+            return scan(image)
+
+        detector.scan = counted
+        tracker = Tracker(detector, scan_every=options.scan_every)
+        found = added = total = 0
+        overlaps, ids, spent_s = [], set(), 0.0
+        with open_source(video) as source:
+            for frame, expected in zip(source, shipped, strict=True):
+                began_s = time.perf_counter()
+                faces = tracker.update(frame.bgr, frame.time_s)
+                spent_s += time.perf_counter() - began_s
+                ids |= {face.id for face in faces}
+                boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
+                overlap = iou_matrix(expected, boxes)
+                pairs = [
+                    (row, column) for row, column in match(expected, boxes) if overlap[row, column] >= 0.5
+                ]
+                overlaps += [overlap[pair] for pair in pairs]
+                found += len(pairs)
+                added += len(boxes) - len(pairs)
+                total += len(expected)
+        print(
+            f"{video.stem:<22}{len(shipped):>5}{total:>8}{found / max(total, 1):>7.1%}{added / max(total, 1):>8.1%}"
+            f"{np.mean(overlaps or [0]):>10.3f}{count_ids(shipped):>10}{len(ids):>8}"
+            f"{1000 * spent_s / len(shipped):>10.1f}{scans:>8}"
+        )
+
+
+if __name__ == "__main__":
+    main()
