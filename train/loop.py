@@ -195,12 +195,11 @@ def train(
         train_loss, train_accuracy, images_per_s = _train_epoch(
             model, fast_model, train_batches, optimizer, criterion, device, reporter
         )
+        if not np.isfinite(train_loss):
+            raise UsageError(f"the loss is no longer finite in epoch {epoch}; lower --lr (now {config.lr:g})")
         reporter.phase(epoch, "validation", len(validation_batches))
         logits, labels = predict(model, validation_batches, device, reporter)
         measured = report(logits, labels)
-        if not np.isfinite(train_loss):
-            raise UsageError(f"the loss is no longer finite in epoch {epoch}; lower --lr (now {config.lr:g})")
-
         best = measured.loss < best_loss
         if best:
             best_loss = measured.loss

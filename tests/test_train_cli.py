@@ -1,0 +1,249 @@
+"""`fer-train`: files, figures, one-line errors and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
+
+from fer_stream.expressions import EXPRESSIONS
+from train.cli import main
+
+TINY = ["--input-size", "32", "--batch-size", "14", "--pretrained", "none", "--device", "cpu"]
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """The output folder of a finished run of two epochs."""
+    output = tmp_path_factory.mktemp("run")
+    assert main([str(data), "--output", str(output), "--epochs", "2", "--quiet", *TINY]) == 0
+    return output
+
+
+def fails(arguments, capsys) -> tuple[int, str]:
+    """Returns the exit code and the one line on standard error."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert captured.err.startswith("fer-train: ") and captured.err.count("\n") == 1, captured.err
+    return code, captured.err
+
+
+def test_a_run_writes_its_files(run):
+    assert {path.name for path in run.iterdir()} == {
+        "best-weights.pt", "last-state.pt", "history.csv", "curves.png", "confusion-matrix.png",
+        "metrics.json",
+    }  # fmt: skip
+    for name in ("curves.png", "confusion-matrix.png"):
+        picture = cv2.imread(str(run / name))
+        assert picture.shape[1] > 1000 and picture.std() > 10
+    with (run / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_the_metrics_say_what_was_measured_and_what_it_cost(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["count"] == VALIDATION_COUNT and 0 <= metrics["accuracy"] <= 1
+    assert list(metrics["recall"]) == list(EXPRESSIONS)
+    assert sum(map(sum, metrics["confusion_matrix"])) == VALIDATION_COUNT
+    assert metrics["recipe"] == "baseline" and metrics["epoch"] in (1, 2)
+    assert metrics["temperature"] > 0 and 0 <= metrics["ece_before_temperature"] <= 1
+    assert metrics["config"]["input_size"] == 32 and metrics["config"]["lr"] == 0.001
+    assert metrics["images"] == {"train": TRAIN_COUNT, "validation": VALIDATION_COUNT}
+    assert metrics["cost"]["epochs"] == 2 and metrics["cost"]["train_images_per_s"] > 0
+    assert metrics["cost"]["duration_s"] > 0
+
+
+def test_an_evaluation_agrees_with_the_run(run, data, tmp_path, capsys):
+    path = tmp_path / "evaluation.json"
+    weights, folder = run / "best-weights.pt", data / "validation"
+    assert main(["evaluate", str(weights), str(folder), "--json", str(path), "--device", "cpu"]) == 0
+    measured, metrics = json.loads(path.read_text()), json.loads((run / "metrics.json").read_text())
+    assert measured == {name: metrics[name] for name in measured}
+    assert {"accuracy", "macro_f1", "recall", "ece", "confusion_matrix", "temperature"} <= set(measured)
+    said = capsys.readouterr().out
+    assert f"{100 * metrics['accuracy']:.2f} %" in said and f"{100 * metrics['macro_f1']:.2f} %" in said
+    assert all(name in said for name in EXPRESSIONS)
+
+
+def test_without_a_terminal_there_is_a_line_an_epoch_and_a_summary(data, tmp_path, capsys):
+    assert main([str(data), "--output", str(tmp_path / "new" / "run"), "--epochs", "1", *TINY]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 1 and epochs[0].startswith("epoch 1/1  train loss") and "images/s" in epochs[0]
+    assert "\x1b" not in captured.out and captured.err == ""
+    assert "best epoch 1 of 1" in captured.out
+    written = {Path(line.removeprefix("wrote ")).name for line in lines if line.startswith("wrote ")}
+    assert written == {
+        "best-weights.pt", "history.csv", "curves.png", "confusion-matrix.png", "metrics.json",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--epochs", "0"], ["--epochs", "two"], ["--batch-size", "1"], ["--lr", "0"], ["--lr", "nan"],
+        ["--lr", "inf"], ["--lr", "-1"], ["--input-size", "31"], ["--input-size", "513"],
+        ["--rotation", "181"], ["--rotation", "-1"], ["--seed", "-1"], ["--recipe", "strong"],
+        ["--device", "tpu"], ["--workers", "-1"], ["--colour"], ["--resume", "--overwrite"], ["more"],
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line_that_points_to_the_help(wrong, data, tmp_path, capsys):
+    code, said = fails([data, "--output", tmp_path / "run", *wrong], capsys)
+    assert code == 2 and "see fer-train --help" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_given_and_a_wrong_option_of_evaluate(capsys):
+    assert fails([], capsys)[0] == 2
+    code, said = fails(["evaluate", "weights.pt"], capsys)
+    assert code == 2 and "see fer-train evaluate --help" in said
+
+
+def test_help_and_version(capsys):
+    for arguments in (["--help"], ["evaluate", "--help"], ["--version"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 0
+    assert "fer-train 0" in capsys.readouterr().out.replace("fer-train v", "fer-train ")
+
+
+def test_data_that_is_not_there_or_lacks_classes(data, tmp_path, capsys):
+    assert fails([tmp_path / "none"], capsys)[0] == 3
+    lacking = tmp_path / "lacking"
+    shutil.copytree(data, lacking)
+    shutil.rmtree(lacking / "validation" / "fear")
+    code, said = fails([lacking, "--output", tmp_path / "run"], capsys)
+    assert code == 3 and "validation" in said and "fear" in said
+    (lacking / "validation" / "fear").mkdir()  # there, and empty
+    code, said = fails([lacking, "--output", tmp_path / "run", *TINY], capsys)
+    assert code == 3 and "no pictures" in said
+
+
+def test_a_damaged_picture_is_named(data, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    picture = damaged / "validation" / "sad" / "1.png"
+    picture.write_bytes(b"not a picture")
+    code, said = fails([damaged, "--output", tmp_path / "run", "--epochs", "1", "--quiet", *TINY], capsys)
+    assert code == 3 and str(picture) in said
+
+
+def test_an_output_with_a_run_or_that_is_a_file(run, data, tmp_path, capsys):
+    before = (run / "best-weights.pt").read_bytes()
+    code, said = fails([data, "--output", run], capsys)
+    assert code == 4 and "--resume" in said and "--overwrite" in said
+    assert (run / "best-weights.pt").read_bytes() == before
+    (tmp_path / "file").write_text("")
+    assert fails([data, "--output", tmp_path / "file"], capsys)[0] == 4
+    assert fails([data, "--output", tmp_path / "file" / "run"], capsys)[0] == 4
+
+
+def test_nothing_to_resume_and_other_settings(run, data, tmp_path, capsys):
+    code, said = fails([data, "--output", tmp_path / "none", "--resume"], capsys)
+    assert code == 2 and "nothing to resume" in said
+    code, said = fails([data, "--output", run, "--resume", *TINY, "--seed", "5"], capsys)
+    assert code == 2 and "seed" in said
+
+
+def test_weights_that_are_wrong(run, data, tmp_path, capsys):
+    code, said = fails([data, "--output", tmp_path / "run", "--pretrained", tmp_path / "none.pt"], capsys)
+    assert code == 5 and "none.pt" in said
+    (tmp_path / "text.pt").write_text("hello")
+    assert fails(["evaluate", tmp_path / "text.pt", data / "validation"], capsys)[0] == 5
+    assert fails(["evaluate", tmp_path / "none.pt", data / "validation"], capsys)[0] == 5
+
+
+def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_path, capsys):
+    weights = run / "best-weights.pt"
+    code, said = fails(["evaluate", weights, data], capsys)
+    assert code == 3 and "train, validation" in said
+    before = weights.read_bytes()
+    assert fails(["evaluate", weights, data / "validation", "--json", tmp_path], capsys)[0] in (2, 4)
+    assert fails(["evaluate", weights, data / "validation", "--json", weights], capsys)[0] in (2, 4)
+    (tmp_path / "file").write_text("")
+    code, _ = fails(
+        ["evaluate", weights, data / "validation", "--json", tmp_path / "file" / "e.json"], capsys
+    )
+    assert code == 4 and weights.read_bytes() == before
+
+
+def test_a_disk_that_fills_is_one_line(data, tmp_path, capsys, monkeypatch):
+    from train import loop
+
+    def full(path, history):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(loop, "write_history", full)
+    code, said = fails(
+        [data, "--output", tmp_path, "--epochs", "1", "--quiet", *TINY, "--batch-size", "28"], capsys
+    )
+    assert code == 4 and "history.csv: No space left on device" in said
+
+
+def test_what_is_wrong_is_found_before_torch_loads(data, run, tmp_path):
+    script = """
+import sys
+from train.cli import main
+data, run, new = sys.argv[1:]
+codes = [main(arguments) for arguments in (
+    [data, "--epochs", "0"],
+    [data + "/none"],
+    [data, "--output", run],
+    [data, "--output", new, "--pretrained", "none.pt"],
+    ["evaluate", "none.pt", data],
+    ["evaluate", run + "/best-weights.pt", data],
+)]
+assert codes == [2, 3, 4, 5, 5, 3], codes
+assert "torch" not in sys.modules and "matplotlib" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(data), str(run), str(tmp_path / "new")],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 6 and done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
+    output = tmp_path / "run"
+    arguments = [str(data), "--output", str(output), "--epochs", "100", *TINY]
+    with subprocess.Popen(
+        [sys.executable, "-m", "train", *arguments],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if line.startswith("epoch "):
+                break
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert said.count("\n") == 1 and said.startswith("fer-train: interrupted; go on with: fer-train ")
+    assert said.rstrip().endswith("--resume") and str(output) in said
+    done = epochs_of(output)
+    assert main([*arguments, "--epochs", str(done + 1), "--resume", "--quiet"]) == 0
+    assert epochs_of(output) == done + 1
+    assert json.loads((output / "metrics.json").read_text())["cost"]["epochs"] == done + 1
+
+
+def epochs_of(output: Path) -> int:
+    with (output / "history.csv").open(newline="") as file:
+        return len(list(csv.DictReader(file)))
