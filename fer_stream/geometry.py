@@ -1,7 +1,8 @@
-"""Arithmetic of boxes. numpy only; boxes are float32 (N, 4): left, top, right, bottom in px."""
+"""Arithmetic of boxes: float32 (N, 4), left, top, right, bottom in px."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 
@@ -25,33 +26,32 @@ def areas(boxes_xyxy: np.ndarray) -> np.ndarray:
     )
 
 
-def non_maximum_suppression(
-    boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float, *, of_smaller: bool = False
-) -> np.ndarray:
-    """Returns the indexes of the boxes to keep, best first.
+def non_maximum_suppression(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
+    """Returns the indexes of the boxes to keep, best first: one whose IoU with a better one is higher goes.
+
+    Args:
+        boxes_xyxy: (N, 4) px.
+        scores: (N,), above 0.
+        iou: The highest that stays.
+    """
+    boxes_xywh = boxes_xyxy.astype(np.float64)
+    boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
+    return np.asarray(cv2.dnn.NMSBoxes(boxes_xywh, scores, 0.0, iou), np.int64).reshape(-1)  # type: ignore[arg-type]
+
+
+def suppress_nested(boxes_xyxy: np.ndarray, scores: np.ndarray, share: float) -> np.ndarray:
+    """Returns the indexes of the boxes to keep, best first, so that none lies mostly within another.
 
     Args:
         boxes_xyxy: (N, 4) px.
         scores: (N,).
-        threshold: A box that overlaps a better one by more than this goes.
-        of_smaller: Measure the overlap against the smaller of the two instead of their union.
+        share: A box goes that shares more than this part of the smaller area with a better one.
     """
-    order = np.argsort(-scores, kind="stable")
-    boxes = boxes_xyxy[order].astype(np.float64)
-    area = areas(boxes)
-    keep, alive = [], np.ones(len(order), bool)
-    for best in range(len(order)):
-        if not alive[best]:
-            continue
-        keep.append(order[best])
-        rest = np.flatnonzero(alive[best + 1 :]) + best + 1
-        if not len(rest):
-            break
-        width = np.minimum(boxes[best, 2], boxes[rest, 2]) - np.maximum(boxes[best, 0], boxes[rest, 0])
-        height = np.minimum(boxes[best, 3], boxes[rest, 3]) - np.maximum(boxes[best, 1], boxes[rest, 1])
-        overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        whole = np.minimum(area[best], area[rest]) if of_smaller else area[best] + area[rest] - overlap
-        alive[rest[overlap > threshold * whole]] = False
+    overlap = overlap_of_smaller(boxes_xyxy, boxes_xyxy)
+    keep: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if not (overlap[index, keep] > share).any():
+            keep.append(int(index))
     return np.array(keep, np.int64)
 
 
