@@ -106,6 +106,10 @@ class Background(Generic[_T]):
             raise self._error
         return None
 
+    def stop(self) -> None:
+        """Lets iteration end at the next frame; takes no lock, so that a signal's handler may call it."""
+        self._stopping = True
+
     def close(self) -> None:
         """Stops reading and joins the thread; may be called more than once.
 

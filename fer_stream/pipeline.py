@@ -2,6 +2,9 @@
 
 Three threads share the work: one decodes, one analyzes, and the caller's draws and writes, because
 windows belong to the main thread and Ctrl-C arrives there. The queues between them are bounded.
+
+Ctrl-C and SIGTERM end a run between two frames, never within one: an exception that interrupts a
+sink could leave half a row or half a packet behind.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import numpy as np
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.capture import Background
-from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.interrupts import on_interrupt
 from fer_stream.overlay import Overlay
 from fer_stream.profiling import Profile, peak_rss_mb
 from fer_stream.sinks import Sink, WindowSink
@@ -27,6 +30,9 @@ from fer_stream.types import AnalyzedFrame, Frame
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
 ANALYZED_AHEAD = 4
 LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much of an expression
+# A second Ctrl-C this long after the first ends a run that hangs. One that follows at once is the same
+# wish told twice, as where a terminal and a wrapping script both pass it on.
+INSIST_AFTER_S = 2.0
 
 
 @dataclass
@@ -39,7 +45,7 @@ class Summary:
         dropped: Frames of a live source that came while the one before was being worked on.
         wall_s: Seconds that the run took.
         first_frame_s: `time.monotonic()` when the first frame had gone to every sink.
-        interrupted: Whether it was stopped before the source ended.
+        interrupted: Whether Ctrl-C or SIGTERM stopped it before the source ended.
         expression_s: Face seconds of each expression; of pictures, faces.
         problems: What was wrong but ended nothing, a line each.
     """
@@ -105,7 +111,7 @@ def run(
         on_frame: Called after each frame went to every sink.
 
     Returns:
-        What it came to; with `interrupted` set where Ctrl-C or a closed window ended it.
+        What it came to. Closing the window ends a run too, as one that is done.
 
     Raises:
         SourceError: The source ended in an error; what came before it is written.
@@ -119,23 +125,37 @@ def run(
     analyzed_frames = Background(
         analyzer.analyze_frames(frames, source.info.kind), queue_size=1 if live else ANALYZED_AHEAD
     )
+    asked_s: float | None = None
+
+    def interrupt() -> None:
+        nonlocal asked_s
+        if asked_s is not None and time.monotonic() - asked_s > INSIST_AFTER_S:
+            raise KeyboardInterrupt
+        if asked_s is None:
+            asked_s = time.monotonic()
+            summary.interrupted = True
+            analyzed_frames.stop()
+
     failure: BaseException | None = None
-    try:
-        _consume(analyzed_frames, overlay, sinks, profile, summary, source.info.kind, on_frame)
-    except KeyboardInterrupt:
-        summary.interrupted = True
-    except BaseException as error:
-        failure = error
-    finally:
-        # The decoder first: the analyzer may be waiting for it.
-        frames.close()
-        analyzed_frames.close()
-        summary.dropped = frames.dropped
+    with on_interrupt(interrupt):
+        try:
+            _consume(analyzed_frames, overlay, sinks, profile, summary, source.info.kind, on_frame)
+        except KeyboardInterrupt:  # raised by a callback, or in a thread that gets no signals
+            summary.interrupted = True
+        except BaseException as error:
+            failure = error
+        try:
+            # The decoder first: the analyzer may be waiting for it.
+            frames.close()
+            analyzed_frames.close()
+        except KeyboardInterrupt:
+            pass  # asked for again: a thread hangs, which as a daemon ends with the program
         failure = _close_all(sinks, failure)
-        summary.wall_s = time.monotonic() - began_s
-        summary.problems += source.problems
-        for sink in sinks:
-            summary.problems += getattr(sink, "problems", [])
+    summary.dropped = frames.dropped
+    summary.wall_s = time.monotonic() - began_s
+    summary.problems += source.problems
+    for sink in sinks:
+        summary.problems += getattr(sink, "problems", [])
     if failure is not None:
         raise failure
     return summary
@@ -185,11 +205,11 @@ def _consume(
 
 
 def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseException | None:
-    """Closes every sink, and returns the first thing that went wrong."""
+    """Closes every sink, whatever happens to one of them; returns the first thing that went wrong."""
     for sink in sinks:
         try:
             sink.close()
-        except OutputError as error:
+        except BaseException as error:  # also an impatient Ctrl-C: the other files still count
             failure = failure or error
     return failure
 
