@@ -139,9 +139,13 @@ def check_weights_file(path: Path) -> None:
     Raises:
         WeightsError: With one line that says what is wrong.
     """
-    if not path.exists():
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise WeightsError(f"{path} can't be read as weights: {error.strerror}") from error
+    if not exists:
         raise WeightsError(f"no weights file at {path}")
-    if path.is_dir():
+    if is_folder:
         raise WeightsError(f"{path} is a folder; --weights takes a file such as best-weights.pt")
     foreign = f"{path} is not a PyTorch checkpoint; --weights takes a best-weights.pt made by fer-train"
     try:
@@ -150,7 +154,8 @@ def check_weights_file(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
     except (OSError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} can't be read as weights: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{path} can't be read as weights: {reason}") from error
     if unpacked_bytes > MAX_BYTES:
         raise WeightsError(
             f"{path} unpacks to {unpacked_bytes / 2**20:.0f} MB; weights of this program take 16"

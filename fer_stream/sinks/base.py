@@ -117,7 +117,7 @@ def check_output(
             raise OutputError(f"can't write {path}: it is a folder; name a file")
         if exists and not overwrite:
             raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         if exists:
             path.open("ab").close()
         else:
@@ -125,7 +125,7 @@ def check_output(
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             path.unlink()
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise OutputError(f"{cannot_write(path, error)}; choose another place") from error
     return path
 
 
@@ -149,17 +149,29 @@ def check_folder(folder: Path | str, *, overwrite: bool, pattern: str, source_pa
     try:
         if source_path is not None and _same(folder, source_path):
             raise OutputError(f"{folder} is the input itself; choose another folder for the output")
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
         found = next(folder.glob(pattern), None)
-    except FileExistsError as error:
-        raise OutputError(f"can't write into {folder}: it is a file; name a folder") from error
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise OutputError(f"{cannot_write(folder, error)}; choose another place") from error
     if found is not None and not overwrite:
         raise OutputError(f"{found} exists; choose another folder, or replace its files with --overwrite")
     return folder
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        OutputError: A file is in the way.
+        OSError: It can't be made.
+    """
+    in_the_way = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if in_the_way.exists() and not in_the_way.is_dir():
+        what = "it" if in_the_way == folder else in_the_way
+        raise OutputError(f"can't write into {folder}: {what} is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from fer_stream.errors import UsageError
 from fer_stream.sinks.base import Sink, check_folder, check_output
 from fer_stream.sinks.images import IMAGE_EXTENSIONS, write_image
+from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_in_folder, images_of_glob
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class ImageSink(Sink):
         if names_file and not is_file and info.frame_count != 1:
             count = "several" if info.frame_count is None else info.frame_count
             raise UsageError(f"{path} is one picture but the source has {count}; name a folder for them")
+        if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not path.is_dir():
+            raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
         self._overwrite = overwrite
         self._names: dict[str, str] = {}
         self._used_names: set[str] = set()

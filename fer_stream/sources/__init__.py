@@ -49,9 +49,13 @@ def open_source(
         raise UsageError("the source's name is empty: give a file, a folder, a glob or an address")
     images: list[Path] | None = None
     images_path: Path | None = path
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+    if is_folder:
         images = images_in_folder(path)
-    elif path.exists():
+    elif exists:
         images = [path] if is_image_path(path) else None
     elif any(character in name for character in "*?["):
         images, images_path = images_of_glob(name), None
