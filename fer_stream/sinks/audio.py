@@ -67,7 +67,8 @@ class AudioTracks:
         self._offset_s = Fraction(0)
         self._input: av.container.InputContainer | None = None
         try:
-            self._input = av.open(str(path), metadata_errors="ignore")
+            # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
+            self._input = av.open(f"file:{path}", metadata_errors="ignore")
         except (*AUDIO_ERRORS, OSError) as error:
             self._problem(f"the sound of {path} can't be read ({_reason(error)}); saved without it")
 
@@ -223,7 +224,7 @@ class AudioTracks:
 def goes_on_after(path: Path, time_s: Fraction) -> bool:
     """Tells whether a recording has video after a time: whether what was saved is only a part of it."""
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(f"file:{path}", metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             time_base = stream.time_base or Fraction(1, av.time_base)
             after = int(time_s / time_base)
