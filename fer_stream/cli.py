@@ -1,7 +1,8 @@
 """The `fer-stream` command: options to objects, errors to one line and an exit code.
 
 Options, source, output paths and the weights file are checked in this order, before any network
-loads. What people read goes to standard error, so that `--data -` has standard output for itself.
+loads; what fails there leaves nothing behind. What people read goes to standard error, so that
+`--data -` has standard output for itself.
 """
 
 from __future__ import annotations
@@ -14,20 +15,28 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import math  # noqa: E402
 import os  # noqa: E402
-import signal  # noqa: E402
 import sys  # noqa: E402
-import threading  # noqa: E402
 from collections.abc import Callable, Iterator, Sequence  # noqa: E402
-from contextlib import ExitStack  # noqa: E402
+from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any, NoReturn  # noqa: E402
 
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError  # noqa: E402
+from fer_stream.errors import (  # noqa: E402
+    INTERRUPTED_EXIT_CODE,
+    FerStreamError,
+    OutputError,
+    UsageError,
+    one_line,
+)
+from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from fer_stream.sinks import Sink
     from fer_stream.sources import SourceInfo
+
+
+MAX_BATCH = 256  # frames; all of them are held at once
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fer-stream",
         description="Finds every face in a video, a camera, pictures or a stream and reads its expression.",
+        allow_abbrev=False,
         epilog="Exit codes: 0 done, 2 wrong usage, 3 source, 4 output, 5 weights, 130 interrupted.",
     )
     parser.add_argument(
@@ -66,7 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="PATH", help="table, .csv, .jsonl or .parquet; - is JSON lines on standard output"
     )
     outputs.add_argument(
-        "--chart", metavar="PATH", help="image beside its bar chart; of a video a timeline (.png, .svg, .pdf)"
+        "--chart",
+        metavar="PATH",
+        help="image beside its bar chart; of a video a timeline (.png, .jpg, .svg, .pdf)",
     )
     outputs.add_argument(
         "--show",
@@ -101,7 +113,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="time constant of the smoothing; 0 gives each frame's own probabilities",
     )
     analysis.add_argument(
-        "--batch", type=_whole(1), metavar="N", help="frames whose faces are read together, in a recording"
+        "--batch",
+        type=_whole(1, MAX_BATCH),
+        metavar="N",
+        help="frames whose faces are read together, in a recording",
     )
     analysis.add_argument("--mirror", action="store_true", help="flip left and right")
 
@@ -110,16 +125,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(lowest: int) -> Callable[[str], int]:
-    """Returns a type for argparse: a whole number of at least `lowest`."""
+def _whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
+    """Returns a type for argparse: a whole number from `lowest` to `highest`."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = lowest - 1
-        if not lowest <= value <= 1_000_000:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {lowest}")
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
         return value
 
     return parse
@@ -146,30 +161,25 @@ def _seconds(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    signals = _terminate_as_interrupt()
     try:
-        return _run(build_parser().parse_args(argv))
+        with on_interrupt(_raise_interrupt):
+            return _run(build_parser().parse_args(argv))
     except FerStreamError as error:
-        message = " ".join(str(error).split())  # one line, whatever a file is called
-        print(f"fer-stream: {message}", file=sys.stderr)
+        _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("fer-stream: interrupted", file=sys.stderr)
+        _say("interrupted")
         return INTERRUPTED_EXIT_CODE
-    finally:
-        for number, handler in signals:
-            signal.signal(number, handler)
 
 
-def _terminate_as_interrupt() -> list[tuple[int, Any]]:
-    """Makes SIGTERM end a run as Ctrl-C does, every file finished; returns the handlers before."""
-    if threading.current_thread() is not threading.main_thread():
-        return []
+def _raise_interrupt() -> NoReturn:
+    raise KeyboardInterrupt
 
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
 
-    return [(number, signal.signal(number, interrupt)) for number in (signal.SIGTERM,)]
+def _say(text: str) -> None:
+    """Says one line on standard error, if anybody listens."""
+    with suppress(OSError):
+        print(f"fer-stream: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -185,15 +195,18 @@ def _run(options: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         source = stack.enter_context(open_source(spec, start_s=start_s, end_s=end_s, mirror=options.mirror))
+        weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
+        _refuse_inputs(options, source.info, weights)
+        stack.enter_context(_empty_folders_removed_on_failure(options))
         sinks = [stack.enter_context(sink) for sink in _open_sinks(options, source.info)]
         profile_path = None
         if options.profile is not None:
             profile_path = check_output(
                 options.profile, overwrite=options.overwrite, source_path=source.info.path
             )
-        weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         check_weights_file(weights)
 
+        progress = stack.enter_context(Progress(source.info, quiet=options.quiet))
         from fer_stream.analyzer import Analyzer  # only now: it loads ONNX Runtime
 
         profile = Profile()
@@ -208,7 +221,6 @@ def _run(options: argparse.Namespace) -> int:
         for sink in sinks:
             if isinstance(sink, CropsSink):
                 sink.crop_scale = analyzer.crop_scale
-        progress = stack.enter_context(Progress(source.info, quiet=options.quiet))
         summary = run(source, analyzer, Overlay(), sinks, profile=profile, on_frame=progress.frame_done)
         files = written_files(sinks)
         if profile_path is not None:
@@ -220,23 +232,81 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
     """Checks what can be known of the options by themselves; returns the source, the start and the end."""
+    from fer_stream.runtime import pick_device
     from fer_stream.times import parse_time
 
-    if (options.source is None) == (options.camera is None):
-        what = "a source or --camera N is needed" if options.source is None else "give a source or --camera"
-        raise UsageError(f"{what}; see fer-stream --help")
+    if options.source is None and options.camera is None:
+        raise UsageError("a source or --camera N is needed; see fer-stream --help")
+    if options.source is not None and options.camera is not None:
+        raise UsageError("a source and --camera are given; leave one of them out")
     if options.stills is None and (options.stills_every or options.stills_on):
         raise UsageError("--stills-every and --stills-on go with --stills DIR")
-    spec = options.source if options.camera is None else options.camera
-    outputs = [options.save, options.data, options.chart, options.profile]
-    paths = [os.path.abspath(path) for path in outputs if path not in (None, "-")]  # noqa: PTH100
-    if len(set(paths)) < len(paths):
-        raise UsageError("two outputs have the same path")
+    _check_outputs_differ(options)
+    if options.device != "auto":  # which is always there, and may take long to find out
+        pick_device(options.device)
     return (
-        spec,
+        options.source if options.camera is None else options.camera,
         0.0 if options.start is None else parse_time(options.start),
         None if options.end is None else parse_time(options.end),
     )
+
+
+_FILE_OUTPUTS = ("save", "data", "chart", "profile")
+_FOLDER_OUTPUTS = ("stills", "crops")
+
+
+def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
+    """Returns the paths that were given, by option; standard output is none."""
+    given = {name: getattr(options, name) for name in names}
+    return {
+        f"--{name}": Path(path)
+        for name, path in given.items()
+        if path is not None and (name, path) != ("data", "-")
+    }
+
+
+def _check_outputs_differ(options: argparse.Namespace) -> None:
+    """Refuses outputs that would get in each other's way. Stills and crops may share a folder."""
+    for name in (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS):
+        if getattr(options, name) == "":
+            raise UsageError(f"--{name} has an empty name; give it a path")
+
+    def real(paths: dict[str, Path]) -> dict[str, Path]:
+        # Links followed, and upper and lower case told apart only where the system does.
+        return {option: Path(os.path.normcase(os.path.realpath(path))) for option, path in paths.items()}
+
+    files = real(_output_paths(options, _FILE_OUTPUTS))
+    everything = files | real(_output_paths(options, _FOLDER_OUTPUTS))
+    for option, path in files.items():
+        for other, other_path in everything.items():
+            if other != option and path == other_path:
+                raise UsageError(f"{option} and {other} name the same path; give each its own")
+            if path in other_path.parents:
+                raise UsageError(f"{option} names a file and {other} a place inside it; choose another name")
+
+
+def _refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) -> None:
+    """Refuses to write over what is read, be it one picture of many, or through a link."""
+    from fer_stream.sources.images import images_of_source
+
+    for path in _output_paths(options, _FILE_OUTPUTS).values():
+        with suppress(OSError):  # what is not there is no input
+            if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
+                raise OutputError(f"{path} is an input itself; choose another name for the output")
+
+
+@contextmanager
+def _empty_folders_removed_on_failure(options: argparse.Namespace) -> Iterator[None]:
+    """Takes away the folders that were made for outputs that then could not be made."""
+    paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
+    missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
+    try:
+        yield
+    except BaseException:
+        for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
+            with suppress(OSError):  # not made, a file, or not empty
+                folder.rmdir()
+        raise
 
 
 def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
@@ -263,11 +333,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
         )
-    if options.show or (options.show is None and info.is_live):
-        if sinks.display_available():
-            yield sinks.WindowSink(f"fer-stream: {info.name}")
-        elif not options.quiet:
-            print("fer-stream: there is no display to show a window on; going on without", file=sys.stderr)
+    if options.show or (options.show is None and info.is_live and sinks.display_available()):
+        yield sinks.WindowSink(f"fer-stream: {info.name}")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -37,3 +37,12 @@ class WeightsError(FerStreamError):
 
 
 INTERRUPTED_EXIT_CODE = 130
+
+
+def one_line(text: object) -> str:
+    """Returns a text as it can be shown, whatever a file is called.
+
+    Nothing in it breaks the line, moves the cursor or colours the terminal.
+    """
+    words = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "\ufffd" for character in words)

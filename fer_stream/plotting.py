@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fer_stream.errors import OutputError
 
@@ -39,7 +39,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     kind = path.suffix.lower()[1:]
     # JPEG smears thin lines and small text at its usual quality.
-    options = {"pil_kwargs": {"quality": 95}} if kind in ("jpg", "jpeg") else {}
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 95}} if kind in ("jpg", "jpeg") else {}
     try:
         with temporary.open("wb") as file:
             figure.savefig(file, format=kind, dpi=DOTS_PER_INCH, **options)

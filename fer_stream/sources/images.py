@@ -54,6 +54,15 @@ def images_of_glob(pattern: str) -> list[Path]:
     return sorted(paths, key=_natural_order)
 
 
+def images_of_source(info: SourceInfo) -> list[Path]:
+    """Returns the images that an open source reads; none where it is a video or live."""
+    if info.kind != "images":
+        return []
+    if info.path is None:
+        return images_of_glob(info.name)
+    return images_in_folder(info.path) if info.path.is_dir() else [info.path]
+
+
 _WHAT_IS_READ = f"images are {', '.join(sorted(IMAGE_SUFFIXES))}, and folders inside are not searched"
 
 
