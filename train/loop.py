@@ -161,7 +161,7 @@ def train(
     if resume:
         state = _load_state(output, config)
         model = create_model("none")[0]
-        origin = state.get("origin", f"epoch {state['epoch']} of the run in {output}")
+        origin = state.get("origin", state["config"]["pretrained"])
         model.load_state_dict(state["model"])
         history = [Epoch(**row) for row in state["history"]]
     else:
