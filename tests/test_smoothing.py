@@ -1,0 +1,89 @@
+"""Smoothing follows the video's own time, whatever its frame rate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fer_stream.smoothing import FORGET_S, Smoother
+
+ANGRY, HAPPY = np.eye(7, dtype=np.float32)[0], np.eye(7, dtype=np.float32)[3]
+
+
+def test_a_constant_reading_stays() -> None:
+    reading = np.array([0.4, 0.1, 0.1, 0.2, 0.1, 0.05, 0.05], np.float32)
+    smoother = Smoother(0.3)
+    for frame in range(50):
+        np.testing.assert_allclose(smoother.smooth(1, reading, frame / 25), reading, atol=1e-6)
+
+
+@pytest.mark.parametrize("frames_per_s", [10, 23.976, 30, 120])
+def test_a_change_is_63_percent_through_after_the_time_constant(frames_per_s: float) -> None:
+    smoother, time_constant_s = Smoother(0.5), 0.5
+    smoother.smooth(1, ANGRY, 0.0)
+    smoothed, time_s = ANGRY, 0.0
+    while time_s < time_constant_s:
+        time_s = min(time_s + 1 / frames_per_s, time_constant_s)
+        smoothed = smoother.smooth(1, HAPPY, time_s)
+    assert smoothed[3] == pytest.approx(1 - math.exp(-1), abs=1e-3)
+
+
+def test_uneven_times_give_what_even_ones_give() -> None:
+    even, uneven = Smoother(0.3), Smoother(0.3)
+    for smoother, times_s in ((even, (0.0, 0.2, 0.4, 0.6)), (uneven, (0.0, 0.01, 0.35, 0.36, 0.6))):
+        smoother.smooth(1, ANGRY, times_s[0])
+        for time_s in times_s[1:]:
+            last = smoother.smooth(1, HAPPY, time_s)
+        assert last[3] == pytest.approx(1 - math.exp(-2), abs=1e-3)
+
+
+def test_no_time_constant_passes_readings_through() -> None:
+    smoother = Smoother(0.0)
+    smoother.smooth(1, ANGRY, 0.0)
+    np.testing.assert_array_equal(smoother.smooth(1, HAPPY, 0.01), HAPPY)
+
+
+def test_smoothed_readings_stay_probabilities() -> None:
+    random, smoother = np.random.default_rng(3), Smoother(0.3)
+    for frame in range(1000):
+        smoothed = smoother.smooth(1, random.dirichlet(np.ones(7)).astype(np.float32), frame / 30)
+        assert smoothed.dtype == np.float32
+        assert smoothed.sum() == pytest.approx(1, abs=1e-6)
+        assert (smoothed >= 0).all()
+
+
+def test_faces_do_not_mix() -> None:
+    smoother = Smoother(0.3)
+    smoother.smooth(1, ANGRY, 0.0)
+    np.testing.assert_array_equal(smoother.smooth(2, HAPPY, 0.01), HAPPY)
+    np.testing.assert_allclose(smoother.smooth(1, ANGRY, 0.02), ANGRY, atol=1e-6)
+
+
+@pytest.mark.parametrize("time_s", [10 + FORGET_S + 0.1, 9.0])
+def test_after_a_long_gap_or_a_jump_back_a_face_starts_afresh(time_s: float) -> None:
+    smoother = Smoother(0.3)
+    smoother.smooth(1, ANGRY, 10.0)
+    np.testing.assert_array_equal(smoother.smooth(1, HAPPY, time_s), HAPPY)
+
+
+def test_equal_times_do_no_harm() -> None:
+    smoother = Smoother(0.3)
+    smoother.smooth(1, ANGRY, 1.0)
+    np.testing.assert_allclose(smoother.smooth(1, HAPPY, 1.0), ANGRY, atol=1e-6)
+
+
+def test_readings_given_in_are_not_changed() -> None:
+    smoother, reading = Smoother(0.3), HAPPY.copy()
+    smoother.smooth(1, ANGRY, 0.0)
+    smoother.smooth(1, reading, 0.1)
+    smoother.smooth(1, ANGRY, 0.2)
+    np.testing.assert_array_equal(reading, HAPPY)
+
+
+def test_a_day_of_passers_by_takes_no_more_memory_than_a_minute() -> None:
+    smoother = Smoother(0.3)
+    for face_id in range(5000):
+        smoother.smooth(face_id, ANGRY, face_id * 0.5)
+    assert len(smoother._last) <= 300
