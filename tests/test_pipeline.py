@@ -1,0 +1,304 @@
+"""`run`: order, bounded queues, and what happens to the sinks when something ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_stream import pipeline
+from fer_stream.errors import OutputError, SourceError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.pipeline import Summary, profile_report, run, written_files
+from fer_stream.profiling import Profile
+from fer_stream.sinks import Sink
+from fer_stream.sources import Source, SourceInfo
+from fer_stream.types import AnalyzedFrame, Face, Frame
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+class FakeSource(Source):
+    """Frames whose content says their index, 10 a second; then it ends, or raises."""
+
+    def __init__(self, count: int, *, error: Exception | None = None, kind="video", frame_s=0.0) -> None:
+        super().__init__(mirror=False)
+        self.info = SourceInfo("fake", kind, None, (8, 4), None, None, None, count)
+        self.count, self.error, self.frame_s, self.read = count, error, frame_s, 0
+
+    def _read(self) -> Frame | None:
+        time.sleep(self.frame_s)
+        if self.read == self.count:
+            if self.error is not None:
+                raise self.error
+            return None
+        bgr = np.full((4, 8, 3), self.read % 256, np.uint8)
+        self.read += 1
+        return self._frame(bgr, self.read - 1, (self.read - 1) / 10, "fake")
+
+    def _release(self) -> None:
+        pass
+
+
+class FakeAnalyzer:
+    """One face a frame, its expression given by the frame; optionally fails at one."""
+
+    def __init__(self, expression_of: Callable[[int], str] = lambda _: "happy", fail_at: int = -1) -> None:
+        self.expression_of, self.fail_at = expression_of, fail_at
+
+    def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
+        for frame in frames:
+            if frame.index == self.fail_at:
+                raise ZeroDivisionError("in the analyzer")
+            yield AnalyzedFrame(frame, (make_face(1, self.expression_of(frame.index)),))
+
+
+class FakeOverlay:
+    """Adds 1 to every pixel."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def annotate(self, analyzed: AnalyzedFrame) -> np.ndarray:
+        self.drawn += 1
+        return analyzed.frame.bgr + 1
+
+
+class FakeSink(Sink):
+    """Remembers what it got; optionally raises at a frame, or when closed."""
+
+    def __init__(self, name="fake", *, needs_image=False, write_error=None, at=0, close_error=None) -> None:
+        self.name, self.needs_image = name, needs_image
+        self.write_error, self.at, self.close_error = write_error, at, close_error
+        self.indices: list[int] = []
+        self.images: list[np.ndarray | None] = []
+        self.closed = 0
+        self.threads: set[int] = set()
+
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+        self.threads.add(threading.get_ident())
+        if self.write_error is not None and analyzed.frame.index == self.at:
+            raise self.write_error
+        self.indices.append(analyzed.frame.index)
+        self.images.append(image_bgr)
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.close_error is not None:
+            raise self.close_error
+
+    def outputs(self) -> list[Path]:
+        return [Path(self.name)]
+
+
+def make_face(face_id: int, expression: str) -> Face:
+    probabilities = np.full(7, 0.02, np.float32)
+    probabilities[EXPRESSIONS.index(expression)] = 0.88
+    box = np.array([1, 1, 3, 3], np.float32)
+    return Face(face_id, box, np.zeros((5, 2), np.float32), 0.9, probabilities)
+
+
+def test_every_frame_reaches_every_sink_in_order_and_in_the_callers_thread():
+    plain, drawn = FakeSink("plain"), FakeSink("drawn", needs_image=True)
+    overlay, profile = FakeOverlay(), Profile()
+    with FakeSource(60) as source:
+        summary = run(source, FakeAnalyzer(), overlay, [plain, drawn], profile=profile)
+    assert plain.indices == drawn.indices == list(range(60))
+    assert plain.images == [None] * 60
+    assert [int(image[0, 0, 0]) for image in drawn.images] == list(range(1, 61))
+    assert plain.threads == drawn.threads == {threading.get_ident()}
+    assert plain.closed == drawn.closed == 1
+    assert (summary.frames, summary.dropped, summary.interrupted) == (60, 0, False)
+    assert overlay.drawn == 60
+    assert set(profile.stages_ms()) == {"decode", "draw", "plain", "drawn"}
+    assert written_files([plain, drawn]) == [Path("plain"), Path("drawn")]
+
+
+def test_nothing_is_drawn_for_sinks_that_need_no_picture():
+    overlay = FakeOverlay()
+    with FakeSource(3) as source:
+        run(source, FakeAnalyzer(), overlay, [FakeSink()])
+    assert overlay.drawn == 0
+
+
+def test_a_source_that_fails_midway_gives_what_came_before():
+    sink = FakeSink()
+    failing = FakeSource(7, error=SourceError("cable pulled"))
+    with failing as source, pytest.raises(SourceError, match="cable pulled"):
+        run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    assert sink.indices == list(range(7))
+    assert sink.closed == 1
+
+
+def test_an_error_of_the_analyzer_is_the_callers():
+    sink = FakeSink()
+    with FakeSource(50) as source, pytest.raises(ZeroDivisionError, match="in the analyzer"):
+        run(source, FakeAnalyzer(fail_at=5), FakeOverlay(), [sink])
+    assert sink.indices == list(range(5))
+    assert sink.closed == 1
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_when_one_sink_fails_the_others_are_finished(failing):
+    sinks = [FakeSink(str(at)) for at in range(3)]
+    sinks[failing].write_error, sinks[failing].at = OutputError("disk full"), 4
+    with FakeSource(1000) as source:
+        with pytest.raises(OutputError, match="disk full"):
+            run(source, FakeAnalyzer(), FakeOverlay(), sinks)
+        assert source.read < 50, "it stops soon"
+    assert [sink.closed for sink in sinks] == [1, 1, 1]
+    assert [len(sink.indices) for sink in sinks] == [5 if at < failing else 4 for at in range(3)]
+
+
+def test_a_sink_that_can_not_be_finished_keeps_no_other_from_it():
+    sinks = [
+        FakeSink(close_error=RuntimeError("odd")),
+        FakeSink(close_error=OutputError("later")),
+        FakeSink(),
+    ]
+    with FakeSource(3) as source, pytest.raises(RuntimeError, match="odd"):
+        run(source, FakeAnalyzer(), FakeOverlay(), sinks)
+    assert [sink.closed for sink in sinks] == [1, 1, 1]
+
+
+def test_the_first_error_is_the_one_that_is_told():
+    sinks = [FakeSink(close_error=OutputError("second")), FakeSink(write_error=OutputError("first"), at=2)]
+    with FakeSource(9) as source, pytest.raises(OutputError, match="first"):
+        run(source, FakeAnalyzer(), FakeOverlay(), sinks)
+
+
+def test_a_keyboard_interrupt_ends_it_properly():
+    sink = FakeSink(write_error=KeyboardInterrupt(), at=3)
+    with FakeSource(1000) as source:
+        summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    assert summary.interrupted and summary.frames == 3
+    assert sink.closed == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_never_cuts_into_a_sink(number):
+    class SlowSink(FakeSink):
+        def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+            if analyzed.frame.index == 3:
+                os.kill(os.getpid(), number)
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+            super().write(analyzed, image_bgr)
+
+    before = signal.getsignal(number)
+    sink = SlowSink()
+    with FakeSource(1000) as source:
+        summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    assert summary.interrupted
+    assert sink.indices == [0, 1, 2, 3] and summary.frames == 4
+    assert sink.closed == 1
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+def test_a_signal_wakes_a_run_that_waits_for_a_frame():
+    sink = FakeSink()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with FakeSource(5, frame_s=0.2) as source:
+        began_s = time.monotonic()
+        summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    timer.join()
+    assert summary.interrupted and summary.frames < 5
+    assert time.monotonic() - began_s < 0.95
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+def test_asking_again_later_ends_a_run_that_hangs(monkeypatch):
+    monkeypatch.setattr(pipeline, "INSIST_AFTER_S", 0.1)
+    before = threading.active_count()
+    sink, release = FakeSink(), threading.Event()
+
+    class Hanging(FakeAnalyzer):
+        def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
+            yield from super().analyze_frames([next(iter(frames))], kind)
+            release.wait(20)
+
+    def ask_twice() -> None:
+        for _ in range(2):
+            time.sleep(0.4)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    asking = threading.Thread(target=ask_twice)
+    asking.start()
+    with FakeSource(5) as source:
+        summary = run(source, Hanging(), FakeOverlay(), [sink])
+    assert summary.interrupted and sink.closed == 1
+    release.set()
+    asking.join()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_a_slow_sink_holds_the_source_back():
+    ahead: list[int] = []
+    with FakeSource(80) as source:
+
+        def look(analyzed: AnalyzedFrame, summary: Summary) -> None:
+            time.sleep(0.002)
+            ahead.append(source.read - analyzed.frame.index)
+
+        run(source, FakeAnalyzer(), FakeOverlay(), [FakeSink()], on_frame=look)
+    assert max(ahead) <= pipeline.DECODED_AHEAD + pipeline.ANALYZED_AHEAD + 4
+
+
+def test_a_live_source_drops_what_comes_too_fast():
+    sink = FakeSink()
+    with FakeSource(60, kind="camera", frame_s=0.002) as source:
+        slow = FakeSink("slow")
+        slow.write = lambda analyzed, image_bgr: time.sleep(0.02)  # type: ignore[method-assign]
+        summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink, slow])
+    assert summary.dropped > 0
+    assert summary.frames + summary.dropped <= 60
+    assert sink.indices == sorted(set(sink.indices))
+
+
+def test_the_summary_counts_faces_and_time():
+    with FakeSource(41) as source:  # 4 s: the first counts as nothing, then 10 sad ones, 30 happy ones
+        summary = run(
+            source, FakeAnalyzer(lambda index: "sad" if index <= 10 else "happy"), FakeOverlay(), []
+        )
+    assert summary.faces == 1
+    assert summary.shares()["sad"] == pytest.approx(0.25, abs=0.01)
+    assert summary.shares()["happy"] == pytest.approx(0.75, abs=0.01)
+    assert sum(summary.shares().values()) == pytest.approx(1)
+
+
+def test_pictures_count_each_face():
+    with FakeSource(4, kind="images") as source:
+        summary = run(source, FakeAnalyzer(lambda index: "fear" if index else "sad"), FakeOverlay(), [])
+    assert summary.faces == 4
+    assert summary.shares()["fear"] == pytest.approx(0.75)
+
+
+def test_the_profile_of_a_run_without_frames_is_no_division_by_zero():
+    report = profile_report(Summary(), Profile(), time.monotonic())
+    assert report["frames"] == 0 and report["fps"] == 0.0 and report["first_frame_s"] is None
+
+
+def test_problems_of_source_and_sinks_are_gathered():
+    sink = FakeSink()
+    sink.problems = ["no sound"]  # type: ignore[attr-defined]
+    with FakeSource(2) as source:
+        source.problems.append("damaged")
+        summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    assert summary.problems == ["damaged", "no sound"]
