@@ -49,7 +49,7 @@ def suppress_nested(boxes_xyxy: np.ndarray, scores: np.ndarray, share: float) ->
     """
     overlap = overlap_of_smaller(boxes_xyxy, boxes_xyxy)
     keep: list[int] = []
-    for index in np.argsort(-scores, kind="stable"):
+    for index in np.argsort(scores, kind="stable")[::-1]:  # the later of two equals, as MTCNN does
         if not (overlap[index, keep] > share).any():
             keep.append(int(index))
     return np.array(keep, np.int64)
