@@ -1,0 +1,80 @@
+"""From Python, as the README shows it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import fer_stream
+from fer_stream import EXPRESSIONS, Overlay, SourceError, UsageError, WeightsError, open_source
+from fer_stream.pipeline import run
+from fer_stream.sinks import TableSink, VideoSink
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
+
+
+def test_a_stream_of_analyzed_frames(analyzer):
+    with open_source(SAMPLE, start_s=1.0, end_s=1.1) as source:
+        stream = analyzer.stream(source)
+        frames = list(stream)
+    assert [analyzed.frame.index for analyzed in frames] == [30, 31, 32]
+    for analyzed in frames:
+        assert [face.id for face in analyzed.faces] == [1, 2]
+        for face in analyzed.faces:
+            assert face.expression in EXPRESSIONS and 0 < face.confidence <= 1
+            assert face.probabilities.sum() == pytest.approx(1, abs=1e-4)
+            left, top, right, bottom = face.box_xyxy
+            assert 0 <= left < right <= 1280 and 0 <= top < bottom <= 720
+
+
+def test_a_stream_opens_and_closes_what_it_is_told(analyzer):
+    stream = analyzer.stream(str(SAMPLE))
+    assert next(stream).frame.time_s == 0
+    stream.close()
+    with pytest.raises(SourceError, match=r"nope\.mp4"):
+        next(analyzer.stream("nope.mp4"))
+
+
+def test_a_picture(analyzer, hopper_bgr):
+    small = cv2.resize(hopper_bgr, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    (face,) = analyzer.analyze(small)
+    left, top, right, bottom = face.box_xyxy
+    assert left < 128 < right and top < 120 < bottom  # his nose is near (133, 118)
+    assert analyzer.analyze(np.zeros((64, 64, 3), np.uint8)) == ()
+    with pytest.raises(ValueError, match="uint8"):
+        analyzer.analyze(small[:, :, 0])
+
+
+def test_the_parts_make_the_command(analyzer, tmp_path):
+    with (
+        open_source(SAMPLE, end_s=0.1) as source,
+        VideoSink(tmp_path / "o.mp4", source.info) as video,
+        TableSink(tmp_path / "o.csv", source.info) as table,
+    ):
+        summary = run(source, analyzer, Overlay(), [video, table])
+    assert (summary.frames, summary.faces) == (3, 2)
+    assert (tmp_path / "o.csv").read_text().count("\n") == 1 + 6
+    assert cv2.VideoCapture(str(tmp_path / "o.mp4")).read()[0]
+
+
+def test_errors_are_typed_and_tell_the_remedy(tmp_path):
+    with pytest.raises(WeightsError, match="no weights file"):
+        fer_stream.Analyzer(weights=tmp_path / "no.pt")
+    with pytest.raises(UsageError, match="auto, cpu, cuda"):
+        fer_stream.Analyzer(device="gpu")
+    assert {error.exit_code for error in fer_stream.FerStreamError.__subclasses__()} == {2, 3, 4, 5}
+
+
+def test_all_that_is_named_is_there_and_importing_it_is_light():
+    assert all(hasattr(fer_stream, name) for name in fer_stream.__all__)
+    code = (
+        "import sys, fer_stream; "
+        "print({'torch', 'onnxruntime', 'matplotlib', 'pyarrow', 'av'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
