@@ -84,8 +84,19 @@ def test_a_slow_reader_of_a_live_source_gets_the_newest_frame() -> None:
 
 
 def test_a_fast_reader_of_a_live_source_misses_nothing() -> None:
-    with ScriptedSource(20, frame_s=0.01) as source, Background(source, drop_old=True) as frames:
-        assert [frame.index for frame in frames] == list(range(20))
+    fetched = threading.Semaphore(1)
+
+    class NeverTooFast(ScriptedSource):
+        def _read(self) -> Frame | None:
+            assert fetched.acquire(timeout=5)
+            return super()._read()
+
+    indices = []
+    with NeverTooFast(20) as source, Background(source, drop_old=True) as frames:
+        for frame in frames:
+            indices.append(frame.index)
+            fetched.release()
+        assert indices == list(range(20))
         assert frames.dropped == 0
 
 
