@@ -8,6 +8,7 @@ lost, or a cut in the video, brings the next scan forward to the same frame.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,8 +22,12 @@ DEFAULT_SCAN_EVERY = 5  # frames
 MATCH_IOU = 0.25  # a detection and a face's expected box are the same face from here
 DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have run onto the same face
 REMEMBERED_S = 1.0  # a face out of sight keeps its id for this long
-VELOCITY_MEMORY = 0.5  # share of the old motion in the new estimate
+VELOCITY_S = 0.1  # the motion of a face is averaged over this long
 MAX_STEP = 0.5  # a face moves by at most this share of its size from frame to frame
+MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
+REGAIN_DISTANCE = 1.0  # of its size: a face that overlaps nothing is looked for this far from its place
+REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the same face
+CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut
 THUMBNAIL_WH = (32, 18)
 
@@ -55,6 +60,7 @@ class _Track:
         score: The detector's, as last seen.
         seen_s: When it was last seen.
         velocity_xy: Motion of the box's centre, px a second.
+        times_measured: How many measurements of the motion it is made of.
         visible: Whether it is in the current frame.
     """
 
@@ -64,23 +70,28 @@ class _Track:
     score: float
     seen_s: float
     velocity_xy: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
+    times_measured: int = 0
     visible: bool = True
 
     def expected_box(self, time_s: float) -> np.ndarray:
         """Returns where the face should be now if it goes on as it moved, float32 (4,)."""
-        size = max(self.box_xyxy[2] - self.box_xyxy[0], self.box_xyxy[3] - self.box_xyxy[1])
+        size = float((self.box_xyxy[2:] - self.box_xyxy[:2]).max())
         step = self.velocity_xy * max(0.0, time_s - self.seen_s)
-        step = step * min(1.0, MAX_STEP * size / max(float(np.hypot(*step)), 1e-6))
+        longest = size * (MAX_STEP if self.visible else MAX_HIDDEN_STEP)
+        step = step * min(1.0, longest / max(float(np.hypot(*step)), 1e-6))
         return self.box_xyxy + np.concatenate([step, step]).astype(np.float32)
 
-    def see(self, found: Detections, index: int, time_s: float) -> None:
-        """Takes over a detection as the face's new place."""
+    def see(self, found: Detections, index: int, time_s: float, *, crowded: bool) -> None:
+        """Takes over a detection as the face's new place, and its motion unless it is `crowded`."""
         box = found.boxes_xyxy[index]
         elapsed_s = time_s - self.seen_s
-        if elapsed_s > 0:
+        if elapsed_s > 0 and not crowded:
             moved = (box[:2] + box[2:] - self.box_xyxy[:2] - self.box_xyxy[2:]) / 2
             measured = (moved / elapsed_s).astype(np.float32)
-            self.velocity_xy = VELOCITY_MEMORY * self.velocity_xy + (1 - VELOCITY_MEMORY) * measured
+            # The mean of the first few, then a moving average: boxes jitter by some pixels.
+            self.times_measured += 1
+            new_share = max(1 - math.exp(-elapsed_s / VELOCITY_S), 1 / (1 + self.times_measured))
+            self.velocity_xy = self.velocity_xy + np.float32(new_share) * (measured - self.velocity_xy)
         self.box_xyxy, self.landmarks_xy = box, found.landmarks_xy[index]
         self.score, self.seen_s, self.visible = float(found.scores[index]), time_s, True
 
@@ -111,7 +122,9 @@ class Tracker:
         Returns:
             The visible faces, ordered by id.
         """
-        self._tracks = [track for track in self._tracks if time_s - track.seen_s <= REMEMBERED_S]
+        self._tracks = [
+            track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
+        ]
         if self._is_cut(image_bgr):
             self._tracks = []  # whoever comes after a cut is somebody else
         followed = [track for track in self._tracks if track.visible]
@@ -131,8 +144,9 @@ class Tracker:
         found = self._detector.refine(image_bgr, expected)
         if (found.scores < O_NET_THRESHOLD).any() or _any_duplicates(found.boxes_xyxy):
             return False
+        crowded = _crowded(found.boxes_xyxy)
         for index, track in enumerate(followed):
-            track.see(found, index, time_s)
+            track.see(found, index, time_s, crowded=bool(crowded[index]))
         return True
 
     def _scan(self, image_bgr: np.ndarray, time_s: float) -> None:
@@ -140,13 +154,21 @@ class Tracker:
         self._frames_since_scan = 0
         found = self._detector.scan(image_bgr)
         expected = np.array([track.expected_box(time_s) for track in self._tracks], np.float32).reshape(-1, 4)
-        unmatched = set(range(len(found)))
+        last = np.array([track.box_xyxy for track in self._tracks], np.float32).reshape(-1, 4)
+        pairs = match(expected, found.boxes_xyxy)
+        lost = sorted(set(range(len(self._tracks))) - {track_index for track_index, _ in pairs})
+        new = sorted(set(range(len(found))) - {index for _, index in pairs})
+        pairs += [
+            (lost[row], new[column])
+            for row, column in _match_near(expected[lost], last[lost], found.boxes_xyxy[new])
+        ]
+        crowded = _crowded(found.boxes_xyxy)
         for track in self._tracks:
             track.visible = False
-        for track_index, index in match(expected, found.boxes_xyxy):
-            self._tracks[track_index].see(found, index, time_s)
-            unmatched.discard(index)
-        for index in sorted(unmatched, key=lambda index: found.boxes_xyxy[index, 0]):
+        for track_index, index in pairs:
+            self._tracks[track_index].see(found, index, time_s, crowded=bool(crowded[index]))
+        new = sorted(set(new) - {index for _, index in pairs}, key=lambda index: found.boxes_xyxy[index, 0])
+        for index in new:
             self._tracks.append(
                 _Track(
                     self._next_id,
@@ -178,13 +200,44 @@ def match(expected_xyxy: np.ndarray, found_xyxy: np.ndarray) -> list[tuple[int, 
     Returns:
         Pairs of an index into `expected_xyxy` and one into `found_xyxy`.
     """
-    overlap = iou_matrix(expected_xyxy, found_xyxy)
-    pairs = []
-    while overlap.size and overlap.max() >= MATCH_IOU:
-        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+    return _best_pairs(iou_matrix(expected_xyxy, found_xyxy), MATCH_IOU)
+
+
+def _match_near(
+    expected_xyxy: np.ndarray, last_xyxy: np.ndarray, found_xyxy: np.ndarray
+) -> list[tuple[int, int]]:
+    """Pairs faces with found boxes of their size near where they should be, or where they were last.
+
+    For a face that was hidden, or moved in an unforeseen way, so that its boxes do not overlap.
+    """
+    sides = (last_xyxy[:, 2:] - last_xyxy[:, :2]).max(axis=1, initial=1)[:, None]
+    found_sides = (found_xyxy[:, 2:] - found_xyxy[:, :2]).max(axis=1, initial=1)[None, :]
+    distance = np.minimum(_distances(expected_xyxy, found_xyxy), _distances(last_xyxy, found_xyxy)) / sides
+    same_size = np.minimum(sides, found_sides) >= REGAIN_SIZE_RATIO * np.maximum(sides, found_sides)
+    return _best_pairs(np.where(same_size, REGAIN_DISTANCE - distance, -1), 0)
+
+
+def _best_pairs(likeness: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Returns pairs (row, column), the most alike first, each row and column at most once."""
+    likeness, pairs = likeness.copy(), []
+    while likeness.size and likeness.max() >= least:
+        row, column = np.unravel_index(likeness.argmax(), likeness.shape)
         pairs.append((int(row), int(column)))
-        overlap[row, :] = overlap[:, column] = -1
+        likeness[row, :] = likeness[:, column] = -np.inf
     return pairs
+
+
+def _distances(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Returns the distances of the centres in px, (len(a), len(b))."""
+    a_xy, b_xy = (a_xyxy[:, :2] + a_xyxy[:, 2:]) / 2, (b_xyxy[:, :2] + b_xyxy[:, 2:]) / 2
+    return np.linalg.norm(a_xy[:, None] - b_xy[None, :], axis=2)
+
+
+def _crowded(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Returns for each box whether another overlaps it, bool (N,)."""
+    overlap = iou_matrix(boxes_xyxy, boxes_xyxy)
+    np.fill_diagonal(overlap, 0)
+    return overlap.max(axis=1, initial=0) > CROWDED_IOU
 
 
 def _any_duplicates(boxes_xyxy: np.ndarray) -> bool:
