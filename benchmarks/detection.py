@@ -90,7 +90,8 @@ def main() -> None:
                 added += len(boxes) - len(pairs)
                 total += len(expected)
         print(
-            f"{video.stem:<22}{len(shipped):>5}{total:>8}{found / max(total, 1):>7.1%}{added / max(total, 1):>8.1%}"
+            f"{video.stem:<22}{len(shipped):>5}{total:>8}"
+            f"{found / max(total, 1):>7.1%}{added / max(total, 1):>8.1%}"
             f"{np.mean(overlaps or [0]):>10.3f}{count_ids(shipped):>10}{len(ids):>8}"
             f"{1000 * spent_s / len(shipped):>10.1f}{scans:>8}"
         )

@@ -113,11 +113,14 @@ class Analyzer:
         tracker = Tracker(self._detector, scan_every=self._scan_every)
         smoother = Smoother(self._smooth_s)
         iterator = iter(frames)
-        while chunk := list(itertools.islice(iterator, batch)):
-            tracked = []
-            for frame in chunk:
+        while True:
+            chunk, tracked = [], []
+            for frame in itertools.islice(iterator, batch):  # each is searched as it comes
+                chunk.append(frame)
                 with self._profile.stage("detect"):
                     tracked.append(tracker.update(frame.bgr, frame.time_s))
+            if not chunk:
+                return
             began_s = time.perf_counter()
             probabilities = self._classify(chunk, tracked)
             self._profile.add("classify", time.perf_counter() - began_s, frames=len(chunk))

@@ -13,21 +13,14 @@ STARTED_S = time.monotonic()  # before the imports, which are part of what a use
 
 import argparse  # noqa: E402
 import json  # noqa: E402
-import math  # noqa: E402
 import os  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any, NoReturn  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from fer_stream.errors import (  # noqa: E402
-    INTERRUPTED_EXIT_CODE,
-    FerStreamError,
-    OutputError,
-    UsageError,
-    one_line,
-)
+from fer_stream.command import CommandParser, number, raise_interrupt, say, whole  # noqa: E402
+from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError  # noqa: E402
 from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
@@ -35,29 +28,21 @@ if TYPE_CHECKING:
     from fer_stream.sinks import Sink
     from fer_stream.sources import SourceInfo
 
-
+PROG = "fer-stream"
 MAX_BATCH = 256  # frames; all of them are held at once
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command's options."""
-    parser = _Parser(
-        prog="fer-stream",
+    parser = CommandParser(
+        prog=PROG,
         description="Finds every face in a video, a camera, pictures or a stream and reads its expression.",
-        allow_abbrev=False,
         epilog="Exit codes: 0 done, 2 wrong usage, 3 source, 4 output, 5 weights, 130 interrupted.",
     )
     parser.add_argument(
         "source", nargs="?", help="video file, image, folder or glob of images, http or rtsp address"
     )
-    parser.add_argument("--camera", type=_whole(0), metavar="N", help="read camera N; the first is 0")
+    parser.add_argument("--camera", type=whole(0), metavar="N", help="read camera N; the first is 0")
 
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
@@ -65,7 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument("--stills", metavar="DIR", help="annotated stills of a video")
     when = outputs.add_mutually_exclusive_group()
-    when.add_argument("--stills-every", type=_seconds, metavar="SECONDS", help="a still every so often")
+    when.add_argument(
+        "--stills-every",
+        type=number(lambda value: value > 0, "a number of seconds above 0"),
+        metavar="SECONDS",
+        help="a still every so often",
+    )
     when.add_argument(
         "--stills-on",
         choices=["change"],
@@ -98,23 +88,23 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
     )
     analysis.add_argument(
-        "--min-face", type=_whole(12), default=40, metavar="PX", help="smallest face (default: %(default)s)"
+        "--min-face", type=whole(12), default=40, metavar="PX", help="smallest face (default: %(default)s)"
     )
     analysis.add_argument(
         "--scan-every",
-        type=_whole(1),
+        type=whole(1),
         metavar="N",
         help="search the whole frame for new faces at least every N frames",
     )
     analysis.add_argument(
         "--smooth",
-        type=_seconds_or_zero,
+        type=number(lambda value: value >= 0, "a number of seconds"),
         metavar="SECONDS",
         help="time constant of the smoothing; 0 gives each frame's own probabilities",
     )
     analysis.add_argument(
         "--batch",
-        type=_whole(1, MAX_BATCH),
+        type=whole(1, MAX_BATCH),
         metavar="N",
         help="frames whose faces are read together, in a recording",
     )
@@ -125,61 +115,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
-    """Returns a type for argparse: a whole number from `lowest` to `highest`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = lowest - 1
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
-        return value
-
-    return parse
-
-
-def _seconds_or_zero(text: str) -> float:
-    """A type for argparse: seconds, 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
-
-
-def _seconds(text: str) -> float:
-    """A type for argparse: seconds, more than 0."""
-    value = _seconds_or_zero(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("it must be more than 0 seconds")
-    return value
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     try:
-        with on_interrupt(_raise_interrupt):
+        with on_interrupt(raise_interrupt):
             return _run(build_parser().parse_args(argv))
     except FerStreamError as error:
-        _say(str(error))
+        say(PROG, str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _say("interrupted")
+        say(PROG, "interrupted")
         return INTERRUPTED_EXIT_CODE
-
-
-def _raise_interrupt() -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    """Says one line on standard error, if anybody listens."""
-    with suppress(OSError):
-        print(f"fer-stream: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,19 +7,17 @@ to import.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
+from fer_stream.command import CommandParser, number, raise_interrupt, say, whole
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, WeightsError
+from fer_stream.interrupts import on_interrupt
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig
 from train.folders import STATE_NAME, check_classes, check_run_folder
@@ -29,18 +27,11 @@ PROG = "fer-train"
 EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _terminate_as_interrupt():
+        with on_interrupt(raise_interrupt):
             # A folder of this name is given as ./evaluate.
             if arguments[:1] == ["evaluate"]:
                 _evaluate(_evaluate_parser().parse_args(arguments[1:]))
@@ -57,30 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"{PROG}: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever a file is called
+    say(PROG, message)
     return exit_code
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Makes SIGTERM end a run as Ctrl-C does, with a word on how to go on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _train_parser() -> argparse.ArgumentParser:
     baseline = RECIPES["baseline"]
-    parser = _Parser(
+    parser = CommandParser(
         prog=PROG,
         usage="%(prog)s DATA [options]\n       %(prog)s evaluate WEIGHTS FOLDER [options]",
         description="Trains the expression network on DATA/train/<class>/ and DATA/validation/<class>/. "
@@ -104,7 +78,7 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--workers",
-        type=_whole(0, 64),
+        type=whole(0, 64),
         metavar="N",
         help=f"processes that prepare pictures (default: {baseline.workers})",
     )
@@ -115,28 +89,31 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     recipe.add_argument(
         "--epochs",
-        type=_whole(1, 10_000),
+        type=whole(1, 10_000),
         metavar="N",
         help=f"passes over the pictures (default: {baseline.epochs})",
     )
     recipe.add_argument(
         "--batch-size",
-        type=_whole(2, 65_536),
+        type=whole(2, 65_536),
         metavar="N",
         help=f"pictures in a step (default: {baseline.batch_size})",
     )
     recipe.add_argument(
-        "--lr", type=_positive, metavar="RATE", help=f"Adam's learning rate (default: {baseline.lr:g})"
+        "--lr",
+        type=number(lambda value: value > 0, "a number above 0"),
+        metavar="RATE",
+        help=f"Adam's learning rate (default: {baseline.lr:g})",
     )
     recipe.add_argument(
         "--input-size",
-        type=_whole(32, 512),
+        type=whole(32, 512),
         metavar="PX",
         help=f"side of the network's input, 32 to 512 (default: {baseline.input_size})",
     )
     recipe.add_argument(
         "--rotation",
-        type=_degrees,
+        type=number(lambda value: 0 <= value <= 180, "an angle from 0 to 180 degrees"),
         metavar="DEGREES",
         dest="rotation_degrees",
         help=f"rotated either way by up to this (default: {baseline.rotation_degrees:g})",
@@ -149,7 +126,7 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     recipe.add_argument(
         "--seed",
-        type=_whole(0, 2**31 - 1),
+        type=whole(0, 2**31 - 1),
         metavar="N",
         help=f"makes a run repeatable (default: {baseline.seed})",
     )
@@ -160,7 +137,7 @@ def _train_parser() -> argparse.ArgumentParser:
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog=f"{PROG} evaluate",
         description="Measures weights on the labelled pictures FOLDER/<class>/*: accuracy, macro-F1, recall, "
         "calibration error (ECE) and the confusion matrix.",
@@ -178,7 +155,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batch-size",
-        type=_whole(1, 65_536),
+        type=whole(1, 65_536),
         default=256,
         metavar="N",
         help="pictures at once (default: %(default)s)",
@@ -284,44 +261,6 @@ def _out_of_memory_is_usage() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise UsageError("the device has too little memory; lower --batch-size or --input-size") from error
-
-
-def _whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """Returns a type for argparse: a whole number from `lowest` to `highest`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = lowest - 1
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
-        return value
-
-    return parse
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _positive(text: str) -> float:
-    """A type for argparse: a finite number above 0."""
-    value = _number(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def _degrees(text: str) -> float:
-    """A type for argparse: an angle from 0 to 180 degrees."""
-    value = _number(text)
-    if not 0 <= value <= 180:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an angle from 0 to 180 degrees")
-    return value
 
 
 def _device(text: str) -> str:
