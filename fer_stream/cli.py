@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     when = outputs.add_mutually_exclusive_group()
     when.add_argument(
         "--stills-every",
-        type=number(lambda value: value > 0, "a number of seconds above 0"),
+        type=number(lambda value: value > 0, "a number of seconds, more than 0"),
         metavar="SECONDS",
         help="a still every so often",
     )
