@@ -1,0 +1,175 @@
+"""The detector finds what MTCNN as shipped finds, follows a known face, and survives any picture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_stream.detector import O_NET_THRESHOLD, Detector
+from fer_stream.geometry import clipped, iou_matrix
+from fer_stream.types import Detections
+
+HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from facenet_pytorch import MTCNN
+
+    return MTCNN(keep_all=True, min_face_size=40)
+
+
+def placed(
+    picture: np.ndarray, scale: float, top_left: tuple[int, int], size_wh: tuple[int, int]
+) -> np.ndarray:
+    """Returns a grey frame with the picture in it, scaled, at a place; what lies outside is cut off."""
+    frame = np.full((size_wh[1], size_wh[0], 3), 96, np.uint8)
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    left, top = top_left
+    x, y = max(left, 0), max(top, 0)
+    part = small[y - top : size_wh[1] - top, x - left : size_wh[0] - left]
+    frame[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return frame
+
+
+def assert_inside(found: Detections, image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    assert (found.boxes_xyxy[:, :2] >= 0).all()
+    assert (found.boxes_xyxy[:, 2:] <= (width, height)).all()
+    assert (found.boxes_xyxy[:, :2] < found.boxes_xyxy[:, 2:]).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+SCENES = {
+    "photograph": (1.0, (0, 0), (512, 600)),
+    "small face": (0.3, (231, 57), (640, 360)),
+    "smallest face": (0.21, (300, 200), (500, 400)),
+    "odd size": (0.55, (33, 11), (471, 393)),
+    "cut off at the top left": (0.8, (-170, -120), (400, 400)),
+    "cut off at the right": (0.7, (250, 60), (450, 480)),
+    "cut off at the bottom": (0.9, (60, 230), (640, 480)),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
+def test_finds_what_mtcnn_as_shipped_finds(
+    detector: Detector, shipped, hopper_bgr: np.ndarray, scene
+) -> None:
+    image = placed(hopper_bgr, *scene)
+    expected_boxes, expected_scores, expected_points = shipped.detect(
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB), landmarks=True
+    )
+    expected_points = expected_points.astype(np.float32)
+    expected_boxes = clipped(expected_boxes, (image.shape[1], image.shape[0]))
+    found = detector.scan(image)
+    assert_inside(found, image)
+    assert len(found) == len(expected_boxes) == 1
+    assert iou_matrix(found.boxes_xyxy, expected_boxes)[0, 0] > 0.98
+    np.testing.assert_allclose(found.scores, expected_scores.astype(np.float32), atol=2e-3)
+    np.testing.assert_allclose(found.landmarks_xy, expected_points, atol=1.5)
+
+
+def test_finds_both_of_two_faces(detector: Detector, shipped, hopper_bgr: np.ndarray) -> None:
+    image = placed(hopper_bgr, 0.4, (10, 20), (640, 360))
+    image[:, 340:] = placed(hopper_bgr[:, ::-1], 0.55, (10, 10), (300, 360))
+    expected, _ = shipped.detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    found = detector.scan(image)
+    assert len(found) == len(expected) == 2
+    assert (iou_matrix(found.boxes_xyxy, expected.astype(np.float32)).max(axis=1) > 0.98).all()
+
+
+def test_finds_a_crowd_as_shipped(detector: Detector, shipped, shared_data) -> None:
+    video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
+    image = video.read()[1]
+    video.release()
+    expected, _ = shipped.detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    found = detector.scan(image)
+    assert len(found) == len(expected) >= 3
+    assert (iou_matrix(found.boxes_xyxy, expected.astype(np.float32)).max(axis=1) > 0.95).all()
+
+
+def test_landmarks_lie_where_the_docs_say(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    left_eye, right_eye, nose, left_mouth, right_mouth = detector.scan(hopper_bgr).landmarks_xy[0]
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < nose[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (2, 2), (400, 11), (11, 400), (39, 39), (40, 40), (640, 360)])
+@pytest.mark.parametrize("content", ["black", "white", "noise", "stripes"])
+def test_no_face_where_there_is_none(detector: Detector, size_wh: tuple[int, int], content: str) -> None:
+    width, height = size_wh
+    image = np.zeros((height, width, 3), np.uint8)
+    if content == "white":
+        image[:] = 255
+    elif content == "noise":
+        image[:] = np.random.default_rng(7).integers(0, 256, image.shape)
+    elif content == "stripes":
+        image[:, ::3] = 255
+    assert len(detector.scan(image)) == 0
+    places = np.array([[0, 0, 40, 40], [-90, -80, -30, -20], [5000, 0, 5060, 60], [3, 3, 3, 3]], np.float32)
+    followed = detector.refine(image, places)
+    assert len(followed) == len(places)
+    assert (followed.scores < O_NET_THRESHOLD).all()
+    assert_inside(followed, image)
+
+
+def test_smaller_faces_than_asked_for_are_left_out(hopper_bgr: np.ndarray) -> None:
+    image = placed(hopper_bgr, 0.35, (100, 60), (640, 360))  # its face is 63 x 79 px
+    for min_face, expected in ((20, 1), (50, 1), (200, 0)):
+        assert len(Detector("cpu", min_face=min_face).scan(image)) == expected
+
+
+@pytest.mark.parametrize("move", [(0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1), (0.07, 0.07)])
+@pytest.mark.parametrize("scale", [1.0, 0.35])
+def test_follows_a_face_that_moved(
+    detector: Detector, hopper_bgr: np.ndarray, move: tuple[float, float], scale: float
+) -> None:
+    image = placed(hopper_bgr, scale, (60, 40), (640, 660))
+    here = detector.scan(image).boxes_xyxy
+    side = float((here[0, 2:] - here[0, :2]).max())
+    before = here - np.array([*move, *move], np.float32) * side
+    followed = detector.refine(image, before)
+    assert followed.scores[0] > 0.95
+    assert iou_matrix(followed.boxes_xyxy, here)[0, 0] > 0.7
+
+
+def test_following_settles_on_the_face(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    here = detector.scan(hopper_bgr).boxes_xyxy
+    boxes = here + 20
+    for _ in range(30):
+        boxes = detector.refine(hopper_bgr, boxes).boxes_xyxy
+    assert iou_matrix(boxes, here)[0, 0] > 0.75
+
+
+def test_following_says_that_a_face_has_gone(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    image = placed(hopper_bgr, 0.5, (300, 30), (640, 360))
+    background = np.array([[20, 20, 130, 150], [150, 180, 260, 300]], np.float32)
+    assert (detector.refine(image, background).scores < O_NET_THRESHOLD).all()
+
+
+def test_several_faces_are_followed_in_their_order(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    image = placed(hopper_bgr, 0.5, (300, 30), (640, 360))
+    face = detector.scan(image).boxes_xyxy[0]
+    elsewhere = np.array([20, 20, 130, 150], np.float32)
+    together = detector.refine(image, np.stack([elsewhere, face + 6, elsewhere + 30]))
+    assert (together.scores > O_NET_THRESHOLD).tolist() == [False, True, False]
+    alone = detector.refine(image, (face + 6)[None])
+    np.testing.assert_allclose(together.boxes_xyxy[1], alone.boxes_xyxy[0], atol=1e-2)
+
+
+def test_no_known_face_gives_no_detection(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    assert len(detector.refine(hopper_bgr, np.zeros((0, 4), np.float32))) == 0
+
+
+def test_the_picture_is_left_as_it_was(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    image = hopper_bgr.copy()
+    detector.refine(image, detector.scan(image).boxes_xyxy)
+    np.testing.assert_array_equal(image, hopper_bgr)
+
+
+def test_a_part_of_a_picture_need_not_be_copied(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    wide = np.concatenate([np.full_like(hopper_bgr, 96), hopper_bgr], axis=1)
+    view = wide[:, 512:]  # not contiguous
+    np.testing.assert_array_equal(detector.scan(view).boxes_xyxy, detector.scan(hopper_bgr).boxes_xyxy)

@@ -1,0 +1,254 @@
+"""Ids stay with faces: moving, crossing, leaving, returning, over a cut, at odd times.
+
+Synthetic video of real faces: cards cut from a photograph move over a plain background, so that
+each frame's true places are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_stream.detector import Detector
+from fer_stream.tracker import REMEMBERED_S, TrackedFace, Tracker, match
+from fer_stream.types import Detections
+
+FRAME_WH = (480, 270)
+FRAMES_PER_S = 25
+BACKGROUND = 128
+
+
+class CountingDetector:
+    """A detector that counts what is asked of it."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.scans = self.refines = 0
+
+    def scan(self, image_bgr: np.ndarray) -> Detections:
+        self.scans += 1
+        return self._detector.scan(image_bgr)
+
+    def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
+        self.refines += 1
+        return self._detector.refine(image_bgr, boxes_xyxy)
+
+
+class Scene:
+    """Draws cards with a face at given centres."""
+
+    def __init__(self, photograph_bgr: np.ndarray) -> None:
+        self._card = photograph_bgr[40:400, 110:420]
+
+    def card(self, scale: float = 0.3, *, mirrored: bool = False) -> np.ndarray:
+        card = self._card[:, ::-1] if mirrored else self._card
+        return cv2.resize(card, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    def frame(self, *placed: tuple[np.ndarray, float, float], background: int = BACKGROUND) -> np.ndarray:
+        """Returns a frame with the (card, x, y) in it, the later in front."""
+        width, height = FRAME_WH
+        frame = np.full((height, width, 3), background, np.uint8)
+        for card, x, y in placed:
+            left, top = round(x - card.shape[1] / 2), round(y - card.shape[0] / 2)
+            part = card[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+            frame[max(top, 0) :, max(left, 0) :][: part.shape[0], : part.shape[1]] = part
+        return frame
+
+
+@pytest.fixture(scope="module")
+def scene(hopper_bgr: np.ndarray) -> Scene:
+    return Scene(hopper_bgr)
+
+
+@pytest.fixture
+def counting(detector: Detector) -> CountingDetector:
+    return CountingDetector(detector)
+
+
+@pytest.fixture
+def tracker(counting: CountingDetector) -> Tracker:
+    return Tracker(counting, scan_every=5)  # type: ignore[arg-type]
+
+
+def times_s(start_s: float = 0.0) -> Iterator[float]:
+    frame = 0
+    while True:
+        yield start_s + frame / FRAMES_PER_S
+        frame += 1
+
+
+def centre_x(face: TrackedFace) -> float:
+    return float(face.box_xyxy[0] + face.box_xyxy[2]) / 2
+
+
+def test_a_moving_face_keeps_its_id_with_few_scans(
+    scene: Scene, tracker: Tracker, counting: CountingDetector
+) -> None:
+    card = scene.card()
+    for index in range(60):
+        x = 60 + 6 * index
+        faces = tracker.update(scene.frame((card, x, 135 + 30 * np.sin(index / 9))), index / FRAMES_PER_S)
+        assert [face.id for face in faces] == [1]
+        assert abs(centre_x(faces[0]) - x) < 15
+        assert faces[0].box_xyxy.min() >= 0
+        assert faces[0].score > 0.7
+    assert counting.scans <= 60 / 5 + 3
+    assert counting.scans + counting.refines <= 60 + 3  # one run of the later networks a frame
+
+
+def test_scanning_every_frame_when_asked_to(scene: Scene, counting: CountingDetector) -> None:
+    tracker = Tracker(counting, scan_every=1)  # type: ignore[arg-type]
+    for index in range(6):
+        tracker.update(scene.frame((scene.card(), 200 + index, 130)), index / FRAMES_PER_S)
+    assert (counting.scans, counting.refines) == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("behind", "front", "px_a_frame", "apart_y"),
+    [(0.3, 0.3, 6, 0), (0.3, 0.3, 6, 25), (0.25, 0.35, 6, 25), (0.35, 0.28, 11, 0)],
+)
+def test_two_faces_that_cross_keep_their_ids(
+    scene: Scene, tracker: Tracker, behind: float, front: float, px_a_frame: int, apart_y: int
+) -> None:
+    cards = scene.card(behind), scene.card(front, mirrored=True)
+    seen_alone, last = 0, []
+    for index in range(340 // px_a_frame):
+        x_behind, x_front = 70 + px_a_frame * index, 410 - px_a_frame * index
+        frame = scene.frame((cards[0], x_behind, 135 - apart_y / 2), (cards[1], x_front, 135 + apart_y / 2))
+        faces = tracker.update(frame, index / FRAMES_PER_S)
+        ids = {face.id for face in faces}
+        assert ids <= {1, 2}
+        assert index > 20 or index * px_a_frame > 120 or ids == {1, 2}
+        seen_alone += len(ids) == 1
+        last = faces
+    assert seen_alone > 3  # one did cover the other
+    assert [face.id for face in last] == [1, 2]
+    assert abs(centre_x(last[0]) - x_behind) < 20
+    assert abs(centre_x(last[1]) - x_front) < 20
+
+
+def away_and_back(
+    scene: Scene, tracker: Tracker, gap_s: float, back_xy: tuple[int, int]
+) -> tuple[set[int], set[int]]:
+    """Returns the ids before and after a face was out of sight; another stays in sight all the time."""
+    card, other = scene.card(), scene.card(mirrored=True)
+    time_s = times_s()
+    for _ in range(12):
+        before = tracker.update(scene.frame((other, 90, 135), (card, 300, 120)), next(time_s))
+    for _ in range(round(gap_s * FRAMES_PER_S)):
+        during = tracker.update(scene.frame((other, 90, 135)), next(time_s))
+        assert [face.id for face in during] == [1]
+    for _ in range(8):
+        after = tracker.update(scene.frame((other, 90, 135), (card, *back_xy)), next(time_s))
+    assert len(before) == len(after) == 2
+    return {face.id for face in before}, {face.id for face in after}
+
+
+@pytest.mark.parametrize("back_xy", [(300, 120), (330, 130)])
+def test_a_face_that_soon_returns_near_its_place_keeps_its_id(
+    scene: Scene, tracker: Tracker, back_xy: tuple[int, int]
+) -> None:
+    before, after = away_and_back(scene, tracker, 0.5 * REMEMBERED_S, back_xy)
+    assert before == after == {1, 2}
+
+
+def test_a_face_that_returns_late_gets_a_new_id(scene: Scene, tracker: Tracker) -> None:
+    before, after = away_and_back(scene, tracker, REMEMBERED_S + 0.3, (300, 120))
+    assert (before, after) == ({1, 2}, {1, 3})
+
+
+def test_a_face_that_appears_far_from_where_one_vanished_is_another(scene: Scene, tracker: Tracker) -> None:
+    _, after = away_and_back(scene, tracker, 0.3, (420, 200))
+    assert after == {1, 3}
+
+
+def test_a_cut_gives_new_ids_at_once(scene: Scene, tracker: Tracker, counting: CountingDetector) -> None:
+    card = scene.card()
+    for index in range(7):
+        tracker.update(scene.frame((card, 200, 135)), index / FRAMES_PER_S)
+    scans = counting.scans
+    faces = tracker.update(scene.frame((card, 205, 135), background=20), 7 / FRAMES_PER_S)
+    assert [face.id for face in faces] == [2]
+    assert counting.scans == scans + 1
+
+
+def test_a_lost_face_is_looked_for_in_the_same_frame(
+    scene: Scene, tracker: Tracker, counting: CountingDetector
+) -> None:
+    card = scene.card()
+    for index in range(3):
+        tracker.update(scene.frame((card, 120, 135)), index / FRAMES_PER_S)
+    assert counting.scans == 1
+    moved = tracker.update(scene.frame((card, 168, 135)), 3 / FRAMES_PER_S)  # further than it is followed
+    assert [face.id for face in moved] == [1]
+    assert abs(centre_x(moved[0]) - 168) < 15
+    gone = tracker.update(scene.frame(), 4 / FRAMES_PER_S)
+    assert gone == []
+
+
+def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, detector: Detector) -> None:
+    other, card = scene.card(mirrored=True), scene.card()
+    for entered in range(10, 15):  # whatever the phase of the scans
+        tracker = Tracker(detector, scan_every=5)
+        found_at = None
+        for index in range(entered + 6):
+            placed = [(other, 100.0, 135.0)] + [(card, 350.0, 130.0)] * (index >= entered)
+            faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
+            if len(faces) == 2:
+                found_at = index
+                break
+        assert found_at is not None
+        assert entered <= found_at < entered + 5
+
+
+def test_the_first_face_is_found_in_its_first_frame(scene: Scene, tracker: Tracker) -> None:
+    assert tracker.update(scene.frame(), 0.0) == []
+    assert tracker.update(scene.frame(), 0.04) == []
+    assert [face.id for face in tracker.update(scene.frame((scene.card(), 200, 135)), 0.08)] == [1]
+
+
+@pytest.mark.parametrize("kind", ["jitter", "equal", "backwards", "slow"])
+def test_odd_times_do_no_harm(scene: Scene, tracker: Tracker, kind: str) -> None:
+    card, random = scene.card(), np.random.default_rng(11)
+    for index in range(30):
+        time_s = {
+            "jitter": index / FRAMES_PER_S + random.uniform(-0.035, 0.035),
+            "equal": 3.0,
+            "backwards": 100 - index / FRAMES_PER_S,
+            "slow": 2.5 * index,
+        }[kind]
+        faces = tracker.update(scene.frame((card, 100 + 4 * index, 135)), time_s)
+        assert [face.id for face in faces] == [1]
+        assert abs(centre_x(faces[0]) - (100 + 4 * index)) < 15
+
+
+def test_new_faces_are_numbered_from_left_to_right(scene: Scene, tracker: Tracker) -> None:
+    faces = tracker.update(scene.frame((scene.card(), 380, 130), (scene.card(0.25), 90, 140)), 0.0)
+    assert [face.id for face in faces] == [1, 2]
+    assert centre_x(faces[0]) < centre_x(faces[1])
+
+
+def test_a_picture_without_faces_gives_none(tracker: Tracker) -> None:
+    random = np.random.default_rng(2)
+    for index in range(4):
+        noise = random.integers(0, 256, (90, 120, 3), np.uint8)
+        assert tracker.update(noise, index / FRAMES_PER_S) == []
+
+
+def test_a_long_video_of_passers_by_takes_no_more_memory(scene: Scene, tracker: Tracker) -> None:
+    card = scene.card()
+    for index in range(40):  # somebody else every other second
+        placed = [(card, 100.0 + 300 * (index % 4 == 1), 135.0)] * (index % 2)
+        tracker.update(scene.frame(*placed), 2.0 * index)
+    assert len(tracker._tracks) <= 2
+
+
+def test_matching_takes_the_best_overlap_first_and_each_box_once() -> None:
+    expected = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [50, 50, 60, 60]], np.float32)
+    found = np.array([[3, 0, 13, 10], [70, 70, 80, 80]], np.float32)
+    assert match(expected, found) == [(1, 0)]
+    assert match(expected, np.zeros((0, 4), np.float32)) == []
+    assert match(np.zeros((0, 4), np.float32), found) == []
