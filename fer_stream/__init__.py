@@ -1,19 +1,24 @@
 """Real-time facial-expression analysis of cameras, recorded video, images and network streams.
 
-from fer_stream import Analyzer, open_source
+from fer_stream import Analyzer
 
 for analyzed in Analyzer().stream("interview.mp4"):
     for face in analyzed.faces:
         print(analyzed.frame.time_s, face.id, face.expression, face.confidence)
 """
 
-from fer_stream.analyzer import Analyzer
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from fer_stream.errors import FerStreamError, OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.overlay import Overlay
-from fer_stream.sources import Source, SourceInfo, open_source
-from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
 from fer_stream.version import __version__
+
+if TYPE_CHECKING:
+    from fer_stream.analyzer import Analyzer
+    from fer_stream.overlay import Overlay
+    from fer_stream.sources import Source, SourceInfo, open_source
+    from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
 
 __all__ = [
     "EXPRESSIONS",
@@ -33,3 +38,17 @@ __all__ = [
     "__version__",
     "open_source",
 ]
+
+# Imported when first asked for: the command checks its options before OpenCV and the rest load.
+_MODULES = {
+    "Analyzer": "analyzer",
+    "Overlay": "overlay",
+    **dict.fromkeys(("Source", "SourceInfo", "open_source"), "sources"),
+    **dict.fromkeys(("AnalyzedFrame", "Detections", "Face", "Frame"), "types"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from fer_stream.capture import Background
 from fer_stream.classifier import Classifier
 from fer_stream.detector import Detector
 from fer_stream.preprocessing import face_square, network_input
@@ -93,11 +95,13 @@ class Analyzer:
         Raises:
             SourceError: The source can't be opened, or ended in an error.
         """
-        if isinstance(source, Source):
-            yield from self.analyze_frames(source, source.info.kind)
-        else:
-            with open_source(source) as opened:
-                yield from self.analyze_frames(opened, opened.info.kind)
+        with ExitStack() as stack:
+            if not isinstance(source, Source):
+                source = stack.enter_context(open_source(source))
+            frames: Iterable[Frame] = source
+            if source.info.is_live:  # the newest frame, not one that has waited
+                frames = stack.enter_context(Background(source, drop_old=True))
+            yield from self.analyze_frames(frames, source.info.kind)
 
     def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
         """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""

@@ -48,19 +48,19 @@ class Background(Generic[_T]):
         self._source = source
         self._drop_old = drop_old
         self._queue_size = 1 if drop_old else queue_size
-        self._frames: deque[_T] = deque()
+        self._items: deque[_T] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._ended = False
         self._error: BaseException | None = None
         # A daemon, so that a second Ctrl-C while a camera hangs still ends the program.
-        self._thread = threading.Thread(target=self._decode, name="fer-stream-capture", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="fer-stream-background", daemon=True)
         self._thread.start()
 
-    def _decode(self) -> None:
+    def _work(self) -> None:
         try:
-            for frame in self._source:
-                if not self._put(frame):
+            for item in self._source:
+                if not self._put(item):
                     break
         except BaseException as error:  # every error is the reader's, whatever it is
             self._error = error
@@ -69,17 +69,17 @@ class Background(Generic[_T]):
                 self._ended = True
                 self._changed.notify_all()
 
-    def _put(self, frame: _T) -> bool:
+    def _put(self, item: _T) -> bool:
         """Queues a frame, waiting for room; returns False when reading is to stop."""
         with self._changed:
             if self._drop_old:
-                self.dropped += len(self._frames)
-                self._frames.clear()
-            while len(self._frames) >= self._queue_size and not self._stopping:
+                self.dropped += len(self._items)
+                self._items.clear()
+            while len(self._items) >= self._queue_size and not self._stopping:
                 self._changed.wait()
             if self._stopping:
                 return False
-            self._frames.append(frame)
+            self._items.append(item)
             self._changed.notify_all()
             return True
 
@@ -94,12 +94,12 @@ class Background(Generic[_T]):
 
     def _get(self) -> _T | None:
         with self._changed:
-            while not (self._frames or self._ended or self._stopping):
+            while not (self._items or self._ended or self._stopping):
                 self._changed.wait(_WAIT_S)
             if self._stopping:
                 return None
-            if self._frames:
-                frame = self._frames.popleft()
+            if self._items:
+                frame = self._items.popleft()
                 self._changed.notify_all()
                 return frame
         if self._error is not None:
@@ -117,7 +117,7 @@ class Background(Generic[_T]):
         """
         with self._changed:
             self._stopping = True
-            self._frames.clear()
+            self._items.clear()
             self._changed.notify_all()
         while self._thread.is_alive():
             self._thread.join(_WAIT_S)

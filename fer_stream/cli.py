@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
 
 PROG = "fer-stream"
-MAX_BATCH = 256  # frames; all of them are held at once
+MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,19 +94,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--scan-every",
         type=whole(1),
         metavar="N",
-        help="search the whole frame for new faces at least every N frames",
+        help="search the whole frame for new faces at least every N frames (default: 5)",
     )
     analysis.add_argument(
         "--smooth",
         type=number(lambda value: value >= 0, "a number of seconds"),
         metavar="SECONDS",
-        help="time constant of the smoothing; 0 gives each frame's own probabilities",
+        help="time constant of the smoothing; 0 gives each frame's own probabilities (default: 0.3)",
     )
     analysis.add_argument(
         "--batch",
-        type=whole(1, MAX_BATCH),
+        type=whole(1, MAX_BATCH_FRAMES),
         metavar="N",
-        help="frames whose faces are read together, in a recording",
+        help="frames whose faces are read together, in a recording (default: 8)",
     )
     analysis.add_argument("--mirror", action="store_true", help="flip left and right")
 
@@ -131,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Opens everything, runs the pipeline, and says what came out."""
     spec, start_s, end_s = _check(options)
+    # Only now: OpenCV, PyAV and the rest take longer than to find a wrong option.
+    from fer_stream.analyzer import Analyzer
     from fer_stream.overlay import Overlay
     from fer_stream.pipeline import profile_report, run, written_files
     from fer_stream.profiling import Profile
@@ -153,8 +155,6 @@ def _run(options: argparse.Namespace) -> int:
         check_weights_file(weights)
 
         progress = stack.enter_context(Progress(source.info, quiet=options.quiet))
-        from fer_stream.analyzer import Analyzer  # only now: it loads ONNX Runtime
-
         profile = Profile()
         given = {"scan_every": options.scan_every, "smooth_s": options.smooth, "batch": options.batch}
         analyzer = Analyzer(

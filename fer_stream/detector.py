@@ -7,7 +7,7 @@ Networks, 2016. Weights and arithmetic are facenet-pytorch's; what differs is wh
   and every crop, with the very averages that MTCNN takes by reading the whole frame for each;
 - a known face needs no scan: R-Net and O-Net round its last box give its new one.
 
-MTCNN's habits end here: it wants RGB in -1..1, trains with x and y swapped, and counts from 1.
+MTCNN's habits end here: it wants RGB in -1..1, and counts pixels from 1.
 """
 
 from __future__ import annotations
@@ -212,7 +212,10 @@ def _normalised(sums_bgr: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarray:
-    """Returns the boxes moved by the network's regression, which is in units of their sides."""
+    """Returns the boxes moved by the network's regression, which is in units of their sides.
+
+    R-Net and O-Net count the last pixel into a side, so `pixel` is 1 for them, and 0 for P-Net.
+    """
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + pixel
     return boxes_xyxy + shifts * np.concatenate([sides, sides], axis=1)
 
@@ -245,5 +248,6 @@ def _load(name: str, device: str, threads: int) -> Network:
         }[name],
         dynamic_axes=(2, 3) if name == "PNet" else (),
         outputs=3 if name == "ONet" else 2,
+        half_on_cuda=False,  # boxes and thresholds stay those of the CPU
     )
     return load_network(spec, device, threads)[0]

@@ -57,6 +57,7 @@ class ModuleSpec:
         example_shape: (N, C, H, W) of an input.
         dynamic_axes: The axes of the input that vary, besides the batch: such as (2, 3).
         outputs: How many arrays come out.
+        half_on_cuda: Whether it runs in half precision on CUDA.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ModuleSpec:
     example_shape: tuple[int, int, int, int]
     dynamic_axes: tuple[int, ...] = ()
     outputs: int = 1
+    half_on_cuda: bool = True
 
 
 def pick_device(name: str) -> str:
@@ -80,19 +82,21 @@ def pick_device(name: str) -> str:
     kind, _, number = name.partition(":")
     if kind not in ("auto", "cuda") or (number and (kind == "auto" or not number.isdecimal())):
         raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
-    count = _cuda_device_count()
     if kind == "auto":
-        return "cuda:0" if count else "cpu"
-    index = int(number or 0)
+        return "cuda:0" if _has_nvidia_driver() and _cuda_device_count() else "cpu"
+    index, count = int(number or 0), _cuda_device_count()
     if index >= count:
         raise UsageError(f"no CUDA device {index}: this machine offers {count}; use --device cpu or auto")
     return f"cuda:{index}"
 
 
+def _has_nvidia_driver() -> bool:
+    return sys.platform != "darwin" and (
+        ctypes.util.find_library("nvcuda" if sys.platform == "win32" else "cuda") is not None
+    )
+
+
 def _cuda_device_count() -> int:
-    driver = "nvcuda" if sys.platform == "win32" else "cuda"
-    if sys.platform == "darwin" or ctypes.util.find_library(driver) is None:
-        return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -111,7 +115,7 @@ def load_network(spec: ModuleSpec, device: str, threads: int = 0) -> tuple[Netwo
     """
     if device != "cpu":
         module, stored = spec.build()
-        return TorchNetwork(module, device), stored
+        return TorchNetwork(module, device, half=spec.half_on_cuda), stored
     path = cache_folder() / f"{spec.name}-{_digest(spec)[:32]}.onnx"
     cached = _read_cache(path)
     if cached is not None:
@@ -147,14 +151,14 @@ class OnnxNetwork:
 
 
 class TorchNetwork:
-    """A network in torch, on CUDA in half precision; on another device in float32."""
+    """A network in torch, in half precision if `half`, else in float32."""
 
-    def __init__(self, module: nn.Module, device: str) -> None:
+    def __init__(self, module: nn.Module, device: str, *, half: bool = False) -> None:
         import torch
 
         self._torch = torch
         self._device = torch.device(device)
-        self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+        self._dtype = torch.float16 if half else torch.float32
         self._module = (
             module.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         )

@@ -78,3 +78,9 @@ def test_all_that_is_named_is_there_and_importing_it_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_command_starts_counting_before_the_heavy_imports() -> None:
+    # `first_frame_s` is what a user waits for, and wrong options answer before OpenCV has loaded.
+    code = "import sys, fer_stream.cli as cli; sys.exit(any(name in sys.modules for name in ('cv2', 'numpy', 'av')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -557,3 +557,35 @@ def test_a_missing_camera_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> 
 )
 def test_no_password_is_ever_shown(address: str, shown: str) -> None:
     assert without_password(address) == shown
+
+
+def test_a_drive_that_goes_away_ends_in_an_error_after_what_was_read(tmp_path, monkeypatch) -> None:
+    from fer_stream.sources import video
+
+    class Failing:
+        """A container whose file can't be reached any more after some packets."""
+
+        def __init__(self, container: object) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._container, name)
+
+        def demux(self, stream: object) -> Iterator[object]:
+            for count, packet in enumerate(self._container.demux(stream)):  # type: ignore[attr-defined]
+                if count == 20:
+                    raise av.error.OSError(5, "Input/output error")
+                yield packet
+
+    path = write_video(tmp_path / "lost.mp4", range(40))
+    opened = video._open_video
+
+    def failing(*arguments: object) -> tuple[object, object]:
+        container, stream = opened(*arguments)  # type: ignore[arg-type]
+        return Failing(container), stream
+
+    monkeypatch.setattr(video, "_open_video", failing)
+    indexes = []
+    with open_source(path) as source, pytest.raises(SourceError, match=r"lost\.mp4.*Input/output error"):
+        indexes.extend(index_in(frame.bgr) for frame in source)
+    assert indexes[:15] == list(range(15))

@@ -356,3 +356,12 @@ def test_pretrained_refuses_what_is_no_weights_file(tmp_path):
     for path in (tmp_path / "notes.txt", tmp_path / "missing.pt", tmp_path):
         with pytest.raises(WeightsError, match=path.name):
             create_model(str(path))
+
+
+def test_a_run_goes_on_with_its_own_pictures_only(unbroken, data, tmp_path):
+    output, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(unbroken[0], output)
+    shutil.copytree(data, other)
+    next((other / "train" / "happy").iterdir()).unlink()
+    with pytest.raises(UsageError, match="pictures are not those of the run"):
+        train(other, output, CONFIG, resume=True)

@@ -172,7 +172,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     output: Path = options.output or Path("runs") / config.recipe
     check_classes(options.data / "train")
     check_classes(options.data / "validation")
-    if config.pretrained not in ("imagenet", "none"):
+    if config.pretrained not in ("imagenet", "none") and not options.resume:
         _check_pretrained(Path(config.pretrained))
     check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
     if options.resume and not (output / STATE_NAME).is_file():

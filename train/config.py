@@ -26,7 +26,7 @@ class TrainConfig:
         pretrained: `imagenet` (timm's weights), `none`, or the path of a file.
         grayscale: Whether pictures are reduced to their luma, in training and in use.
         crop_scale: Side of the training pictures over the longer side of MTCNN's box in them.
-        seed: Makes a run repeatable on the same machine and device.
+        seed: Makes a run repeatable on the same machine and device, with the same workers.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: Processes that prepare pictures; 0 is in the training process.
     """

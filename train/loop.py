@@ -155,11 +155,12 @@ def train(
     check_run_folder(output, resume=resume, overwrite=overwrite)
     device = pick_device(config.device)
     training, validation = open_folder(data / "train"), open_folder(data / "validation")
+    counts = (len(training), len(validation))
     spec = input_spec(config, folder_resolution(training))
 
     _seed(config.seed, 0)
     if resume:
-        state = _load_state(output, config)
+        state = _load_state(output, config, counts)
         model = create_model("none")[0]
         origin = state.get("origin", state["config"]["pretrained"])
         model.load_state_dict(state["model"])
@@ -184,7 +185,7 @@ def train(
 
     if not resume:
         remove_run(output)
-    best_loss = min((row.validation_loss for row in history), default=float("inf"))
+    best_loss = min((row.validation_loss for row in history if row.best), default=float("inf"))
     for epoch in range(len(history) + 1, config.epochs + 1):
         began_s = time.monotonic()
         # Each epoch draws from a seed of its own, so that a resumed run draws what an unbroken one did.
@@ -216,7 +217,7 @@ def train(
                 best=best,
             )
         )
-        _save_state(output, config, origin, model, optimizer, history)
+        _save_state(output, config, counts, origin, model, optimizer, history)
         write_history(output / HISTORY_NAME, history)
         reporter.epoch_done(history[-1])
 
@@ -339,11 +340,14 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 def _seed(seed: int, epoch: int) -> None:
     # Flips, rotations, dropout and the new layer's first weights all draw from torch's generator.
     torch.manual_seed(_epoch_seed(seed, epoch))
+    # Repeatable on CUDA, too: without these cuDNN picks its algorithms anew each run.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def _save_state(
     output: Path,
     config: TrainConfig,
+    counts: tuple[int, int],
     origin: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -351,6 +355,7 @@ def _save_state(
 ) -> None:
     state = {
         "config": asdict(config),
+        "counts": list(counts),
         "origin": origin,
         "epoch": len(history),
         "model": model.state_dict(),
@@ -360,7 +365,7 @@ def _save_state(
     save_atomically(state, output / STATE_NAME)
 
 
-def _load_state(output: Path, config: TrainConfig) -> dict:
+def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> dict:
     path = output / STATE_NAME
     if not path.is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
@@ -368,15 +373,17 @@ def _load_state(output: Path, config: TrainConfig) -> dict:
         state = torch.load(path, map_location="cpu", weights_only=True)
         before = state["config"]
     except Exception as error:
-        raise UsageError(f"{path} can't be read; start without --resume") from error
+        raise UsageError(f"{path} can't be read; start again with --overwrite") from error
     # A run may go on for longer, elsewhere; what shapes its result must be the same.
-    free = {"epochs", "device", "workers", "pretrained"}
+    free = {"epochs", "device", "pretrained"}
     for name, value in asdict(config).items():
         if name not in free and before.get(name) != value:
             raise UsageError(
                 f"the run in {output} has {name} = {before.get(name)}, not {value}; "
                 "resume with the same options or choose another --output"
             )
+    if tuple(state.get("counts", counts)) != counts:
+        raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
     return state
 
 

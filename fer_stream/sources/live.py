@@ -52,7 +52,7 @@ def without_password(address: str) -> str:
 class LiveSource(Source):
     """Reads a camera or a network stream; `time_s` counts from its first frame.
 
-    Read it through `Capture(source, drop_old=True)`: a frame that is fetched late is an old one.
+    Read it through `Background(source, drop_old=True)`: a frame that is fetched late is an old one.
     """
 
     def __init__(self, spec: int | str, *, mirror: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class VideoSource(Source):
         self._path, self._name = path, name
         self._end_s = end_s
         self._damaged_packets = 0
-        self._read_error = ""
+        self._read_error, self._unreachable = "", False
         self._reformatter = VideoReformatter()
         self._open()
         try:
@@ -153,7 +154,7 @@ class VideoSource(Source):
                     break
         self._container.close()
         self._open()
-        self._damaged_packets, self._read_error = 0, ""
+        self._damaged_packets, self._read_error, self._unreachable = 0, "", False
         self._clock = _Clock(self._stream, has_timestamps=self._has_timestamps)
         for index, frame in enumerate(self._decoded):
             time_s = self._clock.time_s(frame, index)
@@ -167,7 +168,7 @@ class VideoSource(Source):
         except av.error.FFmpegError:
             return False
         self._decoded = self._decode()
-        self._damaged_packets, self._read_error = 0, ""
+        self._damaged_packets, self._read_error, self._unreachable = 0, "", False
         return True
 
     def _decode(self) -> Iterator[VideoFrame]:
@@ -177,8 +178,9 @@ class VideoSource(Source):
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                # What the file holds up to here is read; the rest is not there.
+                # What the file holds up to here is read; the rest is not there, or can't be reached.
                 self._read_error = error.strerror or type(error).__name__
+                self._unreachable = error.errno in _UNREACHABLE
                 packet = None
             try:
                 frames = self._stream.decode(packet)
@@ -194,6 +196,9 @@ class VideoSource(Source):
     def _read(self) -> Frame | None:
         step, self._first = self._first or self._step(), None
         if step is None:
+            if self._unreachable:
+                reason, self._read_error, self._unreachable = self._read_error, "", False
+                raise SourceError(f"{self._name} can't be read any further: {reason}; is its drive there?")
             self._note_problems()
             return None
         decoded, time_s = step
@@ -240,6 +245,8 @@ class VideoSource(Source):
         self._container.close()
 
 
+# Errors of the system, such as a drive that went away; a file that ends too soon gives others.
+_UNREACHABLE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EACCES, getattr(errno, "ESTALE", errno.EIO))
 _DAMAGED = "it is damaged, incomplete, or no video"
 
 
