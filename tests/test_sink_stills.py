@@ -11,7 +11,7 @@ import pytest
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.sinks import CropsSink, ImageSink, StillsSink
+from fer_stream.sinks import CropsSink, FaceChartSink, ImageSink, StillsSink
 from fer_stream.sources import open_source
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -102,6 +102,57 @@ def test_wrong_picture_outputs_are_found_at_once(tmp_path):
         copy(tmp_path / "in", tmp_path / "file", overwrite=True)
     assert (tmp_path / "file").read_text() == "precious"
     assert np.array_equal(load(one), flat(COLORS_BGR[0]))
+
+
+def chart(spec: str | Path, output: Path, **options: bool) -> FaceChartSink:
+    """Charts every picture of an image source."""
+    with open_source(spec) as source, FaceChartSink(output, source.info, **options) as sink:
+        for frame in source:
+            sink.write(AnalyzedFrame(frame, ()))
+    return sink
+
+
+@pytest.mark.parametrize("write", [copy, chart])
+def test_a_folder_or_glob_of_one_picture_goes_into_a_folder_or_a_file(tmp_path, write):
+    save(tmp_path / "in" / "a.png", COLORS_BGR[0])
+    name = {copy: "a.png", chart: "a.png.png"}[write]
+    for spec, output in ((tmp_path / "in", tmp_path / "one"), (str(tmp_path / "in" / "*"), tmp_path / "two")):
+        assert write(spec, output).outputs() == [output]
+        assert [path.name for path in output.iterdir()] == [name]
+        file = output.with_suffix(".png")
+        assert write(spec, file).outputs() == [file] and file.is_file()
+    with pytest.raises(OutputError, match="the input itself"):
+        write(str(tmp_path / "in" / "*"), tmp_path / "in" / "a.png", overwrite=True)
+
+
+def test_charts_of_pictures_of_one_name_do_not_replace_each_other(tmp_path):
+    for folder, color in zip("xyz", COLORS_BGR, strict=True):
+        save(tmp_path / folder / ("A.png" if folder == "y" else "a.png"), color)
+    out = tmp_path / "out"
+    assert chart(str(tmp_path / "?" / "*.png"), out).outputs() == [out]
+    names = ("a.png.png", "A.png-2.png", "a.png-3.png")
+    assert {path.name for path in out.iterdir()} == set(names)
+    for name, color in zip(names, COLORS_BGR, strict=True):
+        assert (np.abs(load(out / name).astype(int) - color) <= 3).all(axis=2).any(), "its own picture"
+
+
+def test_charts_that_exist_are_refused_before_work_starts(tmp_path):
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in" / name, COLORS_BGR[0])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png.png").write_text("precious")
+    (tmp_path / "out" / "other.png").write_text("precious")
+    with pytest.raises(OutputError, match=r"b\.png\.png exists.*--overwrite"):
+        chart(tmp_path / "in", tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        "b.png.png": b"precious",
+        "other.png": b"precious",
+    }
+    chart(tmp_path / "in", tmp_path / "out", overwrite=True)
+    assert load(tmp_path / "out" / "b.png.png") is not None
+    assert (tmp_path / "out" / "other.png").read_text() == "precious"
+    with pytest.raises(UsageError, match=r"out\.svg is one chart but the source has 2"):
+        chart(tmp_path / "in", tmp_path / "out.svg")
 
 
 def stills(folder: Path) -> list[str]:

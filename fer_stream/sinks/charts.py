@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.charts import CHART_SUFFIXES, Timeline, face_chart
-from fer_stream.errors import UsageError
-from fer_stream.sinks.base import Sink, check_folder, check_output
+from fer_stream.sinks.base import Sink, check_output
+from fer_stream.sinks.images import PictureOutputs
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class FaceChartSink(Sink):
     """Writes for each picture of an image source the picture beside a bar chart of its faces.
 
-    A single image gives one file. A folder or glob of several gives a folder with a PNG a picture,
-    named after it with its extension: `portrait.jpg.png`.
+    One picture goes to the file that was named. Several go into a folder, a PNG a picture, named
+    after it with its extension, `portrait.jpg.png`; where two have the same name, the second
+    becomes `portrait.jpg-2.png`.
     """
 
     name = "chart"
@@ -29,28 +30,29 @@ class FaceChartSink(Sink):
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the file or the folder; makes folders that are missing.
 
+        Args:
+            path: A file for one picture, a folder for several.
+            info: What is read.
+            overwrite: Whether existing charts are replaced.
+
         Raises:
             UsageError: A file for several pictures, or no known extension for one.
-            OutputError: A file exists, is the input, or can't be written.
+            OutputError: A file exists, is an input, or can't be written.
         """
-        self._path = Path(path)
+        self._outputs = PictureOutputs(
+            path,
+            info,
+            what="chart",
+            extensions=CHART_SUFFIXES,
+            name_of=lambda source: f"{Path(source).name}.png",
+            overwrite=overwrite,
+        )
         self._made = False
-        self._single = info.frame_count == 1
-        names_file = self._path.suffix.lower() in CHART_SUFFIXES and not self._path.is_dir()
-        if self._single:
-            check_output(path, overwrite=overwrite, source_path=info.path, extensions=CHART_SUFFIXES)
-        elif names_file:
-            raise UsageError(
-                f"{path} is one chart but the source has {info.frame_count}; name a folder for them"
-            )
-        else:
-            check_folder(path, overwrite=overwrite, pattern="*.png", source_path=None)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Writes the chart of one picture. See `Sink.write`."""
         frame = analyzed.frame
-        path = self._path if self._single else self._path / f"{Path(frame.source).name}.png"
-        face_chart(frame.bgr, analyzed.faces, path)
+        face_chart(frame.bgr, analyzed.faces, self._outputs.path_of(frame.source))
         self._made = True
 
     def close(self) -> None:
@@ -58,7 +60,7 @@ class FaceChartSink(Sink):
 
     def outputs(self) -> list[Path]:
         """Returns the file or the folder, once there is a chart."""
-        return [self._path] if self._made else []
+        return [self._outputs.path] if self._made else []
 
 
 class TimelineSink(Sink):

@@ -1,16 +1,23 @@
-"""Pictures on disk: written whole or not at all."""
+"""Pictures on disk: where those of an image source go, and how one is written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from fer_stream.errors import OutputError
-from fer_stream.sinks.base import cannot_write
+from fer_stream.errors import OutputError, UsageError
+from fer_stream.sinks.base import cannot_write, check_folder, check_output
+from fer_stream.sinks.video import VIDEO_EXTENSIONS
+from fer_stream.sources.images import images_of_source
+
+if TYPE_CHECKING:
+    from fer_stream.sources import SourceInfo
 
 QUALITY = 95
 _OPTIONS = {
@@ -19,6 +26,79 @@ _OPTIONS = {
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, QUALITY],
 }
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class PictureOutputs:
+    """The output of each picture of an image source, all checked before any work starts.
+
+    One picture goes to the file that was named. Several, or what a folder or glob holds, go into a
+    folder; where two would get the same name, the second becomes `name-2.jpg`.
+
+    Attributes:
+        path: The file, or the folder.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        info: SourceInfo,
+        *,
+        what: str,
+        extensions: Sequence[str],
+        name_of: Callable[[str], str],
+        overwrite: bool,
+    ) -> None:
+        """Checks the file or the folder and all that goes into it; makes folders that are missing.
+
+        Args:
+            path: A file for one picture, else a folder.
+            info: The image source.
+            what: What one output is called in messages, "chart".
+            extensions: Of a file.
+            name_of: Turns a picture's path into the name of its output in a folder.
+            overwrite: Whether existing outputs are replaced.
+
+        Raises:
+            UsageError: A file for several pictures, or no known extension for one.
+            OutputError: An output exists, is an input, or can't be written.
+        """
+        self.path = path = Path(path)
+        self._name_of = name_of
+        self._names: dict[str, str] = {}
+        self._used_names: set[str] = set()
+        is_file = info.path is not None and info.path.is_file()
+        names_file = path.suffix.lower() in extensions and not path.is_dir()
+        if names_file and not is_file and info.frame_count != 1:
+            count = "several" if info.frame_count is None else info.frame_count
+            raise UsageError(f"{path} is one {what} but the source has {count}; name a folder for them")
+        if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not path.is_dir():
+            raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
+        self._is_file = names_file or is_file
+        sources = images_of_source(info)
+        if self._is_file:
+            check_output(path, overwrite=overwrite, source_path=sources[0], extensions=extensions)
+            return
+        check_folder(path, overwrite=True, pattern="*", source_path=info.path)
+        for source in sources:
+            check_output(self.path_of(str(source)), overwrite=overwrite, source_path=source)
+
+    def path_of(self, source: str) -> Path:
+        """Returns the output of a picture, always the same."""
+        if self._is_file:
+            return self.path
+        if source not in self._names:
+            self._names[source] = self._free_name(self._name_of(source))
+        return self.path / self._names[source]
+
+    def _free_name(self, wanted: str) -> str:
+        """Returns a name, with a number where another picture has it."""
+        name, number = wanted, 1
+        # Upper and lower case are one on most people's file systems.
+        while name.casefold() in self._used_names:
+            number += 1
+            name = f"{Path(wanted).stem}-{number}{Path(wanted).suffix}"
+        self._used_names.add(name.casefold())
+        return name
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import UsageError
-from fer_stream.sinks.base import Sink, check_folder, check_output
-from fer_stream.sinks.images import IMAGE_EXTENSIONS, write_image
-from fer_stream.sinks.video import VIDEO_EXTENSIONS
-from fer_stream.sources.images import images_in_folder, images_of_glob
+from fer_stream.sinks.base import Sink, check_folder
+from fer_stream.sinks.images import IMAGE_EXTENSIONS, PictureOutputs, write_image
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -26,8 +24,7 @@ class ImageSink(Sink):
     """Writes the annotated pictures of an image source.
 
     One picture goes to the file that was named. Several go into a folder, each under its own name;
-    where two have the same name, or would get it, the second becomes `name-2.jpg`. A kind of picture
-    that can't be written (`.gif`) becomes `.png`.
+    where two have the same name, the second becomes `name-2.jpg`.
     """
 
     name = "image"
@@ -43,67 +40,33 @@ class ImageSink(Sink):
 
         Raises:
             UsageError: A file for several pictures, or no known extension for one.
-            OutputError: A file exists, is the input, or can't be written.
+            OutputError: A file exists, is an input, or can't be written.
         """
-        path = Path(path)
-        is_file = info.path is not None and info.path.is_file()
-        names_file = path.suffix.lower() in IMAGE_EXTENSIONS and not path.is_dir()
-        if names_file and not is_file and info.frame_count != 1:
-            count = "several" if info.frame_count is None else info.frame_count
-            raise UsageError(f"{path} is one picture but the source has {count}; name a folder for them")
-        if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not path.is_dir():
-            raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
+        self._outputs = PictureOutputs(
+            path,
+            info,
+            what="picture",
+            extensions=IMAGE_EXTENSIONS,
+            name_of=lambda source: Path(source).name,
+            overwrite=overwrite,
+        )
         self._overwrite = overwrite
-        self._names: dict[str, str] = {}
-        self._used_names: set[str] = set()
-        self._written: list[Path] = []
-        self._file: Path | None = None
-        self._folder = path
-        if names_file or is_file:
-            self._file = check_output(
-                path, overwrite=overwrite, source_path=info.path, extensions=IMAGE_EXTENSIONS
-            )
-            return
-        source_folder = info.path if info.path is not None and info.path.is_dir() else None
-        check_folder(path, overwrite=True, pattern="*", source_path=source_folder)
-        for source in images_in_folder(source_folder) if source_folder else images_of_glob(info.name):
-            self._names[str(source)] = self._free_name(str(source))
-            check_output(path / self._names[str(source)], overwrite=overwrite, source_path=source)
+        self._made = False
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Writes one picture. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("an image sink needs the annotated picture")
-        source = analyzed.frame.source
-        path = self._file or self._folder / (self._names.get(source) or self._free_name(source))
+        path = self._outputs.path_of(analyzed.frame.source)
         write_image(path, image_bgr, overwrite=self._overwrite)
-        self._written.append(path)
+        self._made = True
 
     def close(self) -> None:
         """Does nothing: every picture is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the file, or the folder once it holds a picture."""
-        if self._file is None:
-            return [self._folder] if self._written else []
-        return self._written[:1]
-
-    def _free_name(self, source: str) -> str:
-        """Returns the name of a source's picture, with a number where another one has it."""
-        wanted = Path(_picture_name(source))
-        name, number = wanted.name, 1
-        # Upper and lower case are one on most people's file systems.
-        while name.casefold() in self._used_names:
-            number += 1
-            name = f"{wanted.stem}-{number}{wanted.suffix}"
-        self._used_names.add(name.casefold())
-        return name
-
-
-def _picture_name(source: str) -> str:
-    """Returns the file name for a source's picture, with an extension that can be written."""
-    name = Path(source)
-    return name.name if name.suffix.lower() in IMAGE_EXTENSIONS else f"{name.stem or 'picture'}.png"
+        """Returns the file or the folder, once there is a picture."""
+        return [self._outputs.path] if self._made else []
 
 
 @dataclass
