@@ -12,6 +12,8 @@ import av
 import av.error
 from av.bitstream import BitStreamFilterContext
 
+from fer_stream.sources.video import MEDIA_ERRORS, pick_video_stream
+
 # What a player of these files can be expected to understand; anything else is encoded anew. None: all.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
     ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}),
@@ -19,9 +21,6 @@ COPIED_CODECS: dict[str, frozenset[str] | None] = {
     ".webm": frozenset({"opus", "libopus", "vorbis", "libvorbis"}),
 }
 ENCODERS = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}
-
-# What damage or an odd stream makes PyAV raise.
-AUDIO_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError)
 
 
 @dataclass
@@ -69,7 +68,7 @@ class AudioTracks:
         try:
             # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
             self._input = av.open(f"file:{path}", metadata_errors="ignore")
-        except (*AUDIO_ERRORS, OSError) as error:
+        except (*MEDIA_ERRORS, OSError) as error:
             self._problem(f"the sound of {path} can't be read ({_reason(error)}); saved without it")
 
     def add_streams(self, output: av.container.OutputContainer, offset_s: Fraction, cut: bool) -> None:
@@ -86,7 +85,7 @@ class AudioTracks:
         for stream in self._input.streams.audio:
             try:
                 self._tracks[stream.index] = self._add_stream(output, stream)
-            except AUDIO_ERRORS as error:
+            except MEDIA_ERRORS as error:
                 self._problem(f"an audio track can't be saved ({_reason(error)}); saved without it")
         if not self._tracks:
             return
@@ -95,7 +94,7 @@ class AudioTracks:
             try:
                 time_base = sources[0].time_base or Fraction(1, av.time_base)
                 self._input.seek(int(offset_s / time_base), stream=sources[0])
-            except AUDIO_ERRORS:
+            except MEDIA_ERRORS:
                 pass  # a file that can't be sought in is read from its start
         self._cut = cut
         self._packets = self._input.demux(*sources)
@@ -117,7 +116,7 @@ class AudioTracks:
             if track is not None and not (self._cut and time_s < 0):
                 try:
                     self._carry(track, packet)
-                except AUDIO_ERRORS as error:
+                except MEDIA_ERRORS as error:
                     self._drop(track, error)
             self._advance_one()
 
@@ -128,7 +127,7 @@ class AudioTracks:
                 continue
             try:
                 self._mux_encoded(track, None)
-            except AUDIO_ERRORS as error:
+            except MEDIA_ERRORS as error:
                 self._drop(track, error)
 
     def close(self) -> None:
@@ -173,7 +172,7 @@ class AudioTracks:
                 if packet.pts is not None and packet.size:
                     self._next = packet
                     return
-        except AUDIO_ERRORS as error:
+        except MEDIA_ERRORS as error:
             self._problem(f"the sound of {self._path} is damaged ({_reason(error)}); saved up to there")
 
     def _carry(self, track: _Track, packet: av.Packet) -> None:
@@ -225,13 +224,15 @@ def goes_on_after(path: Path, time_s: Fraction) -> bool:
     """Tells whether a recording has video after a time: whether what was saved is only a part of it."""
     try:
         with av.open(f"file:{path}", metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
+            stream = pick_video_stream(container)
+            if stream is None:
+                return False
             time_base = stream.time_base or Fraction(1, av.time_base)
             after = int(time_s / time_base)
             container.seek(after, stream=stream)
             times = (packet.pts for packet in container.demux(stream))
             return any(pts is not None and pts > after + 1 for pts in times)
-    except (*AUDIO_ERRORS, OSError, IndexError):
+    except (*MEDIA_ERRORS, OSError):
         return False
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from fer_stream.errors import OutputError
-from fer_stream.sinks.audio import AUDIO_ERRORS, AudioTracks, goes_on_after
+from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
+from fer_stream.sources.video import MEDIA_ERRORS
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -161,7 +162,7 @@ class VideoSink(Sink):
                 picture.pict_type = av.video.frame.PictureType.I
                 self._keyframe_pts = pts
             self._mux(self._stream.encode(picture))
-        except (*AUDIO_ERRORS, OSError, cv2.error) as error:
+        except (*MEDIA_ERRORS, OSError, cv2.error) as error:
             self._failed = True
             raise cannot_write(self._path, error) from error
 
@@ -174,14 +175,14 @@ class VideoSink(Sink):
         if self._stream is not None and self._output is not None:
             try:
                 self._finish()
-            except (*AUDIO_ERRORS, OSError) as error:
+            except (*MEDIA_ERRORS, OSError) as error:
                 failure = error
         if self._output is not None:
             try:
                 self._output.close()
                 if self._file is not None:
                     self._file.check()
-            except (*AUDIO_ERRORS, OSError) as error:
+            except (*MEDIA_ERRORS, OSError) as error:
                 failure = failure or error
         if self._audio is not None:
             self._audio.close()
@@ -207,7 +208,7 @@ class VideoSink(Sink):
         self._file = _MuxedFile(self._path)
         try:
             self._start(cut)
-        except AUDIO_ERRORS as error:
+        except MEDIA_ERRORS as error:
             self._file.check()
             if self._audio is None:
                 raise

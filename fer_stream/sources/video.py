@@ -39,6 +39,9 @@ _HIGHEST_RATE = 300
 
 _FALLBACK_RATE = Fraction(25)  # what FFmpeg assumes of a stream that states no rate
 
+# What damage or an odd stream makes PyAV raise, in video and sound, read and written.
+MEDIA_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError)
+
 
 class VideoSource(Source):
     """Reads a video file.
@@ -264,17 +267,24 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
     except (av.error.FFmpegError, OSError) as error:
         raise SourceError(f"{name} can't be read as a video: {_DAMAGED}") from error
     try:
-        videos = [stream for stream in container.streams.video if not _is_cover(stream)]
-        if not videos:
+        video = pick_video_stream(container)
+        if video is None:
             raise SourceError(f"{name} holds no video, only {_list_kinds(container)}")
-        best = container.streams.best("video")
-        video = best if isinstance(best, VideoStream) and best in videos else videos[0]
         if video.codec_context is None:
             raise SourceError(f"{name} is coded in a way that FFmpeg can't decode; convert it to H.264")
     except BaseException:
         container.close()
         raise
     return container, video
+
+
+def pick_video_stream(container: InputContainer) -> VideoStream | None:
+    """Returns the video stream that is read: FFmpeg's choice, but never a cover; None if there is none."""
+    videos = [stream for stream in container.streams.video if not _is_cover(stream)]
+    best = container.streams.best("video")
+    if isinstance(best, VideoStream) and best in videos:
+        return best
+    return videos[0] if videos else None
 
 
 def _is_cover(stream: VideoStream) -> bool:
