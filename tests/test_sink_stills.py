@@ -202,7 +202,7 @@ def test_flicker_gives_no_stills(tmp_path):
     assert run_expressions(tmp_path / "d", "h" * 12 + "." * 30 + "h" * 12) == [8]
 
 
-def test_pictures_have_no_time_to_wait(tmp_path):
+def test_without_a_hold_a_change_counts_at_once(tmp_path):
     with StillsSink(tmp_path, hold_s=0) as sink:
         for index, face_id in enumerate((1, 2, 2)):
             sink.write(make_frame(index, 0.0, make_face(face_id, "happy")), flat(COLORS_BGR[0]))

@@ -146,7 +146,7 @@ def test_standard_output_gets_json_lines_at_once():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports a closed pipe otherwise")
-def test_a_reader_that_goes_away_ends_quietly():
+def test_a_reader_that_goes_away_is_an_output_error():
     program = """
         sink = TableSink("-", make_info())
         try:

@@ -116,7 +116,7 @@ class StillsSink(Sink):
             every_s: Seconds of source time from one still to the next, the first frame being the
                 first; None for none of these.
             on_change: Whether a change of expression gives a still.
-            hold_s: Seconds of source time that a change must last. 0 suits pictures, which last none.
+            hold_s: Seconds of source time that a change must last.
             overwrite: Whether existing stills are replaced.
 
         Raises:

@@ -44,7 +44,7 @@ class TableSink(Sink):
     is closed; a run that is killed leaves the JSON lines, which then are to be read or moved away.
 
     A reader of standard output that goes away (`| head`) ends in an `OutputError` whose
-    `__cause__` is the `BrokenPipeError`, so that a command can end quietly.
+    `__cause__` is the `BrokenPipeError`.
     """
 
     name = "table"
