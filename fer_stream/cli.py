@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from fer_stream.command import CommandParser, number, raise_interrupt, say, whole  # noqa: E402
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError  # noqa: E402
+from fer_stream.files import replacing  # noqa: E402
 from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
@@ -285,6 +286,7 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror or error}") from error

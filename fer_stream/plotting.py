@@ -6,12 +6,11 @@ with the first figure.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_stream.errors import OutputError
+from fer_stream.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,21 +30,16 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure under a temporary name, then renames it: nobody meets half a chart.
+    """Writes a figure; nobody meets half a chart.
 
     Raises:
         OutputError: The file can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     kind = path.suffix.lower()[1:]
     # JPEG smears thin lines and small text at its usual quality.
     options: dict[str, Any] = {"pil_kwargs": {"quality": 95}} if kind in ("jpg", "jpeg") else {}
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             figure.savefig(file, format=kind, dpi=DOTS_PER_INCH, **options)
-        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"can't write the chart {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -20,7 +20,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fer_stream.errors import UsageError
+from fer_stream.files import replacing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -231,11 +231,5 @@ def _write_cache(path: Path, model: bytes, stored: dict[str, Any]) -> None:
     # A home that is read-only or full costs a slower start, nothing else.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(header + b"\n" + model)
-            Path(temporary).replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(header + b"\n" + model)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.files import replacing
 from fer_stream.preprocessing import InputSpec
 
 if TYPE_CHECKING:
@@ -116,21 +117,17 @@ def save_atomically(content: object, path: Path) -> None:
     """
     import torch
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         # On a full disk torch complains of its unfinished file, with the system's error behind it.
         cause = error.__context__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, OSError):
             raise
         raise OutputError(f"can't write {path}: {cause.strerror or cause}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_weights_file(path: Path) -> None:

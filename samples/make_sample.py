@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import FerStreamError, OutputError, SourceError
+from fer_stream.files import replacing
 
 DEFAULT_OUTPUT = Path(__file__).with_name("two-faces-720p.mp4")
 SIZE_WH = (1280, 720)
@@ -193,13 +194,9 @@ def write_clip(path: Path) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"can't write {path}: there is no folder {path.parent}; make it first")
     scene = make_scene()
-    part_path = path.with_name(f".{path.name}.part")
     try:
-        try:
-            _encode(scene, part_path)
-            part_path.replace(path)
-        finally:
-            part_path.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            _encode(scene, temporary)
     except OSError as error:  # PyAV's errors of the file system are OSErrors too
         reason = error.strerror or type(error).__name__
         raise OutputError(f"can't write {path} ({reason}); choose another --output") from error

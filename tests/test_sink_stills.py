@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -246,11 +247,9 @@ def test_crops_are_the_squares_round_the_faces(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line(tmp_path):
-    import os
-
-    partial = tmp_path / f".fer-stream-{os.getpid()}.partial"
-    partial.symlink_to("/dev/full")
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_stream.files.secrets.token_hex", lambda _: "x")
+    (tmp_path / f".fer-stream-{os.getpid()}-x.part").symlink_to("/dev/full")
     with StillsSink(tmp_path, every_s=1) as sink, pytest.raises(OutputError, match="No space left"):
         sink.write(make_frame(0, 0.0), flat(COLORS_BGR[0]))
     assert list(tmp_path.iterdir()) == []

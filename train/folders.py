@@ -5,12 +5,12 @@ A command checks both before it spends seconds on importing torch.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.files import replacing
 
 WEIGHTS_NAME = "best-weights.pt"
 STATE_NAME = "last-state.pt"
@@ -69,10 +69,6 @@ def remove_run(output: Path) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name, then renames it: a kill leaves the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    """Writes a text file; a kill leaves the old or the new one."""
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

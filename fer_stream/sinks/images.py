@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
+from fer_stream.files import replacing
 from fer_stream.sinks.base import cannot_write, check_folder, check_output
 from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_of_source
@@ -102,7 +101,7 @@ class PictureOutputs:
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:
-    """Writes a picture under a temporary name and then gives it its own.
+    """Writes a picture; nobody meets half of one.
 
     OpenCV only encodes it: its own writer takes no Unicode names on Windows and hides the reason of
     a failure.
@@ -122,13 +121,10 @@ def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:
         raise OutputError(f"can't write {path}: {error.err or error}") from error
     if not done:
         raise OutputError(f"can't write {path}: a picture of this size can't be encoded as {path.suffix}")
-    partial = path.with_name(f".fer-stream-{os.getpid()}.partial")
     try:
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists; choose another place, or replace it with --overwrite")
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
     except OSError as error:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            partial.unlink(missing_ok=True)
         raise cannot_write(path, error) from error

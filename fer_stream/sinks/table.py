@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -17,6 +16,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.files import replacing
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 
 if TYPE_CHECKING:
@@ -205,9 +205,12 @@ def _finish_parquet(rows_path: Path, path: Path) -> None:
     schema = pyarrow.schema(
         [(column, (numbers | texts).get(column, pyarrow.float64())) for column in TABLE_COLUMNS]
     )
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with rows_path.open(encoding="utf-8") as lines, pyarrow.parquet.ParquetWriter(partial, schema) as out:
+        with (
+            replacing(path) as temporary,
+            rows_path.open(encoding="utf-8") as lines,
+            pyarrow.parquet.ParquetWriter(temporary, schema) as out,
+        ):
             group: list[dict[str, Any]] = []
             for line in lines:
                 group.append(json.loads(line))
@@ -216,10 +219,6 @@ def _finish_parquet(rows_path: Path, path: Path) -> None:
                     group.clear()
             if group:
                 out.write_table(pyarrow.Table.from_pylist(group, schema))
-        partial.replace(path)
         rows_path.unlink()
     except (OSError, pyarrow.ArrowException) as error:
-        reason = cannot_write(path, error)
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"{reason}; its rows are in {rows_path}") from error
+        raise OutputError(f"{cannot_write(path, error)}; its rows are in {rows_path}") from error

@@ -1,0 +1,74 @@
+"""A file that is replaced is the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fer_stream.files import replacing
+
+
+def test_the_new_file_is_there_at_the_end_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "a.txt"
+    for old, new in ((None, "first"), ("first", "second")):
+        with replacing(path) as temporary:
+            temporary.write_text(new)
+            assert temporary.parent == tmp_path
+            assert (path.read_text() if path.exists() else None) == old
+        assert path.read_text() == new
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass  # nothing written
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_the_same_file_do_not_meet(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits the whole path")
+def test_the_longest_name_can_be_replaced(tmp_path):
+    path = tmp_path / ("x" * 255)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    modes = {stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_written_and_stays(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with replacing(path) as target:
+            Path(target).write_text("new")
+        assert os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)
+    assert path.is_fifo()
