@@ -155,7 +155,7 @@ def run(
     summary.wall_s = time.monotonic() - began_s
     summary.problems += source.problems
     for sink in sinks:
-        summary.problems += getattr(sink, "problems", [])
+        summary.problems += sink.problems
     if failure is not None:
         raise failure
     return summary

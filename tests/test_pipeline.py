@@ -80,6 +80,7 @@ class FakeSink(Sink):
     """Remembers what it got; optionally raises at a frame, or when closed."""
 
     def __init__(self, name="fake", *, needs_image=False, write_error=None, at=0, close_error=None) -> None:
+        super().__init__()
         self.name, self.needs_image = name, needs_image
         self.write_error, self.at, self.close_error = write_error, at, close_error
         self.indices: list[int] = []
@@ -297,7 +298,7 @@ def test_the_profile_of_a_run_without_frames_is_no_division_by_zero():
 
 def test_problems_of_source_and_sinks_are_gathered():
     sink = FakeSink()
-    sink.problems = ["no sound"]  # type: ignore[attr-defined]
+    sink.problems = ["no sound"]
     with FakeSource(2) as source:
         source.problems.append("damaged")
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])

@@ -29,10 +29,14 @@ class Sink(ABC):
     Attributes:
         name: What the profile calls it.
         needs_image: Whether `write` wants the annotated picture.
+        problems: What went wrong without ending the run, a line each.
     """
 
     name: str
     needs_image: bool
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
 
     @abstractmethod
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:

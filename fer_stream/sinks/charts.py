@@ -39,6 +39,7 @@ class FaceChartSink(Sink):
             UsageError: A file for several pictures, or no known extension for one.
             OutputError: A file exists, is an input, or can't be written.
         """
+        super().__init__()
         self._outputs = PictureOutputs(
             path,
             info,
@@ -76,6 +77,7 @@ class TimelineSink(Sink):
             UsageError: The extension is unknown.
             OutputError: The file exists, is the input, or can't be written.
         """
+        super().__init__()
         self._path = check_output(path, overwrite=overwrite, source_path=info.path, extensions=CHART_SUFFIXES)
         self._timeline = Timeline(self._path, source_name=Path(info.name).name or info.name)
         self._frames = 0

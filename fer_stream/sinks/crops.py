@@ -37,6 +37,7 @@ class CropsSink(Sink):
         Raises:
             OutputError: The folder can't be written, or holds crops and `overwrite` is False.
         """
+        super().__init__()
         self._folder = check_folder(
             folder, overwrite=overwrite, pattern="[0-9]*/[0-9]*.jpg", source_path=None
         )

@@ -42,6 +42,7 @@ class ImageSink(Sink):
             UsageError: A file for several pictures, or no known extension for one.
             OutputError: A file exists, is an input, or can't be written.
         """
+        super().__init__()
         self._outputs = PictureOutputs(
             path,
             info,
@@ -123,6 +124,7 @@ class StillsSink(Sink):
             UsageError: `every_s` is not above 0.
             OutputError: The folder can't be written, or holds stills and `overwrite` is False.
         """
+        super().__init__()
         if every_s is not None and not every_s > 0:
             raise UsageError(f"stills every {every_s:g} seconds can't be made; give a number above 0")
         self._folder = check_folder(folder, overwrite=overwrite, pattern="frame-*.jpg", source_path=None)

@@ -62,6 +62,7 @@ class TableSink(Sink):
             UsageError: The extension is unknown.
             OutputError: The file exists, is the input, or can't be written.
         """
+        super().__init__()
         self._path: Path | None = None
         self._pending = bytearray()
         self._flushed_s = time.monotonic()

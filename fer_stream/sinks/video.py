@@ -111,7 +111,7 @@ class VideoSink(Sink):
             UsageError: The extension is unknown.
             OutputError: The file exists, is the input or can't be written, or the encoder is missing.
         """
-        self.problems: list[str] = []
+        super().__init__()
         self._path = check_output(
             path, overwrite=overwrite, source_path=info.path, extensions=VIDEO_EXTENSIONS
         )

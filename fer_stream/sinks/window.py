@@ -43,6 +43,7 @@ class WindowSink(Sink):
         Raises:
             OutputError: There is none, or OpenCV was built without windows.
         """
+        super().__init__()
         if not display_available():
             raise OutputError("there is no display to show a window on; leave out --show, or use --save")
         self.stop_requested = False
