@@ -140,13 +140,13 @@ def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
 def _draw_rows(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilities: np.ndarray) -> None:
     top_index = int(probabilities.argmax())
     blend(canvas, _panel_plate(style, top_index), panel.left, panel.top)
-    bar_left = panel.left + style.padding + style.name + style.gap
+    bar_left = panel.left + style.padding + style.name_width + style.gap
     length, thickness = style.bar_wh
     for index, (name, probability) in enumerate(zip(EXPRESSIONS, probabilities.tolist(), strict=True)):
         row_top = panel.top + style.padding + index * style.row
         bar_top = row_top + (style.row - thickness) // 2
         _draw_bar(canvas, bar_left, bar_top, length, thickness, probability, color_bgr(name))
-        if style.number:
+        if style.number_width:
             is_top = index == top_index
             text, weight = str(percent(probability)), SEMIBOLD if is_top else REGULAR
             left = panel.right - style.padding - text_width_px(text, style.text_px, weight)
@@ -276,7 +276,9 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
             )
             layer(sprite, style.padding - margin, row_top + _baseline(style.row, style.text_px) - ascent)
             track = _plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
-            layer(track, style.padding + style.name + style.gap, row_top + (style.row - bar_height) // 2)
+            layer(
+                track, style.padding + style.name_width + style.gap, row_top + (style.row - bar_height) // 2
+            )
     shape = _rounded(width, height, max(2, style.text_px // 2))[:, :, None]
     opacity = (1 - background / 255) * shape
     return Sprite(_to_uint8(color * opacity), _to_uint8(255 * (1 - opacity)))

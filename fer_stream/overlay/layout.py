@@ -56,10 +56,6 @@ class Rect(NamedTuple):
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return width * height if width > 0 and height > 0 else 0
 
-    def grown(self, by_px: int) -> Rect:
-        """The rectangle with a margin round it."""
-        return Rect(self.left - by_px, self.top - by_px, self.right + by_px, self.bottom + by_px)
-
     def inside(self, other: Rect) -> bool:
         """Whether all of it lies in the other one."""
         return (
@@ -88,20 +84,20 @@ class PanelStyle:
         text_px: Size of its text.
         padding: Space inside the plate's edge.
         row: Height of a row; of a mini panel, the width of a column with its gap.
-        name: Width of the names' column.
+        name_width: Width of the names' column.
         gap: Space between columns.
         bar_wh: The longest bar's length and its thickness; of a mini panel, width and height.
-        number: Width of the numbers' column.
+        number_width: Width of the numbers' column.
     """
 
     level: Level
     text_px: int
     padding: int
     row: int
-    name: int
+    name_width: int
     gap: int
     bar_wh: tuple[int, int]
-    number: int
+    number_width: int
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -110,7 +106,12 @@ class PanelStyle:
         if self.level is Level.MINI:
             width = count * self.row - (self.row - self.bar_wh[0])
             return width + 2 * self.padding, self.bar_wh[1] + 2 * self.padding
-        width = self.name + self.gap + self.bar_wh[0] + (self.gap + self.number if self.number else 0)
+        width = (
+            self.name_width
+            + self.gap
+            + self.bar_wh[0]
+            + (self.gap + self.number_width if self.number_width else 0)
+        )
         return width + 2 * self.padding, count * self.row + 2 * self.padding
 
 
@@ -451,10 +452,10 @@ def _panel_style(level: Level, text_px: int, measure: MeasureText) -> PanelStyle
             text_px=text_px,
             padding=max(2, round(0.35 * text_px)),
             row=width + max(1, round(0.15 * text_px)),
-            name=0,
+            name_width=0,
             gap=0,
             bar_wh=(width, round(2.0 * text_px)),
-            number=0,
+            number_width=0,
         )
     full = level is Level.FULL
     return PanelStyle(
@@ -462,10 +463,10 @@ def _panel_style(level: Level, text_px: int, measure: MeasureText) -> PanelStyle
         text_px=text_px,
         padding=round((0.75 if full else 0.5) * text_px),
         row=round((1.5 if full else 1.25) * text_px),
-        name=max(measure(name, text_px, SEMIBOLD) for name in EXPRESSIONS),
+        name_width=max(measure(name, text_px, SEMIBOLD) for name in EXPRESSIONS),
         gap=round(0.6 * text_px),
         bar_wh=(round((5.5 if full else 3.5) * text_px), max(3, round(0.5 * text_px))),
-        number=measure("100", text_px, SEMIBOLD) if full else 0,
+        number_width=measure("100", text_px, SEMIBOLD) if full else 0,
     )
 
 
