@@ -176,9 +176,10 @@ class _Memory:
     better_seen: bool = False
 
 
-SPOTS = tuple(
-    f"{side}-{align}" for align in ("top", "middle", "bottom") for side in ("right", "left")
-) + tuple(f"{side}-{align}" for side in ("below", "above") for align in ("center", "left", "right"))
+SPOTS_BESIDE = tuple(f"{side}-{align}" for align in ("top", "middle", "bottom") for side in ("right", "left"))
+SPOTS_OVER_UNDER = tuple(
+    f"{side}-{align}" for side in ("below", "above") for align in ("center", "left", "right")
+)
 # Of the panel's text, for a small, an ordinary and a large face.
 TEXT_STEPS = (0.8, 1.0, 1.25)
 
@@ -396,7 +397,11 @@ class Layout:
             style = self._style_for(memory, Level(level), text_px)
             best: tuple[float, str, Rect] | None = None
             # A mini panel says no name, so it goes under its face, where nobody takes it for another's.
-            spots = SPOTS if level > Level.MINI else (*SPOTS[6:], *SPOTS[:6])
+            spots = (
+                (*SPOTS_BESIDE, *SPOTS_OVER_UNDER)
+                if level > Level.MINI
+                else (*SPOTS_OVER_UNDER, *SPOTS_BESIDE)
+            )
             for order, spot in enumerate(spots):
                 panel = _panel_at(spot, box, style.size_wh, view, gap, least_gap=gap)
                 if panel is None or not _is_free(panel, obstacles):
