@@ -13,6 +13,7 @@ import numpy as np
 from fer_stream.capture import Background
 from fer_stream.classifier import Classifier
 from fer_stream.detector import Detector
+from fer_stream.errors import FerStreamError
 from fer_stream.preprocessing import face_square, network_input
 from fer_stream.profiling import Profile
 from fer_stream.runtime import pick_device
@@ -117,14 +118,18 @@ class Analyzer:
         tracker = Tracker(self._detector, scan_every=self._scan_every)
         smoother = Smoother(self._smooth_s)
         iterator = iter(frames)
-        while True:
+        ended: FerStreamError | None = None
+        while ended is None:
             chunk, tracked = [], []
-            for frame in itertools.islice(iterator, batch):  # each is searched as it comes
-                chunk.append(frame)
-                with self._profile.stage("detect"):
-                    tracked.append(tracker.update(frame.bgr, frame.time_s))
+            try:
+                for frame in itertools.islice(iterator, batch):  # each is searched as it comes
+                    chunk.append(frame)
+                    with self._profile.stage("detect"):
+                        tracked.append(tracker.update(frame.bgr, frame.time_s))
+            except FerStreamError as error:  # of the source: what came before it is analyzed first
+                ended = error
             if not chunk:
-                return
+                break
             began_s = time.perf_counter()
             probabilities = self._classify(chunk, tracked)
             self._profile.add("classify", time.perf_counter() - began_s, frames=len(chunk))
@@ -142,6 +147,9 @@ class Analyzer:
                         for face in faces
                     ),
                 )
+
+        if ended is not None:
+            raise ended
 
     def _classify(self, frames: list[Frame], tracked: list[list[TrackedFace]]) -> Iterator[np.ndarray]:
         """Reads all faces of some frames in one batch; returns float32 (7,) for each, in order."""
