@@ -1,0 +1,198 @@
+"""The whole analysis: a picture, a clip, and the pixels that the network was trained on."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_stream.analyzer import Analyzer
+from fer_stream.errors import SourceError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.geometry import iou_matrix
+from fer_stream.preprocessing import network_input, whole_image
+from fer_stream.profiling import Profile
+from fer_stream.types import AnalyzedFrame, Frame
+
+CLIP = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
+IMAGES_A_CLASS = 15
+
+
+@pytest.fixture(scope="module")
+def clip(analyzer: Analyzer) -> list[Frame]:
+    """The beginning of the sample, at half its size."""
+    from fer_stream.sources import open_source
+
+    frames = []
+    with open_source(CLIP, end_s=0.7) as source:
+        for frame in source:
+            half = cv2.resize(frame.bgr, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            frames.append(Frame(half, frame.index, frame.time_s))
+    return frames
+
+
+def as_rows(analyzed: list[AnalyzedFrame]) -> np.ndarray:
+    return np.array(
+        [
+            (
+                one.frame.index,
+                one.frame.time_s,
+                face.id,
+                *face.box_xyxy,
+                face.detection_score,
+                *face.probabilities,
+            )
+            for one in analyzed
+            for face in one.faces
+        ]
+    )
+
+
+def test_a_photograph_of_one_face(analyzer: Analyzer, hopper_bgr: np.ndarray) -> None:
+    (face,) = analyzer.analyze(hopper_bgr)
+    left, top, right, bottom = face.box_xyxy
+    assert (left, top, right, bottom) == pytest.approx((172, 110, 352, 337), abs=12)
+    assert ((face.landmarks_xy > (left, top)) & (face.landmarks_xy < (right, bottom))).all()
+    assert face.id == 1
+    assert face.detection_score > 0.99
+    assert face.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert face.expression == EXPRESSIONS[int(np.argmax(face.probabilities))]
+
+
+def test_grey_pictures_in_three_channels(analyzer: Analyzer, hopper_bgr: np.ndarray) -> None:
+    grey = np.repeat(cv2.cvtColor(hopper_bgr, cv2.COLOR_BGR2GRAY)[:, :, None], 3, axis=2)
+    (face,), (coloured,) = analyzer.analyze(grey), analyzer.analyze(hopper_bgr)
+    assert iou_matrix(face.box_xyxy[None], coloured.box_xyxy[None])[0, 0] > 0.7
+
+
+def test_faces_of_a_picture_count_from_the_left(analyzer: Analyzer, hopper_bgr: np.ndarray) -> None:
+    two = np.concatenate([hopper_bgr, hopper_bgr[:, ::-1]], axis=1)[::2, ::2]
+    for _ in range(2):  # by itself each time: nothing is remembered
+        faces = analyzer.analyze(two)
+        assert [face.id for face in faces] == [1, 2]
+        assert faces[0].box_xyxy[2] < 256 < faces[1].box_xyxy[0]
+
+
+def test_each_of_several_pictures_is_by_itself(analyzer: Analyzer, hopper_bgr: np.ndarray) -> None:
+    small = np.ascontiguousarray(hopper_bgr[::2, ::2])
+    pictures = [small, np.zeros_like(small), small, small[:, ::-1]]
+    analyzed = list(
+        analyzer.analyze_frames((Frame(bgr, index, 0.0) for index, bgr in enumerate(pictures)), "images")
+    )
+    assert [[face.id for face in one.faces] for one in analyzed] == [[1], [], [1], [1]]
+    np.testing.assert_array_equal(analyzed[0].faces[0].probabilities, analyzed[2].faces[0].probabilities)
+
+
+def test_a_clip_gives_every_frame_in_order(analyzer: Analyzer, clip: list[Frame]) -> None:
+    analyzed = list(analyzer.analyze_frames(iter(clip), "video"))
+    assert [one.frame for one in analyzed] == clip
+    for one in analyzed:
+        assert [face.id for face in one.faces] == [1, 2]
+
+
+def test_the_batch_changes_nothing_but_speed(clip: list[Frame]) -> None:
+    rows = [
+        as_rows(list(Analyzer("cpu", batch=batch).analyze_frames(iter(clip[:13]), "video")))
+        for batch in (1, 8)
+    ]
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+
+
+def test_smoothing_can_be_turned_off(clip: list[Frame]) -> None:
+    every_frame = Analyzer("cpu", smooth_s=0, scan_every=1)
+    last = list(every_frame.analyze_frames(iter(clip[:4]), "video"))[-1]
+    alone = every_frame.analyze(clip[3].bgr)
+    for face, single in zip(last.faces, alone, strict=True):
+        np.testing.assert_allclose(face.probabilities, single.probabilities, atol=1e-5)
+
+
+def test_a_live_frame_does_not_wait_for_the_next(analyzer: Analyzer, clip: list[Frame]) -> None:
+    taken = []
+
+    def camera() -> Iterator[Frame]:
+        for frame in clip:
+            taken.append(frame.index)
+            yield frame
+
+    stream = analyzer.analyze_frames(camera(), "live")
+    assert next(stream).frame is clip[0]
+    assert taken == [0]
+
+
+def test_frames_before_an_error_are_not_lost(analyzer: Analyzer, clip: list[Frame]) -> None:
+    def breaks_off() -> Iterator[Frame]:
+        yield from clip[:5]
+        raise SourceError("the file breaks off; copy it again")
+
+    seen = []
+    with pytest.raises(SourceError, match="breaks off"):
+        for one in analyzer.analyze_frames(breaks_off(), "video"):
+            seen.append(one.frame.index)  # noqa: PERF401 - what came before the error counts
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_profile_gets_each_stage(clip: list[Frame]) -> None:
+    profile = Profile()
+    list(Analyzer("cpu", profile=profile).analyze_frames(iter(clip[:4]), "video"))
+    stages = profile.stages_ms()
+    assert set(stages) == {"detect", "classify"}
+    assert stages["detect"]["mean"] > stages["classify"]["mean"] / 100 > 0
+
+
+@pytest.fixture(scope="module")
+def validation_images(
+    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[int, np.ndarray]]:
+    """Some of FER2013's validation images of each class: its index, and uint8 (48, 48, 3)."""
+    folder, kept = tmp_path_factory.mktemp("fer2013"), dict.fromkeys(EXPRESSIONS, 0)
+    with tarfile.open(shared_data / "fer2013.tar.xz", "r|xz") as archive:
+        for member in archive:
+            parts = Path(member.name).parts
+            if member.isfile() and len(parts) == 4 and parts[1] == "validation":
+                if kept[parts[2]] < IMAGES_A_CLASS:
+                    kept[parts[2]] += 1
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    (folder / f"{EXPRESSIONS.index(parts[2])}-{kept[parts[2]]}.png").write_bytes(
+                        content.read()
+                    )
+                elif min(kept.values()) == IMAGES_A_CLASS:
+                    break
+    assert set(kept.values()) == {IMAGES_A_CLASS}
+    images = []
+    for path in sorted(folder.iterdir()):
+        image = cv2.imread(str(path))
+        assert image is not None
+        images.append((int(path.name[0]), image))
+    return images
+
+
+def test_a_video_shows_the_network_the_pixels_of_its_training(
+    analyzer: Analyzer, validation_images: list[tuple[int, np.ndarray]]
+) -> None:
+    """Accuracy on training-like crops survives enlarging, a frame around, detection and cutting."""
+    spec = analyzer._classifier.input
+    random = np.random.default_rng(4)
+    found, right_directly, right_in_frames = 0, 0, 0
+    for truth, image in validation_images:
+        side = int(48 * random.uniform(3, 4))
+        frame = np.full((360, 480, 3), 128, np.uint8)
+        left, top = int(random.integers(20, 460 - side)), int(random.integers(20, 340 - side))
+        frame[top : top + side, left : left + side] = cv2.resize(
+            image, (side, side), interpolation=cv2.INTER_CUBIC
+        )
+        faces = [face for face in analyzer.analyze(frame) if face.box_xyxy[2] - face.box_xyxy[0] > side / 3]
+        if not faces:
+            continue
+        found += 1
+        directly = analyzer._classifier.probabilities(network_input(image, whole_image(image), spec)[None])
+        right_directly += int(directly.argmax()) == truth
+        right_in_frames += int(faces[0].probabilities.argmax()) == truth
+    assert found >= 0.75 * len(validation_images)
+    print(f"{found} of {len(validation_images)} found; right: {right_directly}, in frames {right_in_frames}")
+    assert right_in_frames >= right_directly - 0.08 * found
+    assert right_directly > found / 4  # chance is a seventh: both can't be noise
