@@ -1,0 +1,259 @@
+"""Networks: exported ones agree with torch, and the cache helps but is never needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cache_environment
+
+from fer_stream import runtime
+from fer_stream.analyzer import Analyzer
+from fer_stream.detector import Detector
+from fer_stream.errors import UsageError
+from fer_stream.runtime import ModuleSpec, TorchNetwork, cache_folder, load_network, pick_device
+
+AGREEMENT = 1e-4
+
+
+def assert_agrees(network: runtime.Network, module, batch: np.ndarray) -> None:
+    import torch
+
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(batch))
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    given = network(batch)
+    assert len(given) == len(expected)
+    for one, other in zip(given, expected, strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other.numpy(), atol=AGREEMENT, rtol=AGREEMENT)
+
+
+def images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).uniform(-1, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("size_hw", [(12, 12), (13, 40), (64, 96), (217, 120)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_p_net_agrees_with_torch(detector: Detector, size_hw: tuple[int, int], batch: int) -> None:
+    from facenet_pytorch.models.mtcnn import PNet
+
+    assert_agrees(detector._p_net, PNet().eval(), images(batch, 3, *size_hw))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 17])
+def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> None:
+    from facenet_pytorch.models.mtcnn import ONet, RNet
+
+    assert_agrees(detector._r_net, RNet().eval(), images(batch, 3, 24, 24))
+    assert_agrees(detector._o_net, ONet().eval(), images(batch, 3, 48, 48))
+
+
+def test_the_expression_network_agrees_with_torch(analyzer: Analyzer) -> None:
+    from fer_stream.weights import BUILT_IN_WEIGHTS, load_checkpoint
+
+    model = load_checkpoint(BUILT_IN_WEIGHTS).build_model()
+    for batch, size in ((1, 64), (5, 64), (2, 48), (1, 112)):
+        assert_agrees(analyzer._classifier._network, model, images(batch, 3, size, size))
+
+
+def test_the_network_for_a_gpu_agrees_on_this_device_too() -> None:
+    from facenet_pytorch.models.mtcnn import ONet
+
+    module = ONet().eval()
+    assert_agrees(TorchNetwork(module, "cpu"), module, images(3, 3, 48, 48))
+
+
+# The cache, by a network that is exported in no time.
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in cache_environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    return cache_folder()
+
+
+@pytest.fixture
+def builds() -> list[str]:
+    """The names of the networks that were built, in order."""
+    return []
+
+
+@pytest.fixture
+def small_spec(builds: list[str]) -> ModuleSpec:
+    def build():
+        import torch
+
+        torch.manual_seed(3)
+        builds.append("small")
+        return torch.nn.Conv2d(3, 2, 3).eval(), {"temperature": 1.25}
+
+    return ModuleSpec("small", ("weights one",), build, (1, 3, 8, 8))
+
+
+def answer(spec: ModuleSpec) -> np.ndarray:
+    network, stored = load_network(spec, "cpu", threads=1)
+    assert stored == {"temperature": 1.25}
+    return network(np.ones((2, 3, 8, 8), np.float32))[0]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_network_is_built_once(cache: Path, small_spec: ModuleSpec, builds: list[str]) -> None:
+    first, second = answer(small_spec), answer(small_spec)
+    np.testing.assert_array_equal(first, second)
+    assert builds == ["small"]
+    (name,) = files_in(cache)
+    assert name.startswith("small-")
+    assert name.endswith(".onnx")
+
+
+def test_other_weights_make_another_file(cache: Path, small_spec: ModuleSpec, builds: list[str]) -> None:
+    answer(small_spec)
+    answer(dataclasses.replace(small_spec, key=("weights two",)))
+    assert builds == ["small", "small"]
+    assert len(files_in(cache)) == 2
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[:-100],
+    "cut in the header": lambda content: content[:20],
+    "flipped bit": lambda content: content[:-50] + bytes([content[-50] ^ 1]) + content[-49:],
+    "no JSON": lambda content: b"model\n" + content.partition(b"\n")[2],
+    "other JSON": lambda content: b'["a list"]\n' + content.partition(b"\n")[2],
+    "other fields": lambda content: b"{}\n" + content.partition(b"\n")[2],
+    "binary header": lambda content: b"\xff\xfe\x00\n" + content.partition(b"\n")[2],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_a_damaged_file_is_made_again(
+    cache: Path, small_spec: ModuleSpec, builds: list[str], damage: Callable[[bytes], bytes]
+) -> None:
+    before = answer(small_spec)
+    (name,) = files_in(cache)
+    sound = (cache / name).read_bytes()
+    (cache / name).write_bytes(damage(sound))
+    np.testing.assert_array_equal(answer(small_spec), before)
+    assert len(builds) == 2
+    assert (cache / name).read_bytes() == sound
+    answer(small_spec)
+    assert len(builds) == 2
+    assert files_in(cache) == [name]
+
+
+def test_a_file_that_onnx_runtime_refuses_is_made_again(
+    cache: Path, small_spec: ModuleSpec, builds: list[str]
+) -> None:
+    before = answer(small_spec)
+    (name,) = files_in(cache)
+    runtime._write_cache(cache / name, b"whole, but no model", {"temperature": 1.25})
+    np.testing.assert_array_equal(answer(small_spec), before)
+    assert len(builds) == 2
+
+
+def test_where_no_cache_can_be_written_the_network_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_spec: ModuleSpec, builds: list[str]
+) -> None:
+    a_file = tmp_path / "file"
+    a_file.write_text("not a folder")
+    for name, value in cache_environment(a_file).items():
+        monkeypatch.setenv(name, value)
+    assert answer(small_spec).shape == (2, 2, 6, 6)
+    assert answer(small_spec).shape == (2, 2, 6, 6)
+    assert len(builds) == 2
+    assert a_file.read_text() == "not a folder"
+
+
+def test_a_failed_write_leaves_nothing_behind(
+    cache: Path, small_spec: ModuleSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert answer(small_spec).shape == (2, 2, 6, 6)
+    assert files_in(cache) == []
+
+
+def environment(folder: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, **cache_environment(folder)}
+
+
+def test_two_processes_may_export_at_once(tmp_path: Path) -> None:
+    code = """
+import hashlib, numpy as np
+from fer_stream.detector import _load
+answers = _load("RNet", "cpu", 1)(np.full((2, 3, 24, 24), 0.25, np.float32))
+print(hashlib.sha256(b"".join(answer.tobytes() for answer in answers)).hexdigest())
+"""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment(tmp_path), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    answers = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1]
+    (name,) = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert name.startswith("rnet-")
+    assert name.endswith(".onnx")
+
+
+def test_a_second_start_needs_no_torch_and_leaves_nothing(
+    analyzer: Analyzer, cache_home: Path, tmp_path: Path
+) -> None:
+    warm = cache_folder()  # filled by the session's analyzer
+    copy = tmp_path / warm.relative_to(cache_home)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(warm, copy)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    code = """
+import sys
+import numpy as np
+from fer_stream.analyzer import Analyzer
+assert Analyzer("cpu").analyze(np.zeros((120, 160, 3), np.uint8)) == ()
+slow = {"torch", "torchvision", "timm", "facenet_pytorch", "onnx", "matplotlib"} & set(sys.modules)
+assert not slow, slow
+"""
+    subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), check=True)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+# Devices.
+
+
+@pytest.mark.parametrize(
+    ("driver", "devices", "picked"), [(False, 0, "cpu"), (True, 0, "cpu"), (True, 2, "cuda:0")]
+)
+def test_auto_takes_the_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, driver: bool, devices: int, picked: str
+) -> None:
+    monkeypatch.setattr(runtime, "_has_nvidia_driver", lambda: driver)
+    monkeypatch.setattr(runtime, "_cuda_device_count", lambda: devices)
+    assert pick_device("auto") == picked
+
+
+def test_a_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_cuda_device_count", lambda: 2)
+    assert [pick_device(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "auto:1", "cpu:0", "cuda:7"])
+def test_a_device_that_is_not_there_is_wrong_usage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_cuda_device_count", lambda: 2)
+    with pytest.raises(UsageError, match="device"):
+        pick_device(name)
