@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tested versions, where they exist: some of them have left Python 3.10 behind.
 PINS := $(shell $(PYTHON) -c "import sys; print('-c constraints.txt' if sys.version_info >= (3, 11) else '')")
+# Twice quiet: only errors. setuptools warns of every editable install.
+PIP = $(BIN)/python -m pip install --quiet --quiet $(PINS)
 DEMO := demo-output
 
 .PHONY: demo test check clean
@@ -25,17 +27,18 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV), once: PyTorch and the rest, several GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(PINS) -e .
+	$(PIP) -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet $(PINS) -e '.[test,offline]'
+	$(PIP) -e '.[test,offline]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet $(PINS) -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	touch $@
 
 clean:

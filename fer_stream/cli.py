@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     when.add_argument(
         "--stills-on",
         choices=["change"],
-        help="a still when a face comes or its expression changes (the default)",
+        help="a still when a face has come or changed its expression for 0.3 s (the default)",
     )
     outputs.add_argument("--crops", metavar="DIR", help="the face crops, <face_id>/<frame>.jpg")
     outputs.add_argument(

@@ -24,7 +24,7 @@ from fer_stream.interrupts import on_interrupt
 from fer_stream.overlay import Overlay
 from fer_stream.profiling import Profile, peak_rss_mb
 from fer_stream.sinks import Sink, WindowSink
-from fer_stream.sources import Source
+from fer_stream.sources import Source, SourceInfo
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
@@ -68,9 +68,10 @@ class Summary:
 class _Count:
     """Counts faces and the time of their expressions, in bounded memory."""
 
-    def __init__(self, summary: Summary, kind: str) -> None:
+    def __init__(self, summary: Summary, info: SourceInfo) -> None:
         self._summary = summary
-        self._images = kind == "images"
+        self._images = info.kind == "images"
+        self._interval_s = 1 / float(info.frame_rate or 30)
         self._last_s: float | None = None
         self._highest_id = 0
 
@@ -84,11 +85,12 @@ class _Count:
                 self._highest_id = max(self._highest_id, face.id)
             self._summary.faces = self._highest_id
             time_s = analyzed.frame.time_s
-            # The first frame's duration is not known yet; one frame does not change a share.
-            step_s = 0.0 if self._last_s is None else min(max(time_s - self._last_s, 0.0), LONGEST_STEP_S)
+            # A frame counts for the time since the one before, the first for what frames take on average.
+            last_s = time_s - self._interval_s if self._last_s is None else self._last_s
+            step_s = min(max(time_s - last_s, 0.0), LONGEST_STEP_S)
             self._last_s = time_s
         for face in analyzed.faces:
-            self._summary.expression_s[face.expression] += step_s or 1e-9
+            self._summary.expression_s[face.expression] += step_s
 
 
 def run(
@@ -139,7 +141,7 @@ def run(
     failure: BaseException | None = None
     with on_interrupt(interrupt):
         try:
-            _consume(analyzed_frames, overlay, sinks, profile, summary, source.info.kind, on_frame)
+            _consume(analyzed_frames, overlay, sinks, profile, summary, source.info, on_frame)
         except KeyboardInterrupt:  # raised by a callback, or in a thread that gets no signals
             summary.interrupted = True
         except BaseException as error:
@@ -179,13 +181,13 @@ def _consume(
     sinks: Sequence[Sink],
     profile: Profile,
     summary: Summary,
-    kind: str,
+    info: SourceInfo,
     on_frame: Callable[[AnalyzedFrame, Summary], None] | None,
 ) -> None:
     """Draws and writes the frames as they come."""
     draws = any(sink.needs_image for sink in sinks)
     windows = [sink for sink in sinks if isinstance(sink, WindowSink)]
-    count = _Count(summary, kind)
+    count = _Count(summary, info)
     for analyzed in analyzed_frames:
         image_bgr: np.ndarray | None = None
         if draws:
