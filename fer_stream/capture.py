@@ -6,7 +6,9 @@ joined: the shape is that of PySceneDetect's scene manager.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -89,13 +91,40 @@ class Background(Generic[_T]):
         Raises:
             FerStreamError: What ended the source, after the frames that came before it.
         """
-        while (frame := self._get()) is not None:
-            yield frame
+        for item in self.beats(math.inf):
+            if item is not None:
+                yield item
 
-    def _get(self) -> _T | None:
+    def beats(self, every_s: float) -> Iterator[_T | None]:
+        """Yields the frames as they come, and None whenever none has come for some seconds.
+
+        For a reader that has something to do while a live source is silent, such as asking a window
+        for its keys.
+
+        Args:
+            every_s: Seconds to wait for a frame before each None.
+
+        Raises:
+            FerStreamError: What ended the source, after the frames that came before it.
+        """
+        while True:
+            try:
+                item = self._get(every_s)
+            except TimeoutError:
+                yield None
+                continue
+            if item is None:
+                return
+            yield item
+
+    def _get(self, limit_s: float) -> _T | None:
+        deadline_s = time.monotonic() + limit_s
         with self._changed:
             while not (self._items or self._ended or self._stopping):
-                self._changed.wait(_WAIT_S)
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                self._changed.wait(min(left_s, _WAIT_S))
             if self._stopping:
                 return None
             if self._items:

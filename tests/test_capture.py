@@ -100,6 +100,24 @@ def test_a_fast_reader_of_a_live_source_misses_nothing() -> None:
         assert frames.dropped == 0
 
 
+def test_a_reader_hears_of_a_silence_and_misses_no_frame_by_it() -> None:
+    speak = threading.Event()
+
+    class Silent(ScriptedSource):
+        def _read(self) -> Frame | None:
+            assert self.read != 1 or speak.wait(5)
+            return super()._read()
+
+    seen: list[int | None] = []
+    with Silent(3) as source, Background(source) as frames:
+        for frame in frames.beats(0.01):
+            seen.append(None if frame is None else frame.index)
+            if seen.count(None) == 3:
+                speak.set()
+    assert [index for index in seen if index is not None] == [0, 1, 2]
+    assert seen.count(None) >= 3
+
+
 @pytest.mark.parametrize("error", [SourceError("the cable is out"), ZeroDivisionError("a bug")])
 def test_the_workers_error_comes_to_the_reader_after_its_frames(error: Exception) -> None:
     seen: list[int] = []

@@ -10,12 +10,12 @@ import math
 from pathlib import Path
 
 from fer_stream.errors import SourceError, UsageError
-from fer_stream.sources.base import Source, SourceInfo
+from fer_stream.sources.base import Source, SourceInfo, SourceStatus
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
 from fer_stream.sources.live import LiveSource, is_network_address
 from fer_stream.times import format_time
 
-__all__ = ["Source", "SourceInfo", "open_source"]
+__all__ = ["Source", "SourceInfo", "SourceStatus", "open_source"]
 
 
 def open_source(

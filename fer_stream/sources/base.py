@@ -55,6 +55,24 @@ class SourceInfo:
         return self.kind in ("network", "camera")
 
 
+@dataclass(frozen=True)
+class SourceStatus:
+    """How a source is doing at this moment, for whoever shows it.
+
+    Attributes:
+        connected: Whether pictures can come; False while a live source is being opened anew.
+        attempt: Number of the attempt to open it anew, from 1; 0 while it is connected.
+        since_s: Seconds since the last picture came; 0 for what is not live.
+        message: What a user should know, such as `reconnecting, attempt 3, no picture for 12 s`;
+            empty while all is well.
+    """
+
+    connected: bool = True
+    attempt: int = 0
+    since_s: float = 0.0
+    message: str = ""
+
+
 class Source(ABC):
     """A stream of frames, open from the start, to be read once and closed.
 
@@ -62,6 +80,7 @@ class Source(ABC):
 
     Attributes:
         info: What is known of it.
+        dropped: Of a live source, the frames that a newer one has replaced before they were read.
         problems: What was wrong with the source but did not end it, a line each; complete when
             the last frame has been read or the source is closed.
     """
@@ -69,6 +88,7 @@ class Source(ABC):
     info: SourceInfo
 
     def __init__(self, *, mirror: bool) -> None:
+        self.dropped = 0
         self.problems: list[str] = []
         self._mirror = mirror
         self._closed = False
@@ -87,6 +107,11 @@ class Source(ABC):
             if frame is None:
                 return
             yield frame
+
+    @property
+    def status(self) -> SourceStatus:
+        """How it is doing now; may be asked in any thread, also while another one waits for a frame."""
+        return SourceStatus()
 
     def close(self) -> None:
         """Closes the source; may be called more than once, and while another thread reads."""
