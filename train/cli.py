@@ -196,8 +196,9 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
                 overwrite=options.overwrite,
                 reporter=progress,
             )
-        files = write_results(output, result, config)
-        summarize_run(console, result, files)
+        if result is not None:
+            files = write_results(output, result, config)
+            summarize_run(console, result, files)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_go_on(output, arguments)) from None
 

@@ -1,4 +1,4 @@
-"""Everything that decides how a run goes. The defaults are the baseline recipe."""
+"""Everything that decides how a run goes: the recipes, and what one is made of."""
 
 from __future__ import annotations
 
@@ -14,21 +14,37 @@ FER2013_CROP_SCALE = 0.94
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run.
+    """A training run. The defaults are the baseline recipe's.
 
     Attributes:
-        recipe: `baseline`: cross-entropy, Adam, random horizontal flips and rotation.
+        recipe: `baseline` or `strong`.
         epochs: Passes over the training split.
-        batch_size: Pictures in a step.
-        lr: Adam's learning rate.
+        batch_size: Pictures in a step, over all processes.
+        lr: The learning rate, the highest where it changes.
         input_size: Side of the network's input in px.
         rotation_degrees: Pictures are rotated by up to this much either way in training.
         pretrained: `imagenet` (timm's weights), `none`, or the path of a file.
         grayscale: Whether pictures are reduced to their luma, in training and in use.
         crop_scale: Side of the training pictures over the longer side of MTCNN's box in them.
-        seed: Makes a run repeatable on the same machine and device, with the same workers.
+        seed: Makes a run repeatable on the same machine and device, with the same processes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers: Processes that prepare pictures; 0 is in the training process.
+        workers: Processes that prepare pictures; 0 is in the training process. The strong recipe
+            prepares whole batches on the device and has no use for them.
+        growing_sizes: (share of the epochs, side in px), in order: up to that share of the run the
+            input has that side, if it is smaller than `input_size`. Small pictures cost less.
+        warmup_share: Share of the steps in which the learning rate rises linearly to `lr`; after
+            it, it falls to 0 along a cosine. None: the rate stays.
+        weight_decay: AdamW's, on weights and not on biases or normalisation. None: plain Adam.
+        ema_decay: What is validated and saved is the exponential moving average of the weights over
+            the steps with this decay. None: the weights themselves.
+        strong_augmentation: Shift, scale, light, noise, low resolution and erasing beside flips and
+            rotation, for whole batches.
+        mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
+        label_smoothing: Share of the target that is spread over all classes.
+        dropout: Share of the features left out before the last layer.
+        votes_weight: Weight of a second last layer's loss, which learns the distribution of the
+            FER+ votes and is dropped afterwards. 0, or no votes beside the pictures: none.
+        best_by: Whether the weights of the best validation `loss` or `accuracy` are kept.
     """
 
     recipe: str = "baseline"
@@ -43,7 +59,42 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     workers: int = 0
+    growing_sizes: tuple[tuple[float, int], ...] = ()
+    warmup_share: float | None = None
+    weight_decay: float | None = None
+    ema_decay: float | None = None
+    strong_augmentation: bool = False
+    mixup_alpha: float = 0.0
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    votes_weight: float = 0.0
+    best_by: str = "loss"
+
+    def size_in(self, epoch: int) -> int:
+        """Returns the side of the input in px in an epoch, counted from 1."""
+        for share, size in self.growing_sizes:
+            if epoch <= round(share * self.epochs):
+                return min(size, self.input_size)
+        return self.input_size
 
 
 # What each recipe sets; options of the command replace single values of it.
-RECIPES = {"baseline": TrainConfig()}
+# docs/training.md has what each part of the strong one gave.
+RECIPES = {
+    "baseline": TrainConfig(),
+    "strong": TrainConfig(
+        recipe="strong",
+        epochs=60,
+        input_size=112,
+        growing_sizes=((0.3, 64), (0.75, 96)),
+        warmup_share=0.05,
+        weight_decay=0.02,
+        ema_decay=0.998,
+        strong_augmentation=True,
+        mixup_alpha=0.2,
+        label_smoothing=0.05,
+        dropout=0.2,
+        votes_weight=0.5,
+        best_by="accuracy",
+    ),
+}

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
-from fer_stream.preprocessing import InputSpec, network_input, whole_image
+from fer_stream.preprocessing import InputSpec, cut, network_input, whole_image
+from train.augmentation import augment
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import check_classes
+from train.parallel import Processes
 
 SAMPLED_SIZES = 64  # pictures looked at to learn the folder's resolution
+VOTED = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of a training step.
+
+    Attributes:
+        images: float32 (N, 3, size, size), normalised.
+        labels: int64 (N,).
+        votes: float32 (N, 10), the share of the FER+ votes for each of `VOTED`, or all 0 where a
+            picture has none; None where there are no votes at all.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    votes: torch.Tensor | None = None
 
 
 class ToNetworkInput:
@@ -58,20 +82,6 @@ def read_rgb(path: str) -> Image.Image:
         raise SourceError(f"{path} is damaged or is not a picture; replace or remove it") from error
 
 
-def batches_of(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields a loader's batches: float32 (N, 3, size, size) and int64 (N,).
-
-    Raises:
-        SourceError: A picture can't be read.
-    """
-    try:
-        yield from loader
-    except SourceError as error:
-        # From a worker process the error comes with that process's traceback; the message is its last line.
-        message = str(error).strip().splitlines()[-1]
-        raise SourceError(message.partition(f"{SourceError.__name__}: ")[2] or message) from error
-
-
 def folder_resolution(folder: ImageFolder) -> int:
     """Returns the median shorter side in px of a sample of a folder's pictures."""
     step = max(1, len(folder.samples) // SAMPLED_SIZES)
@@ -81,44 +91,194 @@ def folder_resolution(folder: ImageFolder) -> int:
     return int(np.median(sides))
 
 
-def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
-    """Returns what the network of a run expects, as streaming will have to give it."""
+def input_spec(config: TrainConfig, size: int, native_size: int) -> InputSpec:
+    """Returns what the network of a run expects at an input size, as streaming will have to give it."""
     return InputSpec(
-        size=config.input_size,
+        size=size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         grayscale=config.grayscale,
         crop_scale=config.crop_scale,
-        native_size=min(native_size, config.input_size),
+        native_size=min(native_size, size),
     )
 
 
-def training_loader(
-    folder: ImageFolder, spec: InputSpec, config: TrainConfig, generator: torch.Generator
+def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
+    """Reads the FER+ votes of a folder's pictures, by their file names.
+
+    Source: Barsoum et al., Training Deep Networks for Facial Expression Recognition with
+    Crowd-Sourced Label Distribution, 2016.
+
+    Args:
+        path: CSV with the columns `file` and those of `VOTED`.
+        folder: The pictures.
+
+    Returns:
+        float32 (N, 10): shares that add up to 1, or zeros for a picture without votes.
+
+    Raises:
+        SourceError: The file can't be read as such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            by_name = {row["file"]: [float(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise SourceError(
+            f"{path} is no table of FER+ votes (columns file, {', '.join(VOTED)}); mend or remove it"
+        ) from error
+    none = [0.0] * len(VOTED)
+    votes = torch.tensor([by_name.get(Path(name).name, none) for name, _ in folder.samples])
+    return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+class ShuffledShares(Sampler[list[int]]):
+    """This process's share of each batch of a shuffled epoch.
+
+    Args:
+        count: Pictures.
+        batch_size: Over all processes.
+        generator: What the order is drawn from; seeded alike in every process.
+        processes: Of the run.
+    """
+
+    def __init__(self, count: int, batch_size: int, generator: torch.Generator, processes: Processes) -> None:
+        self._generator, self._processes, self._batch_size = generator, processes, batch_size
+        # A share of one picture has no variance, which batch normalisation needs.
+        rest = count % batch_size
+        self._count = count - rest if rest < 2 * processes.count else count
+        self._of = count
+
+    def __len__(self) -> int:
+        return math.ceil(self._count / self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self._of, generator=self._generator)[: self._count].tolist()
+        for start in range(0, self._count, self._batch_size):
+            yield order[start : start + self._batch_size][self._processes.rank :: self._processes.count]
+
+
+class LightlyAugmented:
+    """Batches with random horizontal flips and rotation, picture by picture: the baseline."""
+
+    def __init__(
+        self, folder: ImageFolder, spec: InputSpec, config: TrainConfig, shares: ShuffledShares
+    ) -> None:
+        folder.transform = transforms.Compose(
+            [
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomRotation(
+                    config.rotation_degrees, interpolation=transforms.InterpolationMode.BILINEAR
+                ),
+                ToNetworkInput(spec),
+            ]
+        )
+        self._loader = DataLoader(
+            folder,
+            batch_sampler=shares,
+            num_workers=config.workers,
+            pin_memory=config.device.startswith("cuda"),
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, labels in _errors_in_words(self._loader):
+            yield Batch(images, labels)
+
+
+class StronglyAugmented:
+    """Batches changed as a whole on the training device, of pictures held in memory: the strong recipe.
+
+    A picture takes its side squared in bytes: FER2013 is 66 MB.
+
+    Args:
+        folder: The pictures; those of another size are brought to `spec.native_size`.
+        spec: What the network expects; its size is set for each epoch by `grow`.
+        config: The run.
+        votes: float32 (N, 10) of `read_votes`, or None.
+        shares: Whose pictures make each batch.
+        device: Where the batches are made.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        spec: InputSpec,
+        config: TrainConfig,
+        votes: torch.Tensor | None,
+        shares: ShuffledShares,
+        device: torch.device,
+    ) -> None:
+        self._pixels = torch.stack([_packed(path, spec) for path, _ in folder.samples])
+        self._labels = torch.tensor(folder.targets)
+        self._votes, self._shares, self._device = votes, shares, device
+        self._size, self._rotation_degrees = spec.size, config.rotation_degrees
+        self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
+
+    def grow(self, size: int) -> None:
+        """Makes the batches to come of pictures of this side in px."""
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in self._shares:
+            pixels = self._pixels[indices].to(self._device)
+            images = augment(pixels, self._size, self._rotation_degrees)
+            votes = None if self._votes is None else self._votes[indices]
+            yield Batch((images - self._mean) / self._std, self._labels[indices], votes)
+
+
+def _packed(path: str, spec: InputSpec) -> torch.Tensor:
+    """Reads a picture as uint8 (1 or 3, native_size, native_size), channels in RGB order."""
+    image = read_rgb(path)
+    if spec.grayscale:
+        image = image.convert("L")
+    pixels = np.asarray(image)
+    if pixels.shape[:2] != (spec.native_size, spec.native_size):
+        pixels = cut(pixels, whole_image(pixels), spec.native_size)
+    pixels = pixels.reshape(spec.native_size, spec.native_size, -1)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def evaluation_loader(
+    folder: ImageFolder,
+    spec: InputSpec,
+    batch_size: int,
+    workers: int = 0,
+    processes: Processes | None = None,
 ) -> DataLoader:
-    """Returns shuffled batches with random horizontal flips and rotation."""
-    folder.transform = transforms.Compose(
-        [
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomRotation(
-                config.rotation_degrees, interpolation=transforms.InterpolationMode.BILINEAR
-            ),
-            ToNetworkInput(spec),
-        ]
-    )
-    return DataLoader(
-        folder,
-        batch_size=config.batch_size,
-        shuffle=True,
-        # A last batch of one picture has no variance, which batch normalisation needs.
-        drop_last=len(folder) % config.batch_size == 1,
-        num_workers=config.workers,
-        generator=generator,
-        pin_memory=config.device.startswith("cuda"),
-    )
+    """Returns batches in order, the pictures converted and nothing more.
 
-
-def evaluation_loader(folder: ImageFolder, spec: InputSpec, batch_size: int, workers: int = 0) -> DataLoader:
-    """Returns batches in order, the pictures converted and nothing more."""
+    Args:
+        folder: The pictures.
+        spec: What the network expects.
+        batch_size: Pictures at once.
+        workers: Processes that prepare pictures.
+        processes: Of the run, of which this one gets its share of the pictures; None: all.
+    """
+    processes = processes or Processes()
     folder.transform = ToNetworkInput(spec)
-    return DataLoader(folder, batch_size=batch_size, shuffle=False, num_workers=workers)
+    share = Subset(folder, range(processes.rank, len(folder), processes.count))
+    return DataLoader(share, batch_size=batch_size, shuffle=False, num_workers=workers)
+
+
+def evaluation_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields a loader's batches: float32 (N, 3, size, size) and int64 (N,).
+
+    Raises:
+        SourceError: A picture can't be read.
+    """
+    yield from _errors_in_words(loader)
+
+
+def _errors_in_words(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    try:
+        yield from loader
+    except SourceError as error:
+        # From a worker process the error comes with that process's traceback; the message is its last line.
+        message = str(error).strip().splitlines()[-1]
+        raise SourceError(message.partition(f"{SourceError.__name__}: ")[2] or message) from error

@@ -18,6 +18,7 @@ HISTORY_NAME = "history.csv"
 CURVES_NAME = "curves.png"
 CONFUSION_NAME = "confusion-matrix.png"
 METRICS_NAME = "metrics.json"
+VOTES_NAME = "ferplus-votes.csv"  # in the data folder, beside train/ and validation/
 RESULT_NAMES = (WEIGHTS_NAME, HISTORY_NAME, CURVES_NAME, CONFUSION_NAME, METRICS_NAME)
 
 

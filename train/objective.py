@@ -1,0 +1,72 @@
+"""What a training step computes: the network with its one or two last layers, and the loss."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.efficientnet import EfficientNet
+from torch import nn
+
+from fer_stream.expressions import EXPRESSIONS
+from train.augmentation import mix_up
+from train.config import TrainConfig
+from train.data import VOTED, Batch
+
+
+class TrainedNetwork(nn.Module):
+    """An EfficientNet-B0, with a second last layer for the votes while it is trained.
+
+    FER2013's single labels hide a lot of doubt; the ten FER+ votes of a picture show it. Learning both
+    from the same features keeps the first layer to FER2013's labels.
+
+    Args:
+        body: timm's EfficientNet-B0 with its layer for the seven expressions.
+        with_votes: Whether there is a second layer.
+    """
+
+    def __init__(self, body: EfficientNet, with_votes: bool) -> None:
+        super().__init__()
+        self.body = body
+        self.votes_layer = nn.Linear(body.num_features, len(VOTED)) if with_votes else None
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns logits (N, 7), and (N, 10) of the votes or None, of images (N, 3, size, size)."""
+        features = self.body.forward_head(self.body.forward_features(images), pre_logits=True)
+        votes = None if self.votes_layer is None else self.votes_layer(features)
+        return self.body.classifier(features), votes
+
+
+class Objective:
+    """Turns a batch into what the network is shown and what its answer is measured by.
+
+    Args:
+        config: The run.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+
+    def prepare(self, batch: Batch, device: torch.device) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Returns images, and the targets as distributions: (N, 7), and (N, 10) where there are votes."""
+        images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True)
+        smoothing = self._config.label_smoothing
+        target = nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
+        targets = [target * (1 - smoothing) + smoothing / len(EXPRESSIONS)]
+        if batch.votes is not None:
+            targets.append(batch.votes.to(device, non_blocking=True))
+        if self._config.mixup_alpha:
+            images, targets = mix_up(images, targets, self._config.mixup_alpha)
+        return images, targets
+
+    def loss(
+        self, outputs: tuple[torch.Tensor, torch.Tensor | None], targets: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Returns the mean cross-entropy of the expressions, with that of the votes by its weight.
+
+        A picture without votes, whose distribution is 0 everywhere, adds nothing to the second.
+        """
+        logits, votes = outputs
+        loss = nn.functional.cross_entropy(logits, targets[0])
+        if votes is not None:
+            loss = loss + self._config.votes_weight * nn.functional.cross_entropy(votes, targets[1])
+        return loss

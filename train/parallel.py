@@ -1,0 +1,88 @@
+"""Several processes that train one network: `torchrun --nproc-per-node N -m train ...`.
+
+Each process takes its share of every batch, the gradients are averaged, and the first process writes
+the files. Without torchrun there is one process, and nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed, nn
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run.
+
+    Attributes:
+        rank: This one, from 0.
+        count: How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, content: Any) -> Any:
+        """Returns what the first process gave, in every process."""
+        if self.count == 1:
+            return content
+        box = [content]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def in_order(self, part: np.ndarray) -> np.ndarray:
+        """Joins the parts of all processes, of which each holds every `count`-th row from its rank on."""
+        if self.count == 1:
+            return part
+        parts: list[Any] = [None] * self.count
+        distributed.all_gather_object(parts, part)
+        whole = np.empty((sum(map(len, parts)), *part.shape[1:]), part.dtype)
+        for rank, rows in enumerate(parts):
+            whole[rank :: self.count] = rows
+        return whole
+
+    def mean(self, values: list[float]) -> list[float]:
+        """Returns the mean of each value over the processes."""
+        return list(np.mean(self.in_order(np.array([values])), axis=0))
+
+    def average_buffers(self, model: nn.Module) -> None:
+        """Makes the processes' running statistics one: each has seen its own share of the pictures."""
+        if self.count == 1:
+            return
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= self.count
+
+
+@contextmanager
+def joined_processes(device_type: str) -> Iterator[Processes]:
+    """Joins the processes that torchrun started; one without it."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    try:
+        yield Processes(rank=distributed.get_rank(), count=count)
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_device(device: torch.device) -> torch.device:
+    """Returns the GPU of this process where several share a machine and `device` names none."""
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
