@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +18,12 @@ from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.weights import load_checkpoint
 from train import loop, pretrained
-from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
-from train.data import open_folder, training_loader
+from train.augmentation import augment
+from train.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, TrainConfig
+from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, open_folder, read_votes
 from train.evaluation import evaluate
-from train.loop import Reporter, train
+from train.loop import Reporter, learning_rate, train
+from train.parallel import Processes
 from train.pretrained import copy_lite0, create_model
 
 CONFIG = TrainConfig(epochs=2, batch_size=14, input_size=32, pretrained="none", device="cpu")
@@ -224,17 +229,17 @@ def test_a_damaged_picture_is_named(workers, tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     folder = open_folder(root / "train")
     folder.samples = [sample for sample in folder.samples if "happy" in sample[0]]
-    spec = loop.input_spec(CONFIG, 48)
-    batches = training_loader(folder, spec, replace(CONFIG, workers=workers), torch.Generator())
+    spec = loop.input_spec(CONFIG, 32, 48)
+    shares = ShuffledShares(len(folder), 14, torch.Generator(), Processes())
     with pytest.raises(SourceError) as caught:
-        list(loop.batches_of(batches))
+        list(LightlyAugmented(folder, spec, replace(CONFIG, workers=workers), shares))
     assert str(broken) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_training_pictures_are_flipped_and_rotated_and_validation_ones_are_not(data):
-    spec = loop.input_spec(CONFIG, 48)
+    spec = loop.input_spec(CONFIG, 32, 48)
     training, validation = open_folder(data / "train"), open_folder(data / "validation")
-    training_loader(training, spec, CONFIG, torch.Generator())
+    LightlyAugmented(training, spec, CONFIG, ShuffledShares(28, 14, torch.Generator(), Processes()))
     loop.evaluation_loader(validation, spec, 8)
     assert not all(torch.equal(training[0][0], training[0][0]) for _ in range(5))
     assert all(torch.equal(validation[0][0], validation[0][0]) for _ in range(5))
@@ -242,10 +247,143 @@ def test_training_pictures_are_flipped_and_rotated_and_validation_ones_are_not(d
 
 @pytest.mark.parametrize(("count", "steps"), [(15, 1), (16, 2), (28, 2)])
 def test_no_batch_of_a_single_picture(count, steps, data):
-    folder = open_folder(data / "train")
-    folder.samples = folder.samples[:count]
-    batches = list(training_loader(folder, loop.input_spec(CONFIG, 48), CONFIG, torch.Generator()))
-    assert len(batches) == steps and min(len(labels) for _, labels in batches) > 1
+    folder, shares = open_folder(data / "train"), ShuffledShares(count, 14, torch.Generator(), Processes())
+    batches = LightlyAugmented(folder, loop.input_spec(CONFIG, 32, 48), CONFIG, shares)
+    sizes = [len(batch.labels) for batch in batches]
+    assert len(sizes) == len(batches) == steps and min(sizes) > 1
+
+
+def test_the_processes_share_each_batch_of_one_order():
+    def shares(rank, count):
+        generator = torch.Generator().manual_seed(5)
+        return list(ShuffledShares(30, 8, generator, Processes(rank, count)))
+
+    whole, halves = shares(0, 1), (shares(0, 2), shares(1, 2))
+    assert sorted(index for batch in whole for index in batch) == list(range(30))
+    for batch, first, second in zip(whole, *halves, strict=True):
+        assert (batch[::2], batch[1::2]) == (first, second)
+    # Of 33 pictures the last one would leave a process a single one or none.
+    assert [len(share) for share in ShuffledShares(33, 8, torch.Generator(), Processes(1, 2))] == [4] * 4
+
+
+STRONG = replace(
+    RECIPES["strong"], epochs=3, batch_size=14, input_size=48, growing_sizes=((0.4, 32),),
+    pretrained="none", device="cpu", ema_decay=0.5, warmup_share=0.2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def voted_data(tmp_path_factory) -> Path:
+    root = make_dataset(tmp_path_factory.mktemp("voted"))
+    names = sorted({path.name for path in (root / "train").glob("*/*")})
+    header = (
+        "file,split,fer2013_label,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    )
+    rows = [f"{name},train,happy,0,7,0,0,0,0,0,3,0,0" for name in names[:-1]]
+    (root / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def strong_run(voted_data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("strong")
+    return output, train(voted_data, output, STRONG)
+
+
+def test_the_strong_recipe_grows_and_saves_the_averaged_network_without_the_second_layer(strong_run):
+    output, result = strong_run
+    assert [row.input_size for row in result.history] == [32, 48, 48]
+    checkpoint = load_checkpoint(output / "best-weights.pt")
+    assert (checkpoint.recipe, checkpoint.input.size) == (
+        "strong",
+        result.history[result.epoch - 1].input_size,
+    )
+    state = torch.load(output / "last-state.pt", weights_only=True)
+    assert "votes_layer.weight" in state["model"]
+    if result.epoch == 3:
+        average = state["average"]["module.body.classifier.weight"]
+        assert torch.equal(checkpoint.state_dict["classifier.weight"], average)
+        assert not torch.equal(average, state["model"]["body.classifier.weight"])
+
+
+def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_data, tmp_path):
+    output, result = strong_run
+    with pytest.raises(KeyboardInterrupt):
+        train(voted_data, tmp_path, STRONG, reporter=StopInEpoch(2))
+    resumed = train(voted_data, tmp_path, STRONG, resume=True)
+    assert without_times(resumed.history) == without_times(result.history)
+    assert same(weights_of(tmp_path), weights_of(output))
+
+
+def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
+    folder = open_folder(voted_data / "train")
+    votes = read_votes(voted_data / "ferplus-votes.csv", folder)
+    with_votes = votes.sum(dim=1) > 0
+    assert votes[with_votes][0].tolist() == pytest.approx([0, 0.7, 0, 0, 0, 0, 0, 0.3, 0, 0])
+    assert 0 < int((~with_votes).sum()) < len(folder)
+
+
+def test_a_table_that_is_not_of_votes_is_one_line(voted_data, tmp_path):
+    shutil.copytree(voted_data, tmp_path / "data")
+    (tmp_path / "data" / "ferplus-votes.csv").write_text("file,happy\n0.png,much\n")
+    with pytest.raises(SourceError, match="no table of FER\\+ votes") as caught:
+        train(tmp_path / "data", tmp_path / "run", STRONG)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_learning_rate_rises_and_falls_and_the_baselines_stays():
+    rates = [learning_rate(STRONG, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
+    assert rates == pytest.approx([0.00001, 0.000505, 0.001, 0.0005, 0])
+    assert {learning_rate(CONFIG, progress) for progress in (0, 0.5, 1)} == {0.001}
+
+
+def test_strong_augmentation_keeps_a_face_a_face(data):
+    torch.manual_seed(0)
+    # A bright disc on a dark ground: it has to stay near the middle and brighter than the corners.
+    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
+    disc = ((rows - 23.5) ** 2 + (columns - 23.5) ** 2 < 14**2) * 150 + 50
+    images = augment(disc.to(torch.uint8).expand(200, 1, 48, 48), 64, 20)
+    assert images.shape == (200, 1, 64, 64) and images.dtype == torch.float32
+    assert float(images.min()) >= 0 and float(images.max()) <= 1
+    middle, corner = images[:, 0, 24:40, 24:40].mean(dim=(1, 2)), images[:, 0, :6, :6].mean(dim=(1, 2))
+    assert ((middle > corner).float().mean() > 0.9) and (images.std(dim=0).mean() > 0.02)
+
+
+def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, monkeypatch):
+    monkeypatch.setattr("train.data.augment", lambda pixels, size, degrees: pixels.float() / 255)
+    folder, spec = open_folder(data / "train"), loop.input_spec(replace(CONFIG, grayscale=False), 48, 48)
+    shares = ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes())
+    order = list(ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes()))
+    batch = next(iter(StronglyAugmented(folder, spec, STRONG, None, shares, torch.device("cpu"))))
+    loop.evaluation_loader(folder, spec, 8)
+    seen = torch.stack([folder[index][0] for index in order[0]])
+    assert torch.allclose(batch.images, seen, atol=1e-5)
+    assert batch.labels.tolist() == [folder.targets[index] for index in order[0]]
+
+
+def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
+    steps = -(-TRAIN_COUNT // 14)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "train", str(data),
+        "--epochs", "1", "--batch-size", "14", "--input-size", "32", "--pretrained", "none",
+        "--device", "cpu", "--output", str(tmp_path / "run"),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1/1") == 1  # the first process speaks for both
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "best-weights.pt", "confusion-matrix.png", "curves.png", "history.csv", "last-state.pt",
+        "metrics.json",
+    ]  # fmt: skip
+    state = torch.load(tmp_path / "run" / "last-state.pt", weights_only=True)
+    # As many steps as one process makes: the batch is the same, not one for each process.
+    assert {int(each["step"]) for each in state["optimizer"]["state"].values()} == {steps}
+    measured = evaluate(tmp_path / "run" / "best-weights.pt", data / "validation", device="cpu")
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["validation_loss"]) == pytest.approx(measured.untempered.loss, rel=1e-3)
+    assert measured.measured.count == VALIDATION_COUNT
 
 
 def lite0_weights() -> dict[str, torch.Tensor]:

@@ -241,7 +241,7 @@ def _packed(path: str, spec: InputSpec) -> torch.Tensor:
     if pixels.shape[:2] != (spec.native_size, spec.native_size):
         pixels = cut(pixels, whole_image(pixels), spec.native_size)
     pixels = pixels.reshape(spec.native_size, spec.native_size, -1)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's pixels can't be written to
 
 
 def evaluation_loader(

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,10 +252,13 @@ class _Run:
         """Returns the network as the steps call it: compiled, or joined with the other processes'."""
         if self._processes.count > 1:
             ids = [self._device.index] if self._device.type == "cuda" else None
-            # The running statistics are averaged once an epoch instead of copied in every step.
-            return DistributedDataParallel(
-                self._network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            with warnings.catch_warnings():
+                # torch 2.15 has another name for broadcast_buffers, which those before it don't know.
+                warnings.simplefilter("ignore", FutureWarning)
+                # The running statistics are averaged once an epoch instead of copied in every step.
+                return DistributedDataParallel(
+                    self._network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
         # Of the whole run, not of what is left of it: a resumed run has to compute as the unbroken one does.
         steps = self._config.epochs * len(self._batches)
         pays = self._device.type == "cpu" and steps > COMPILE_PAYS_STEPS and not self._config.growing_sizes

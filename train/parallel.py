@@ -55,7 +55,7 @@ class Processes:
 
     def mean(self, values: list[float]) -> list[float]:
         """Returns the mean of each value over the processes."""
-        return list(np.mean(self.in_order(np.array([values])), axis=0))
+        return np.mean(self.in_order(np.array([values])), axis=0).tolist()
 
     def average_buffers(self, model: nn.Module) -> None:
         """Makes the processes' running statistics one: each has seen its own share of the pictures."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -44,15 +45,15 @@ def create_model(pretrained: str) -> tuple[EfficientNet, str]:
     return _model_from_file(Path(pretrained))
 
 
-def _new_model() -> EfficientNet:
-    return timm.create_model(ARCHITECTURE, num_classes=len(EXPRESSIONS))
+def _new_model(*, pretrained: bool = False) -> EfficientNet:
+    model: Any = timm.create_model(ARCHITECTURE, pretrained=pretrained, num_classes=len(EXPRESSIONS))
+    return model
 
 
 def _imagenet_model() -> tuple[EfficientNet, str]:
     try:
         with _hub_without_retries():
-            model = timm.create_model(ARCHITECTURE, pretrained=True, num_classes=len(EXPRESSIONS))
-        return model, f"timm's ImageNet weights of {ARCHITECTURE}"
+            return _new_model(pretrained=True), f"timm's ImageNet weights of {ARCHITECTURE}"
     except Exception as error:  # the hub's client raises many types where there is no network
         stand_in = _lite0_file()
         if stand_in is None:
@@ -101,7 +102,8 @@ def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
     except Exception as error:
         raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:
-        return load_checkpoint(path).build_model(), f"the checkpoint {path}"
+        body: Any = load_checkpoint(path).build_model()
+        return body, f"the checkpoint {path}"
     if (
         not isinstance(content, Mapping)
         or not content
