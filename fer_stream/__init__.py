@@ -10,14 +10,17 @@ for analyzed in Analyzer().stream("interview.mp4"):
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fer_stream.environment import set_opencv_environment
 from fer_stream.errors import FerStreamError, OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.version import __version__
 
+set_opencv_environment()
+
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
     from fer_stream.overlay import Overlay
-    from fer_stream.sources import Source, SourceInfo, open_source
+    from fer_stream.sources import Source, SourceInfo, SourceStatus, open_source
     from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceInfo",
+    "SourceStatus",
     "UsageError",
     "WeightsError",
     "__version__",
@@ -43,7 +47,7 @@ __all__ = [
 _MODULES = {
     "Analyzer": "analyzer",
     "Overlay": "overlay",
-    **dict.fromkeys(("Source", "SourceInfo", "open_source"), "sources"),
+    **dict.fromkeys(("Source", "SourceInfo", "SourceStatus", "open_source"), "sources"),
     **dict.fromkeys(("AnalyzedFrame", "Detections", "Face", "Frame"), "types"),
 }
 

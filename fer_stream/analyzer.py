@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_stream.capture import Background
 from fer_stream.classifier import Classifier
 from fer_stream.detector import Detector
 from fer_stream.errors import FerStreamError
@@ -99,10 +98,7 @@ class Analyzer:
         with ExitStack() as stack:
             if not isinstance(source, Source):
                 source = stack.enter_context(open_source(source))
-            frames: Iterable[Frame] = source
-            if source.info.is_live:  # the newest frame, not one that has waited
-                frames = stack.enter_context(Background(source, drop_old=True))
-            yield from self.analyze_frames(frames, source.info.kind)
+            yield from self.analyze_frames(source, source.info.kind)
 
     def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
         """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""

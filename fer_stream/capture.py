@@ -1,7 +1,7 @@
 """Threads and their bounded queues: decoding, analysis and drawing work on different frames at once.
 
-The only module with a thread. The worker's error comes to the reader, and the thread is always
-joined: the shape is that of PySceneDetect's scene manager.
+The only module with a thread. The worker's error comes to the reader, and the thread is joined: the
+shape is that of PySceneDetect's scene manager.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -60,10 +60,13 @@ class Background(Generic[_T]):
         self._thread.start()
 
     def _work(self) -> None:
+        items = iter(self._source)
         try:
-            for item in self._source:
+            for item in items:
                 if not self._put(item):
                     break
+            if isinstance(items, Generator):
+                items.close()  # here, because what it holds may belong to this thread
         except BaseException as error:  # every error is the reader's, whatever it is
             self._error = error
         finally:
@@ -117,7 +120,15 @@ class Background(Generic[_T]):
                 return
             yield item
 
-    def _get(self, limit_s: float) -> _T | None:
+    def peek(self) -> _T | None:
+        """Waits for a frame and leaves it to be read; None where there is none any more.
+
+        Raises:
+            FerStreamError: What ended the source before it.
+        """
+        return self._get(math.inf, take=False)
+
+    def _get(self, limit_s: float, *, take: bool = True) -> _T | None:
         deadline_s = time.monotonic() + limit_s
         with self._changed:
             while not (self._items or self._ended or self._stopping):
@@ -127,6 +138,8 @@ class Background(Generic[_T]):
                 self._changed.wait(min(left_s, _WAIT_S))
             if self._stopping:
                 return None
+            if self._items and not take:
+                return self._items[0]
             if self._items:
                 frame = self._items.popleft()
                 self._changed.notify_all()
@@ -139,17 +152,22 @@ class Background(Generic[_T]):
         """Lets iteration end at the next frame; takes no lock, so that a signal's handler may call it."""
         self._stopping = True
 
-    def close(self) -> None:
+    def close(self, limit_s: float = math.inf) -> None:
         """Stops reading and joins the thread; may be called more than once.
 
-        It waits for the frame that is being decoded, with a live source for its read timeout at most.
+        It waits for the frame that is being decoded.
+
+        Args:
+            limit_s: Wait no longer than this for a thread that nothing can interrupt; it then ends
+                when it can, at the latest with the program.
         """
+        deadline_s = time.monotonic() + limit_s
         with self._changed:
             self._stopping = True
             self._items.clear()
             self._changed.notify_all()
-        while self._thread.is_alive():
-            self._thread.join(_WAIT_S)
+        while self._thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0:
+            self._thread.join(min(left_s, _WAIT_S))
 
     def __enter__(self) -> Background[_T]:
         return self

@@ -19,8 +19,14 @@ from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from fer_stream.command import CommandParser, number, raise_interrupt, say, whole  # noqa: E402
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError  # noqa: E402
+from fer_stream.command import CommandParser, number, raise_interrupt, say, size_wh, whole  # noqa: E402
+from fer_stream.errors import (  # noqa: E402
+    INTERRUPTED_EXIT_CODE,
+    FerStreamError,
+    OutputError,
+    UsageError,
+    one_line,
+)
 from fer_stream.files import replacing  # noqa: E402
 from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
@@ -44,6 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
         "source", nargs="?", help="video file, image, folder or glob of images, http or rtsp address"
     )
     parser.add_argument("--camera", type=whole(0), metavar="N", help="read camera N; the first is 0")
+    parser.add_argument(
+        "--camera-size", type=size_wh, metavar="WxH", help="ask the camera for this size, such as 1280x720"
+    )
+    parser.add_argument(
+        "--camera-fps",
+        type=number(lambda value: 0 < value <= 1000, "a number of frames a second"),
+        metavar="N",
+        help="ask the camera for this many frames a second",
+    )
+    parser.add_argument("--list-cameras", action="store_true", help="say which cameras there are, and end")
 
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
@@ -131,6 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Opens everything, runs the pipeline, and says what came out."""
+    if options.list_cameras:
+        _list_cameras()
+        return 0
     spec, start_s, end_s = _check(options)
     # Only now: OpenCV, PyAV and the rest take longer than to find a wrong option.
     from fer_stream.analyzer import Analyzer
@@ -143,7 +162,16 @@ def _run(options: argparse.Namespace) -> int:
     from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file
 
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(spec, start_s=start_s, end_s=end_s, mirror=options.mirror))
+        source = stack.enter_context(
+            open_source(
+                spec,
+                start_s=start_s,
+                end_s=end_s,
+                mirror=options.mirror,
+                camera_size_wh=options.camera_size,
+                camera_frame_rate=options.camera_fps,
+            )
+        )
         weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         _refuse_inputs(options, source.info, weights)
         stack.enter_context(_empty_folders_removed_on_failure(options))
@@ -177,6 +205,18 @@ def _run(options: argparse.Namespace) -> int:
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
 
 
+def _list_cameras() -> None:
+    """Says which cameras there are, on standard output; that there are none is an answer too."""
+    from fer_stream.sources.cameras import list_cameras
+
+    cameras = list_cameras()
+    width = max((len(camera.name) for camera in cameras), default=0)
+    for camera in cameras:
+        print(f"{camera.index}  {one_line(camera.name):<{width}}  {camera.note}".rstrip())
+    if not cameras:
+        print("no camera was found; connect one, or see that this program may use it")
+
+
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
     """Checks what can be known of the options by themselves; returns the source, the start and the end."""
     from fer_stream.runtime import pick_device
@@ -186,6 +226,8 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         raise UsageError("a source or --camera N is needed; see fer-stream --help")
     if options.source is not None and options.camera is not None:
         raise UsageError("a source and --camera are given; leave one of them out")
+    if options.camera is None and (options.camera_size or options.camera_fps):
+        raise UsageError("--camera-size and --camera-fps go with --camera N")
     if options.stills is None and (options.stills_every or options.stills_on):
         raise UsageError("--stills-every and --stills-on go with --stills DIR")
     _check_outputs_differ(options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from fer_stream.addresses import without_passwords
 from fer_stream.errors import UsageError, one_line
 
 
@@ -29,9 +31,9 @@ def raise_interrupt() -> NoReturn:
 
 
 def say(program: str, text: str) -> None:
-    """Says one line on standard error, if anybody listens."""
+    """Says one line on standard error, if anybody listens; what was typed may hold a password."""
     with suppress(OSError):
-        print(f"{program}: {one_line(text)}", file=sys.stderr, flush=True)
+        print(f"{program}: {one_line(without_passwords(text))}", file=sys.stderr, flush=True)
 
 
 def whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
@@ -47,6 +49,15 @@ def whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def size_wh(text: str) -> tuple[int, int]:
+    """A type for argparse: a width and a height in pixels, such as 1280x720."""
+    parts = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
+    size = (int(parts[1]), int(parts[2])) if parts else (0, 0)
+    if 0 in size:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height such as 1280x720")
+    return size
 
 
 def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:

@@ -105,7 +105,7 @@ def run(
     """Analyzes a source and gives every frame to every sink, then closes the sinks.
 
     Args:
-        source: Open; stays the caller's to close.
+        source: Open; stays the caller's to close, but for a live one, which is closed then.
         analyzer: Finds and reads the faces.
         overlay: Draws them, if a sink wants the picture.
         sinks: Closed when this returns or raises, also those of which another one failed.
@@ -147,13 +147,15 @@ def run(
         except BaseException as error:
             failure = error
         try:
-            # The decoder first: the analyzer may be waiting for it.
+            # The decoder first: the analyzer may be waiting for it, and it for a picture that may never come.
+            if live:
+                source.close()
             frames.close()
             analyzed_frames.close()
         except KeyboardInterrupt:
             pass  # asked for again: a thread hangs, which as a daemon ends with the program
         failure = _close_all(sinks, failure)
-    summary.dropped = frames.dropped
+    summary.dropped = frames.dropped + source.dropped
     summary.wall_s = time.monotonic() - began_s
     summary.problems += source.problems
     for sink in sinks:

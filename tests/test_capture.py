@@ -5,13 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 
@@ -174,77 +170,3 @@ def test_a_real_video_comes_whole(tmp_path: Path) -> None:
     with open_source(path) as source, Background(source) as frames:
         seen = [(frame.index, frame.time_s, frame.bgr.mean()) for frame in frames]
     assert seen == [(i, pytest.approx(i / 25), pytest.approx(i * 10, abs=4.9)) for i in range(25)]
-
-
-@contextmanager
-def mjpeg_server(count: int, frame_s: float) -> Iterator[str]:
-    """Serves `count` pictures, as bright as their index, to whoever asks, as a network camera does."""
-
-    class Camera(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
-            self.end_headers()
-            try:
-                for index in range(count):
-                    _, jpeg = cv2.imencode(".jpg", np.full((96, 128, 3), index, np.uint8))
-                    head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg.tobytes() + b"\r\n")
-                    time.sleep(frame_s)
-            except OSError:
-                pass  # the reader has left
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    server.daemon_threads = False  # so that closing joins them
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://user:secret@127.0.0.1:{server.server_port}/live"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def test_a_network_stream_gives_its_newest_frames_until_it_ends(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    with mjpeg_server(count=200, frame_s=0.01) as address, open_source(address) as source:
-        assert source.info.is_live
-        assert source.info.kind == "network"
-        assert source.info.size_wh == (128, 96)
-        assert source.info.name == address.replace("user:secret@", "")
-        seen: list[Frame] = []
-        with Background(source, drop_old=True) as frames, pytest.raises(SourceError, match="stopped sending"):
-            for frame in frames:
-                seen.append(frame)
-                time.sleep(0.05)
-        assert frames.dropped > 10
-    assert seen[0].time_s == 0.0
-    assert len(seen) + frames.dropped == seen[-1].index + 1
-    assert all(a.index < b.index and a.time_s < b.time_s for a, b in pairwise(seen))
-    # A frame's picture is that of its index, and the last one of the stream has come.
-    assert [frame.bgr.mean() for frame in seen] == pytest.approx([f.index for f in seen], abs=2.5)
-    assert seen[-1].index == 199
-    assert capfd.readouterr() == ("", "")
-
-
-def test_leaving_a_network_stream_early_ends_everything() -> None:
-    with (
-        mjpeg_server(count=300, frame_s=0.01) as address,
-        open_source(address, mirror=True) as source,
-        Background(source, drop_old=True) as frames,
-    ):
-        assert next(iter(frames)).size_wh == (128, 96)
-
-
-def test_an_address_where_nobody_answers_fails_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    with mjpeg_server(count=1, frame_s=0) as address:
-        pass
-    with pytest.raises(SourceError, match="can't be opened") as caught:
-        open_source(address)
-    assert "secret" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")

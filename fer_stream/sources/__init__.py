@@ -1,7 +1,7 @@
 """Where frames come from: `open_source` tells what a source is and opens it.
 
-base.py holds the contract; video.py reads recordings, images.py pictures, live.py cameras and
-network streams.
+base.py holds the contract; video.py reads recordings, images.py pictures, live.py what cameras.py and
+network.py open.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from fer_stream.addresses import NETWORK_SCHEMES, has_scheme, is_network_address, without_password
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.base import Source, SourceInfo, SourceStatus
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
-from fer_stream.sources.live import LiveSource, is_network_address
 from fer_stream.times import format_time
 
 __all__ = ["Source", "SourceInfo", "SourceStatus", "open_source"]
 
 
 def open_source(
-    spec: str | Path | int, *, start_s: float = 0.0, end_s: float | None = None, mirror: bool = False
+    spec: str | Path | int,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    mirror: bool = False,
+    camera_size_wh: tuple[int, int] | None = None,
+    camera_frame_rate: float | None = None,
 ) -> Source:
     """Opens a source and reads its first frame, so that what is wrong with it shows at once.
 
@@ -29,6 +35,8 @@ def open_source(
         start_s: Of a recording: the first moment wanted, in its presentation time.
         end_s: Of a recording: the first moment no longer wanted; None reads to its end.
         mirror: Flip every frame horizontally.
+        camera_size_wh: Of a camera: width and height to ask it for; None leaves them to it.
+        camera_frame_rate: Of a camera: frames a second to ask it for; None leaves them to it.
 
     Returns:
         The open source, the caller's to close.
@@ -42,7 +50,13 @@ def open_source(
 
     if isinstance(spec, int) or (isinstance(spec, str) and is_network_address(spec)):
         _refuse_part(is_cut, "a live source")
-        return LiveSource(spec, mirror=mirror)
+        from fer_stream.sources.cameras import Camera
+        from fer_stream.sources.live import LiveSource
+        from fer_stream.sources.network import NetworkStream
+
+        if isinstance(spec, str):
+            return LiveSource(NetworkStream(spec), mirror=mirror)
+        return LiveSource(Camera(spec, camera_size_wh, camera_frame_rate), mirror=mirror)
 
     name, path = str(spec), Path(spec)
     if not name:
@@ -59,6 +73,11 @@ def open_source(
         images = [path] if is_image_path(path) else None
     elif any(character in name for character in "*?["):
         images, images_path = images_of_glob(name), None
+    elif has_scheme(name):
+        raise SourceError(
+            f"{without_password(name)} is of a kind that can't be read; an address begins with one of "
+            f"{', '.join(NETWORK_SCHEMES)}"
+        )
     else:
         raise SourceError(f"{name}: no such file or folder")
     if images is not None:

@@ -80,7 +80,6 @@ class Source(ABC):
 
     Attributes:
         info: What is known of it.
-        dropped: Of a live source, the frames that a newer one has replaced before they were read.
         problems: What was wrong with the source but did not end it, a line each; complete when
             the last frame has been read or the source is closed.
     """
@@ -88,7 +87,6 @@ class Source(ABC):
     info: SourceInfo
 
     def __init__(self, *, mirror: bool) -> None:
-        self.dropped = 0
         self.problems: list[str] = []
         self._mirror = mirror
         self._closed = False
@@ -107,6 +105,11 @@ class Source(ABC):
             if frame is None:
                 return
             yield frame
+
+    @property
+    def dropped(self) -> int:
+        """Of a live source, the frames that a newer one has replaced before they were read."""
+        return 0
 
     @property
     def status(self) -> SourceStatus:

@@ -1,172 +1,171 @@
-"""Cameras and network streams, through OpenCV."""
+"""Live sources: cameras and network streams, kept open for as long as they are read."""
 
 from __future__ import annotations
 
-import math
-import re
-import sys
+import threading
 import time
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from fer_stream.capture import Background
 from fer_stream.errors import SourceError
-from fer_stream.sources.base import Source, SourceInfo
-from fer_stream.sources.opencv import quiet_opencv
+from fer_stream.sources.base import Source, SourceInfo, SourceStatus
+from fer_stream.sources.devices import Connection, Device
+from fer_stream.sources.network import Pacer
 from fer_stream.types import Frame
 
-NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtmp")
-
-# A camera on a slow link needs seconds to answer; nobody waits longer than this for an error.
-_OPEN_TIMEOUT_MS = 10_000
-_READ_TIMEOUT_MS = 5_000
-
-_NO_CAMERA_HELP = {
-    "linux": "see that it is connected (ls /dev/video*), that no other program uses it, and that "
-    "your user is in the group 'video'",
-    "darwin": "see that it is connected, that no other program uses it, and that your terminal may "
-    "use it (System Settings, Privacy & Security, Camera)",
-    "win32": "see that it is connected, that no other program uses it, and that desktop apps may use "
-    "it (Settings, Privacy & security, Camera)",
-}
-
-
-def is_network_address(spec: str) -> bool:
-    """Returns whether a source is the address of a network stream."""
-    scheme, separator, _ = spec.partition("://")
-    return bool(separator) and scheme.lower() in NETWORK_SCHEMES
-
-
-def without_password(address: str) -> str:
-    """Returns an address as it may be shown: no user, no password, no secret in its query."""
-    scheme, _, rest = address.partition("://")
-    rest = re.sub(r"^[^/?#]*@", "", rest)
-    # A password with an unescaped / ? or # looks like a port that is no number.
-    rest = re.sub(r"^[^/?#:@]*:(?!\d*(?:[/?#]|$)).*@", "", rest)
-    rest = re.sub(r"(?i)([?&](?:pass|passwd|password|pwd|token|secret)=)[^&#]*", r"\1***", rest)
-    return f"{scheme}://{rest}"
+# Before each attempt to open a device anew.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+# A device that is read but silent for this long is worth a word.
+SILENCE_S = 2.0
+# Drivers and network code can't be interrupted: a thread that is held by one is not waited for longer.
+# It holds nothing that others need, and ends when its read or its opening has timed out.
+CLOSE_WAIT_S = 0.5
+_RETRY_S = 0.05  # between reads of a camera that has no picture yet
 
 
 class LiveSource(Source):
-    """Reads a camera or a network stream; `time_s` counts from its first frame.
+    """Reads a device in a thread of its own, so that what is fetched is always its newest picture.
 
-    Read it through `Background(source, drop_old=True)`: a frame that is fetched late is an old one.
+    A device that stalls or goes away is opened anew, with growing pauses, until the source is closed.
+    `time_s` counts from the first picture on a clock that runs on meanwhile.
     """
 
-    def __init__(self, spec: int | str, *, mirror: bool) -> None:
-        """Opens a camera by its index, or a stream by its address, and reads the first frame.
+    def __init__(self, device: Device, *, mirror: bool) -> None:
+        """Opens the device and waits for its first picture.
 
         Raises:
             SourceError: It can't be opened, or gives no picture.
         """
         super().__init__(mirror=mirror)
-        kind: Literal["camera", "network"]
-        if isinstance(spec, int):
-            kind, self._name = "camera", f"camera {spec}"
-            self._capture = _open_camera(spec)
-        else:
-            kind, self._name = "network", without_password(spec)
-            self._capture = _open_network(spec, self._name)
+        self._device = device
+        self._closing = threading.Event()
         self._index = 0
-        self._first_bgr: np.ndarray | None = None
+        self._size_wh: tuple[int, int] | None = None
+        self._started_s = self._last_picture_s = time.monotonic()
+        self._frame_rate: Fraction | None = None
+        self._attempt = 0  # of opening it anew; 0 while it is connected
+        self._outages = 0
+        self._away_s = 0.0
+        self._away_told = False
+        connection = device.open() if device.opens_in_callers_thread else None
+        self._frames = Background(self._read_always(connection), drop_old=True)
         try:
-            self._first_bgr = self._read_bgr()
+            first = self._frames.peek()
         except BaseException:
-            self._capture.release()
+            self.close()
             raise
-        self._started_s = time.monotonic()
+        if first is None:
+            raise SourceError(f"{device.name} was closed before its first picture came")
         self.info = SourceInfo(
-            name=self._name,
-            kind=kind,
+            name=device.name,
+            kind=device.kind,
             path=None,
-            size_wh=(self._first_bgr.shape[1], self._first_bgr.shape[0]),
-            frame_rate=_frame_rate(self._capture),
+            size_wh=first.size_wh,
+            frame_rate=self._frame_rate,
             time_base=None,
             duration_s=None,
             frame_count=None,
         )
+        rate = None if self._frame_rate is None else float(self._frame_rate)
+        self.problems += device.unmet_wishes(first.size_wh, rate)
 
-    def _read(self) -> Frame:
-        if self._first_bgr is not None:
-            bgr, self._first_bgr, time_s = self._first_bgr, None, 0.0
-        else:
-            bgr = self._read_bgr()
-            time_s = time.monotonic() - self._started_s
-        frame = self._frame(bgr, self._index, time_s, self._name)
-        self._index += 1
-        return frame
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one has replaced before they were read."""
+        return self._frames.dropped
 
-    def _read_bgr(self) -> np.ndarray:
-        """Waits for the next picture, for the read timeout at most: the place to reconnect from."""
-        with quiet_opencv():
-            try:
-                got, bgr = self._capture.read()
-            except cv2.error:
-                got, bgr = False, None
-        if not got or bgr is None:
-            raise SourceError(
-                f"{self._name} stopped sending pictures; see that it is still connected and start again"
-            )
-        return cv2.cvtColor(bgr, cv2.COLOR_GRAY2BGR) if bgr.ndim == 2 else bgr
+    @property
+    def status(self) -> SourceStatus:
+        """How it is doing now. See `Source.status`."""
+        attempt, since_s = self._attempt, time.monotonic() - self._last_picture_s
+        silence = f"no picture for {since_s:.0f} s"
+        if attempt:
+            return SourceStatus(False, attempt, since_s, f"reconnecting, attempt {attempt}, {silence}")
+        return SourceStatus(True, 0, since_s, silence if since_s >= SILENCE_S else "")
+
+    def close(self) -> None:
+        """Closes the source, also while it waits for a picture. See `Source.close`."""
+        self._closing.set()
+        self._frames.stop()  # a waiting reader holds the lock that closing needs
+        super().close()
+
+    def _read(self) -> Frame | None:
+        return next(iter(self._frames), None)
 
     def _release(self) -> None:
-        self._capture.release()
-        self._first_bgr = None
+        self._frames.close(CLOSE_WAIT_S)
+        if self._outages and not self._away_told:
+            self._away_told = True
+            times = "once" if self._outages == 1 else f"{self._outages} times"
+            away_s = self._away_s + (time.monotonic() - self._last_picture_s if self._attempt else 0)
+            self.problems.append(f"{self._device.name} was away {times}, for {away_s:.0f} s in all")
 
+    # From here on: what runs in the reading thread.
 
-def _open_camera(index: int) -> cv2.VideoCapture:
-    for backend, parameters in _camera_backends():
-        with quiet_opencv():
+    def _read_always(self, connection: Connection | None) -> Iterator[Frame]:
+        """Yields the pictures as they come, over every connection that it takes."""
+        connection = connection or self._device.open()
+        self._frame_rate = connection.capture.frame_rate
+        pause_s = FIRST_PAUSE_S
+        while connection is not None:
+            opened_s = time.monotonic()
+            yield from self._read_until_lost(connection)
+            if connection.has_end:
+                return
+            if self._index == 0 and not self._closing.is_set():
+                raise SourceError(
+                    f"{self._device.name} opens but gives no picture: {self._device.no_picture_help()}"
+                )
+            if self._last_picture_s - opened_s > pause_s:  # one that held for a while begins anew
+                pause_s = FIRST_PAUSE_S
+            self._outages += self._attempt == 0
+            connection, pause_s = self._open_anew(pause_s)
+
+    def _open_anew(self, pause_s: float) -> tuple[Connection | None, float]:
+        """Tries until it is open, or the source closed; returns it and the next pause."""
+        self._attempt = self._attempt or 1
+        while not self._closing.wait(pause_s):
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             try:
-                capture = cv2.VideoCapture(index, backend, parameters)
-            except cv2.error:
-                continue
-        if capture.isOpened():
-            return capture
-        capture.release()
-    help_line = _NO_CAMERA_HELP.get(
-        sys.platform, "see that it is connected and that no other program uses it"
-    )
-    raise SourceError(f"camera {index} can't be opened: {help_line}")
+                return self._device.open(), pause_s
+            except SourceError:
+                self._attempt += 1
+        return None, pause_s
 
-
-def _camera_backends() -> list[tuple[int, list[int]]]:
-    """Returns this platform's backends, best first, with the parameters to open each with."""
-    if sys.platform == "darwin":
-        return [(cv2.CAP_AVFOUNDATION, [])]
-    if sys.platform == "win32":
-        return [(cv2.CAP_MSMF, []), (cv2.CAP_DSHOW, [])]
-    # USB cameras reach full rate at full size only compressed, and a buffer of one frame keeps the
-    # picture current.
-    mjpg = cv2.VideoWriter.fourcc(*"MJPG")
-    wanted = [cv2.CAP_PROP_FOURCC, mjpg, cv2.CAP_PROP_BUFFERSIZE, 1]
-    # A camera without MJPG may refuse the list as a whole.
-    return [(cv2.CAP_V4L2, wanted), (cv2.CAP_V4L2, []), (cv2.CAP_ANY, [])]
-
-
-def _open_network(address: str, name: str) -> cv2.VideoCapture:
-    timeouts = [
-        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
-        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),
-    ]
-    with quiet_opencv():
+    def _read_until_lost(self, connection: Connection) -> Iterator[Frame]:
+        """Yields the pictures of one connection, and closes it."""
+        capture = connection.capture
+        pacer = Pacer() if connection.is_paced else None
+        came_s = time.monotonic()
         try:
-            capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
-        except cv2.error:
-            capture = None
-    if capture is None or not capture.isOpened():
-        raise SourceError(
-            f"{name} can't be opened: see that the address is right, that the device answers, and that "
-            "it needs no other user or password"
-        )
-    return capture
+            while not self._closing.is_set():
+                bgr = capture.read_bgr()
+                if bgr is None:
+                    if time.monotonic() - came_s >= self._device.patience_s:
+                        return
+                    self._closing.wait(_RETRY_S)
+                    continue
+                if pacer is not None:
+                    self._closing.wait(pacer.wait_s(capture.position_s, time.monotonic()))
+                came_s = time.monotonic()
+                yield self._frame_of(bgr, came_s)
+        finally:
+            capture.release()
 
-
-def _frame_rate(capture: cv2.VideoCapture) -> Fraction | None:
-    """Returns the rate that the device states, or None where what it states makes no sense."""
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    if not math.isfinite(rate) or not 1 <= rate <= 1000:
-        return None
-    return Fraction(rate).limit_denominator(1001)
+    def _frame_of(self, bgr: np.ndarray, came_s: float) -> Frame:
+        """Makes a frame of a picture, and takes note that the device gives one."""
+        if self._size_wh is None:
+            self._size_wh, self._started_s = (bgr.shape[1], bgr.shape[0]), came_s
+        elif self._size_wh != (bgr.shape[1], bgr.shape[0]):  # set otherwise while it was away
+            bgr = cv2.resize(bgr, self._size_wh, interpolation=cv2.INTER_AREA)
+        if self._attempt:
+            self._away_s += came_s - self._last_picture_s
+            self._attempt = 0
+        self._last_picture_s = came_s
+        frame = self._frame(bgr, self._index, came_s - self._started_s, self._device.name)
+        self._index += 1
+        return frame

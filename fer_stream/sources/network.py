@@ -1,0 +1,75 @@
+"""Network streams (RTSP, HTTP with MJPEG or HLS, ...) through OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import cv2
+
+from fer_stream.addresses import without_password
+from fer_stream.errors import SourceError
+from fer_stream.sources.devices import Connection, Device
+from fer_stream.sources.opencv import Capture
+
+# A camera on a slow link needs seconds to answer; nobody waits longer than this for an error.
+_OPEN_TIMEOUT_MS = 10_000
+# FFmpeg can't go on after a read that took too long: the stream is then opened anew.
+_READ_TIMEOUT_MS = 5_000
+# FFmpeg decodes H.264 and H.265 a frame a thread, and every thread after the first delays by a frame.
+# Two keep up with 4K.
+_DECODER_THREADS = 2
+
+_PARAMETERS = (
+    *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
+    *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),
+    *(cv2.CAP_PROP_N_THREADS, _DECODER_THREADS),
+)
+
+
+class NetworkStream(Device):
+    """The address of a stream. RTSP comes over TCP, and over UDP where the device knows no other."""
+
+    kind = "network"
+
+    def __init__(self, address: str) -> None:
+        self.name = without_password(address)
+        self._address = address
+        parts = urlsplit(self.name.lower())
+        self._is_http = parts.scheme in ("http", "https")
+        self._is_hls = self._is_http and parts.path.endswith(".m3u8")
+
+    def open(self) -> Connection:
+        """Connects. See `Device.open`."""
+        capture = Capture.open(self._address, cv2.CAP_FFMPEG, _PARAMETERS)
+        if capture is None:
+            raise SourceError(
+                f"{self.name} can't be opened: see that the address is right, that the device answers, "
+                "and that it needs no other user or password"
+            )
+        # Over HTTP a whole file comes as fast as the line is, and HLS in pieces of some seconds each.
+        has_end = self._is_http and capture.frame_count is not None
+        return Connection(capture, is_paced=has_end or self._is_hls, has_end=has_end)
+
+
+class Pacer:
+    """Tells how long to hold each picture of a stream that comes faster than it is to be shown."""
+
+    LONGEST_S = 10.0  # a longer wait is a clock that was set anew, as between a film and what interrupts it
+
+    def __init__(self) -> None:
+        self._offset_s: float | None = None
+
+    def wait_s(self, position_s: float, now_s: float) -> float:
+        """Returns the seconds to hold a picture; 0 for one that is late.
+
+        Args:
+            position_s: Its presentation time.
+            now_s: What the clock says.
+        """
+        if self._offset_s is None:
+            self._offset_s = now_s - position_s
+        wait_s = position_s + self._offset_s - now_s
+        if abs(wait_s) > self.LONGEST_S:
+            self._offset_s = now_s - position_s
+            return 0.0
+        return max(0.0, wait_s)

@@ -1,0 +1,192 @@
+"""Servers on loopback that play pictures and videos in real time, and stall, cut off or refuse when told."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+# The system's own Python: GStreamer's bindings come with the system, not with pip.
+_SYSTEM_PYTHON = "/usr/bin/python3"
+_RTSP_NEEDS = (
+    "needs GStreamer's RTSP server (Debian: gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good "
+    "gstreamer1.0-plugins-bad)"
+)
+
+
+def grey_jpegs(count: int) -> list[bytes]:
+    """Returns pictures, each as bright as its index."""
+    return [
+        cv2.imencode(".jpg", np.full((96, 128, 3), index, np.uint8))[1].tobytes() for index in range(count)
+    ]
+
+
+def video_jpegs(path: Path, count: int) -> list[bytes]:
+    """Returns the first pictures of a video."""
+    with av.open(str(path)) as container:
+        frames = (frame.to_ndarray(format="bgr24") for frame in container.decode(video=0))
+        return [cv2.imencode(".jpg", bgr)[1].tobytes() for bgr, _ in zip(frames, range(count), strict=False)]
+
+
+class MjpegServer:
+    """A network camera: sends JPEG after JPEG over HTTP to whoever asks.
+
+    Attributes:
+        address: Where it answers.
+        logins: The `user:password` that each request came with.
+    """
+
+    def __init__(
+        self, jpegs: Sequence[bytes], *, frame_s: float, repeat: bool = True, login: str = ""
+    ) -> None:
+        self._jpegs, self._frame_s, self._repeat = jpegs, frame_s, repeat
+        self._login = login
+        self._ended = threading.Event()
+        self._sending = threading.Event()
+        self._sending.set()
+        self._cuts = 0
+        self._refusing = False
+        self.logins: list[str] = []
+        camera = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                camera._answer(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False  # so that closing joins them
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}/live"
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        login = request.headers.get("Authorization", "Basic ").removeprefix("Basic ")
+        self.logins.append(base64.b64decode(login).decode())
+        if self.logins[-1] != self._login:
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            request.end_headers()
+            return
+        if self._refusing:
+            request.send_error(503)
+            return
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        request.end_headers()
+        cuts = self._cuts
+        while True:
+            for jpeg in self._jpegs:
+                while not self._sending.wait(0.02):
+                    if self._ended.is_set() or cuts != self._cuts:
+                        return
+                if self._ended.is_set() or cuts != self._cuts:
+                    return
+                head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                try:
+                    request.wfile.write(head.encode() + jpeg + b"\r\n")
+                except OSError:
+                    return  # the reader has left
+                self._ended.wait(self._frame_s)
+            if not self._repeat:
+                return
+
+    def stall(self) -> None:
+        """Sends nothing any more, and keeps every connection open."""
+        self._sending.clear()
+
+    def go_on(self) -> None:
+        """Sends again, and lets everybody in."""
+        self._sending.set()
+        self._refusing = False
+
+    def cut(self, *, refusing: bool = False) -> None:
+        """Ends every connection; refuses new ones until told to go on, if asked to."""
+        self._refusing = refusing
+        self._cuts += 1
+
+    def close(self) -> None:
+        self._ended.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> MjpegServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A device that takes every connection and never says a word; yields its host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield "127.0.0.1:{}".format(*listener.getsockname()[1:])
+
+
+class RtspServer:
+    """A process that plays a video over RTSP; skips the test where GStreamer is missing.
+
+    Attributes:
+        address: Where it answers, without user and password; the same after a restart.
+    """
+
+    def __init__(self, video: Path, *, login: tuple[str, str] | None = None) -> None:
+        if sys.platform == "win32" or not Path(_SYSTEM_PYTHON).exists():
+            pytest.skip(_RTSP_NEEDS)
+        self._arguments = [_SYSTEM_PYTHON, str(Path(__file__).with_name("rtsp_server.py")), str(video)]
+        self._login = login or ()
+        self._port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Starts playing, again at the same address if it was stopped."""
+        # Python's own settings of the tests' environment are not for the system's Python.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        self._process = subprocess.Popen(
+            [*self._arguments, str(self._port), *self._login],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+        if not self.address:
+            self.stop()
+            pytest.skip(_RTSP_NEEDS)
+        self._port = int(self.address.rsplit(":", 1)[1].split("/")[0])
+
+    def stall(self) -> None:
+        """Holds the process: its connections stay open, and nothing comes."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Ends the process and with it every connection."""
+        self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> RtspServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

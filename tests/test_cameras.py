@@ -1,0 +1,271 @@
+"""Cameras: there is none where tests run, so devices and systems are stood in for; the errors are real."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_stream.cli import main
+from fer_stream.errors import SourceError
+from fer_stream.sources import cameras, open_source
+from fer_stream.sources.cameras import Camera, CameraInfo, list_cameras
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Video4Linux")
+
+
+class FakeVideoCapture:
+    """What OpenCV would open: takes note of what is asked for, and gives grey pictures of `size_wh`."""
+
+    size_wh = (640, 480)
+    opens = frozenset({cv2.CAP_V4L2, cv2.CAP_MSMF, cv2.CAP_DSHOW, cv2.CAP_AVFOUNDATION})
+    refuses_parameters = False
+
+    def __init__(self, index: int, api: int, parameters: list[int]) -> None:
+        self.opened = api in self.opens and not (parameters and self.refuses_parameters)
+        self.asked = list(zip(parameters[::2], parameters[1::2], strict=True))
+        self.log.append((api, self.asked))
+
+    log: list[tuple[int, list[tuple[int, float]]]]
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def set(self, property_id: int, value: float) -> bool:
+        self.asked.append((property_id, value))
+        return True
+
+    def get(self, property_id: int) -> float:
+        return {cv2.CAP_PROP_FPS: 30.0}.get(property_id, -1.0)
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        return True, np.full((self.size_wh[1], self.size_wh[0], 3), 90, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeVideoCapture]:
+    class Fake(FakeVideoCapture):
+        pass
+
+    Fake.log = []
+    monkeypatch.setattr(cv2, "VideoCapture", Fake)
+    monkeypatch.setattr(cameras, "_check_linux_camera", lambda index: None)
+    return Fake
+
+
+MJPG = (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+SIZE_AND_RATE = [
+    (cv2.CAP_PROP_FRAME_WIDTH, 1280),
+    (cv2.CAP_PROP_FRAME_HEIGHT, 720),
+    (cv2.CAP_PROP_FPS, 30),
+]
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        # The compression first: the sizes that a camera has depend on it.
+        ("linux", [(cv2.CAP_V4L2, [MJPG, *SIZE_AND_RATE])]),
+        ("darwin", [(cv2.CAP_AVFOUNDATION, SIZE_AND_RATE)]),
+        ("win32", [(cv2.CAP_MSMF, SIZE_AND_RATE)]),
+    ],
+)
+def test_each_system_is_asked_in_its_own_way(
+    platform: str,
+    expected: list[tuple[int, list[tuple[int, float]]]],
+    fake: type[FakeVideoCapture],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    Camera(0, (1280, 720), 30.0).open()
+    assert fake.log == expected
+
+
+def test_windows_goes_on_with_directshow(
+    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(fake, "opens", {cv2.CAP_DSHOW})
+    Camera(0, (1280, 720), 30.0).open()
+    assert fake.log[-1] == (cv2.CAP_DSHOW, [MJPG, *SIZE_AND_RATE])
+
+
+def test_a_size_that_lets_windows_refuse_the_camera_is_asked_for_afterwards(
+    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(fake, "refuses_parameters", True)
+    Camera(0, (1280, 720), 30.0).open()
+    assert fake.log[-1] == (cv2.CAP_MSMF, SIZE_AND_RATE)
+
+
+def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake: type[FakeVideoCapture]) -> None:
+    with open_source(0, camera_size_wh=(1280, 720), camera_frame_rate=60) as source:
+        frame = next(iter(source))
+        assert (source.info.kind, source.info.name, source.info.size_wh) == ("camera", "camera 0", (640, 480))
+        assert frame.size_wh == (640, 480)
+        assert source.problems == [
+            "camera 0 gives 640x480, not the 1280x720 asked for",
+            "camera 0 gives 30 frames/s, not the 60 asked for",
+        ]
+
+
+def test_a_camera_that_opens_but_stays_dark_says_what_to_do(
+    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "read", lambda self: (False, None))
+    monkeypatch.setattr(Camera, "patience_s", 0.1)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(SourceError, match="gives no picture: close the program that uses it"):
+        open_source(0)
+
+
+def test_a_camera_that_skips_a_picture_is_not_opened_anew(
+    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = iter(range(1000))
+    picture = fake.read
+
+    def read(self: FakeVideoCapture) -> tuple[bool, np.ndarray | None]:
+        return picture(self) if next(reads) % 3 else (False, None)
+
+    monkeypatch.setattr(fake, "read", read)
+    with open_source(0) as source:
+        assert len([frame for frame, _ in zip(source, range(5), strict=False)]) == 5
+    assert len(fake.log) == 1
+
+
+@pytest.mark.parametrize(
+    ("platform", "help_line"),
+    [
+        ("darwin", "System Settings, Privacy & Security, Camera"),
+        ("win32", "Settings, Privacy & security, Camera"),
+    ],
+)
+def test_where_the_system_does_not_tell_the_error_names_its_settings(
+    platform: str, help_line: str, fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(fake, "opens", frozenset())
+    monkeypatch.setattr(cameras, "list_cameras", lambda: [CameraInfo(0, "Webcam")])
+    with pytest.raises(SourceError, match=f"camera 0 can't be opened: .*{help_line}"):
+        Camera(0).open()
+    with pytest.raises(SourceError, match=r"camera 4 can't be opened: the cameras here are 0 \(Webcam\)"):
+        Camera(4).open()
+
+
+@linux_only
+class TestLinux:
+    @pytest.mark.parametrize(
+        ("error", "help_line"),
+        [
+            (
+                PermissionError(errno.EACCES, "Permission denied"),
+                "permission is refused; add yourself to the",
+            ),
+            (OSError(errno.EBUSY, "Device or resource busy"), "another program uses it"),
+            (OSError(errno.ENODEV, "No such device"), "No such device; unplug it and plug it in again"),
+        ],
+    )
+    def test_what_the_system_refuses_says_what_to_do(
+        self, error: OSError, help_line: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> int:
+            raise error
+
+        monkeypatch.setattr(cameras.os, "open", refuse)
+        with pytest.raises(SourceError, match=rf"camera 0 \(/dev/video0\) can't be opened: {help_line}"):
+            Camera(0).open()
+
+    def test_a_camera_that_another_program_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cameras, "_ask_v4l2", lambda path: (True, True))
+        with pytest.raises(SourceError, match="can't be opened: another program uses it"):
+            Camera(0).open()
+
+    def test_a_device_that_only_tells_about_a_camera(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cameras, "_ask_v4l2", lambda path: (False, False))
+        monkeypatch.setattr(cameras, "_linux_cameras", lambda: [CameraInfo(0, "Webcam")])
+        with pytest.raises(SourceError, match=r"there is no camera 1 .*the cameras here are 0 \(Webcam\)"):
+            Camera(1).open()
+
+    def test_what_is_no_camera_at_all(self) -> None:
+        assert cameras._ask_v4l2(Path("/dev/null")) == (False, False)
+
+    def test_only_what_takes_pictures_is_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = {"video0": (True, False), "video1": (False, False), "video2": (True, True)}
+
+        def ask(path: Path) -> tuple[bool, bool]:
+            if path.name == "video10":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return answers[path.name]
+
+        monkeypatch.setattr(cameras, "_ask_v4l2", ask)
+        monkeypatch.setattr(cameras, "_linux_name", lambda device: f"Camera of {device}")
+        names = ["video10", "video2", "video0", "video1", "videodev"]
+        monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / name for name in names])
+        assert list_cameras() == [
+            CameraInfo(0, "Camera of video0", "/dev/video0"),
+            CameraInfo(2, "Camera of video2", "/dev/video2, in use"),
+            CameraInfo(10, "Camera of video10", "/dev/video10: Permission denied"),
+        ]
+
+
+def test_macos_cameras_come_in_the_order_that_opencv_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [
+        {"_name": "Phone", "spcamera_unique-id": "B7"},
+        {"_name": "FaceTime HD Camera", "spcamera_unique-id": "0x14"},
+    ]
+    told = json.dumps({"SPCameraDataType": devices}).encode()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(
+        cameras.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, told)
+    )
+    assert list_cameras() == [CameraInfo(0, "FaceTime HD Camera"), CameraInfo(1, "Phone")]
+    monkeypatch.setattr(
+        cameras.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, b"")
+    )
+    assert list_cameras() == []
+
+
+def test_windows_cameras_come_with_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [types.SimpleNamespace(index=0, name="HD Webcam"), types.SimpleNamespace(index=1, name="OBS")]
+    module = types.SimpleNamespace(enumerate_cameras=lambda api: known if api == cv2.CAP_MSMF else [])
+    monkeypatch.setitem(sys.modules, "cv2_enumerate_cameras", module)  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert list_cameras() == [CameraInfo(0, "HD Webcam"), CameraInfo(1, "OBS")]
+
+
+class TestCommand:
+    def test_cameras_are_listed_on_standard_output(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        there = [CameraInfo(0, "HD Webcam", "/dev/video0"), CameraInfo(2, "\x1b[31mBad\nname")]
+        monkeypatch.setattr(cameras, "list_cameras", lambda: there)
+        assert main(["--list-cameras"]) == 0
+        assert capsys.readouterr() == ("0  HD Webcam      /dev/video0\n2  \ufffd[31mBad name\n", "")
+
+    def test_that_there_is_none_is_an_answer(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(cameras, "list_cameras", list)
+        assert main(["--list-cameras"]) == 0
+        assert capsys.readouterr().out.startswith("no camera was found")
+
+    @pytest.mark.parametrize("size", ["1280", "0x720", "1280x", "axb", "-1x2", "1280x720x3"])
+    def test_a_size_that_is_none_is_wrong_usage(self, size: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--camera", "0", f"--camera-size={size}"]) == 2
+        assert "is not a width and a height such as 1280x720" in capsys.readouterr().err
+
+    def test_a_size_without_a_camera_is_wrong_usage(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["clip.mp4", "--camera-size", "1280x720"]) == 2
+        assert "go with --camera N" in capsys.readouterr().err

@@ -1,0 +1,330 @@
+"""Live sources: the newest frame, true time, and what is lost comes back; all over loopback."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from live_servers import MjpegServer, RtspServer, grey_jpegs, silent_server, video_jpegs
+
+from fer_stream.capture import Background
+from fer_stream.errors import SourceError
+from fer_stream.sources import Source, live, network, open_source
+from fer_stream.types import Frame
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    wait_until(lambda: threading.active_count() == before)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams time out, and are opened again, sooner than a user would want."""
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(live, "LONGEST_PAUSE_S", 0.08)
+    set_timeouts(monkeypatch, open_ms=2000, read_ms=400)
+
+
+def set_timeouts(monkeypatch: pytest.MonkeyPatch, *, open_ms: int, read_ms: int) -> None:
+    before = network._PARAMETERS
+    assert before[1] == 10_000 and before[3] == 5_000
+    monkeypatch.setattr(network, "_PARAMETERS", (before[0], open_ms, before[2], read_ms, *before[4:]))
+
+
+def wait_until(is_true: Callable[[], bool], limit_s: float = 15.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class Reader:
+    """Reads a source in a thread, and keeps what came without the pictures."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.seen: list[tuple[int, float]] = []
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        for frame in self.source:
+            self.seen.append((frame.index, frame.time_s))
+
+    def wait_for_more(self, count: int = 3) -> None:
+        before = len(self.seen)
+        wait_until(lambda: len(self.seen) >= before + count)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def test_a_slow_reader_gets_the_newest_frames(capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[Frame] = []
+    with (
+        MjpegServer(grey_jpegs(200), frame_s=0.01, repeat=False) as server,
+        open_source(server.address) as source,
+    ):
+        assert source.info.is_live
+        assert (source.info.kind, source.info.size_wh, source.info.name) == (
+            "network",
+            (128, 96),
+            server.address,
+        )
+        for frame in source:
+            seen.append(frame)
+            if frame.index >= 199:
+                break
+            time.sleep(0.05)
+        assert source.dropped > 10
+        assert len(seen) + source.dropped == seen[-1].index + 1
+    assert all(a.index < b.index and a.time_s < b.time_s for a, b in itertools.pairwise(seen))
+    # A frame's picture is that of its index, and the last one of the stream has come.
+    first_pass = [frame for frame in seen if frame.index < 200]
+    assert [frame.bgr.mean() for frame in first_pass] == pytest.approx([f.index for f in first_pass], abs=2.5)
+    assert first_pass[-1].index == 199
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_frame_is_as_old_as_its_picture_not_as_its_fetching() -> None:
+    with (
+        MjpegServer(grey_jpegs(50), frame_s=0.02) as server,
+        open_source(server.address) as source,
+    ):
+        server.stall()
+        time.sleep(0.3)
+        frame = next(iter(source))
+        assert time.monotonic() - frame.captured_s >= 0.15
+
+
+def test_leaving_early_ends_everything() -> None:
+    with (
+        MjpegServer(grey_jpegs(200), frame_s=0.01) as server,
+        open_source(server.address, mirror=True) as source,
+        Background(source, drop_old=True) as frames,
+    ):
+        assert next(iter(frames)).size_wh == (128, 96)
+        source.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_that_is_cut_is_opened_anew_on_the_same_clock() -> None:
+    with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
+        with Reader(source) as reader:
+            reader.wait_for_more()
+            assert source.status.connected and source.status.message == ""
+            server.cut(refusing=True)
+            wait_until(lambda: source.status.attempt >= 3)
+            status = source.status
+            assert not status.connected
+            assert status.message.startswith(f"reconnecting, attempt {status.attempt}, no picture for ")
+            away_since = len(reader.seen)
+            gone_s = status.since_s
+            server.go_on()
+            reader.wait_for_more()
+            assert source.status.connected and source.status.attempt == 0
+        (_, last_s), (_, first_s) = reader.seen[away_since - 1 : away_since + 1]
+        assert first_s - last_s >= gone_s  # the clock ran on
+        assert all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(reader.seen))
+        (problem,) = source.problems
+        assert problem.startswith(f"{server.address} was away once, for ")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_that_stalls_is_opened_anew() -> None:
+    with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
+        with Reader(source) as reader:
+            reader.wait_for_more()
+            server.stall()
+            wait_until(lambda: not source.status.connected)
+            server.go_on()
+            reader.wait_for_more()
+        assert len(server.logins) >= 2
+
+
+def test_a_silence_is_told_before_the_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SILENCE_S", 0.2)
+    with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
+        server.stall()
+        wait_until(lambda: source.status.message == "no picture for 0 s")
+        assert source.status.connected
+        server.go_on()
+        wait_until(lambda: source.status.message == "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
+        pauses: list[float] = []
+        assert isinstance(source, live.LiveSource)
+        wait = source._closing.wait
+        monkeypatch.setattr(source._closing, "wait", lambda limit_s: pauses.append(limit_s) or wait(limit_s))
+        server.cut(refusing=True)
+        wait_until(lambda: source.status.attempt >= 5)
+        assert pauses[:5] == [0.02, 0.04, 0.08, 0.08, 0.08]
+
+
+@pytest.mark.parametrize("when", ["in a read", "in a pause", "while opening anew"])
+def test_closing_never_waits_for_the_network(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would hold it for 4 s or more."""
+    set_timeouts(monkeypatch, open_ms=4_000, read_ms=4_000 if when == "in a read" else 300)
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01 if when == "while opening anew" else 30.0)
+    with silent_server() as silent, MjpegServer(grey_jpegs(200), frame_s=0.02) as server:
+        with open_source(server.address) as source, Reader(source) as reader:
+            reader.wait_for_more()
+            assert isinstance(source, live.LiveSource)
+            source._device._address = f"http://{silent}/live"  # type: ignore[attr-defined]
+            server.stall()
+            if when != "in a read":
+                wait_until(lambda: source.status.attempt == 1)
+            time.sleep(0.2)
+            began_s = time.monotonic()
+            source.close()
+            closed_s = time.monotonic() - began_s
+        assert closed_s < 2.5
+
+
+def test_an_interrupt_while_a_stream_opens_gets_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    import _thread
+
+    set_timeouts(monkeypatch, open_ms=5_000, read_ms=5_000)
+    with silent_server() as silent:
+        timer = threading.Timer(0.3, _thread.interrupt_main)
+        timer.start()
+        began_s = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            open_source(f"rtsp://{silent}/live")
+        assert time.monotonic() - began_s < 3.5
+        timer.join()
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_where_nobody_answers_the_error_is_one_line_without_the_password(
+    scheme: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with MjpegServer(grey_jpegs(1), frame_s=0) as server:
+        place = server.address.partition("://")[2]
+    with pytest.raises(SourceError, match="can't be opened") as caught:
+        open_source(f"{scheme}://user:secret@{place}?token=hidden")
+    assert caught.value.exit_code == 3
+    assert place in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("secret", "hidden", "user:", "\n"))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_device_that_opens_but_sends_nothing_is_an_error_at_the_start() -> None:
+    with silent_server() as silent, pytest.raises(SourceError, match="can't be opened"):
+        open_source(f"http://{silent}/live")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_that_comes_back_in_another_size_keeps_the_first() -> None:
+    with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
+        first = next(iter(source))
+        wide = cv2.imencode(".jpg", np.full((180, 320, 3), 250, np.uint8))[1].tobytes()
+        server.cut(refusing=True)
+        server._jpegs = [wide] * 200
+        server.go_on()
+        wait_until(lambda: len(server.logins) >= 2 and source.status.connected)
+        later = list(itertools.islice(source, 5))[-1]
+        assert later.bgr.mean() == pytest.approx(250, abs=2.5)
+        assert later.size_wh == first.size_wh == (128, 96)
+
+
+def test_a_password_reaches_the_device_and_nothing_else() -> None:
+    with MjpegServer(grey_jpegs(50), frame_s=0.01, login="me:s3cret") as server:
+        address = server.address.replace("//", "//me:s3cret@") + "?token=hidden&channel=1"
+        with open_source(address) as source:
+            frame = next(iter(source))
+            shown = f"{source.info}{frame.source}{source.status}{source.problems}"
+        assert server.logins[-1] == "me:s3cret"
+    assert "channel=1" in shown
+    assert not any(word in shown for word in ("s3cret", "hidden", "me:"))
+
+
+class TestPacer:
+    def test_a_burst_is_spread_over_its_own_time(self) -> None:
+        pacer = network.Pacer()
+        assert [pacer.wait_s(position_s, 100.0) for position_s in (7.0, 7.5, 9.0)] == [0.0, 0.5, 2.0]
+
+    def test_what_is_late_is_not_held_and_the_schedule_stays(self) -> None:
+        pacer = network.Pacer()
+        pacer.wait_s(0.0, 100.0)
+        assert pacer.wait_s(1.0, 105.0) == 0.0
+        assert pacer.wait_s(6.0, 105.0) == 1.0
+
+    def test_a_clock_that_is_set_anew_is_followed(self) -> None:
+        pacer = network.Pacer()
+        pacer.wait_s(50_000.0, 100.0)
+        assert pacer.wait_s(3.0, 101.0) == 0.0
+        assert pacer.wait_s(4.0, 101.0) == 1.0
+
+
+@pytest.fixture
+def portrait(shared_data: Path) -> Path:
+    return shared_data / "videos" / "portrait-360p.mp4"
+
+
+def test_a_real_video_over_mjpeg(portrait: Path) -> None:
+    with (
+        MjpegServer(video_jpegs(portrait, 24), frame_s=1 / 24) as server,
+        open_source(server.address) as source,
+    ):
+        frames = [frame for frame, _ in zip(source, range(20), strict=False)]
+        assert source.info.size_wh == (640, 360)
+    assert frames[0].bgr.std() > 20
+
+
+def test_rtsp_plays_in_real_time(portrait: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with RtspServer(portrait, login=("me", "s3cret")) as server:
+        address = server.address.replace("//", "//me:s3cret@")
+        with open_source(address) as source:
+            began_s = time.monotonic()
+            last = next(frame for frame in source if frame.time_s >= 1.5)
+            took_s = time.monotonic() - began_s
+        assert source.info.name == last.source == server.address
+        assert source.info.size_wh == (640, 360)
+    with av.open(str(portrait)) as container:
+        rate = float(container.streams.video[0].average_rate or 0)
+    # What had come while it was probed comes at once; then a second has a second's frames.
+    assert last.index >= 1.2 * rate * took_s * 0.5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_rtsp_with_a_wrong_password_is_an_error(portrait: Path) -> None:
+    with RtspServer(portrait, login=("me", "s3cret")) as server:
+        with pytest.raises(SourceError, match="user or password") as caught:
+            open_source(server.address.replace("//", "//me:wr0ng@"))
+        assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_rtsp_comes_back_after_a_stall_and_after_a_restart(portrait: Path) -> None:
+    with RtspServer(portrait) as server, open_source(server.address) as source, Reader(source) as reader:
+        reader.wait_for_more(10)
+        server.stall()
+        wait_until(lambda: not source.status.connected)
+        server.go_on()
+        reader.wait_for_more(10)
+        server.stop()
+        wait_until(lambda: source.status.attempt >= 3)
+        server.start()
+        reader.wait_for_more(10)
+        assert source.status.connected
+        assert all(a[1] < b[1] for a, b in itertools.pairwise(reader.seen))
