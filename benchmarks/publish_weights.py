@@ -39,7 +39,7 @@ def publish(run: Path, validation: Path, target: Path = BUILT_IN_WEIGHTS) -> boo
         save_checkpoint(candidate, checkpoint, half_precision=True)
         accuracies = []
         for path in (original, candidate):
-            measured = evaluate(path, validation).measured
+            measured = evaluate(path, validation).figures.measured
             accuracies.append(100 * measured.accuracy)
             print(f"{path.stat().st_size / 1e6:5.1f} MB  accuracy {100 * measured.accuracy:.2f} %  "
                   f"macro-F1 {100 * measured.macro_f1:.2f} %  ECE {100 * measured.ece:.2f} %")  # fmt: skip

@@ -130,11 +130,36 @@ def test_progress_is_reported_batch_by_batch(unbroken):
 def test_an_evaluation_of_the_weights_gives_what_the_run_measured(unbroken, data):
     output, result, _ = unbroken
     evaluation = evaluate(output / "best-weights.pt", data / "validation", device="cpu")
-    assert evaluation.measured.as_dict() == result.validation.as_dict()
+    assert evaluation.figures.measured.as_dict() == result.validation.as_dict()
     assert evaluation.untempered.as_dict() == result.untempered.as_dict()
     best = result.history[result.epoch - 1]
     assert evaluation.untempered.loss == pytest.approx(best.validation_loss, rel=1e-4)
-    assert evaluation.measured.loss <= evaluation.untempered.loss
+    assert evaluation.figures.measured.loss <= evaluation.untempered.loss
+
+
+def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_the_voters(
+    unbroken, data, tmp_path
+):
+    shutil.copytree(data, tmp_path / "data")
+    validation = tmp_path / "data" / "validation"
+    for name in ("angry", "happy", "sad"):  # three of the fourteen are in the training split, too
+        shutil.copy(tmp_path / "data" / "train" / name / "1.png", validation / name / "1.png")
+    header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    rows = ["0.png,0,0,9,0,0,0,0,1,0,0", "1.png,0,5,5,0,0,0,0,0,0,0"]  # the second is a tie
+    (tmp_path / "data" / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    evaluation = evaluate(unbroken[0] / "best-weights.pt", validation, device="cpu")
+    figures, unseen = evaluation.figures, evaluation.unseen
+    assert (figures.measured.count, unseen.measured.count) == (14, 11)
+    assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
+    assert figures.voted_count == 7  # the 0.png of each class
+    model = load_checkpoint(unbroken[0] / "best-weights.pt").build_model()
+    loader = loop.evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
+    pixels, labels = next(iter(loader))
+    with torch.no_grad():
+        straight, averaged = model(pixels), (model(pixels) + model(pixels.flip(-1))) / 2
+    said_surprise = straight[::2].argmax(dim=1) == EXPRESSIONS.index("surprise")
+    assert figures.agreement == pytest.approx(float(said_surprise.float().mean()))
+    assert figures.flipped.accuracy == pytest.approx(float((averaged.argmax(1) == labels).float().mean()))
 
 
 def test_a_resumed_run_is_as_if_there_had_been_no_stop(unbroken, data, tmp_path):
@@ -383,7 +408,7 @@ def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert float(row["validation_loss"]) == pytest.approx(measured.untempered.loss, rel=1e-3)
-    assert measured.measured.count == VALIDATION_COUNT
+    assert measured.figures.measured.count == VALIDATION_COUNT
 
 
 def lite0_weights() -> dict[str, torch.Tensor]:

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torchvision.datasets import ImageFolder
 
 from fer_stream.weights import Checkpoint, load_checkpoint
-from train.data import evaluation_loader, open_folder
+from train.data import VOTED, evaluation_loader, open_folder, read_rgb, read_votes
+from train.folders import VOTES_NAME
 from train.loop import EVALUATION_BATCH, Reporter, pick_device, predict
 from train.metrics import Report, report
+
+# The votes' names for the seven expressions, in their order; contempt, unknown and NF are none of them.
+VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """How well a checkpoint does on some pictures.
+
+    Attributes:
+        measured: One network, one view of each picture, with the temperature.
+        flipped: The logits averaged over the picture and its mirror image, with the temperature.
+        voted_count: Pictures of which most FER+ votes, and not as many for another, name one of the
+            seven expressions; None where there are no votes.
+        agreement: The share of them for which the network says the same.
+        flipped_agreement: The same, averaged over the mirror image.
+    """
+
+    measured: Report
+    flipped: Report
+    voted_count: int | None = None
+    agreement: float | None = None
+    flipped_agreement: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +46,16 @@ class Evaluation:
 
     Attributes:
         checkpoint: The network and what belongs to it.
-        measured: Its figures, with its temperature.
-        untempered: The same without the temperature.
+        figures: On all pictures.
+        untempered: Without the temperature, one view of each.
+        unseen: On the pictures that do not occur, pixel for pixel, in the training split beside the
+            folder; None where there is no such split or nothing of it occurs.
     """
 
     checkpoint: Checkpoint
-    measured: Report
+    figures: Figures
     untempered: Report
+    unseen: Figures | None
 
 
 def evaluate(
@@ -38,6 +68,9 @@ def evaluate(
 ) -> Evaluation:
     """Measures a checkpoint on `folder/<class>/*`, the pictures prepared as streaming prepares faces.
 
+    Beside the folder it looks for the FER+ votes (`ferplus-votes.csv`) and for the training split
+    (`train/`), whose pictures it then leaves out in a second set of figures.
+
     Args:
         weights: A checkpoint of fer-train.
         folder: Holds a folder for each of the seven expressions.
@@ -46,7 +79,7 @@ def evaluate(
         reporter: Told of the progress.
 
     Raises:
-        SourceError: The folder can't be used, or one of its pictures.
+        SourceError: The folder can't be used, or one of its pictures, or the votes.
         UsageError: No such device.
         WeightsError: The checkpoint can't be used.
     """
@@ -54,8 +87,64 @@ def evaluate(
     torch_device = pick_device(device)
     pictures = open_folder(folder)
     checkpoint = load_checkpoint(weights)
+    votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
+    votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
+    seen = np.zeros(len(pictures), bool)
+    if training_path.is_dir() and not training_path.samefile(folder):
+        seen = _seen(pictures, open_folder(training_path))
+
     model = checkpoint.build_model().to(torch_device).to(memory_format=torch.channels_last)
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
-    reporter.phase(0, "evaluation", len(batches))
+    reporter.phase(0, "evaluation", 2 * len(batches))
     logits, labels = predict(model, batches, torch_device, reporter)
-    return Evaluation(checkpoint, report(logits, labels, checkpoint.temperature), report(logits, labels))
+    mirrored, _ = predict(model, batches, torch_device, reporter, mirrored=True)
+
+    everything = np.ones(len(labels), bool)
+    answers = (logits, (logits + mirrored) / 2, labels, votes, checkpoint.temperature)
+    return Evaluation(
+        checkpoint=checkpoint,
+        figures=_figures(everything, *answers),
+        untempered=report(logits, labels),
+        unseen=_figures(~seen, *answers) if seen.any() and not seen.all() else None,
+    )
+
+
+def _figures(
+    chosen: np.ndarray,
+    logits: np.ndarray,
+    averaged: np.ndarray,
+    labels: np.ndarray,
+    votes: np.ndarray | None,
+    temperature: float,
+) -> Figures:
+    measured = report(logits[chosen], labels[chosen], temperature)
+    flipped = report(averaged[chosen], labels[chosen], temperature)
+    if votes is None:
+        return Figures(measured, flipped)
+    most = votes.max(axis=1, keepdims=True)
+    majority = np.array([_expression_of(name) for name in VOTED])[votes.argmax(axis=1)]
+    clear = chosen & (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1) & (majority >= 0)
+    if not clear.any():
+        return Figures(measured, flipped)
+    return Figures(
+        measured=measured,
+        flipped=flipped,
+        voted_count=int(clear.sum()),
+        agreement=float((logits.argmax(axis=1) == majority)[clear].mean()),
+        flipped_agreement=float((averaged.argmax(axis=1) == majority)[clear].mean()),
+    )
+
+
+def _expression_of(voted: str) -> int:
+    return VOTED_EXPRESSIONS.index(voted) if voted in VOTED_EXPRESSIONS else -1
+
+
+def _seen(pictures: ImageFolder, training: ImageFolder) -> np.ndarray:
+    """Returns which pictures occur, pixel for pixel, in the training split: bool (N,)."""
+    trained = {_pixels_hash(path) for path, _ in training.samples}
+    return np.array([_pixels_hash(path) in trained for path, _ in pictures.samples])
+
+
+def _pixels_hash(path: str) -> bytes:
+    image = read_rgb(path)
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()

@@ -452,16 +452,21 @@ def _compiled(model: nn.Module) -> nn.Module:
 
 
 def predict(
-    model: nn.Module, batches: DataLoader, device: torch.device, reporter: Reporter | None = None
+    model: nn.Module,
+    batches: DataLoader,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    *,
+    mirrored: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float32 logits (N, 7) and int labels (N,) of every picture, in order."""
+    """Returns float32 logits (N, 7) and int labels (N,) of every picture, or its mirror image, in order."""
     model.eval()
     all_logits, all_labels, loss_sum, hits, count = [], [], 0.0, 0, 0
     began_s = time.monotonic()
     with torch.no_grad():
         for images, labels in evaluation_batches(batches):
             images = images.to(device, memory_format=torch.channels_last)
-            logits = model(images).float().cpu()
+            logits = model(images.flip(-1) if mirrored else images).float().cpu()
             loss_sum += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             hits += int((logits.argmax(dim=1) == labels).sum())
             count += len(labels)

@@ -139,7 +139,23 @@ def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
     checkpoint = evaluation.checkpoint
     console.print(f"{checkpoint.architecture}, recipe {checkpoint.recipe or 'unknown'}", highlight=False,
                   markup=False)  # fmt: skip
-    _say_report(console, evaluation.measured, evaluation.untempered, checkpoint.temperature)
+    figures = evaluation.figures
+    _say_report(console, figures.measured, evaluation.untempered, checkpoint.temperature)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for heading in ("pictures", "accuracy", "macro-F1", "ECE", "with FER+ majority"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, each in (("all", figures), ("not in train", evaluation.unseen)):
+        if each is not None:
+            _add_figures(table, name, each.measured, each.agreement)
+            _add_figures(table, f"{name}, with mirror image", each.flipped, each.flipped_agreement)
+    console.print(table, highlight=False)
+
+
+def _add_figures(table: Table, name: str, measured: Report, agreement: float | None) -> None:
+    shares = [measured.accuracy, measured.macro_f1, measured.ece, agreement]
+    cells = ["-" if share is None else f"{100 * share:.2f} %" for share in shares]
+    table.add_row(name, str(measured.count), *cells)
 
 
 def _say_report(console: Console, measured: Report, untempered: Report, temperature: float) -> None:

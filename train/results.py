@@ -18,7 +18,7 @@ from train.folders import (
 from train.plots import save_confusion_matrix, save_curves
 
 if TYPE_CHECKING:
-    from train.evaluation import Evaluation
+    from train.evaluation import Evaluation, Figures
     from train.loop import Result
 
 
@@ -45,11 +45,24 @@ def run_metrics(result: Result, config: TrainConfig) -> dict[str, Any]:
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, Any]:
     """Returns what `fer-train evaluate --json` writes."""
     return {
-        **evaluation.measured.as_dict(),
+        **_figures(evaluation.figures),
         "ece_before_temperature": evaluation.untempered.ece,
         "temperature": evaluation.checkpoint.temperature,
         "recipe": evaluation.checkpoint.recipe,
         "epoch": evaluation.checkpoint.epoch,
+        "not_in_train": None if evaluation.unseen is None else _figures(evaluation.unseen),
+    }
+
+
+def _figures(figures: Figures) -> dict[str, Any]:
+    return {
+        **figures.measured.as_dict(),
+        "with_mirror_image": figures.flipped.as_dict(),
+        "ferplus_majority": {
+            "count": figures.voted_count,
+            "agreement": figures.agreement,
+            "agreement_with_mirror_image": figures.flipped_agreement,
+        },
     }
 
 
