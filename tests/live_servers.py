@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import signal
 import socket
@@ -17,7 +18,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import pytest
 
 # The system's own Python: GStreamer's bindings come with the system, not with pip.
 _SYSTEM_PYTHON = "/usr/bin/python3"
@@ -39,6 +39,22 @@ def video_jpegs(path: Path, count: int) -> list[bytes]:
     with av.open(str(path)) as container:
         frames = (frame.to_ndarray(format="bgr24") for frame in container.decode(video=0))
         return [cv2.imencode(".jpg", bgr)[1].tobytes() for bgr, _ in zip(frames, range(count), strict=False)]
+
+
+def long_video(path: Path, target: Path, duration_s: float) -> Path:
+    """Writes a video over and over, its packets as they are, until it is as long as wanted."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as output:
+        given = source.streams.video[0]
+        stream = output.add_stream_from_template(given)
+        packets = [packet for packet in source.demux(given) if packet.dts is not None]
+        length = round(len(packets) / given.average_rate / given.time_base)
+        for turn in range(math.ceil(duration_s / (length * given.time_base))):
+            for packet in packets:
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts = packet.pts + turn * length, packet.dts + turn * length
+                copy.time_base, copy.is_keyframe, copy.stream = given.time_base, packet.is_keyframe, stream
+                output.mux(copy)
+    return target
 
 
 class MjpegServer:
@@ -140,16 +156,23 @@ def silent_server() -> Iterator[str]:
         yield "127.0.0.1:{}".format(*listener.getsockname()[1:])
 
 
+class NoRtspServerError(Exception):
+    """There is no GStreamer to make an RTSP server of."""
+
+
 class RtspServer:
-    """A process that plays a video over RTSP; skips the test where GStreamer is missing.
+    """A process that plays a video over RTSP.
 
     Attributes:
         address: Where it answers, without user and password; the same after a restart.
+
+    Raises:
+        NoRtspServerError: GStreamer is missing.
     """
 
     def __init__(self, video: Path, *, login: tuple[str, str] | None = None) -> None:
         if sys.platform == "win32" or not Path(_SYSTEM_PYTHON).exists():
-            pytest.skip(_RTSP_NEEDS)
+            raise NoRtspServerError(_RTSP_NEEDS)
         self._arguments = [_SYSTEM_PYTHON, str(Path(__file__).with_name("rtsp_server.py")), str(video)]
         self._login = login or ()
         self._port = 0
@@ -170,7 +193,7 @@ class RtspServer:
         self.address = self._process.stdout.readline().strip()
         if not self.address:
             self.stop()
-            pytest.skip(_RTSP_NEEDS)
+            raise NoRtspServerError(_RTSP_NEEDS)
         self._port = int(self.address.rsplit(":", 1)[1].split("/")[0])
 
     def stall(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import types
@@ -107,6 +108,17 @@ def test_a_size_that_lets_windows_refuse_the_camera_is_asked_for_afterwards(
     monkeypatch.setattr(fake, "refuses_parameters", True)
     Camera(0, (1280, 720), 30.0).open()
     assert fake.log[-1] == (cv2.CAP_MSMF, SIZE_AND_RATE)
+
+
+def test_opencv_finds_its_settings_when_it_loads() -> None:
+    """On Windows it sees nothing of what is set later."""
+    script = (
+        "import fer_stream, os, sys; assert 'cv2' not in sys.modules;"
+        "print(os.environ['OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS'], os.environ['OPENCV_FFMPEG_LOGLEVEL'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
+    assert said.stdout.split() == [b"0", b"-8"]
 
 
 def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake: type[FakeVideoCapture]) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +16,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from live_servers import MjpegServer, RtspServer, grey_jpegs, silent_server, video_jpegs
+from live_servers import MjpegServer, NoRtspServerError, RtspServer, grey_jpegs, silent_server, video_jpegs
 
+from fer_stream.analyzer import Analyzer
 from fer_stream.capture import Background
 from fer_stream.errors import SourceError
 from fer_stream.sources import Source, live, network, open_source
@@ -92,7 +97,7 @@ def test_a_slow_reader_gets_the_newest_frames(capfd: pytest.CaptureFixture[str])
                 break
             time.sleep(0.05)
         assert source.dropped > 10
-        assert len(seen) + source.dropped == seen[-1].index + 1
+        assert len(seen) + source.dropped == seen[-1].index - seen[0].index + 1
     assert all(a.index < b.index and a.time_s < b.time_s for a, b in itertools.pairwise(seen))
     # A frame's picture is that of its index, and the last one of the stream has come.
     first_pass = [frame for frame in seen if frame.index < 200]
@@ -276,6 +281,13 @@ class TestPacer:
         assert pacer.wait_s(4.0, 101.0) == 1.0
 
 
+def rtsp_server(video: Path, login: tuple[str, str] | None = None) -> RtspServer:
+    try:
+        return RtspServer(video, login=login)
+    except NoRtspServerError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def portrait(shared_data: Path) -> Path:
     return shared_data / "videos" / "portrait-360p.mp4"
@@ -292,7 +304,7 @@ def test_a_real_video_over_mjpeg(portrait: Path) -> None:
 
 
 def test_rtsp_plays_in_real_time(portrait: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with RtspServer(portrait, login=("me", "s3cret")) as server:
+    with rtsp_server(portrait, login=("me", "s3cret")) as server:
         address = server.address.replace("//", "//me:s3cret@")
         with open_source(address) as source:
             began_s = time.monotonic()
@@ -308,7 +320,7 @@ def test_rtsp_plays_in_real_time(portrait: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_rtsp_with_a_wrong_password_is_an_error(portrait: Path) -> None:
-    with RtspServer(portrait, login=("me", "s3cret")) as server:
+    with rtsp_server(portrait, login=("me", "s3cret")) as server:
         with pytest.raises(SourceError, match="user or password") as caught:
             open_source(server.address.replace("//", "//me:wr0ng@"))
         assert "wr0ng" not in str(caught.value)
@@ -316,7 +328,7 @@ def test_rtsp_with_a_wrong_password_is_an_error(portrait: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_rtsp_comes_back_after_a_stall_and_after_a_restart(portrait: Path) -> None:
-    with RtspServer(portrait) as server, open_source(server.address) as source, Reader(source) as reader:
+    with rtsp_server(portrait) as server, open_source(server.address) as source, Reader(source) as reader:
         reader.wait_for_more(10)
         server.stall()
         wait_until(lambda: not source.status.connected)
@@ -328,3 +340,44 @@ def test_rtsp_comes_back_after_a_stall_and_after_a_restart(portrait: Path) -> No
         reader.wait_for_more(10)
         assert source.status.connected
         assert all(a[1] < b[1] for a, b in itertools.pairwise(reader.seen))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_run_goes_on_through_an_outage_and_tells_no_password(tmp_path: Path, analyzer: Analyzer) -> None:
+    """The command in a process of its own: the table and the video have the outage at its true length."""
+    jpegs = grey_jpegs(200)
+    with MjpegServer(jpegs, frame_s=0.05, login="me:s3cret") as server:
+        address = server.address.replace("//", "//me:s3cret@") + "?token=hidden"
+        outputs = ["--save", str(tmp_path / "out.mp4"), "--profile", str(tmp_path / "profile.json")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fer_stream", address, "--no-show", "--data", "-", *outputs],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        rows = [json.loads(process.stdout.readline()) for _ in range(3)]
+        server.cut(refusing=True)
+        cut_s = time.monotonic()
+        refused = len(server.logins)
+        wait_until(lambda: len(server.logins) >= refused + 2)
+        away_s = time.monotonic() - cut_s
+        server.go_on()
+        while rows[-1]["time_s"] - rows[-2]["time_s"] < 0.8 * away_s:
+            rows.append(json.loads(process.stdout.readline()))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    rows += [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 130
+    assert {row["source"] for row in rows} == {f"{server.address}?token=***"}
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        times = sorted(
+            float(packet.pts * stream.time_base) for packet in container.demux(stream) if packet.size
+        )
+    assert len(times) == len(rows)
+    saved_s, true_s = times[-1] - times[0], rows[-1]["time_s"] - rows[0]["time_s"]
+    assert saved_s == pytest.approx(true_s, abs=0.01)
+    assert "was away once, for " in err
+    told = f"{rows}{err}{(tmp_path / 'profile.json').read_text()}{(tmp_path / 'out.mp4').read_bytes()!r}"
+    assert "s3cret" not in told and "hidden" not in told

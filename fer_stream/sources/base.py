@@ -108,7 +108,7 @@ class Source(ABC):
 
     @property
     def dropped(self) -> int:
-        """Of a live source, the frames that a newer one has replaced before they were read."""
+        """Of a live source, the frames since the first one read that a newer one has replaced."""
         return 0
 
     @property

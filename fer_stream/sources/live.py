@@ -51,6 +51,8 @@ class LiveSource(Source):
         self._outages = 0
         self._away_s = 0.0
         self._away_told = False
+        self._is_read = False
+        self._dropped_before = 0  # what came while the reader was made ready
         connection = device.open() if device.opens_in_callers_thread else None
         self._frames = Background(self._read_always(connection), drop_old=True)
         try:
@@ -75,8 +77,8 @@ class LiveSource(Source):
 
     @property
     def dropped(self) -> int:
-        """Frames that a newer one has replaced before they were read."""
-        return self._frames.dropped
+        """Frames that a newer one has replaced since the first was read. See `Source.dropped`."""
+        return self._frames.dropped - self._dropped_before if self._is_read else 0
 
     @property
     def status(self) -> SourceStatus:
@@ -94,7 +96,10 @@ class LiveSource(Source):
         super().close()
 
     def _read(self) -> Frame | None:
-        return next(iter(self._frames), None)
+        frame = next(iter(self._frames), None)
+        if not self._is_read:
+            self._is_read, self._dropped_before = True, self._frames.dropped
+        return frame
 
     def _release(self) -> None:
         self._frames.close(CLOSE_WAIT_S)
@@ -114,12 +119,12 @@ class LiveSource(Source):
         while connection is not None:
             opened_s = time.monotonic()
             yield from self._read_until_lost(connection)
-            if connection.has_end:
-                return
             if self._index == 0 and not self._closing.is_set():
                 raise SourceError(
                     f"{self._device.name} opens but gives no picture: {self._device.no_picture_help()}"
                 )
+            if connection.has_end:
+                return
             if self._last_picture_s - opened_s > pause_s:  # one that held for a while begins anew
                 pause_s = FIRST_PAUSE_S
             self._outages += self._attempt == 0
