@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from fer_stream.cli import main
 from fer_stream.errors import SourceError
-from fer_stream.sources import cameras, open_source
+from fer_stream.sources import cameras, live, open_source
 from fer_stream.sources.cameras import Camera, CameraInfo, list_cameras
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Video4Linux")
@@ -155,6 +156,39 @@ def test_a_camera_that_skips_a_picture_is_not_opened_anew(
     with open_source(0) as source:
         assert len([frame for frame, _ in zip(source, range(5), strict=False)]) == 5
     assert len(fake.log) == 1
+
+
+def test_a_camera_that_was_unplugged_comes_back(
+    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugged_in = True
+    tries = 0
+
+    def check(index: int) -> None:
+        nonlocal tries
+        tries += not plugged_in
+        if not plugged_in:
+            raise SourceError("there is no camera 0")
+
+    picture = fake.read
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(cameras, "_check_linux_camera", check)
+    monkeypatch.setattr(fake, "read", lambda self: picture(self) if plugged_in else (False, None))
+    monkeypatch.setattr(Camera, "patience_s", 0.05)
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01)
+    with open_source(0) as source:
+        frames = iter(source)
+        before = next(frames)
+        plugged_in = False
+        deadline = time.monotonic() + 10
+        while tries < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert source.status.message.startswith("reconnecting, attempt ")
+        plugged_in = True
+        after = next(frame for frame, _ in zip(frames, range(100), strict=False) if source.status.connected)
+        assert after.time_s > before.time_s
+    assert source.problems[0].startswith("camera 0 was away once")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,29 @@ def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
         wait_until(lambda: source.read == 6)
 
 
+def test_a_look_at_the_first_frame_takes_nothing_away() -> None:
+    with ScriptedSource(3) as source, Background(source) as frames:
+        first = frames.peek()
+        assert first is not None and first.index == 0
+        assert [frame.index for frame in frames] == [0, 1, 2]
+        assert frames.peek() is None
+
+
+def test_closing_gives_up_on_a_thread_that_is_held_by_something_else() -> None:
+    let_go = threading.Event()
+
+    class Held(ScriptedSource):
+        def _read(self) -> Frame | None:
+            assert let_go.wait(10)
+            return None
+
+    frames = Background(Held(1))
+    frames.close(0.05)
+    assert threading.active_count() > 1
+    let_go.set()
+    frames.close()
+
+
 def test_a_slow_reader_of_a_live_source_gets_the_newest_frame() -> None:
     with ScriptedSource(100) as source, Background(source, drop_old=True) as frames:
         wait_until(lambda: source.read == 100)
