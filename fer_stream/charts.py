@@ -17,6 +17,7 @@ from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, color_hex
 from fer_stream.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
 from fer_stream.types import AnalyzedFrame, Face
+from fer_stream.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
         axes = place(left, margin_in + row * cell_in + 0.32, chart_in - 0.3, cell_in - 0.5)
         _draw_bars(axes, face, numbered=len(faces) > 1)
     if len(faces) > len(charted):
-        more = _counted(len(faces) - len(charted), "smaller face")
+        more = counted(len(faces) - len(charted), "smaller face")
         figure.text(
             1 - margin_in / width_in,
             0.16 / height_in,
@@ -370,7 +371,7 @@ def _timeline_figure(
         va="top",
         parse_math=False,
     )
-    subtitle = [_counted(face_count, "face") if face_count else "no face found"]
+    subtitle = [counted(face_count, "face") if face_count else "no face found"]
     subtitle.append(_clock(span_s, exact=span_s < 10))
     if rows:
         subtitle.append("area: probability, strip: the most probable")
@@ -530,12 +531,8 @@ def _more_text(count: int, longest_s: float) -> str:
     if count == 0:
         return ""
     if longest_s < MOMENT_S:
-        return f"+{_counted(count, 'face')} seen for under {MOMENT_S} s"
-    return f"+{_counted(count, 'face')} seen for {_seen(longest_s)} or less"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+        return f"+{counted(count, 'face')} seen for under {MOMENT_S} s"
+    return f"+{counted(count, 'face')} seen for {_seen(longest_s)} or less"
 
 
 def _area_px(face: Face) -> float:

@@ -14,6 +14,7 @@ STARTED_S = time.monotonic()  # before the imports, which are part of what a use
 import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import sys  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -32,8 +33,9 @@ from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from fer_stream.sinks import Sink
+    from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
+    from fer_stream.status import RunStatus
 
 PROG = "fer-stream"
 MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
@@ -65,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--save", metavar="PATH", help="annotated video (.mp4, .mkv, .webm); of an image source the image"
     )
-    outputs.add_argument("--stills", metavar="DIR", help="annotated stills of a video")
+    outputs.add_argument(
+        "--stills", metavar="DIR", help="annotated stills of a video; also what the window's keys save"
+    )
     when = outputs.add_mutually_exclusive_group()
     when.add_argument(
         "--stills-every",
@@ -91,6 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--show",
         action=argparse.BooleanOptionalAction,
         help="live window; default: for live sources where there is a display",
+    )
+    outputs.add_argument(
+        "--virtual-camera",
+        action="store_true",
+        help="send the annotated picture to meeting software (needs fer-stream[virtual-camera])",
+    )
+    outputs.add_argument(
+        "--blur", action="store_true", help="hide every face that is found, in all that is shown or written"
     )
     outputs.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     outputs.add_argument("--profile", metavar="PATH", help="write where the time went, as JSON")
@@ -159,6 +171,7 @@ def _run(options: argparse.Namespace) -> int:
     from fer_stream.progress import Progress
     from fer_stream.sinks import CropsSink, check_output
     from fer_stream.sources import open_source
+    from fer_stream.status import RunStatus
     from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file
 
     with ExitStack() as stack:
@@ -182,10 +195,25 @@ def _run(options: argparse.Namespace) -> int:
                 options.profile, overwrite=options.overwrite, source_path=source.info.path
             )
         check_weights_file(weights)
+        status = RunStatus()
+        # The window after everything that can be wrong, and before what takes long.
+        window = _window(options, source.info, status, has_outputs=bool(sinks or profile_path))
+        if window is not None:
+            sinks.append(stack.enter_context(window))
 
-        progress = stack.enter_context(Progress(source.info, quiet=options.quiet))
+        progress = stack.enter_context(
+            Progress(
+                source.info,
+                status,
+                quiet=options.quiet,
+                plain=options.data == "-" and sys.stdout.isatty(),
+                hint="Ctrl-C ends it" if window is None else "q in the window or Ctrl-C ends it",
+            )
+        )
         profile = Profile()
         given = {"scan_every": options.scan_every, "smooth_s": options.smooth, "batch": options.batch}
+        if options.blur and source.info.is_live and options.scan_every is None:
+            given["scan_every"] = 1  # no look ahead there: a face is hidden from the frame on that finds it
         analyzer = Analyzer(
             options.device,
             weights,
@@ -193,14 +221,26 @@ def _run(options: argparse.Namespace) -> int:
             profile=profile,
             **{name: value for name, value in given.items() if value is not None},
         )
+        status.device = str(analyzer.device)
         for sink in sinks:
             if isinstance(sink, CropsSink):
                 sink.crop_scale = analyzer.crop_scale
-        summary = run(source, analyzer, Overlay(), sinks, profile=profile, on_frame=progress.frame_done)
+        summary = run(
+            source,
+            analyzer,
+            Overlay(),
+            sinks,
+            blur=options.blur,
+            profile=profile,
+            status=status,
+            on_frame=lambda analyzed, _: progress.update(analyzed),
+            on_idle=progress.update,
+        )
         files = written_files(sinks)
         if profile_path is not None:
             _write_json(profile_path, profile_report(summary, profile, STARTED_S))
             files.append(profile_path)
+        progress.update()
         progress.summarize(summary, files)
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
 
@@ -230,6 +270,8 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         raise UsageError("--camera-size and --camera-fps go with --camera N")
     if options.stills is None and (options.stills_every or options.stills_on):
         raise UsageError("--stills-every and --stills-on go with --stills DIR")
+    if options.crops is not None and options.blur:
+        raise UsageError("--crops saves the faces that --blur hides; leave one of them out")
     _check_outputs_differ(options)
     if options.device != "auto":  # which is always there, and may take long to find out
         pick_device(options.device)
@@ -322,8 +364,26 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
         )
-    if options.show or (options.show is None and info.is_live and sinks.display_available()):
-        yield sinks.WindowSink(f"fer-stream: {info.name}")
+    if options.virtual_camera:
+        yield sinks.VirtualCameraSink(info)
+
+
+def _window(
+    options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, has_outputs: bool
+) -> WindowSink | None:
+    """Returns the window, or None where none is wanted or can be; says so where one was asked for."""
+    from fer_stream.sinks import WindowSink, why_no_window
+
+    if not (options.show or (options.show is None and info.is_live)):
+        return None
+    reason = why_no_window()
+    if reason is None:
+        return WindowSink(info, status=status, folder=options.stills or ".")
+    if options.show and not has_outputs:
+        raise OutputError(f"{reason}, and nothing else is asked for; add --save, --data or another output")
+    if options.show:
+        say(PROG, f"{reason}; going on without it")
+    return None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ sink could leave half a row or half a packet behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
+from fer_stream.blur import hide_faces
 from fer_stream.capture import Background
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.interrupts import on_interrupt
@@ -25,6 +26,7 @@ from fer_stream.overlay import Overlay
 from fer_stream.profiling import Profile, peak_rss_mb
 from fer_stream.sinks import Sink, WindowSink
 from fer_stream.sources import Source, SourceInfo
+from fer_stream.status import RunStatus
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
@@ -33,6 +35,7 @@ LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much of an 
 # A second Ctrl-C this long after the first ends a run that hangs. One that follows at once is the same
 # wish told twice, as where a terminal and a wrapping script both pass it on.
 INSIST_AFTER_S = 2.0
+IDLE_S = 0.03  # while no frame comes, a window is served this often
 
 
 @dataclass
@@ -66,7 +69,7 @@ class Summary:
 
 
 class _Count:
-    """Counts faces and the time of their expressions, in bounded memory."""
+    """Counts frames, faces and the time of their expressions, in bounded memory."""
 
     def __init__(self, summary: Summary, info: SourceInfo) -> None:
         self._summary = summary
@@ -77,6 +80,8 @@ class _Count:
 
     def add(self, analyzed: AnalyzedFrame) -> None:
         self._summary.frames += 1
+        if self._summary.first_frame_s is None:
+            self._summary.first_frame_s = time.monotonic()
         if self._images:
             self._summary.faces += len(analyzed.faces)
             step_s = 1.0
@@ -99,8 +104,11 @@ def run(
     overlay: Overlay,
     sinks: Sequence[Sink],
     *,
+    blur: bool = False,
     profile: Profile | None = None,
+    status: RunStatus | None = None,
     on_frame: Callable[[AnalyzedFrame, Summary], None] | None = None,
+    on_idle: Callable[[], None] | None = None,
 ) -> Summary:
     """Analyzes a source and gives every frame to every sink, then closes the sinks.
 
@@ -109,8 +117,11 @@ def run(
         analyzer: Finds and reads the faces.
         overlay: Draws them, if a sink wants the picture.
         sinks: Closed when this returns or raises, also those of which another one failed.
+        blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`.
         profile: Gets the time of each stage.
+        status: Kept up to date.
         on_frame: Called after each frame went to every sink.
+        on_idle: Called again and again while no frame comes.
 
     Returns:
         What it came to. Closing the window ends a run too, as one that is done.
@@ -122,11 +133,14 @@ def run(
     profile = profile or Profile()
     live = source.info.is_live
     summary = Summary()
+    status = status or RunStatus()
+    count = _Count(summary, source.info)
     began_s = time.monotonic()
     frames = Background(_timed(source, profile), queue_size=DECODED_AHEAD, drop_old=live)
-    analyzed_frames = Background(
-        analyzer.analyze_frames(frames, source.info.kind), queue_size=1 if live else ANALYZED_AHEAD
-    )
+    analysis = analyzer.analyze_frames(frames, source.info.kind)
+    if blur:
+        analysis = hide_faces(analysis, source.info.kind)
+    analyzed_frames = Background(analysis, queue_size=1 if live else ANALYZED_AHEAD)
     asked_s: float | None = None
 
     def interrupt() -> None:
@@ -141,7 +155,22 @@ def run(
     failure: BaseException | None = None
     with on_interrupt(interrupt):
         try:
-            _consume(analyzed_frames, overlay, sinks, profile, summary, source.info, on_frame)
+            for analyzed in analyzed_frames.beats(IDLE_S):
+                status.dropped = frames.dropped + source.dropped
+                status.source = source.status
+                status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
+                if analyzed is not None:
+                    _take(analyzed, overlay, sinks, profile, status)
+                    count.add(analyzed)
+                    if on_frame is not None:
+                        on_frame(analyzed, summary)
+                else:
+                    for sink in sinks:
+                        sink.idle()
+                    if on_idle is not None:
+                        on_idle()
+                if any(isinstance(sink, WindowSink) and sink.stop_requested for sink in sinks):
+                    break
         except KeyboardInterrupt:  # raised by a callback, or in a thread that gets no signals
             summary.interrupted = True
         except BaseException as error:
@@ -177,35 +206,24 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
         yield frame
 
 
-def _consume(
-    analyzed_frames: Iterable[AnalyzedFrame],
+def _take(
+    analyzed: AnalyzedFrame,
     overlay: Overlay,
     sinks: Sequence[Sink],
     profile: Profile,
-    summary: Summary,
-    info: SourceInfo,
-    on_frame: Callable[[AnalyzedFrame, Summary], None] | None,
+    status: RunStatus,
 ) -> None:
-    """Draws and writes the frames as they come."""
-    draws = any(sink.needs_image for sink in sinks)
-    windows = [sink for sink in sinks if isinstance(sink, WindowSink)]
-    count = _Count(summary, info)
-    for analyzed in analyzed_frames:
-        image_bgr: np.ndarray | None = None
-        if draws:
-            with profile.stage("draw"):
-                image_bgr = overlay.annotate(analyzed)
-        for sink in sinks:
-            with profile.stage(sink.name):
-                sink.write(analyzed, image_bgr if sink.needs_image else None)
-        profile.add_latency(time.monotonic() - analyzed.frame.captured_s)
-        if summary.first_frame_s is None:
-            summary.first_frame_s = time.monotonic()
-        count.add(analyzed)
-        if on_frame is not None:
-            on_frame(analyzed, summary)
-        if any(window.stop_requested for window in windows):
-            return
+    """Gives a frame to every sink, drawn where one wants that."""
+    image_bgr: np.ndarray | None = None
+    if any(sink.needs_image for sink in sinks):
+        with profile.stage("draw"):
+            image_bgr = overlay.annotate(analyzed)
+    for sink in sinks:
+        with profile.stage(sink.name):
+            sink.write(analyzed, image_bgr if sink.needs_image else None)
+    latency_s = time.monotonic() - analyzed.frame.captured_s
+    profile.add_latency(latency_s)
+    status.frame_done(analyzed.frame.time_s, latency_s)
 
 
 def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseException | None:

@@ -138,6 +138,7 @@ WRONG_OPTIONS = {
         [SAMPLE, "--stills", "s", "--stills-every", "1", "--stills-on", "change"],
         "not allowed with",
     ),
+    "crops and blur": ([SAMPLE, "--crops", "c", "--blur"], "--blur"),
     "stills-on sometimes": ([SAMPLE, "--stills", "s", "--stills-on", "sometimes"], "sometimes"),
     "start words": ([SAMPLE, "--start", "soon"], "soon"),
     "start negative": ([SAMPLE, "--start=-1"], "-1"),
@@ -301,10 +302,18 @@ def test_no_name_breaks_the_line(fer, name):
     assert "[bold]b[/bold].mp4" in said.line or "[bold]" not in name
 
 
-def test_show_without_a_display_is_said(fer, no_network, monkeypatch):
-    monkeypatch.setattr("fer_stream.sinks.window.display_available", lambda: False)
+def test_show_without_a_display_and_nothing_else_to_do_is_an_error(fer, no_network, monkeypatch):
+    monkeypatch.setattr("fer_stream.sinks.why_no_window", lambda: "there is no display")
     said = fer(SAMPLE, "--show")
-    assert said.code == 4 and "no display" in said.line
+    assert said.code == 4 and "no display" in said.line and "--save" in said.line
+
+
+def test_show_without_a_display_is_one_line_and_the_rest_is_done(fer, loaded, monkeypatch):
+    monkeypatch.setattr("fer_stream.sinks.why_no_window", lambda: "there is no display")
+    said = fer(SAMPLE, "--end", "0.1", "--show", "--data", "t.csv", "--quiet")
+    assert said.code == 0
+    assert said.line == "fer-stream: there is no display; going on without it"
+    assert Path("t.csv").exists()
 
 
 def test_version_and_help(fer, capfd):
@@ -467,6 +476,29 @@ def test_a_frame_without_a_face_has_one_row(fer, loaded):
 def test_quiet_says_nothing(fer, loaded):
     said = fer(SAMPLE, "--end", "0.05", "--quiet", "--data", "o.csv")
     assert (said.code, said.out, said.err) == (0, "", "")
+
+
+def test_blur_leaves_no_face_in_any_picture_and_every_number_as_it_was(fer, loaded, detector):
+    common = (SAMPLE, "--start", "1", "--end", "1.6", "--quiet")
+    assert fer(*common, "--save", "sharp.mp4", "--data", "sharp.csv").code == 0
+    outputs = ("--save", "blurred.mp4", "--data", "blurred.csv", "--stills", "stills")
+    assert fer(*common, "--blur", *outputs, "--stills-every", "0.3").code == 0
+    assert Path("blurred.csv").read_bytes() == Path("sharp.csv").read_bytes()
+
+    sharp, blurred = pictures_of(Path("sharp.mp4")), pictures_of(Path("blurred.mp4"))
+    assert len(sharp) == len(blurred) and times_of(Path("sharp.mp4")) == times_of(Path("blurred.mp4"))
+    stills = [cv2.imread(str(path)) for path in Path("stills").iterdir()]
+    assert len(stills) >= 2
+    boxes = detector.scan(sharp[0]).boxes_xyxy
+    assert len(boxes) == 2
+    for picture in (*blurred[::5], *stills):
+        assert len(detector.scan(picture)) == 0
+    away = np.ones(sharp[0].shape[:2], bool)
+    for left, top, right, bottom in boxes.astype(int):
+        side = max(right - left, bottom - top)
+        away[max(top - side, 0) : bottom + side, max(left - side, 0) : right + side] = False
+    assert away.mean() > 0.2
+    assert psnr_db(sharp[0][away], blurred[0][away]) > 38, "the background is that of the other run"
 
 
 def test_overwrite_replaces_and_only_then(fer, loaded):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -176,6 +177,46 @@ def test_a_live_source_whose_clock_stumbles_is_saved(tmp_path):
     images, found_s = decoded(path)
     assert [number_of(image) for image in images] == [0, 1, 2, 3, 4]
     assert found_s[-1] == Fraction(3, 10) and found_s == sorted(set(found_s))
+
+
+def analyzed_live(index: int, time_s: float, captured_s: float) -> AnalyzedFrame:
+    return AnalyzedFrame(Frame(numbered(index), index, time_s, "camera 0", captured_s), ())
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_live_minute_is_a_minute(tmp_path, extension):
+    # From 37 s of a run on: an uneven rate, dropped frames, and half a minute without any.
+    steps_s = np.random.default_rng(3).choice([0.033, 0.04, 0.21], 200)
+    steps_s[[0, 100]] = 37.0, 60.0 - steps_s[1:100].sum() - steps_s[101:].sum()
+    times_s = np.cumsum(steps_s)
+    path = tmp_path / f"live{extension}"
+    info = make_info(kind="camera", path=None, time_base=None, frame_rate=Fraction(30))
+    with VideoSink(path, info) as sink:
+        assert sink.recordings() == []
+        for index, time_s in enumerate(times_s.tolist()):
+            sink.write(analyzed_live(index, time_s, 0.0), numbered(index))
+        (recording,) = sink.recordings()
+        assert recording.path == path and recording.duration_s == pytest.approx(60, abs=0.25)
+    images, found_s = decoded(path)
+    assert [number_of(image) for image in images] == list(range(200))
+    expected_s = times_s - times_s[0]
+    assert max(abs(float(a) - b) for a, b in zip(found_s, expected_s, strict=True)) < 0.001
+    assert float(found_s[-1]) == pytest.approx(60, abs=0.001)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_recording_that_ends_in_silence_lasts_until_its_end(tmp_path, extension):
+    path = tmp_path / f"live{extension}"
+    info = make_info(kind="camera", path=None, time_base=None, frame_rate=Fraction(30))
+    silent_since_s = time.monotonic() - 20
+    with VideoSink(path, info) as sink:
+        for index in range(31):
+            sink.write(analyzed_live(index, index / 30, silent_since_s - 1 + index / 30), numbered(index))
+        assert sink.recordings()[0].duration_s == pytest.approx(21, abs=0.5)
+    with av.open(str(path)) as container:
+        assert container.duration / av.time_base == pytest.approx(21, abs=0.5)
+    images, _ = decoded(path)
+    assert [number_of(image) for image in images] == [*range(31), 30]
 
 
 # The picture.

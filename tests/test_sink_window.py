@@ -1,4 +1,4 @@
-"""The live window, on a real display of its own."""
+"""The live window, on a real display of its own, with real keys."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import cv2
+import numpy as np
 import pytest
 
 from fer_stream.errors import OutputError
 from fer_stream.sinks import WindowSink, display_available
+from fer_stream.sinks.window import hud, mirrored
+from fer_stream.sources import SourceInfo
+from fer_stream.types import AnalyzedFrame, Face, Frame
 
 ROOT = Path(__file__).parents[1]
+INFO = SourceInfo("camera 0", "camera", None, (640, 360), None, None, None, None)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a display is optional on Linux only")
 
 
@@ -26,14 +33,15 @@ def test_no_display_is_one_line(monkeypatch, display):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert not display_available()
     with pytest.raises(OutputError, match=r"no display.*--show"):
-        WindowSink("fer-stream")
+        WindowSink(INFO)
 
 
 @pytest.fixture(scope="module")
 def xvfb() -> Iterator[str]:
     """A virtual X display."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("needs the program Xvfb")
+    for program in ("Xvfb", "xdotool"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs the program {program}")
     reader, writer = os.pipe()
     command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
     with subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL) as server:
@@ -44,77 +52,224 @@ def xvfb() -> Iterator[str]:
         server.terminate()
 
 
-def run(program: str, display: str, *, expect: int = 0) -> str:
-    """Runs a program with the display in a process of its own, as windows ask for; returns its output."""
-    head = """
-        import sys, subprocess, numpy as np
-        from fer_stream.sinks import WindowSink, display_available
-        from fer_stream.types import AnalyzedFrame, Frame
-        image = np.full((90, 160, 3), (20, 200, 90), np.uint8)
-        frame = AnalyzedFrame(Frame(image, 0, 0.0), ())
-    """
+# What the programs below begin with. Every picture that the window shows is kept in `shown`.
+HEAD = """
+    import ctypes, subprocess, sys, time
+    import cv2
+    import numpy as np
+    from fer_stream.overlay import Overlay
+    from fer_stream.sinks import WindowSink
+    from fer_stream.sources import SourceInfo, SourceStatus
+    from fer_stream.status import RunStatus
+    from fer_stream.types import AnalyzedFrame, Face, Frame
+
+    info = SourceInfo("camera 0", "camera", None, (640, 360), None, None, None, None)
+    status, overlay, shown = RunStatus(), Overlay(), []
+    show = cv2.imshow
+    cv2.imshow = lambda title, canvas: (shown.append(canvas), show(title, canvas))
+    probabilities = np.array([0.02, 0.02, 0.02, 0.88, 0.02, 0.02, 0.02], np.float32)
+    box = np.array([60, 120, 160, 240], np.float32)
+    face = Face(1, box, np.zeros((5, 2), np.float32), 0.9, probabilities)
+    began_s, index = time.monotonic(), 0
+
+    def write(sink, red=200, blue=30):
+        "Writes the next frame: red on the left, blue on the right, a face on the left."
+        global index
+        bgr = np.zeros((360, 640, 3), np.uint8)
+        bgr[:, :320, 2], bgr[:, 320:, 0] = red, blue
+        now_s = time.monotonic()
+        analyzed = AnalyzedFrame(Frame(bgr, index, now_s - began_s, "camera 0", now_s), (face,))
+        index += 1
+        image = overlay.annotate(analyzed)
+        sink.write(analyzed, image)
+        time.sleep(0.02)
+        return analyzed, image
+
+    def window():
+        found = subprocess.run(["xdotool", "search", "--name", "^fer-stream"], capture_output=True, text=True)
+        return found.stdout.split()[-1]
+
+    def press(sink, key, happened, feed=write):
+        "Presses a key until it has had its effect."
+        for step in range(400):
+            feed(sink)
+            if happened():
+                return
+            if step % 40 == 5:
+                subprocess.run(["xdotool", "windowfocus", window(), "key", key], capture_output=True)
+        raise SystemExit(f"nothing happened on {key}")
+"""
+
+
+def run(program: str, display: str, folder: Path) -> str:
+    """Runs a program in a process of its own, as windows ask for; returns what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(program)],
+        [sys.executable, "-c", textwrap.dedent(HEAD) + textwrap.dedent(program)],
         env=os.environ | {"DISPLAY": display, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
     )
-    assert done.returncode == expect, done.stderr
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @linux_only
-def test_a_window_shows_the_picture_and_closes(xvfb):
+def test_the_window_is_there_before_the_first_frame_and_closes_with_its_button(xvfb, tmp_path):
     program = """
-        import cv2
-        assert display_available()
-        with WindowSink("fer-stream") as sink:
+        def push_close_button():
+            "What a window manager sends when the button is pushed."
+            x11 = ctypes.CDLL("libX11.so.6")
+            x11.XOpenDisplay.restype = ctypes.c_void_p
+            display = ctypes.c_void_p(x11.XOpenDisplay(None))
+            x11.XInternAtom.restype = ctypes.c_ulong
+            atom = lambda name: x11.XInternAtom(display, name, 0)
+            event = (ctypes.c_long * 24)()
+            event[0], event[4] = 33, int(window())  # ClientMessage, to the window
+            event[5], event[6] = atom(b"WM_PROTOCOLS"), 32
+            event[7] = atom(b"WM_DELETE_WINDOW")
+            x11.XSendEvent(display, ctypes.c_ulong(int(window())), 0, ctypes.c_long(0), event)
+            x11.XFlush(display)
+
+        with WindowSink(info) as sink:
+            print(cv2.getWindowProperty("fer-stream: camera 0", cv2.WND_PROP_VISIBLE), sink.outputs())
             for _ in range(5):
-                sink.write(frame, image)
-            x, y, width, height = cv2.getWindowImageRect("fer-stream")
-            assert not sink.stop_requested and sink.outputs() == []
-            print(width > 50, height > 50)
+                write(sink)
+            assert not sink.stop_requested
+            push_close_button()
+            for _ in range(200):
+                write(sink)
+            print(sink.stop_requested)
+            write(sink)
         sink.close()
     """
-    assert run(program, xvfb) == "True True\n"
+    assert run(program, xvfb, tmp_path) == "1.0 []\nTrue\n"
 
 
 @linux_only
 @pytest.mark.parametrize("key", ["q", "Escape"])
-def test_a_key_asks_to_stop(xvfb, key):
-    if shutil.which("xdotool") is None:
-        pytest.skip("needs the program xdotool")
+def test_a_key_asks_to_stop_also_while_no_frame_comes(xvfb, tmp_path, key):
     program = f"""
-        import time
-        with WindowSink("fer-stream") as sink:
-            for step in range(400):
-                sink.write(frame, image)
-                if step % 20 == 10:
-                    find = ["xdotool", "search", "--name", "fer-stream"]
-                    window = subprocess.run(find, capture_output=True, text=True).stdout.split()
-                    focus = ["xdotool", "windowfocus", window[-1], "key", {key!r}]
-                    subprocess.run(focus, capture_output=True)
-                if sink.stop_requested:
-                    break
-                time.sleep(0.01)
-            print(sink.stop_requested)
-            sink.write(frame, image)
+        with WindowSink(info) as sink:
+            write(sink)
+            idle = lambda sink: (sink.idle(), time.sleep(0.02))
+            press(sink, {key!r}, lambda: sink.stop_requested, feed=idle)
+            print("stopped")
     """
-    assert run(program, xvfb) == "True\n"
+    assert run(program, xvfb, tmp_path) == "stopped\n"
 
 
 @linux_only
-def test_closing_the_window_asks_to_stop(xvfb):
+def test_stills_and_recordings_are_never_mirrored_nor_written_over_another(xvfb, tmp_path):
     program = """
-        import cv2
-        with WindowSink("fer-stream") as sink:
-            sink.write(frame, image)
-            window_closed_by_user = cv2.destroyWindow("fer-stream")
-            cv2.namedWindow("another")
-            real, cv2.imshow = cv2.imshow, lambda *_: None
-            sink.write(frame, image)
-            print(sink.stop_requested)
+        with WindowSink(info, status=status, folder="saved") as sink:
+            write(sink)
+            press(sink, "s", lambda: len(sink.outputs()) == 1)
+            press(sink, "m", lambda: shown[-1][20, 600, 2] > 150)
+            press(sink, "s", lambda: len(sink.outputs()) == 2)
+            press(sink, "r", lambda: sink.recordings())
+            first_s = time.monotonic()
+            flicker = lambda sink: write(sink, red=200 - 20 * (index % 2))
+            press(sink, "space", lambda: (shown[-1] == shown[-2]).all(), feed=flicker)
+            held = shown[-1]
+            for _ in range(30):
+                write(sink, red=90)  # the picture is held, the recording goes on
+            assert np.abs(shown[-1][200:, 450:].astype(int) - held[200:, 450:]).max() == 0
+            lasted_s = time.monotonic() - first_s
+            press(sink, "r", lambda: not sink.recordings())
+            print(f"{lasted_s:.3f}")
+        assert len(status.notices_since(0)) == 4, status.notices
     """
-    assert run(program, xvfb) == "True\n"
+    lasted_s = float(run(program, xvfb, tmp_path))
+    made = sorted((tmp_path / "saved").iterdir())
+    assert [path.suffix for path in made].count(".jpg") == 2
+    for path in made:
+        if path.suffix == ".jpg":
+            picture = cv2.imread(str(path))
+            assert picture[20, 20, 2] > 150 and picture[20, 600, 2] < 60, "red stays on the left"
+    (video,) = [path for path in made if path.suffix == ".mp4"]
+    with av.open(str(video)) as container:
+        frames = list(container.decode(video=0))
+        length_s = container.duration / av.time_base
+    assert frames[0].pts == 0
+    assert lasted_s - 0.1 < length_s < lasted_s + 3
+    pictures = [frame.to_ndarray(format="bgr24") for frame in frames]
+    assert pictures[0][20, 20, 2] > 150 and pictures[0][20, 600, 2] < 60
+    assert sum(60 < picture[20, 20, 2] < 120 for picture in pictures) >= 30, "recorded while it was held"
+
+
+@linux_only
+def test_keys_change_the_picture_and_the_window_says_what_is_wrong(xvfb, tmp_path):
+    program = """
+        with WindowSink(info, status=status) as sink:
+            analyzed, image = write(sink)
+            inner = slice(40, 300), slice(8, 632)  # between the lines at the top and the bottom
+            assert (shown[-1][inner] == image[inner]).all()
+            plain = Overlay(show_bars=False).annotate(analyzed)
+            press(sink, "b", lambda: (shown[-1][inner] == plain[inner]).all())
+            press(sink, "B", lambda: (shown[-1][inner] == image[inner]).all())
+            bright = shown[-1].mean()
+            press(sink, "h", lambda: shown[-1].mean() < 0.8 * bright)
+            press(sink, "h", lambda: shown[-1].mean() > 0.95 * bright)
+
+            status.source = SourceStatus(False, 2, 7.0, "reconnecting, attempt 2, no picture for 7 s")
+            time.sleep(0.02)
+            sink.idle()
+            amber = (np.abs(shown[-1][:60].astype(int) - (60, 176, 250)) < 12).all(2).sum()
+            status.source = SourceStatus()
+            time.sleep(0.02)
+            sink.idle()
+            calm = (np.abs(shown[-1][:60].astype(int) - (60, 176, 250)) < 12).all(2).sum()
+            print(amber > 100, calm)
+
+            subprocess.run(["xdotool", "windowsize", "--sync", window(), "600", "700"])
+            for _ in range(30):
+                write(sink)
+            print(shown[-1].shape, shown[-1][100, 20].tolist() == shown[-1][600, 500].tolist())
+            rows = np.flatnonzero(shown[-1][:, 20, 2] > 150)
+            print(abs(len(rows) / 600 - 360 / 640) < 0.01)
+    """
+    assert run(program, xvfb, tmp_path) == "True 0\n(700, 600, 3) True\nTrue\n"
+
+
+def test_a_mirrored_frame_has_its_faces_where_they_are_seen():
+    bgr = np.zeros((40, 100, 3), np.uint8)
+    bgr[10:20, 5:25] = 200
+    landmarks = np.array([[8, 12], [20, 12], [14, 14], [10, 18], [18, 18]], np.float32)
+    probabilities = np.full(7, 1 / 7, np.float32)
+    face = Face(3, np.array([5, 10, 25, 20], np.float32), landmarks, 0.9, probabilities)
+    turned = mirrored(AnalyzedFrame(Frame(bgr, 4, 1.5), (face,)))
+    (other,) = turned.faces
+    left, top, right, bottom = other.box_xyxy.astype(int)
+    assert (turned.frame.bgr[top:bottom, left:right] == 200).all() and turned.frame.bgr.sum() == bgr.sum()
+    assert other.landmarks_xy.tolist() == [[80, 12], [92, 12], [86, 14], [82, 18], [90, 18]]
+    assert (other.id, turned.frame.index) == (3, 4)
+    assert (bgr[:, :50].sum() == bgr.sum()).all(), "the frame itself stays"
+
+
+@pytest.mark.parametrize(
+    "size_wh", [(64, 64), (320, 180), (640, 360), (1280, 720), (3840, 2160), (300, 1200)]
+)
+def test_everything_is_said_in_windows_of_every_size(size_wh):
+    ground = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
+    everything = hud.Hud(
+        status="24.8 frames/s  ·  1041 ms latency  ·  300 dropped  ·  cuda:0",
+        recording="1:02:03",
+        warning="reconnecting, attempt 12, no picture for 320 s",
+        note="recording saved: a/very/long/folder/name/fer-stream_2026-01-31_14-05-09.mp4, 1:02:03",
+        paused=True,
+        shows_keys=True,
+    )
+    canvas = ground.copy()
+    hud.draw(canvas, everything)
+    assert (canvas != ground).any()
+    picture = np.full((30, 40, 3), 255, np.uint8)
+    fitted = hud.fitted(picture, size_wh)
+    assert fitted.shape == ground.shape
+    rows, columns = (
+        np.flatnonzero(fitted[:, size_wh[0] // 2, 0] == 255),
+        np.flatnonzero(fitted[size_wh[1] // 2, :, 0] == 255),
+    )
+    assert abs(len(columns) / len(rows) - 4 / 3) < 0.05

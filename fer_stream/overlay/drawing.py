@@ -112,16 +112,16 @@ def draw_label(canvas: np.ndarray, placed: PlacedFace) -> None:
         return
     label, size_px, face = placed.label, placed.label_text_px, placed.face
     color = color_bgr(face.expression)
-    blend(canvas, _plate(label.width, label.height, size_px // 4, color, 0.94), label.left, label.top)
+    blend(canvas, plate(label.width, label.height, size_px // 4, color, 0.94), label.left, label.top)
     ink = _readable_on(color)
-    baseline = label.top + _baseline(label.height, size_px)
+    baseline = label.top + baseline_px(label.height, size_px)
     left = label.left + placed.label_padding_px
-    _draw_text(canvas, label_text(face), left, baseline, size_px, SEMIBOLD, ink)
+    draw_text(canvas, label_text(face), left, baseline, size_px, SEMIBOLD, ink)
     if placed.shows_id:
         text = id_text(face)
         right = label.right - placed.label_padding_px
         left = right - text_width_px(text, size_px, REGULAR)
-        _draw_text(canvas, text, left, baseline, size_px, REGULAR, ink, 0.6)
+        draw_text(canvas, text, left, baseline, size_px, REGULAR, ink, 0.6)
 
 
 def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
@@ -150,8 +150,8 @@ def _draw_rows(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilities
             is_top = index == top_index
             text, weight = str(percent(probability)), SEMIBOLD if is_top else REGULAR
             left = panel.right - style.padding - text_width_px(text, style.text_px, weight)
-            baseline = row_top + _baseline(style.row, style.text_px)
-            _draw_text(canvas, text, left, baseline, style.text_px, weight, WHITE_BGR if is_top else DIM_BGR)
+            baseline = row_top + baseline_px(style.row, style.text_px)
+            draw_text(canvas, text, left, baseline, style.text_px, weight, WHITE_BGR if is_top else DIM_BGR)
 
 
 def _draw_bar(
@@ -165,12 +165,12 @@ def _draw_bar(
 ) -> None:
     filled = min(max(probability, 0.0), 1.0) * length
     whole = int(filled)
-    sprite = _plate(length, thickness, thickness // 2, color, 1.0)
+    sprite = plate(length, thickness, thickness // 2, color, 1.0)
     blend(canvas, sprite, left, top, whole)
     # The last column takes its part of the colour, so that bars grow smoothly and not by pixels.
     rest = round((filled - whole) * 8)
     if whole < length and rest:
-        column = _plate(1, thickness, 0, color, rest / 8)
+        column = plate(1, thickness, 0, color, rest / 8)
         blend(canvas, column, left + whole, top)
 
 
@@ -181,10 +181,10 @@ def _draw_columns(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilit
     for index, (name, probability) in enumerate(zip(EXPRESSIONS, probabilities.tolist(), strict=True)):
         left = panel.left + style.padding + index * style.row
         filled = max(1, round(min(max(probability, 0.0), 1.0) * height))
-        blend(canvas, _plate(width, filled, 0, color_bgr(name), 1.0), left, bottom - filled)
+        blend(canvas, plate(width, filled, 0, color_bgr(name), 1.0), left, bottom - filled)
 
 
-def _draw_text(
+def draw_text(
     canvas: np.ndarray,
     text: str,
     left: int,
@@ -194,6 +194,7 @@ def _draw_text(
     color: ColorBgr,
     opacity: float = 1.0,
 ) -> None:
+    """Draws a line of text in place, from `left` on and standing on `baseline`, px."""
     sprite, margin, ascent = _text_sprite(text, size_px, weight, color, opacity)
     blend(canvas, sprite, left - margin, baseline - ascent)
 
@@ -243,7 +244,8 @@ def _corners(reach: int, line: int, color: ColorBgr) -> tuple[Sprite, Sprite, Sp
 
 
 @lru_cache(maxsize=2048)
-def _plate(width: int, height: int, radius: int, color: ColorBgr, opacity: float) -> Sprite:
+def plate(width: int, height: int, radius: int, color: ColorBgr, opacity: float) -> Sprite:
+    """Returns a rectangle with round corners, of one colour."""
     return _sprite(_rounded(width, height, radius) * opacity, color)
 
 
@@ -261,7 +263,7 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
     bar_width, bar_height = style.bar_wh
     if style.level is Level.MINI:
         for index in range(len(EXPRESSIONS)):
-            track = _plate(bar_width, bar_height, 0, WHITE_BGR, TRACK_OPACITY)
+            track = plate(bar_width, bar_height, 0, WHITE_BGR, TRACK_OPACITY)
             layer(track, style.padding + index * style.row, style.padding)
     else:
         for index, name in enumerate(EXPRESSIONS):
@@ -274,8 +276,8 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
                 WHITE_BGR if is_top else DIM_BGR,
                 1.0,
             )
-            layer(sprite, style.padding - margin, row_top + _baseline(style.row, style.text_px) - ascent)
-            track = _plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
+            layer(sprite, style.padding - margin, row_top + baseline_px(style.row, style.text_px) - ascent)
+            track = plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
             layer(
                 track, style.padding + style.name_width + style.gap, row_top + (style.row - bar_height) // 2
             )
@@ -309,7 +311,7 @@ def _rounded(width: int, height: int, radius: int) -> np.ndarray:
     return np.clip(radius - outside + 0.5, 0, 1)
 
 
-def _baseline(height: int, size_px: int) -> int:
+def baseline_px(height: int, size_px: int) -> int:
     """Where a line of text sits so that its lower-case and capital letters look centred."""
     return round((height + 0.62 * size_px) / 2)
 

@@ -1,4 +1,6 @@
-"""Where analyzed frames go: video, pictures, stills, crops, the table, the live window."""
+"""Where analyzed frames go: video, pictures, stills, crops, the table, the live window, a virtual camera."""
+
+import cv2  # noqa: F401  before PyAV, whose wheel brings an X11 library with which OpenCV's windows hang
 
 from fer_stream.sinks.base import Sink, check_folder, check_output
 from fer_stream.sinks.charts import FaceChartSink, TimelineSink
@@ -7,7 +9,8 @@ from fer_stream.sinks.images import IMAGE_EXTENSIONS
 from fer_stream.sinks.stills import ImageSink, StillsSink
 from fer_stream.sinks.table import TABLE_COLUMNS, TABLE_EXTENSIONS, TableSink
 from fer_stream.sinks.video import VIDEO_EXTENSIONS, VideoSink
-from fer_stream.sinks.window import WindowSink, display_available
+from fer_stream.sinks.virtual_camera import VirtualCameraSink
+from fer_stream.sinks.window import WindowSink, display_available, why_no_window
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -22,8 +25,10 @@ __all__ = [
     "TableSink",
     "TimelineSink",
     "VideoSink",
+    "VirtualCameraSink",
     "WindowSink",
     "check_folder",
     "check_output",
     "display_available",
+    "why_no_window",
 ]

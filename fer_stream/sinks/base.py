@@ -17,6 +17,7 @@ from fer_stream.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from fer_stream.status import Recording
     from fer_stream.types import AnalyzedFrame
 
 
@@ -49,6 +50,17 @@ class Sink(ABC):
         Raises:
             OutputError: The output can't be written any further.
         """
+
+    def idle(self) -> None:  # noqa: B027  most sinks have nothing to do
+        """Called again and again while no frame comes, in the thread of `write`.
+
+        Raises:
+            OutputError: The output can't be written any further.
+        """
+
+    def recordings(self) -> list[Recording]:
+        """Returns the videos that are being written at present."""
+        return []
 
     @abstractmethod
     def close(self) -> None:

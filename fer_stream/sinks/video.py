@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from fer_stream.errors import OutputError
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sources.video import MEDIA_ERRORS
+from fer_stream.status import Recording
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -76,6 +78,8 @@ VIDEO_EXTENSIONS = tuple(_FORMATS)
 _BT709 = 1
 _LIMITED = 1
 
+SILENT_S = 1  # a live source that gives no frame for longer has gone quiet
+
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
 _UNKNOWN_RATE = Fraction(30)
 
@@ -84,7 +88,8 @@ class VideoSink(Sink):
     """Writes an annotated video: H.264 for `.mp4` and `.mkv`, VP9 for `.webm`.
 
     Times are the source's own, as exact as the container can say them: exact in MP4, milliseconds in
-    Matroska and WebM. With `info.start_s` above 0 the first frame is at 0 and the sound is cut alike.
+    Matroska and WebM. With `info.start_s` above 0 the first frame is at 0 and the sound is cut alike;
+    of a live source the first frame is at 0, too.
     While it is written the file plays up to its last seconds, also when the program is killed; closed,
     it is an ordinary file. An odd width or height grows by one, the last column or row repeated. A
     picture of another size than the first is resized to it.
@@ -137,6 +142,8 @@ class VideoSink(Sink):
         self._offset_pts = 0
         self._last_pts: int | None = None
         self._keyframe_pts = 0
+        self._captured_s = 0.0
+        self._last_picture: av.VideoFrame | None = None
         self._failed = self._closed = False
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
@@ -155,8 +162,8 @@ class VideoSink(Sink):
                 # A player shows one frame at a time: equal times, and a clock set back, move on by one.
                 pts = max(pts, self._last_pts + 1)
                 self._interval_pts = pts - self._last_pts
-            self._last_pts = pts
-            picture = self._picture(image_bgr)
+            self._last_pts, self._captured_s = pts, analyzed.frame.captured_s
+            self._last_picture = picture = self._picture(image_bgr)
             picture.pts, picture.time_base = pts, self._time_base
             if first or (pts - self._keyframe_pts) * self._time_base >= KEYFRAME_EVERY_S:
                 picture.pict_type = av.video.frame.PictureType.I
@@ -196,13 +203,26 @@ class VideoSink(Sink):
         """Returns the file, once a frame was written."""
         return [self._path] if self._file is not None else []
 
+    def recordings(self) -> list[Recording]:
+        """Returns the file while it is written."""
+        if self._last_pts is None or self._closed or self._failed:
+            return []
+        duration_pts = self._last_pts + max(self._interval_pts, self._pts_since_capture())
+        return [Recording(self._path, float(duration_pts * self._time_base))]
+
+    def _pts_since_capture(self) -> int:
+        """Ticks that have passed since the last frame of a live source was captured."""
+        if not self._info.is_live or not self._captured_s:
+            return 0
+        return int((time.monotonic() - self._captured_s) / self._time_base)
+
     def _open(self, image_bgr: np.ndarray, source_pts: int) -> None:
         """Opens the file and writes its header, without the sound where that can't be had."""
         height, width = image_bgr.shape[:2]
         self._size_wh = (width, height)
-        # Nothing can be shown before 0.
         cut = self._info.start_s > 0
-        self._offset_pts = source_pts if cut or source_pts < 0 else 0
+        # Nothing can be shown before 0, and nothing before the first frame of what is live.
+        self._offset_pts = source_pts if cut or self._info.is_live or source_pts < 0 else 0
         if self._info.kind == "video" and self._info.path is not None:
             self._audio = AudioTracks(self._info.path, self._extension, self.problems)
         self._file = _MuxedFile(self._path)
@@ -232,7 +252,11 @@ class VideoSink(Sink):
             format=self._format.muxer,
             container_options=options,
         )
-        stream = self._output.add_stream(self._format.encoder, options=dict(self._format.encoder_options))
+        encoder_options = dict(self._format.encoder_options)
+        if self._info.is_live:
+            # Frames in the order of their times, so that a gap at the end is told in the last one's.
+            encoder_options["bf"] = "0"
+        stream = self._output.add_stream(self._format.encoder, options=encoder_options)
         stream.time_base = self._time_base
         context = stream.codec_context
         context.width, context.height = width + width % 2, height + height % 2
@@ -275,6 +299,11 @@ class VideoSink(Sink):
     def _finish(self) -> None:
         """Writes what the encoder holds, and the rest of the sound."""
         assert self._file is not None
+        silent_pts = self._pts_since_capture()
+        if self._last_picture is not None and silent_pts * self._time_base > SILENT_S:
+            # A camera that has gone quiet: its last picture stood until now, and a minute stays a minute.
+            self._last_picture.pts = (self._last_pts or 0) + silent_pts
+            self._mux(self._stream.encode(self._last_picture))
         self._mux(self._stream.encode(None))
         if self._audio is None or self._last_pts is None or self._info.path is None:
             return

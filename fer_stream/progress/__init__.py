@@ -1,0 +1,129 @@
+"""What the command says while it runs and when it is done.
+
+`bar` shows how far a recording is, `live` what a camera or a stream sees; the summary is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from fer_stream.errors import one_line
+from fer_stream.expressions import color_hex
+from fer_stream.progress.bar import Bar
+from fer_stream.progress.live import Lines, Panel, bar_text
+from fer_stream.status import RunStatus
+from fer_stream.times import format_time
+from fer_stream.words import counted
+
+if TYPE_CHECKING:
+    from fer_stream.pipeline import Summary
+    from fer_stream.sources import SourceInfo
+    from fer_stream.types import AnalyzedFrame
+
+SHARE_BAR_WIDTH = 30  # characters for all of the time
+
+
+class Progress:
+    """Shows on standard error how a run is doing, and sums it up afterwards.
+
+    In a terminal that is a bar for what has an end and a panel for what is live; elsewhere a line
+    every few seconds for what is live.
+
+    Args:
+        info: The source.
+        status: How the run is doing.
+        quiet: Say nothing at all.
+        plain: Show no panel, because the terminal has something else to show.
+        hint: How to end what is live, for the panel's last line.
+    """
+
+    def __init__(
+        self,
+        info: SourceInfo,
+        status: RunStatus | None = None,
+        *,
+        quiet: bool,
+        plain: bool = False,
+        hint: str = "Ctrl-C ends it",
+    ) -> None:
+        self._info = info
+        self._status = status or RunStatus()
+        self._noticed = 0
+        self._console = _Console(stderr=True, quiet=quiet, highlight=False)
+        self._view: Bar | Panel | Lines
+        if not info.is_live:
+            self._view = Bar(info, self._status, self._console)
+        elif self._console.is_terminal and not (quiet or plain):
+            self._view = Panel(info, self._status, self._console, hint)
+        else:
+            self._view = Lines(self._status, self._say)
+
+    def __enter__(self) -> Progress:
+        self._view.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._view.stop()
+
+    def update(self, analyzed: AnalyzedFrame | None = None) -> None:
+        """Takes note of a finished frame, or that none comes, and says what has happened."""
+        for text in self._status.notices_since(self._noticed):
+            self._say(one_line(text))
+        self._noticed = self._status.notice_count
+        self._view.update(analyzed)
+
+    def summarize(self, summary: Summary, files: Sequence[Path]) -> None:
+        """Says what came out: faces, expressions, what went wrong, files."""
+        self._view.stop()
+        images = self._info.kind == "images"
+        unit = "picture" if images else "frame"
+        rate = summary.frames / summary.wall_s if summary.wall_s else 0.0
+        state = "interrupted after " if summary.interrupted else ""
+        self._say(
+            Text(one_line(self._info.name), style="bold"),
+            f": {state}{counted(summary.frames, unit)} in {_duration(summary.wall_s)}",
+            f", {rate:.1f} {unit}s/s",
+            f", {counted(summary.dropped, 'frame')} dropped" if self._info.is_live else "",
+        )
+        if not summary.faces:
+            self._say("no face found")
+        else:
+            faces = counted(summary.faces, "face")
+            share_of = "their expressions" if images else "share of the time that a face was seen"
+            self._say(f"{faces}; {share_of}:")
+            for name, share in sorted(summary.shares().items(), key=lambda item: -item[1]):
+                if share >= 0.005:
+                    bar = bar_text(share, SHARE_BAR_WIDTH, self._console, least_eighths=1)
+                    self._say(f"  {name:<9}{share:>5.0%}  ", Text(bar, color_hex(name)))
+        for problem in summary.problems:
+            self._say(Text("note ", style="yellow"), one_line(problem))
+        for path in files:
+            self._say(Text("wrote ", style="green"), one_line(path))
+
+    def _say(self, *parts: str | Text) -> None:
+        """Says one line. A terminal wraps it, and it is whole again when copied."""
+        with suppress(BrokenPipeError):  # rich before 13.8 does not ask on_broken_pipe
+            self._console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+class _Console(Console):
+    """A console whose reader may go away: the run's files count, not what is said about them."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else format_time(round(seconds))

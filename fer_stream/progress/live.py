@@ -1,0 +1,225 @@
+"""What is seen live: a panel in a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fer_stream.errors import one_line
+from fer_stream.expressions import EXPRESSIONS, color_hex
+from fer_stream.times import format_time
+from fer_stream.words import counted
+
+if TYPE_CHECKING:
+    from fer_stream.sources import SourceInfo
+    from fer_stream.status import RunStatus
+    from fer_stream.types import AnalyzedFrame, Face
+
+REFRESH_S = 1 / 8  # bars that seem to move, for a few per cent of a core
+LINE_EVERY_S = 5.0
+MOST_NAMED_FACES = 6  # in a line
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_COLUMNS = " ▁▂▃▄▅▆▇█"
+_LEAST_BLOCK, _MOST_BLOCK, _GAP = 24, 40, 3  # characters across, of a face's bars and between two
+_BLOCK_ROWS = len(EXPRESSIONS) + 2  # its title, its bars and a line below
+_COMPACT_WIDTH = 32  # "face 12 surprise 100 %  ▁▂▃▄▅▆▇"
+_COMPACT_FOR_S = 2.0  # a full picture that empties for a moment does not make the panel jump
+
+
+class Lines:
+    """A plain line every few seconds, and when the source goes away or comes back."""
+
+    def __init__(self, status: RunStatus, say: Callable[[str], None]) -> None:
+        self._status, self._say = status, say
+        self._faces: tuple[Face, ...] = ()
+        self._said_s = time.monotonic()
+        self._connected = True
+
+    def start(self) -> None:
+        """Does nothing: the first line comes when there is something to say."""
+
+    def stop(self) -> None:
+        """Does nothing."""
+
+    def update(self, analyzed: AnalyzedFrame | None) -> None:
+        """Takes note of a finished frame; None while none comes."""
+        if analyzed is not None:
+            self._faces = analyzed.faces
+        status, now_s = self._status, time.monotonic()
+        if status.source.connected != self._connected:
+            self._connected = status.source.connected
+            self._say("the source is back" if self._connected else one_line(status.source.message))
+        if status.frames and now_s - self._said_s >= LINE_EVERY_S:
+            self._said_s = now_s
+            self._say(self._line())
+
+    def _line(self) -> str:
+        status = self._status
+        parts = [f"{status.clock()}: {', '.join(status.numbers())}"]
+        faces = [f"{face.id} {face.expression} {face.confidence:.0%}" for face in self._faces]
+        more = len(faces) - MOST_NAMED_FACES
+        named = ", ".join(faces[:MOST_NAMED_FACES]) + (f" and {more} more" if more > 0 else "")
+        if status.source.message:
+            parts.append(one_line(status.source.message))
+        else:
+            parts.append(f"{counted(len(faces), 'face')}: {named}" if faces else "no face")
+        parts += [
+            f"recording {one_line(entry.path)} {format_time(int(entry.duration_s))}"
+            for entry in status.recordings
+        ]
+        return "; ".join(parts)
+
+
+class Panel:
+    """The faces present with their bars, how the run is doing, and what is being recorded.
+
+    Args:
+        info: The source.
+        status: How the run is doing.
+        console: A terminal.
+        hint: The last line, such as how to end it.
+    """
+
+    def __init__(self, info: SourceInfo, status: RunStatus, console: Console, hint: str) -> None:
+        self._name = one_line(info.name)
+        self._status, self._console, self._hint = status, console, hint
+        self._faces: tuple[Face, ...] = ()
+        self._drawn_s = self._compact_until_s = 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+
+    def start(self) -> None:
+        """Shows it."""
+        self._live.start()
+        self._live.update(Text(f"loading for {self._name} …", style="dim"), refresh=True)
+
+    def stop(self) -> None:
+        """Takes it away; may be called again."""
+        self._live.stop()
+
+    def update(self, analyzed: AnalyzedFrame | None) -> None:
+        """Takes note of a finished frame; None while none comes."""
+        if analyzed is not None:
+            self._faces = analyzed.faces
+        now_s = time.monotonic()
+        if self._status.frames and now_s - self._drawn_s >= REFRESH_S:
+            self._drawn_s = now_s
+            width, height = self._console.size
+            self._live.update(self.render(width, height - 1, now_s), refresh=True)
+
+    def render(self, width: int, height: int, now_s: float) -> Text:
+        """Returns the panel as lines, no wider and no higher than that.
+
+        Args:
+            width: Of the terminal, characters.
+            height: Lines at most.
+            now_s: `time.monotonic()`.
+        """
+        status = self._status
+        head = [_line_of_two(Text(self._name, style="bold"), self._recordings(), width)]
+        head.append(Text(" · ".join((status.clock(), *status.numbers(now_s)))))
+        if status.source.message:
+            head.append(Text(f"● {one_line(status.source.message)}", style="bold yellow"))
+        head.append(Text())
+        rows = max(1, height - len(head) - 2)
+        if not self._faces:
+            body = [Text("no face in the picture", style="dim"), Text()]
+        else:
+            body = self._face_lines(width, rows, now_s)
+        lines = [*head, *body, Text(self._hint, style="dim")][:height]
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        return Text("\n").join(lines)
+
+    def _recordings(self) -> Text:
+        recordings = self._status.recordings
+        if not recordings:
+            return Text()
+        text = Text("● ", style="bold red")
+        text.append(format_time(int(recordings[0].duration_s)), style="bold")
+        text.append(
+            "  " + ", ".join(one_line(entry.path.name) for entry in recordings), style="not bold default"
+        )
+        return text
+
+    def _face_lines(self, width: int, rows: int, now_s: float) -> list[Text]:
+        columns = max(1, (width + _GAP) // (_LEAST_BLOCK + _GAP))
+        if len(self._faces) > columns * max(1, (rows + 1) // _BLOCK_ROWS):
+            self._compact_until_s = now_s + _COMPACT_FOR_S
+        if now_s < self._compact_until_s or rows < _BLOCK_ROWS - 1:
+            columns = max(1, (width + _GAP) // (_COMPACT_WIDTH + _GAP))
+            shown = self._faces[: columns * (rows if len(self._faces) <= columns * rows else rows - 1)]
+            lines = _side_by_side([[self._compact(face)] for face in shown], columns, _COMPACT_WIDTH)
+            if len(shown) < len(self._faces):
+                lines.append(Text(f"and {len(self._faces) - len(shown)} more", style="dim"))
+            return [*lines, Text()]
+        block = min(_MOST_BLOCK, (width + _GAP) // columns - _GAP)
+        return _side_by_side([self._block(face, block) for face in self._faces], columns, block)
+
+    def _block(self, face: Face, width: int) -> list[Text]:
+        """A face's title and its seven bars."""
+        title = Text(f"face {face.id}", style="dim")
+        title.append(f"  {face.expression}", style=f"not dim bold {color_hex(face.expression)}")
+        length = width - 15  # "surprise " before it and " 100 %" behind
+        lines = [title]
+        for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
+            top = name == face.expression
+            line = Text(f"{name:<9}", style="bold" if top else "dim")
+            line.append(
+                f"{bar_text(probability, length, self._console):<{length}}",
+                style=f"not dim not bold {color_hex(name)}",
+            )
+            line.append(f"{100 * probability:>4.0f} %", style="" if top else "dim")
+            lines.append(line)
+        return [*lines, Text()]
+
+    def _compact(self, face: Face) -> Text:
+        """A face in one line: what it shows, and seven columns in the expressions' order."""
+        line = Text(f"face {face.id:<3}", style="dim")
+        line.append(f"{face.expression:<9}", style=f"not dim bold {color_hex(face.expression)}")
+        line.append(f"{100 * face.confidence:>3.0f} %  ", style="not dim")
+        for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
+            if self._console.encoding.startswith("utf"):
+                column = _COLUMNS[max(1, min(8, round(8 * probability)))]
+                line.append(column, style=f"not dim {color_hex(name)}")
+        return line
+
+
+def _line_of_two(left: Text, right: Text, width: int) -> Text:
+    """One line with a text at either end; the left one gives way."""
+    left.truncate(max(8, width - right.cell_len - 2), overflow="ellipsis")
+    return Text.assemble(left, " " * max(1, width - left.cell_len - right.cell_len), right)
+
+
+def _side_by_side(blocks: Sequence[Sequence[Text]], columns: int, width: int) -> list[Text]:
+    """Puts blocks of the same number of lines into columns, row after row."""
+    lines = []
+    for begin in range(0, len(blocks), columns):
+        for parts in zip(*blocks[begin : begin + columns], strict=True):
+            line = Text()
+            for part in parts:
+                line.append_text(part)
+                line.append(" " * (width - part.cell_len + _GAP))
+            line.rstrip()
+            lines.append(line)
+    return lines
+
+
+def bar_text(share: float, length: int, console: Console, least_eighths: int = 0) -> str:
+    """Returns a bar to an eighth of a character, where the terminal has them.
+
+    Args:
+        share: 0 to 1.
+        length: Of the bar for 1, characters.
+        console: The terminal.
+        least_eighths: What even the smallest share gets.
+    """
+    if not console.encoding.startswith("utf"):
+        return "#" * max(min(least_eighths, 1), round(share * length))
+    whole, eighths = divmod(max(least_eighths, round(share * length * 8)), 8)
+    return ("█" * whole + _EIGHTHS[eighths]).rstrip()

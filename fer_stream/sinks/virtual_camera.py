@@ -1,0 +1,99 @@
+"""The annotated picture as a camera that meeting software can choose."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from fer_stream.errors import OutputError, UsageError
+from fer_stream.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from fer_stream.sources import SourceInfo
+    from fer_stream.types import AnalyzedFrame
+
+_UNKNOWN_RATE = 30.0
+_LONGEST_WAIT_S = 1.0  # for the moment of a recording's next frame; Ctrl-C waits as long
+
+_REMEDIES = {
+    "linux": "load one with: sudo modprobe v4l2loopback (package v4l2loopback-dkms)",
+    "darwin": "install OBS, start its virtual camera once, and stop it",
+    "win32": "install OBS, which brings one",
+}
+
+
+class VirtualCameraSink(Sink):
+    """Sends the annotated pictures to a virtual camera: v4l2loopback on Linux, OBS's elsewhere.
+
+    A recording is sent at its own pace; what is live as it comes. The camera keeps the size of the
+    first picture; another one is fitted into it.
+    """
+
+    name = "virtual camera"
+    needs_image = True
+
+    def __init__(self, info: SourceInfo) -> None:
+        """Opens the camera.
+
+        Raises:
+            UsageError: The source is pictures.
+            OutputError: pyvirtualcam is missing, or there is no such camera.
+        """
+        super().__init__()
+        if info.kind == "images" or info.size_wh is None:
+            raise UsageError("--virtual-camera sends a video or a camera; pictures are saved with --save")
+        try:
+            import pyvirtualcam
+        except ImportError as error:
+            raise OutputError(
+                "a virtual camera needs pyvirtualcam; "
+                "install it with: pip install 'fer-stream[virtual-camera]'"
+            ) from error
+        self._size_wh = info.size_wh
+        self._paced = info.kind == "video"
+        self._began_s: float | None = None
+        rate = float(info.frame_rate or _UNKNOWN_RATE)
+        self._camera: Any
+        try:
+            self._camera = pyvirtualcam.Camera(*info.size_wh, rate, fmt=pyvirtualcam.PixelFormat.BGR)
+        except (RuntimeError, OSError, ValueError) as error:
+            remedy = _REMEDIES.get(sys.platform, "install one")
+            raise OutputError(f"there is no virtual camera to send to; {remedy}") from error
+        self.device: str = self._camera.device
+
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+        """Sends one picture. See `Sink.write`."""
+        if image_bgr is None:
+            raise ValueError("a virtual camera needs the annotated picture")
+        if self._paced:
+            self._wait_for(analyzed.frame.time_s)
+        if image_bgr.shape[1::-1] != self._size_wh:
+            image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
+        try:
+            self._camera.send(np.ascontiguousarray(image_bgr))
+        except (RuntimeError, OSError) as error:
+            raise OutputError(f"can't send to the virtual camera {self.device}: {error}") from error
+
+    def close(self) -> None:
+        """Lets go of the camera; may be called again."""
+        self._camera.close()
+
+    def outputs(self) -> list[Path]:
+        """Returns nothing: it makes no file."""
+        return []
+
+    def _wait_for(self, time_s: float) -> None:
+        """Waits until a moment of a recording has come."""
+        now_s = time.monotonic()
+        if self._began_s is None:
+            self._began_s = now_s - time_s
+        ahead_s = self._began_s + time_s - now_s
+        if ahead_s > 0:
+            time.sleep(min(ahead_s, _LONGEST_WAIT_S))
+        else:
+            self._began_s -= ahead_s  # late: goes on from here at its own pace, without a rush

@@ -1,0 +1,129 @@
+"""Stills and recordings that a key asks for: named after the time of day, never over another file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fer_stream.errors import OutputError
+from fer_stream.sinks.base import check_folder
+from fer_stream.sinks.images import write_image
+from fer_stream.sinks.video import VideoSink
+from fer_stream.times import format_time
+
+if TYPE_CHECKING:
+    from fer_stream.sources import SourceInfo
+    from fer_stream.status import Recording
+    from fer_stream.types import AnalyzedFrame
+
+
+class Captures:
+    """Saves what the window shows when asked to.
+
+    What goes wrong is said and ends nothing: the window and the other outputs go on.
+
+    Args:
+        folder: Where the files go; made with the first of them.
+        info: What is read.
+        say: Is told what was done, or why not, in a line.
+    """
+
+    def __init__(self, folder: Path, info: SourceInfo, say: Callable[[str], None]) -> None:
+        self._folder, self._info, self._say = folder, info, say
+        self._video: VideoSink | None = None
+        self._made: list[Path] = []
+        self.problems: list[str] = []
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording runs."""
+        return self._video is not None
+
+    def save_still(self, image_bgr: np.ndarray) -> None:
+        """Writes a picture."""
+        try:
+            path = self._new_path(".jpg")
+            write_image(path, image_bgr, overwrite=False)
+        except OutputError as error:
+            self._fail(error)
+            return
+        self._made.append(path)
+        self._say(f"still saved: {path}")
+
+    def toggle_recording(self, time_s: float) -> None:
+        """Starts a recording, or ends the one that runs.
+
+        Args:
+            time_s: Of the newest frame, in the source.
+        """
+        if self._video is not None:
+            self._stop()
+            return
+        if self._info.kind == "images":
+            self._say("pictures can't be recorded; s saves a still")
+            return
+        try:
+            # The clip begins now, at 0, and so does the sound of what has any.
+            start_s = max(time_s, self._info.start_s)
+            self._video = VideoSink(self._new_path(".mp4"), replace(self._info, start_s=start_s))
+        except OutputError as error:
+            self._fail(error)
+
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray) -> None:
+        """Adds a frame to the recording, if one runs."""
+        if self._video is None:
+            return
+        is_first = not self._video.outputs()
+        try:
+            self._video.write(analyzed, image_bgr)
+        except OutputError as error:
+            self._fail(error)
+            self._stop()
+            return
+        if is_first:
+            self._say(f"recording {self._video.outputs()[0]}")
+
+    def close(self) -> None:
+        """Ends the recording, if one runs."""
+        if self._video is not None:
+            self._stop()
+
+    def recordings(self) -> list[Recording]:
+        """Returns the recording, if one runs."""
+        return [] if self._video is None else self._video.recordings()
+
+    def outputs(self) -> list[Path]:
+        """Returns the files that were made, the one that is being written too."""
+        return self._made + ([] if self._video is None else self._video.outputs())
+
+    def _stop(self) -> None:
+        video, self._video = self._video, None
+        assert video is not None
+        length = "".join(f", {format_time(int(entry.duration_s))}" for entry in video.recordings())
+        try:
+            video.close()
+        except OutputError as error:
+            self._fail(error)
+        self._made += video.outputs()
+        self.problems += video.problems
+        if length:
+            self._say(f"recording saved: {video.outputs()[0]}{length}")
+
+    def _fail(self, error: OutputError) -> None:
+        self.problems.append(str(error))
+        self._say(str(error))
+
+    def _new_path(self, extension: str) -> Path:
+        """Returns a path that is free, `fer-stream_2026-01-31_14-05-09.jpg`."""
+        check_folder(self._folder, overwrite=True, pattern="*", source_path=None)
+        stem = f"fer-stream_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        path, number = self._folder / f"{stem}{extension}", 1
+        while path.exists():
+            number += 1
+            path = self._folder / f"{stem}-{number}{extension}"
+        return path

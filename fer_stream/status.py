@@ -1,0 +1,109 @@
+"""How a run is doing right now: what the window's status line and the terminal's panel say."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fer_stream.sources import SourceStatus
+from fer_stream.times import format_time
+
+RATE_OVER_S = 2.0  # frames a second are counted over this long: steady to read, soon to react
+LATENCY_S = 0.5  # time constant of the average of the latency
+KEPT_NOTICES = 32
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A video that is being written.
+
+    Attributes:
+        path: The file.
+        duration_s: How long it is by now.
+    """
+
+    path: Path
+    duration_s: float
+
+
+@dataclass
+class RunStatus:
+    """How a run is doing; kept by `pipeline.run`, read in the same thread.
+
+    Attributes:
+        device: What the networks run on.
+        frames: Frames that went to every sink.
+        dropped: Frames of a live source that came while the one before was being worked on.
+        time_s: Of the newest frame, in the source.
+        latency_s: From capture to the last sink, averaged over the last moments; None before a frame.
+        source: How the source is doing.
+        recordings: What is being written as video.
+        notices: What happened that is worth a line, such as a still that was saved; the newest last.
+        notice_count: How many notices there have been in all.
+    """
+
+    device: str = ""
+    frames: int = 0
+    dropped: int = 0
+    time_s: float = 0.0
+    latency_s: float | None = None
+    source: SourceStatus = field(default_factory=SourceStatus)
+    recordings: tuple[Recording, ...] = ()
+    notices: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_NOTICES))
+    notice_count: int = 0
+    _done_s: deque[float] = field(default_factory=lambda: deque(maxlen=1024), repr=False)
+
+    def frame_done(self, time_s: float, latency_s: float, now_s: float | None = None) -> None:
+        """Takes note of a frame that went to every sink.
+
+        Args:
+            time_s: The frame's own.
+            latency_s: From capture to the last sink.
+            now_s: `time.monotonic()`.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        since_s = now_s - self._done_s[-1] if self._done_s else 0.0
+        self._done_s.append(now_s)
+        self.frames += 1
+        self.time_s = time_s
+        if self.latency_s is None:
+            self.latency_s = latency_s
+        else:
+            share = since_s / (since_s + LATENCY_S)
+            self.latency_s += share * (latency_s - self.latency_s)
+
+    def frames_per_s(self, now_s: float | None = None) -> float:
+        """Returns the rate of the last moments; 0 when no frame has come in them."""
+        now_s = time.monotonic() if now_s is None else now_s
+        while self._done_s and now_s - self._done_s[0] > RATE_OVER_S:
+            self._done_s.popleft()
+        if len(self._done_s) < 2:
+            return 0.0
+        # Up to now where nothing comes any more, so that the rate falls at once and not in steps.
+        mean_s = (self._done_s[-1] - self._done_s[0]) / (len(self._done_s) - 1)
+        overdue_s = max(0.0, now_s - self._done_s[-1] - mean_s)
+        return (len(self._done_s) - 1) / max(self._done_s[-1] - self._done_s[0] + overdue_s, 1e-6)
+
+    def numbers(self, now_s: float | None = None) -> list[str]:
+        """Returns what is said of a live run in a line: rate and latency, dropped frames, the device."""
+        numbers = [f"{self.dropped} dropped", self.device]
+        if not self.source.message:  # while no picture comes they tell nothing
+            latency = "" if self.latency_s is None else f"{1000 * self.latency_s:.0f} ms latency"
+            numbers = [f"{self.frames_per_s(now_s):.1f} frames/s", latency, *numbers]
+        return [number for number in numbers if number]
+
+    def clock(self) -> str:
+        """Returns the time in the source as it is now, also while no picture comes."""
+        return format_time(int(self.time_s + (self.source.since_s if self.source.message else 0)))
+
+    def notice(self, text: str) -> None:
+        """Notes what happened, for the terminal to say."""
+        self.notices.append(text)
+        self.notice_count += 1
+
+    def notices_since(self, count: int) -> list[str]:
+        """Returns the notices after the first `count`, as far as they are kept."""
+        new = min(self.notice_count - count, len(self.notices))
+        return list(self.notices)[len(self.notices) - new :]

@@ -1,0 +1,105 @@
+"""The virtual camera, against a module in pyvirtualcam's place: no machine for tests has such a device."""
+
+from __future__ import annotations
+
+import sys
+import time
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_stream import cli
+from fer_stream.errors import OutputError, UsageError
+from fer_stream.sinks import VirtualCameraSink
+from fer_stream.sources import SourceInfo
+from fer_stream.types import AnalyzedFrame, Frame
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
+INFO = SourceInfo("camera 0", "camera", None, (64, 48), None, None, None, None)
+
+
+@pytest.fixture
+def cameras(monkeypatch) -> list:
+    """Every camera that was opened."""
+    opened = []
+
+    class Camera:
+        """As strict as pyvirtualcam's."""
+
+        device = "/dev/video9"
+
+        def __init__(self, width: int, height: int, fps: float, *, fmt: str) -> None:
+            self.size_wh, self.fps, self.fmt, self.sent, self.closed = (width, height), fps, fmt, [], 0
+            opened.append(self)
+
+        def send(self, frame: np.ndarray) -> None:
+            assert frame.dtype == np.uint8 and frame.shape == (*self.size_wh[::-1], 3)
+            assert frame.flags.c_contiguous
+            self.sent.append((time.monotonic(), frame.copy()))
+
+        def close(self) -> None:
+            self.closed += 1
+
+    module = types.ModuleType("pyvirtualcam")
+    module.Camera, module.PixelFormat = Camera, types.SimpleNamespace(BGR="bgr")
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", module)
+    return opened
+
+
+def frame(index: int, time_s: float) -> AnalyzedFrame:
+    return AnalyzedFrame(Frame(np.zeros((48, 64, 3), np.uint8), index, time_s), ())
+
+
+def test_the_annotated_picture_is_sent_in_the_cameras_size(cameras):
+    with VirtualCameraSink(INFO) as sink:
+        sink.write(frame(0, 0.0), np.full((48, 64, 3), (1, 2, 3), np.uint8))
+        sink.write(frame(1, 0.1), np.full((96, 128, 3), 9, np.uint8)[:, ::-1])
+        assert sink.outputs() == []
+    (camera,) = cameras
+    assert (camera.size_wh, camera.fps, camera.fmt, camera.closed) == ((64, 48), 30.0, "bgr", 1)
+    assert camera.sent[0][1][0, 0].tolist() == [1, 2, 3]
+    assert (camera.sent[1][1] == 9).all()
+
+
+def test_a_recording_is_sent_at_its_own_pace(cameras):
+    with VirtualCameraSink(replace(INFO, kind="video")) as sink:
+        for index in range(5):
+            sink.write(frame(index, 7 + index * 0.05), np.zeros((48, 64, 3), np.uint8))
+    sent_s = [at_s for at_s, _ in cameras[0].sent]
+    assert sent_s[-1] - sent_s[0] >= 0.2 - 0.005
+
+
+def test_pictures_are_refused(cameras):
+    with pytest.raises(UsageError, match="--save"):
+        VirtualCameraSink(replace(INFO, kind="images"))
+    assert cameras == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "remedy"), [("linux", "v4l2loopback"), ("darwin", "OBS"), ("win32", "OBS"), ("sunos", "one")]
+)
+def test_no_such_device_is_one_line_with_its_remedy(cameras, monkeypatch, platform, remedy):
+    def no_device(*_: object, **__: object) -> None:
+        raise RuntimeError("'v4l2loopback' backend: No v4l2 loopback device found\nand more lines")
+
+    monkeypatch.setattr(sys.modules["pyvirtualcam"], "Camera", no_device)
+    monkeypatch.setattr(sys, "platform", platform)
+    with pytest.raises(OutputError, match=f"no virtual camera.*{remedy}") as error:
+        VirtualCameraSink(INFO)
+    assert "\n" not in str(error.value)
+
+
+def test_the_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    with pytest.raises(OutputError, match=r"pip install 'fer-stream\[virtual-camera\]'"):
+        VirtualCameraSink(INFO)
+
+
+def test_the_command_finds_it_out_before_any_network_loads(monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", None)
+    assert cli.main([str(SAMPLE), "--virtual-camera"]) == 4
+    assert capfd.readouterr().err.count("\n") == 1
