@@ -296,16 +296,32 @@ def rtsp_server(video: Path, login: tuple[str, str] | None = None) -> RtspServer
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", ["clip.m3u8", "clip.mp4"])
-def test_what_comes_in_one_go_is_played_at_its_own_pace_and_ends(name: str, tmp_path: Path) -> None:
-    options = {"hls_time": "1", "hls_list_size": "0"} if name.endswith(".m3u8") else {"movflags": "faststart"}
-    with av.open(str(tmp_path / name), "w", options=options) as container:
+def write_clip(path: Path) -> Path:
+    """Writes 2.5 s of 20 pictures a second."""
+    options = {"hls_time": "1", "hls_list_size": "0"} if path.suffix == ".m3u8" else {"movflags": "faststart"}
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream("libx264", rate=20, options={"g": "20", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
         for index in range(50):
-            grey = np.full((96, 128, 3), 4 * index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="bgr24")))
+            noise = np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
         container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_recording_that_breaks_off_is_an_error_and_no_end(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4")
+    with file_server(tmp_path, share=0.6) as address, open_source(f"{address}/{path.name}") as source:
+        frames = []
+        with pytest.raises(SourceError, match=r"clip\.mp4 broke off after .* of 50 pictures"):
+            frames.extend(frame.index for frame in source)
+        assert frames
+
+
+@pytest.mark.parametrize("name", ["clip.m3u8", "clip.mp4"])
+def test_what_comes_in_one_go_is_played_at_its_own_pace_and_ends(name: str, tmp_path: Path) -> None:
+    write_clip(tmp_path / name)
     with file_server(tmp_path) as address, open_source(f"{address}/{name}") as source:
         frames = [(frame.index, frame.time_s) for frame in itertools.islice(source, 60)]
     assert 45 <= len(frames) + source.dropped <= 50

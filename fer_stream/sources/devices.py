@@ -16,12 +16,13 @@ class Connection:
     Attributes:
         capture: Where its pictures come from.
         is_paced: Whether they come faster than they are to be shown, in bursts or all at once.
-        has_end: Whether it is a recording, which is not opened anew when it is through.
+        frame_count: About how many pictures a recording has, which is not opened anew; None for what
+            has no end.
     """
 
     capture: Capture
     is_paced: bool = False
-    has_end: bool = False
+    frame_count: int | None = None
 
 
 class Device(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 
 import cv2
@@ -24,6 +25,7 @@ SILENCE_S = 2.0
 # Drivers and network code can't be interrupted: a thread that is held by one is not waited for longer.
 # It holds nothing that others need, and ends when its read or its opening has timed out.
 CLOSE_WAIT_S = 0.5
+_WHOLE = 0.9  # of a recording's pictures
 _RETRY_S = 0.05  # between reads of a camera that has no picture yet
 
 
@@ -123,23 +125,31 @@ class LiveSource(Source):
                 raise SourceError(
                     f"{self._device.name} opens but gives no picture: {self._device.no_picture_help()}"
                 )
-            if connection.has_end:
+            if connection.frame_count is not None:
+                self._check_end(connection.frame_count)
                 return
             if self._last_picture_s - opened_s > pause_s:  # one that held for a while begins anew
                 pause_s = FIRST_PAUSE_S
             self._outages += self._attempt == 0
             connection, pause_s = self._open_anew(pause_s)
 
+    def _check_end(self, frame_count: int) -> None:
+        """Tells the end of a recording from a line that broke; the count may be off by some frames."""
+        if self._index < _WHOLE * frame_count and not self._closing.is_set():
+            raise SourceError(
+                f"{self._device.name} broke off after {self._index} of {frame_count} pictures; "
+                "download it, or start again"
+            )
+
     def _open_anew(self, pause_s: float) -> tuple[Connection | None, float]:
         """Tries until it is open, or the source closed; returns it and the next pause."""
-        self._attempt = self._attempt or 1
-        while not self._closing.wait(pause_s):
+        while True:
+            self._attempt += 1
+            if self._closing.wait(pause_s):
+                return None, pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            try:
+            with suppress(SourceError):
                 return self._device.open(), pause_s
-            except SourceError:
-                self._attempt += 1
-        return None, pause_s
 
     def _read_until_lost(self, connection: Connection) -> Iterator[Frame]:
         """Yields the pictures of one connection, and closes it."""

@@ -47,8 +47,8 @@ class NetworkStream(Device):
                 "and that it needs no other user or password"
             )
         # Over HTTP a whole file comes as fast as the line is, and HLS in pieces of some seconds each.
-        has_end = self._is_http and capture.frame_count is not None
-        return Connection(capture, is_paced=has_end or self._is_hls, has_end=has_end)
+        frame_count = capture.frame_count if self._is_http else None
+        return Connection(capture, self._is_hls or frame_count is not None, frame_count)
 
 
 class Pacer:
