@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from live_servers import MjpegServer, video_jpegs
 
 from fer_stream.errors import OutputError
 from fer_stream.sinks import WindowSink, display_available
@@ -232,6 +234,45 @@ def test_keys_change_the_picture_and_the_window_says_what_is_wrong(xvfb, tmp_pat
             print(abs(len(rows) / 600 - 360 / 640) < 0.01)
     """
     assert run(program, xvfb, tmp_path) == "True 0\n(700, 600, 3) True\nTrue\n"
+
+
+@linux_only
+def test_the_command_shows_a_camera_does_what_keys_ask_and_ends_with_q(xvfb, tmp_path, analyzer):
+    environment = os.environ | {"DISPLAY": xvfb, "PYTHONPATH": str(ROOT)}
+    sample = ROOT / "samples" / "two-faces-720p.mp4"
+
+    def xdotool(*arguments: str) -> list[str]:
+        command = ["xdotool", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout.split()
+
+    def press(key: str, happened: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + 30
+        while not happened():
+            assert time.monotonic() < deadline_s, f"nothing happened on {key}"
+            for window in xdotool("search", "--name", "^fer-stream")[-1:]:
+                xdotool("windowfocus", window, "key", key)
+            waited_s = time.monotonic() + 3
+            while time.monotonic() < waited_s and not happened():
+                time.sleep(0.05)
+
+    with MjpegServer(video_jpegs(sample, 25), frame_s=0.04) as server:
+        command = [sys.executable, "-m", "fer_stream", server.address, "--data", "table.csv"]
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        press("s", lambda: any(tmp_path.glob("*.jpg")))
+        press("r", lambda: any(tmp_path.glob("*.mp4")))
+        time.sleep(1)
+        press("q", lambda: process.poll() is not None)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (0, ""), err
+    assert "Traceback" not in err and "QFont" not in err
+    (still,), (video,) = tmp_path.glob("*.jpg"), tmp_path.glob("*.mp4")
+    assert cv2.imread(str(still)).shape == (720, 1280, 3)
+    assert all(f"wrote {path.name}" in err for path in (still, video))
+    with av.open(str(video)) as container:
+        assert len(list(container.decode(video=0))) >= 1
 
 
 def test_a_mirrored_frame_has_its_faces_where_they_are_seen():

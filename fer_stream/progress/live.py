@@ -91,7 +91,14 @@ class Panel:
         self._status, self._console, self._hint = status, console, hint
         self._faces: tuple[Face, ...] = ()
         self._drawn_s = self._compact_until_s = 0.0
-        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+        self._live = Live(
+            console=console,
+            auto_refresh=False,  # that would be a thread
+            transient=True,
+            vertical_overflow="crop",
+            redirect_stdout=False,  # which belongs to the table
+            redirect_stderr=False,
+        )
 
     def start(self) -> None:
         """Shows it."""
@@ -127,7 +134,9 @@ class Panel:
             head.append(Text(f"● {one_line(status.source.message)}", style="bold yellow"))
         head.append(Text())
         rows = max(1, height - len(head) - 2)
-        if not self._faces:
+        if not status.source.connected:
+            body = []  # whoever was there last may be gone
+        elif not self._faces:
             body = [Text("no face in the picture", style="dim"), Text()]
         else:
             body = self._face_lines(width, rows, now_s)
@@ -157,7 +166,9 @@ class Panel:
             lines = _side_by_side([[self._compact(face)] for face in shown], columns, _COMPACT_WIDTH)
             if len(shown) < len(self._faces):
                 lines.append(Text(f"and {len(self._faces) - len(shown)} more", style="dim"))
-            return [*lines, Text()]
+            # Says which column is which, where there is room for it.
+            legend = Text(" ").join(Text(name, style=color_hex(name)) for name in EXPRESSIONS)
+            return [*lines, Text(), legend] if len(lines) + 2 <= rows else [*lines, Text()]
         block = min(_MOST_BLOCK, (width + _GAP) // columns - _GAP)
         return _side_by_side([self._block(face, block) for face in self._faces], columns, block)
 

@@ -1,0 +1,139 @@
+"""What is said while something live runs: the panel's lines, and the plain ones."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.progress import Progress, live
+from fer_stream.progress.live import Panel
+from fer_stream.sources import SourceInfo, SourceStatus
+from fer_stream.status import Recording, RunStatus
+from fer_stream.types import AnalyzedFrame, Face, Frame
+
+INFO = SourceInfo("camera 0", "camera", None, None, None, None, None, None)
+
+
+def frame(count: int, index: int = 0) -> AnalyzedFrame:
+    probabilities = np.random.default_rng(index).dirichlet(np.ones(7), max(count, 1)).astype(np.float32)
+    faces = tuple(
+        Face(at + 1, np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9, probabilities[at])
+        for at in range(count)
+    )
+    return AnalyzedFrame(Frame(np.zeros((4, 4, 3), np.uint8), index, index / 25), faces)
+
+
+def status_of_a_run() -> RunStatus:
+    status = RunStatus("cpu", dropped=3, recordings=(Recording(Path("folder/annotated.mp4"), 61.5),))
+    for index in range(51):
+        status.frame_done(index / 25, 0.041, now_s=100 + index / 25)
+    return status
+
+
+def panel_lines(status: RunStatus, faces: int, width: int, height: int, encoding: str = "utf-8") -> list[str]:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, force_terminal=True, width=width, height=height)
+    panel = Panel(INFO, status, console, "Ctrl-C ends it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "time", SimpleNamespace(monotonic=lambda: 102.0))
+        panel.update(frame(faces))
+    return panel.render(width, height - 1, now_s=102.0).plain.splitlines()
+
+
+@pytest.mark.parametrize("faces", [0, 1, 6, 7, 10, 80])
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (40, 10), (20, 6)])
+def test_the_panel_fits_the_terminal(faces, size):
+    lines = panel_lines(status_of_a_run(), faces, *size)
+    assert max(map(len, lines)) <= size[0]
+    assert len(lines) < size[1]
+    if faces and size[1] >= 24:
+        assert any("face 1 " in line for line in lines)
+
+
+def test_the_panel_says_how_the_run_is_doing_and_what_is_recorded():
+    lines = panel_lines(status_of_a_run(), 1, 80, 24)
+    assert lines[0].startswith("camera 0") and lines[0].endswith("● 1:01  annotated.mp4")
+    assert lines[1] == "0:02 · 25.0 frames/s · 41 ms latency · 3 dropped · cpu"
+    bars = {line.split()[0]: line for line in lines if line.split() and line.split()[0] in EXPRESSIONS}
+    assert list(bars) == list(EXPRESSIONS)
+    shares = frame(1).faces[0].probabilities
+    assert [int(line.split()[-2]) for line in bars.values()] == [
+        round(100 * float(share)) for share in shares
+    ]
+    lengths = [line.count("█") for line in bars.values()]
+    assert np.argmax(lengths) == np.argmax(shares)
+    assert lines[-1] == "Ctrl-C ends it"
+
+
+def test_a_crowd_is_named_in_full_or_counted():
+    lines = panel_lines(status_of_a_run(), 80, 80, 24)
+    named = sum(line.count("face ") for line in lines)
+    (more,) = [line for line in lines if line.startswith("and ")]
+    assert named + int(more.split()[1]) == 80 and named >= 30
+
+
+def test_an_outage_is_said_in_place_of_numbers_and_faces():
+    status = status_of_a_run()
+    status.source = SourceStatus(False, 2, 9.0, "reconnecting, attempt 2, no picture for 9 s")
+    lines = panel_lines(status, 2, 80, 24)
+    assert lines[1] == "0:11 · 3 dropped · cpu", "the clock goes on"
+    assert "reconnecting, attempt 2" in lines[2]
+    assert not any("face" in line for line in lines)
+
+
+def test_the_panel_is_shown_where_the_terminal_has_no_block_characters():
+    lines = panel_lines(status_of_a_run(), 1, 80, 24, encoding="ascii")
+    assert any("#" in line for line in lines) and not any("█" in line for line in lines)
+
+
+def test_plain_lines_where_there_is_no_terminal(monkeypatch, capfd):
+    monkeypatch.setattr(live, "LINE_EVERY_S", 0.0)
+    status = status_of_a_run()
+    with Progress(INFO, status, quiet=False) as progress:
+        progress.update(frame(2))
+        status.notice("still saved: a.jpg")
+        progress.update()
+        status.source = SourceStatus(False, 1, 1.0, "reconnecting, attempt 1, no picture for 1 s")
+        monkeypatch.setattr(live, "LINE_EVERY_S", 60.0)
+        for _ in range(3):
+            progress.update()
+        status.source = SourceStatus()
+        progress.update()
+    said = capfd.readouterr().err.splitlines()
+    assert "\x1b" not in "".join(said)
+    assert said[0].startswith("0:02: ") and "2 faces: 1 " in said[0]
+    assert said[0].endswith("recording folder/annotated.mp4 1:01")
+    assert said[1] == "still saved: a.jpg"
+    assert said[-2:] == ["reconnecting, attempt 1, no picture for 1 s", "the source is back"]
+    assert len(said) == 5
+
+
+def test_lines_come_seconds_apart_and_not_at_all_when_quiet(capfd):
+    for quiet in (False, True):
+        status = status_of_a_run()
+        with Progress(INFO, status, quiet=quiet) as progress:
+            for index in range(50):
+                progress.update(frame(1, index))
+            if quiet:
+                status.notice("still saved: a.jpg")
+                progress.update()
+    assert capfd.readouterr().err == ""
+
+
+def test_rates_are_of_the_last_moments():
+    status = RunStatus()
+    assert status.frames_per_s(0.0) == 0.0
+    for index in range(200):
+        status.frame_done(index / 50, 0.01, now_s=index / 50)
+    for index in range(40):
+        status.frame_done(4 + index / 10, 0.2, now_s=4 + index / 10)
+    assert status.frames_per_s(7.9) == pytest.approx(10, rel=0.02)
+    assert status.latency_s == pytest.approx(0.2, abs=0.01)
+    assert 0 < status.frames_per_s(8.9) < 8, "it falls while nothing comes"
+    assert status.frames_per_s(20.0) == 0.0
