@@ -1,7 +1,7 @@
 """`best-weights.pt`: what is in it, saving, loading, and the built-in default.
 
-Weights come from strangers. A checkpoint is read with `weights_only=True`, so it can't run code,
-and its size is checked before anything is allocated for it.
+Weights come from strangers: `torch_files.py` reads them so that they can neither run code nor make the
+program allocate without bound, and every field is checked before it is used.
 
 Importing this module does not import torch: a command whose networks are already exported
 (`runtime.py`) never needs it.
@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import zipfile
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,13 @@ from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.files import replacing
 from fer_stream.preprocessing import InputSpec
+from fer_stream.torch_files import (
+    MAX_BYTES,
+    NotATorchFileError,
+    UnsafeTorchFileError,
+    check_torch_file,
+    load_torch_file,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +39,6 @@ FORMAT_VERSION = 1
 ARCHITECTURES = ("efficientnet_b0",)
 BUILT_IN_WEIGHTS = Path(__file__).parent / "data" / "best-weights.pt"
 
-MAX_BYTES = 256 * 2**20  # EfficientNet-B0 takes 16 MB in float32
 MAX_INPUT_SIZE = 512
 
 
@@ -131,11 +139,19 @@ def save_atomically(content: object, path: Path) -> None:
 
 
 def check_weights_file(path: Path) -> None:
-    """Checks what can be known of a weights file without torch: it is there and of PyTorch's format.
+    """Checks what can be known of a weights file without torch: that it holds tensors and nothing else.
 
     Raises:
         WeightsError: With one line that says what is wrong.
     """
+    _check_is_file(path)
+    if path == BUILT_IN_WEIGHTS:  # ours; a tenth of a second at each start for nothing
+        return
+    with _weights_errors(path):
+        check_torch_file(path)
+
+
+def _check_is_file(path: Path) -> None:
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be entered
@@ -144,19 +160,23 @@ def check_weights_file(path: Path) -> None:
         raise WeightsError(f"no weights file at {path}")
     if is_folder:
         raise WeightsError(f"{path} is a folder; --weights takes a file such as best-weights.pt")
-    foreign = f"{path} is not a PyTorch checkpoint; --weights takes a best-weights.pt made by fer-train"
+
+
+@contextmanager
+def _weights_errors(path: Path) -> Iterator[None]:
+    """Turns what is wrong with a file of PyTorch into the one line about weights."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise WeightsError(foreign)
-        with zipfile.ZipFile(path) as archive:
-            unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path} can't be read as weights: {reason}") from error
-    if unpacked_bytes > MAX_BYTES:
+        yield
+    except NotATorchFileError as error:
         raise WeightsError(
-            f"{path} unpacks to {unpacked_bytes / 2**20:.0f} MB; weights of this program take 16"
-        )
+            f"{path} is not a PyTorch checkpoint ({error}); --weights takes a best-weights.pt of fer-train"
+        ) from error
+    except UnsafeTorchFileError as error:
+        raise WeightsError(
+            f"{path} can't be used as weights: {error}; get the file again or train it with fer-train"
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read as weights: {error.strerror or error}") from error
 
 
 def file_hash(path: Path) -> str:
@@ -175,15 +195,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         WeightsError: The file is missing, damaged, foreign, of a newer format, or does not hold a
             network that this program can run.
     """
-    import torch
-
-    check_weights_file(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged or a hostile file
-        raise WeightsError(
-            f"{path} is damaged or holds more than weights; get the file again or train it with fer-train"
-        ) from error
+    _check_is_file(path)
+    with _weights_errors(path):
+        content = load_torch_file(path)
     try:
         return _checked(content, path)
     except WeightsError:
@@ -212,14 +226,18 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     if version > FORMAT_VERSION:
         raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
     if content["architecture"] not in ARCHITECTURES:
-        raise wrong(f"holds a network {content['architecture']!r}, not {' or '.join(ARCHITECTURES)}")
+        raise wrong(
+            f"holds a network {reprlib.repr(content['architecture'])}, not {' or '.join(ARCHITECTURES)}"
+        )
     if list(content["classes"]) != list(EXPRESSIONS):
-        raise wrong(f"knows the classes {content['classes']!r}, not {', '.join(EXPRESSIONS)}")
+        raise wrong(f"knows the classes {reprlib.repr(content['classes'])}, not {', '.join(EXPRESSIONS)}")
 
     def number(name: str, low: float, high: float, default: float | None = None) -> float:
         value = content.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise wrong(f"says {name} = {value!r}, which should be a number from {low:g} to {high:g}")
+            raise wrong(
+                f"says {name} = {reprlib.repr(value)}, which should be a number from {low:g} to {high:g}"
+            )
         return float(value)
 
     def three(name: str, low: float, high: float) -> tuple[float, float, float]:
@@ -229,7 +247,7 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             or len(values) != 3
             or not all(isinstance(value, (int, float)) and low <= value <= high for value in values)
         ):
-            raise wrong(f"says {name} = {values!r}, which should be three numbers from {low:g} to {high:g}")
+            raise wrong(f"says {name} = {reprlib.repr(values)}, not three numbers from {low:g} to {high:g}")
         red, green, blue = (float(value) for value in values)
         return red, green, blue
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_stream import weights
+from fer_stream import torch_files
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec
@@ -189,9 +189,10 @@ def test_a_wrong_field_is_refused(field, value, said, content, tmp_path):
 
 
 def test_a_file_that_unpacks_to_more_than_any_network_is_refused_unread(content, tmp_path, monkeypatch):
-    torch.save(content, tmp_path / "w.pt")
-    monkeypatch.setattr(weights, "MAX_BYTES", 500)
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(torch_files.MAX_BYTES + 1))
+    assert (tmp_path / "w.pt").stat().st_size < 100_000
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_, **__: pytest.fail("it was read"))
     assert "unpacks to" in refused(tmp_path / "w.pt")
 
 

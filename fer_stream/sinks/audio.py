@@ -12,7 +12,7 @@ import av
 import av.error
 from av.bitstream import BitStreamFilterContext
 
-from fer_stream.sources.video import MEDIA_ERRORS, pick_video_stream
+from fer_stream.sources.video import MEDIA_ERRORS, open_container, pick_video_stream
 
 # What a player of these files can be expected to understand; anything else is encoded anew. None: all.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
@@ -66,8 +66,7 @@ class AudioTracks:
         self._offset_s = Fraction(0)
         self._input: av.container.InputContainer | None = None
         try:
-            # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
-            self._input = av.open(f"file:{path}", metadata_errors="ignore")
+            self._input = open_container(path)
         except (*MEDIA_ERRORS, OSError) as error:
             self._problem(f"the sound of {path} can't be read ({_reason(error)}); saved without it")
 
@@ -223,7 +222,7 @@ class AudioTracks:
 def goes_on_after(path: Path, time_s: Fraction) -> bool:
     """Tells whether a recording has video after a time: whether what was saved is only a part of it."""
     try:
-        with av.open(f"file:{path}", metadata_errors="ignore") as container:
+        with open_container(path) as container:
             stream = pick_video_stream(container)
             if stream is None:
                 return False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +22,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from fer_stream.errors import SourceError
+from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.base import Source, SourceInfo
-from fer_stream.times import format_time
+from fer_stream.sources.losses import Losses
+from fer_stream.times import format_time, parse_time
 from fer_stream.types import Frame
 
 # Codecs whose every packet is one picture that is shown: only their packets can be counted in
@@ -38,6 +41,24 @@ _REORDER_PACKETS = 32
 _HIGHEST_RATE = 300
 
 _FALLBACK_RATE = Fraction(25)  # what FFmpeg assumes of a stream that states no rate
+
+# The containers that are opened; FFmpeg knows hundreds. Above all none that names other files or
+# addresses to read (playlists, session descriptions), and none of forgotten games, where nobody looks
+# for faults any more. The pipes are single pictures.
+_CONTAINERS = (
+    *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "av1", "obu"),
+    *("ivf", "m4v", "h263", "flv", "live_flv", "asf", "asf_o", "ogg", "mxf", "gxf", "dv", "nut", "rm", "wtv"),
+    *("mjpeg", "mpjpeg", "smjpeg", "vc1", "dirac", "cavsvideo", "yuv4mpegpipe", "gif", "apng", "webp_anim"),
+    *("jpegxl_anim", "webp_pipe", "png_pipe", "jpeg_pipe", "bmp_pipe", "tiff_pipe", "jpegxl_pipe"),
+    # Sound only: so that a song is told from a damaged file.
+    *("mp3", "aac", "flac", "wav", "aiff", "caf", "amr", "ac3", "eac3", "w64"),
+)
+_OPENING = {
+    "format_whitelist": ",".join(_CONTAINERS),
+    "protocol_whitelist": "file",
+    # Twice what 8K has. A damaged or hostile header may state a picture that no memory holds.
+    "max_pixels": str(2**26),
+}
 
 # What damage or an odd stream makes PyAV raise, in video and sound, read and written.
 MEDIA_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError)
@@ -72,6 +93,8 @@ class VideoSource(Source):
         self._damaged_packets = 0
         self._read_error, self._unreachable = "", False
         self._reformatter = VideoReformatter()
+        self._losses: Losses | None = None
+        self._reached_end = False
         self._open()
         try:
             first = next(self._decoded, None)
@@ -86,6 +109,8 @@ class VideoSource(Source):
             self._first: tuple[VideoFrame, float] | None = None
             first, self._index, time_s = self._go_to(start_s, first)
             self._first = first, time_s
+            self._losses = Losses(name, self.info.frame_rate, _stated_end_s(self._container, self._stream))
+            self._losses.add(time_s, self._duration_s(first))
             if end_s is not None and time_s >= end_s:
                 raise SourceError(
                     f"{name} has no frame between {format_time(start_s)} and {format_time(end_s)}; "
@@ -100,6 +125,7 @@ class VideoSource(Source):
         self._container, self._stream = _open_video(self._path, self._name)
         # Frames of several threads at once; without it a decoder works on one core.
         self._stream.thread_type = "AUTO"
+        self._stream.codec_context.options = {"max_pixels": _OPENING["max_pixels"]}
         self._decoded = self._decode()
 
     def _describe(self, start_s: float) -> SourceInfo:
@@ -203,6 +229,9 @@ class VideoSource(Source):
                 reason, self._read_error, self._unreachable = self._read_error, "", False
                 raise SourceError(f"{self._name} can't be read any further: {reason}; is its drive there?")
             self._note_problems()
+            if self._losses is not None:
+                self.problems += self._losses.problems(self._end_s if self._reached_end else -math.inf)
+                self._losses = None
             return None
         decoded, time_s = step
         frame = self._frame(self._to_bgr(decoded), self._index, time_s, self._name)
@@ -213,9 +242,20 @@ class VideoSource(Source):
         """Decodes the next frame of the part; None at its end."""
         decoded = next(self._decoded, None)
         if decoded is None:
+            self._reached_end = True
             return None
         time_s = self._clock.time_s(decoded, self._index)
-        return None if self._end_s is not None and time_s >= self._end_s else (decoded, time_s)
+        if self._end_s is not None and time_s >= self._end_s:
+            return None
+        if self._losses is not None:
+            self._losses.add(time_s, self._duration_s(decoded))
+        return decoded, time_s
+
+    def _duration_s(self, frame: VideoFrame) -> float:
+        """Returns how long a frame is shown, as far as it says so; else 0."""
+        if not (self._has_timestamps and frame.duration and frame.time_base):
+            return 0.0
+        return float(frame.duration * frame.time_base)
 
     def _to_bgr(self, frame: VideoFrame) -> np.ndarray:
         """Returns the picture, uint8 (H, W, 3), upright, of the first frame's size.
@@ -259,12 +299,14 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
     try:
         if path.stat().st_size == 0:
             raise SourceError(f"{name} is empty (zero bytes)")
-        # "file:" because FFmpeg takes what stands before a colon in a name for a protocol, and
-        # "replace" because metadata in another encoding is no reason to refuse a video.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = open_container(path)
     except PermissionError as error:
         raise SourceError(f"{name} can't be read: {error.strerror}") from error
     except (av.error.FFmpegError, OSError) as error:
+        if _names_other_files(path):
+            raise SourceError(
+                f"{name} is a list of other files or addresses; give the video itself"
+            ) from error
         raise SourceError(f"{name} can't be read as a video: {_DAMAGED}") from error
     try:
         video = pick_video_stream(container)
@@ -276,6 +318,26 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise
     return container, video
+
+
+def open_container(path: Path) -> InputContainer:
+    """Opens a recording, and nothing that its content may name.
+
+    Raises:
+        FFmpegError: It is none, or of a kind that is not read.
+        OSError: It can't be read.
+    """
+    # "file:" because FFmpeg takes what stands before a colon in a name for a protocol, and
+    # "replace" because metadata in another encoding is no reason to refuse a video.
+    return av.open(f"file:{path}", options=_OPENING, metadata_errors="replace")
+
+
+def _names_other_files(path: Path) -> bool:
+    """Returns whether a file is a playlist, a session description or a script of FFmpeg's."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+        return start.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]")) or b"<MPD" in start
+    return False
 
 
 def pick_video_stream(container: InputContainer) -> VideoStream | None:
@@ -304,6 +366,28 @@ def _frame_rate(stream: VideoStream) -> Fraction | None:
     average, guessed = rates[0], rates[-1]
     # A last frame cut short puts the average a little beside the rate that it was recorded at.
     return guessed if abs(guessed / average - 1) < Fraction(5, 1000) else average
+
+
+# Containers that state how long their video is; of others FFmpeg guesses, or measures what is there.
+_STATING_CONTAINERS = ("mov", "matroska", "avi", "asf")
+
+
+def _stated_end_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Returns where a file says that its video ends, presentation time; None where it says nothing."""
+    kind = container.format.name.partition(",")[0]
+    if kind not in _STATING_CONTAINERS:
+        return None
+    start_s = float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
+    if kind == "avi" and stream.frames and stream.average_rate:
+        return start_s + float(stream.frames / stream.average_rate)  # its duration is that of the index
+    if stream.duration and stream.duration > 0 and stream.time_base:
+        return start_s + float(stream.duration * stream.time_base)
+    if tag := stream.metadata.get("DURATION"):  # Matroska, of each stream: the time of its end
+        with contextlib.suppress(UsageError):
+            return parse_time(tag)
+    if len(container.streams) == 1 and container.duration and container.duration > 0:
+        return start_s + container.duration / av.time_base
+    return None
 
 
 def _list_kinds(container: InputContainer) -> str:
