@@ -20,7 +20,15 @@ from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from fer_stream.command import CommandParser, number, raise_interrupt, say, size_wh, whole  # noqa: E402
+from fer_stream.command import (  # noqa: E402
+    CommandParser,
+    number,
+    only_our_words,
+    raise_interrupt,
+    say,
+    size_wh,
+    whole,
+)
 from fer_stream.errors import (  # noqa: E402
     INTERRUPTED_EXIT_CODE,
     FerStreamError,
@@ -147,7 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     try:
-        with on_interrupt(raise_interrupt):
+        with on_interrupt(raise_interrupt), only_our_words():
             return _run(build_parser().parse_args(argv))
     except FerStreamError as error:
         say(PROG, str(error))

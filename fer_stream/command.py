@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from fer_stream.addresses import without_passwords
@@ -23,6 +24,44 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises a UsageError instead of printing the usage and ending."""
         raise UsageError(f"{message}; see {self.prog} --help")
+
+
+@contextmanager
+def only_our_words() -> Iterator[None]:
+    """Keeps libraries in C from writing to standard error by themselves, as libpng does about a damaged file.
+
+    What Python writes to `sys.stderr` comes through.
+    """
+    # Where a shell closed a standard stream (2>&-), the next file to be opened, such as the saved video,
+    # would take its place, and get what is meant for it.
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    before = sys.stderr
+    try:
+        is_standard = before is not None and before.fileno() == 2
+    except (OSError, ValueError):  # not a file
+        is_standard = False
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        if is_standard:
+            before.flush()
+            sys.stderr = open(  # noqa: SIM115
+                kept, "w", encoding=before.encoding, errors=before.errors, buffering=1, closefd=False
+            )
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        if is_standard:
+            with suppress(OSError):  # nobody reads it any more
+                sys.stderr.flush()
+            sys.stderr = before
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def raise_interrupt() -> NoReturn:

@@ -152,5 +152,8 @@ def read_image(path: Path) -> np.ndarray:
     with quiet_opencv(), contextlib.suppress(cv2.error):  # some damage raises, some returns None
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if bgr is None:
-        raise SourceError(f"{path} can't be read as an image: it is damaged or in another format")
+        raise SourceError(
+            f"{path} can't be read as an image: it is damaged, in another format, "
+            "or has more than 268 million pixels"
+        )
     return bgr

@@ -57,7 +57,7 @@ def small_disk(tmp_path) -> Callable[[int], list[str]]:
     (tmp_path / "left").mkdir()
     script = (
         f"mount -t tmpfs -o size=$0k none '{tmp_path}/disk' || exit 99\n"
-        f'"$@"; code=$?; cp -r \'{tmp_path}\'/disk/. \'{tmp_path}/left\'; exit $code'
+        f"\"$@\"; code=$?; cp -r '{tmp_path}'/disk/. '{tmp_path}/left'; exit $code"
     )
     inside = ["unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount"]
     try:
@@ -76,7 +76,10 @@ def failing_calls(tmp_path) -> Callable[[str, str, Path], list[str]]:
     """Returns a command under which a system call on a path fails with EIO, as on a drive that is gone."""
     try:
         tried = subprocess.run(
-            ["strace", "-f", "-o", tmp_path / "trace.txt", "true"], check=False, capture_output=True, text=True
+            ["strace", "-f", "-o", tmp_path / "trace.txt", "true"],
+            check=False,
+            capture_output=True,
+            text=True,
         )
     except FileNotFoundError:
         pytest.skip("needs strace (Linux)")

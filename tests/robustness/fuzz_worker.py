@@ -77,7 +77,7 @@ def said_by(arguments: list[str]) -> dict:
     """Runs the command here and returns its exit code and what came on standard error, also from C."""
     from fer_stream import cli
 
-    with tempfile.TemporaryFile() as heard, open(os.devnull, "wb") as nowhere:
+    with tempfile.TemporaryFile() as heard, Path(os.devnull).open("wb") as nowhere:
         kept = os.dup(2), os.dup(1)
         os.dup2(heard.fileno(), 2)
         os.dup2(nowhere.fileno(), 1)

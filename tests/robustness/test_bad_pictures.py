@@ -28,7 +28,9 @@ def make_pictures(folder: Path) -> None:
     cv2.imwrite(str(folder / "16-bit.tiff"), UPRIGHT[:, :, ::-1].astype(np.uint16) * 257)
     picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
     picture.convert("P", palette=Image.Palette.ADAPTIVE).save(folder / "palette.png")
-    picture.save(folder / "animated.webp", save_all=True, append_images=[picture.rotate(180)] * 3, lossless=True)
+    picture.save(
+        folder / "animated.webp", save_all=True, append_images=[picture.rotate(180)] * 3, lossless=True
+    )
     picture.save(folder / "animated.png", save_all=True, append_images=[picture.rotate(180)] * 3)
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6  # to be turned by 90 degrees clockwise
@@ -81,5 +83,7 @@ def test_the_one_picture_that_can_not_be_read_is_named(fer, loaded):
     said = fer("in", "--data", "o.csv")
     assert said.code == 0 and "1 picture " in said.err
     notes = [line for line in said.err.splitlines() if line.startswith("note ")]
-    assert len(notes) == 3 and all(Path("in", name).name in " ".join(notes) for name in ("b.png", "c.png", "d.png"))
+    assert len(notes) == 3 and all(
+        Path("in", name).name in " ".join(notes) for name in ("b.png", "c.png", "d.png")
+    )
     assert len(list(csv.DictReader(Path("o.csv").read_text().splitlines()))) == 1

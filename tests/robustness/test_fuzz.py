@@ -43,7 +43,10 @@ def material(tmp_path_factory) -> Path:
     """The sample's beginning, 24 frames of 320x180 with sound in each container; a picture in each format."""
     folder = tmp_path_factory.mktemp("fuzz")
     with av.open(str(SAMPLE)) as container:
-        frames = [frame.reformat(320, 180, "yuv420p") for _, frame in zip(range(24), container.decode(video=0), strict=False)]
+        frames = [
+            frame.reformat(320, 180, "yuv420p")
+            for _, frame in zip(range(24), container.decode(video=0), strict=False)
+        ]
     for name, (video_codec, audio_codec, options) in VIDEOS.items():
         with av.open(str(folder / name), "w") as container:
             video = container.add_stream(video_codec, rate=30, options=options)

@@ -60,7 +60,16 @@ def test_a_signal_finishes_every_output(tmp_path, analyzer, extension):
     """Beside `test_cli`'s, which has MP4 and standard output."""
     table, saved = tmp_path / "o.parquet", tmp_path / f"o{extension}"
     rows = tmp_path / "o.parquet.partial.jsonl"
-    outputs = ("--save", saved, "--data", table, "--chart", tmp_path / "o.png", "--profile", tmp_path / "p.json")
+    outputs = (
+        "--save",
+        saved,
+        "--data",
+        table,
+        "--chart",
+        tmp_path / "o.png",
+        "--profile",
+        tmp_path / "p.json",
+    )
     process = start((SAMPLE, *outputs))
     wait_for(rows.exists, process)
     asked_s = time.monotonic()
