@@ -21,6 +21,14 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **settings: object) -> None:
         super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
 
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        """Parses as usual, and refuses `--option=--`, which before Python 3.13 leaves an empty list."""
+        options, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if action.nargs is None and getattr(options, action.dest, None) == []:
+                self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
+        return options, rest
+
     def error(self, message: str) -> NoReturn:
         """Raises a UsageError instead of printing the usage and ending."""
         raise UsageError(f"{message}; see {self.prog} --help")

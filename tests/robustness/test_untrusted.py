@@ -21,6 +21,9 @@ from test_cli import files_below
 from test_sources import write_video
 from test_weights import content, refused  # noqa: F401  # a fixture
 
+from fer_stream.errors import WeightsError
+from fer_stream.weights import load_checkpoint
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -169,8 +172,8 @@ def test_archives_that_are_not_what_they_seem(tmp_path, content):  # noqa: F811
     bad = archive(tmp_path / "bad.pt", call(b"builtins\nbytearray", 10**11)).read_bytes()
     for both in (whole + bad, bad + whole):
         path.write_bytes(both)
-        with contextlib.suppress(AssertionError):
-            refused(path)
+        with contextlib.suppress(WeightsError):
+            load_checkpoint(path)
     with zipfile.ZipFile(path, "w") as out:
         for number in range(70_000):
             out.writestr(f"archive/{number}", b"")
@@ -300,19 +303,12 @@ def test_addresses_reach_no_shell(fer, loaded, tmp_path):
     assert files_below(Path.cwd()) == set()
 
 
-def test_no_module_starts_programs_or_evaluates_text():
+def test_no_module_starts_a_shell_or_evaluates_text():
     """An audit that fails when somebody adds one."""
-    words = (
-        "subprocess",
-        "os.system",
-        "os.popen",
-        "shell=True",
-        "eval(",
-        "exec(",
-        "pickle.load",
-        "__import__",
-    )
+    words = ("os.system", "os.popen", "shell=True", "eval(", "exec(", "pickle.load", "__import__")
     for folder in ("fer_stream", "train"):
         for path in (ROOT / folder).rglob("*.py"):
             code = path.read_text(encoding="utf-8").replace(".eval()", "")
             assert not [word for word in words if word in code], path
+            # On a Mac the names of cameras are asked of a program, with nothing of the user's on its line.
+            assert "subprocess" not in code or path.name == "cameras.py", path
