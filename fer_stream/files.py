@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 
 @contextmanager
@@ -36,3 +37,24 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             temporary.unlink(missing_ok=True)
+
+
+def open_new(path: Path, *, overwrite: bool) -> BinaryIO:
+    """Opens a file that grows while it is written, unbuffered, so that no two runs write into one.
+
+    Of two that were both told to replace it, the later one takes the name; the other's file has none.
+
+    Args:
+        path: The file.
+        overwrite: Whether one that is there is replaced; a link, device or pipe is written through.
+
+    Raises:
+        FileExistsError: It is there, and `overwrite` is False.
+        OSError: It can't be made.
+    """
+    if overwrite:
+        if path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # a mount, or in use where the system minds: emptied instead
+                path.unlink()
+        return cast(BinaryIO, path.open("wb", buffering=0))
+    return cast(BinaryIO, path.open("xb", buffering=0))

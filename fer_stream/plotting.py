@@ -6,6 +6,7 @@ with the first figure.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from fer_stream.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# While it loads without a folder to keep its list of fonts in, matplotlib warns that it will be slower.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 DOTS_PER_INCH = 150
 

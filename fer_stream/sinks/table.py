@@ -16,7 +16,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.files import replacing
+from fer_stream.files import open_new, replacing
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class TableSink(Sink):
         self._flushed_s = time.monotonic()
         self._written = self._failed = self._closed = False
         self._file: BinaryIO | None = None
+        self._overwrite = overwrite
         if str(path) == "-":
             self._kind = ".jsonl"
             return
@@ -120,7 +121,7 @@ class TableSink(Sink):
                 _to_standard_output(bytes(self._pending))
             else:
                 if self._file is None:
-                    self._file = self._rows_path.open("wb", buffering=0)
+                    self._file = open_new(self._rows_path, overwrite=self._overwrite)
                 left = memoryview(bytes(self._pending))
                 while left:
                     left = left[self._file.write(left) :]

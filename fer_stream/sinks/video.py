@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from fer_stream.errors import OutputError
+from fer_stream.files import open_new
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sources.video import MEDIA_ERRORS
@@ -120,6 +121,7 @@ class VideoSink(Sink):
         self._path = check_output(
             path, overwrite=overwrite, source_path=info.path, extensions=VIDEO_EXTENSIONS
         )
+        self._overwrite = overwrite
         self._extension = self._path.suffix.lower()
         self._format = _FORMATS[self._extension]
         try:
@@ -225,7 +227,7 @@ class VideoSink(Sink):
         self._offset_pts = source_pts if cut or self._info.is_live or source_pts < 0 else 0
         if self._info.kind == "video" and self._info.path is not None:
             self._audio = AudioTracks(self._info.path, self._extension, self.problems)
-        self._file = _MuxedFile(self._path)
+        self._file = _MuxedFile(self._path, overwrite=self._overwrite)
         try:
             self._start(cut)
         except MEDIA_ERRORS as error:
@@ -323,9 +325,9 @@ class _MuxedFile:
     play into a file that does not, so nothing is written any more once a write has failed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.name = str(path)
-        self._file = path.open("wb", buffering=0)
+        self._file = open_new(path, overwrite=overwrite)
         self._error: OSError | None = None
 
     def write(self, data: bytes) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from test_cli import Said, fer, loaded  # noqa: F401  # fixtures
+from test_cli import Said, fer, loaded, no_network  # noqa: F401  # fixtures
 
 SHARE = float(os.environ.get("FER_STREAM_ROBUSTNESS", "0"))
 
