@@ -209,7 +209,7 @@ def test_a_killed_training_run_goes_on(tmp_path, amount):
     [
         *(("--save", "o.mp4", 300), ("--save", "o.mkv", 300), ("--save", "o.webm", 60)),
         *(("--data", "o.csv", 4), ("--data", "o.parquet", 4)),
-        *(("--stills", "stills", 200), ("--crops", "crops", 100), ("--chart", "o.png", 8)),
+        *(("--stills", "stills", 700), ("--crops", "crops", 100), ("--chart", "o.png", 8)),
     ],
 )
 def test_a_full_disk_is_one_line_and_the_other_outputs_are_finished(
