@@ -9,7 +9,7 @@ PINS := $(shell $(PYTHON) -c "import sys; print('-c constraints.txt' if sys.vers
 PIP = $(BIN)/python -m pip install --quiet --quiet $(PINS)
 DEMO := demo-output
 
-.PHONY: demo test check clean
+.PHONY: demo test robustness check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fer-stream samples/two-faces-720p.mp4 --overwrite \
@@ -20,6 +20,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+# The faults of docs/robustness.md in full: half an hour on two cores. `make test` runs a part of each.
+robustness: $(VENV)/.installed-test
+	FER_STREAM_ROBUSTNESS=1 $(BIN)/python -m pytest -m robustness --durations=0 -vv
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

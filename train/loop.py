@@ -518,7 +518,7 @@ def _seed(seed: int, epoch: int, rank: int) -> None:
 def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> dict:
     path = output / STATE_NAME
     if not path.is_file():
-        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
+        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start anew with --overwrite")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         before = state["config"]

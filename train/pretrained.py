@@ -7,6 +7,7 @@ in the same order and of the same shapes, without the squeeze-and-excite gates.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from timm.models.efficientnet import EfficientNet
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.torch_files import load_torch_file
 from fer_stream.weights import load_checkpoint
 
 ARCHITECTURE = "efficientnet_b0"
@@ -98,7 +100,10 @@ def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            content = load_torch_file(path)
+        else:  # before PyTorch 1.6, as EfficientNet-Lite0's
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:
