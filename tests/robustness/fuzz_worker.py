@@ -32,6 +32,7 @@ class NoFaces:
     """Stands in for the analyzer."""
 
     crop_scale = 1.0
+    device = "cpu"
 
     def __init__(self, *_arguments: object, **_options: object) -> None:
         pass

@@ -36,6 +36,7 @@ from fer_stream.types import AnalyzedFrame, Face
 
 class OneFace:
     crop_scale = 1.0
+    device = "cpu"
 
     def __init__(self, *_arguments, **_options):
         pass
