@@ -19,8 +19,9 @@ import numpy as np
 
 from fer_stream.detector import Detector
 from fer_stream.geometry import iou_matrix
+from fer_stream.pace import DEFAULT_SCAN_EVERY, ScanPace
 from fer_stream.sources import open_source
-from fer_stream.tracker import DEFAULT_SCAN_EVERY, Tracker, match
+from fer_stream.tracker import Tracker, match
 
 
 def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.ndarray]:
@@ -71,7 +72,7 @@ def main() -> None:
             return scan(image)
 
         detector.scan = counted
-        tracker = Tracker(detector, scan_every=options.scan_every)
+        tracker = Tracker(detector, ScanPace(every=options.scan_every))
         found = added = total = 0
         overlaps, ids, spent_s = [], set(), 0.0
         with open_source(video) as source:

@@ -13,12 +13,13 @@ import numpy as np
 from fer_stream.classifier import Classifier
 from fer_stream.detector import Detector
 from fer_stream.errors import FerStreamError
+from fer_stream.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.preprocessing import face_square, network_input
 from fer_stream.profiling import Profile
 from fer_stream.runtime import pick_device
 from fer_stream.smoothing import DEFAULT_SMOOTH_S, Smoother
 from fer_stream.sources import Source, open_source
-from fer_stream.tracker import DEFAULT_SCAN_EVERY, TrackedFace, Tracker
+from fer_stream.tracker import TrackedFace, Tracker
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 DEFAULT_MIN_FACE = 40
@@ -34,7 +35,9 @@ class Analyzer:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         weights: A checkpoint of fer-train; the built-in one where None.
         min_face: Side in px of the smallest face to find.
-        scan_every: A full search for faces at least every this many frames of a video.
+        scan_every: A full search for faces at least every this many frames of a video. `auto` finds
+            the rate that keeps up with a live source; a recording is searched every 5 frames, so that
+            it gives the same faces on any machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
         batch: Frames of a recording whose faces go through the network together.
         threads: CPU threads for one run of a network; 0 takes one a core.
@@ -51,7 +54,7 @@ class Analyzer:
         weights: str | Path | None = None,
         *,
         min_face: int = DEFAULT_MIN_FACE,
-        scan_every: int = DEFAULT_SCAN_EVERY,
+        scan_every: ScanEvery = "auto",
         smooth_s: float = DEFAULT_SMOOTH_S,
         batch: int = DEFAULT_BATCH,
         threads: int = 0,
@@ -104,31 +107,45 @@ class Analyzer:
         """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""
         if kind == "images":
             for frame in frames:  # each picture is by itself: other people, other ids
-                yield from self._analyze_video([frame], batch=1)
-        else:
-            # What is live can't wait for more frames to come.
-            yield from self._analyze_video(frames, batch=self._batch if kind == "video" else 1)
+                yield from self._analyze_video([frame], ScanPace(), batch=1)
+            return
+        live = kind != "video"
+        pace = ScanPace()
+        if self._scan_every != "auto":
+            pace.every = self._scan_every
+        elif live:
+            pace = LivePace()
+        # What is live can't wait for more frames to come.
+        yield from self._analyze_video(frames, pace, batch=1 if live else self._batch)
 
-    def _analyze_video(self, frames: Iterable[Frame], *, batch: int) -> Iterator[AnalyzedFrame]:
+    def _analyze_video(
+        self, frames: Iterable[Frame], pace: ScanPace, *, batch: int
+    ) -> Iterator[AnalyzedFrame]:
         """Analyzes consecutive frames of one video, `batch` at a time."""
-        tracker = Tracker(self._detector, scan_every=self._scan_every)
+        tracker = Tracker(self._detector, pace)
         smoother = Smoother(self._smooth_s)
         iterator = iter(frames)
         ended: FerStreamError | None = None
         while ended is None:
             chunk, tracked = [], []
+            detect_s = 0.0
             try:
                 for frame in itertools.islice(iterator, batch):  # each is searched as it comes
                     chunk.append(frame)
-                    with self._profile.stage("detect"):
-                        tracked.append(tracker.update(frame.bgr, frame.time_s))
+                    began_s = time.perf_counter()
+                    tracked.append(tracker.update(frame.bgr, frame.time_s))
+                    detect_s = time.perf_counter() - began_s
+                    self._profile.add("detect", detect_s)
             except FerStreamError as error:  # of the source: what came before it is analyzed first
                 ended = error
             if not chunk:
                 break
             began_s = time.perf_counter()
             probabilities = self._classify(chunk, tracked)
-            self._profile.add("classify", time.perf_counter() - began_s, frames=len(chunk))
+            classify_s = time.perf_counter() - began_s
+            self._profile.add("classify", classify_s, frames=len(chunk))
+            if isinstance(pace, LivePace):  # which goes frame by frame
+                pace.note(chunk[-1], detect_s + classify_s, scanned=tracker.scanned)
             for frame, faces in zip(chunk, tracked, strict=True):
                 yield AnalyzedFrame(
                     frame,

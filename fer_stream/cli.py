@@ -129,9 +129,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument(
         "--scan-every",
-        type=whole(1),
+        type=lambda text: text if text == "auto" else whole(1)(text),
         metavar="N",
-        help="search the whole frame for new faces at least every N frames (default: 5)",
+        help="search the whole frame for new faces at least every N frames; auto (the default) is 5 in a "
+        "recording, and with a live source what keeps up",
     )
     analysis.add_argument(
         "--smooth",

@@ -12,25 +12,14 @@ MTCNN's habits end here: it wants RGB in -1..1, and counts pixels from 1.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import cv2
 import numpy as np
 
 from fer_stream.geometry import clipped, non_maximum_suppression, squared, suppress_nested
-from fer_stream.runtime import ModuleSpec, Network, load_network
+from fer_stream.mtcnn import O_NET_INPUT, R_NET_INPUT, load_mtcnn
 from fer_stream.types import Detections
-from fer_stream.weights import file_hash
-
-if TYPE_CHECKING:
-    from torch import nn
 
 P_NET_INPUT = 12  # side in px of the face that P-Net recognises
-R_NET_INPUT = 24
-O_NET_INPUT = 48
 P_NET_STRIDE = 2
 PIXEL_SCALE = 0.0078125  # MTCNN reads (pixel - 127.5) / 128
 PYRAMID_FACTOR = 0.709  # about the square root of one half: each level has half the pixels
@@ -50,9 +39,9 @@ class Detector:
 
     def __init__(self, device: str = "cpu", *, min_face: int = 40, threads: int = 0) -> None:
         self.min_face = max(int(min_face), P_NET_INPUT)
-        self._p_net = _load("PNet", device, threads)
-        self._r_net = _load("RNet", device, threads)
-        self._o_net = _load("ONet", device, threads)
+        self._p_net = load_mtcnn("PNet", device, threads)
+        self._r_net = load_mtcnn("RNet", device, threads)
+        self._o_net = load_mtcnn("ONet", device, threads)
 
     def scan(self, image_bgr: np.ndarray) -> Detections:
         """Finds every face of at least `min_face` px in a picture, uint8 (H, W, 3)."""
@@ -205,10 +194,13 @@ def _windows(length: np.ndarray | int, count: int) -> tuple[np.ndarray, np.ndarr
 
 def _normalised(sums_bgr: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Returns sums int32 (..., H, W, 3) over a number of pixels (..., H, W) as float32 (..., 3, H, W)."""
-    normalised = sums_bgr.astype(np.float32)
-    normalised *= (PIXEL_SCALE / pixels).astype(np.float32)[..., None]
+    *leading, height, width, _ = sums_bgr.shape
+    normalised = np.empty((*leading, 3, height, width), np.float32)
+    scale = (PIXEL_SCALE / pixels).astype(np.float32)
+    for rgb in range(3):  # plane by plane, which reads and writes each number once
+        np.multiply(sums_bgr[..., 2 - rgb], scale, out=normalised[..., rgb, :, :])
     normalised -= np.float32(127.5 * PIXEL_SCALE)
-    return np.ascontiguousarray(np.moveaxis(normalised[..., ::-1], -1, -3))
+    return normalised
 
 
 def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarray:
@@ -223,31 +215,3 @@ def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarr
 def _inside(found: Detections, image_bgr: np.ndarray) -> Detections:
     boxes = clipped(found.boxes_xyxy, (image_bgr.shape[1], image_bgr.shape[0]))
     return Detections(boxes, found.scores, found.landmarks_xy)
-
-
-def _load(name: str, device: str, threads: int) -> Network:
-    """Loads one of PNet, RNet and ONet with facenet-pytorch's weights."""
-    # Found without importing the package, which would import torch.
-    package = importlib.util.find_spec("facenet_pytorch")
-    assert package is not None and package.origin is not None
-    weights_path = Path(package.origin).parent / "data" / f"{name.lower()}.pt"
-
-    def build() -> tuple[nn.Module, dict[str, Any]]:
-        from facenet_pytorch.models import mtcnn
-
-        return getattr(mtcnn, name)().eval(), {}
-
-    spec = ModuleSpec(
-        name=name.lower(),
-        key=(importlib.metadata.version("facenet-pytorch"), file_hash(weights_path)),
-        build=build,
-        example_shape={
-            "PNet": (1, 3, 64, 96),
-            "RNet": (2, 3, R_NET_INPUT, R_NET_INPUT),
-            "ONet": (2, 3, O_NET_INPUT, O_NET_INPUT),
-        }[name],
-        dynamic_axes=(2, 3) if name == "PNet" else (),
-        outputs=3 if name == "ONet" else 2,
-        half_on_cuda=False,  # boxes and thresholds stay those of the CPU
-    )
-    return load_network(spec, device, threads)[0]

@@ -58,6 +58,7 @@ class ModuleSpec:
         dynamic_axes: The axes of the input that vary, besides the batch: such as (2, 3).
         outputs: How many arrays come out.
         half_on_cuda: Whether it runs in half precision on CUDA.
+        for_onnx: Puts the module into operations that ONNX Runtime does quickly.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ModuleSpec:
     dynamic_axes: tuple[int, ...] = ()
     outputs: int = 1
     half_on_cuda: bool = True
+    for_onnx: Callable[[nn.Module], nn.Module] = lambda module: module
 
 
 def pick_device(name: str) -> str:
@@ -122,7 +124,7 @@ def load_network(spec: ModuleSpec, device: str, threads: int = 0) -> tuple[Netwo
         with contextlib.suppress(Exception):  # ONNX Runtime can't read it: make it again
             return OnnxNetwork(cached[0], threads), cached[1]
     module, stored = spec.build()
-    model = export_onnx(module, spec)
+    model = export_onnx(spec.for_onnx(module), spec)
     _write_cache(path, model, stored)
     return OnnxNetwork(model, threads), stored
 

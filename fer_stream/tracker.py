@@ -3,7 +3,8 @@
 A full scan of a frame costs many times what it costs to look for a known face near its last box.
 So the detector scans every few frames, and in between each face is followed: its motion says where
 to look, and the later stages of the cascade give its new box, landmarks and score. A face that is
-lost, or a cut in the video, brings the next scan forward to the same frame.
+lost, or a cut in the video, brings the next scan forward to the same frame, unless a live source
+leaves no time for it: then the face is gone until that scan.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 
 from fer_stream.detector import O_NET_THRESHOLD, Detector
 from fer_stream.geometry import iou_matrix, overlap_of_smaller
+from fer_stream.pace import ScanPace
 from fer_stream.types import Detections
 
-DEFAULT_SCAN_EVERY = 5  # frames
 MATCH_IOU = 0.25  # a detection and a face's expected box are the same face from here
 DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have run onto the same face
 REMEMBERED_S = 1.0  # a face out of sight keeps its id for this long
@@ -101,15 +102,19 @@ class Tracker:
 
     Args:
         detector: Finds the faces.
-        scan_every: A full scan at least every this many frames; 1 scans every frame.
+        pace: When to scan; may change from frame to frame.
+
+    Attributes:
+        scanned: Whether the last frame was scanned.
     """
 
-    def __init__(self, detector: Detector, *, scan_every: int = DEFAULT_SCAN_EVERY) -> None:
-        self.scan_every = scan_every
+    def __init__(self, detector: Detector, pace: ScanPace | None = None) -> None:
+        self.scanned = False
         self._detector = detector
+        self._pace = pace or ScanPace()
         self._tracks: list[_Track] = []
         self._next_id = 1
-        self._frames_since_scan = 0
+        self._frames_since_scan = self._pace.gap  # the first frame is scanned
         self._thumbnail: np.ndarray | None = None
 
     def update(self, image_bgr: np.ndarray, time_s: float) -> list[TrackedFace]:
@@ -129,8 +134,12 @@ class Tracker:
             self._tracks = []  # whoever comes after a cut is somebody else
         followed = [track for track in self._tracks if track.visible]
         self._frames_since_scan += 1
-        due = self._frames_since_scan >= self.scan_every or not self._tracks
-        if due or not self._follow(image_bgr, followed, time_s):
+        due = self._frames_since_scan >= self._pace.every or not self._tracks
+        may_scan = self._frames_since_scan >= self._pace.gap
+        self.scanned = may_scan and due
+        if not self.scanned:
+            self.scanned = not self._follow(image_bgr, followed, time_s, may_fail=may_scan)
+        if self.scanned:
             self._scan(image_bgr, time_s)
         return [
             TrackedFace(track.id, track.box_xyxy, track.landmarks_xy, track.score)
@@ -138,15 +147,31 @@ class Tracker:
             if track.visible
         ]
 
-    def _follow(self, image_bgr: np.ndarray, followed: list[_Track], time_s: float) -> bool:
-        """Refines the faces round their expected boxes; returns whether every one is still there."""
+    def _follow(
+        self, image_bgr: np.ndarray, followed: list[_Track], time_s: float, *, may_fail: bool
+    ) -> bool:
+        """Refines the faces round their expected boxes.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+            followed: The faces.
+            time_s: Presentation time in seconds.
+            may_fail: Whether a scan can take its place; else those that are not found are gone.
+
+        Returns:
+            Whether every one is still there; if not, and it may fail, nothing has changed.
+        """
         expected = np.array([track.expected_box(time_s) for track in followed], np.float32).reshape(-1, 4)
         found = self._detector.refine(image_bgr, expected)
-        if (found.scores < O_NET_THRESHOLD).any() or _any_duplicates(found.boxes_xyxy):
+        there = _still_there(found)
+        if may_fail and not there.all():
             return False
         crowded = _crowded(found.boxes_xyxy)
         for index, track in enumerate(followed):
-            track.see(found, index, time_s, crowded=bool(crowded[index]))
+            if there[index]:
+                track.see(found, index, time_s, crowded=bool(crowded[index]))
+            else:
+                track.visible = False
         return True
 
     def _scan(self, image_bgr: np.ndarray, time_s: float) -> None:
@@ -240,9 +265,10 @@ def _crowded(boxes_xyxy: np.ndarray) -> np.ndarray:
     return overlap.max(axis=1, initial=0) > CROWDED_IOU
 
 
-def _any_duplicates(boxes_xyxy: np.ndarray) -> bool:
-    if len(boxes_xyxy) < 2:
-        return False
-    overlap = overlap_of_smaller(boxes_xyxy, boxes_xyxy)
-    np.fill_diagonal(overlap, 0)
-    return bool(overlap.max() > DUPLICATE_OVERLAP)
+def _still_there(found: Detections) -> np.ndarray:
+    """Returns which followed faces are faces still, and not another one that is followed: bool (N,)."""
+    best_first = np.argsort(-found.scores, kind="stable")
+    rank = np.argsort(best_first)
+    overlap = overlap_of_smaller(found.boxes_xyxy, found.boxes_xyxy)
+    on_a_better_one = (overlap > DUPLICATE_OVERLAP) & (rank[None, :] < rank[:, None])
+    return (found.scores >= O_NET_THRESHOLD) & ~on_a_better_one.any(axis=1)

@@ -303,3 +303,64 @@ def test_problems_of_source_and_sinks_are_gathered():
         source.problems.append("damaged")
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert summary.problems == ["damaged", "no sound"]
+
+
+class OverloadedAnalyzer(FakeAnalyzer):
+    """Works on each frame for as long as the source takes to bring ten more; no clock is involved."""
+
+    FRAMES_MEANWHILE = 10
+
+    def __init__(self, source: AskedSource) -> None:
+        super().__init__()
+        self.source, self.waited = source, []
+
+    def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
+        for analyzed in super().analyze_frames(frames, kind):
+            self.waited.append(self.source.read - 1 - analyzed.frame.index)
+            self.source.bring(self.FRAMES_MEANWHILE)
+            yield analyzed
+
+
+class AskedSource(FakeSource):
+    """A camera that brings a frame when it is asked for one."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, kind="camera")
+        self._asked = threading.Semaphore(1)
+        self._brought = threading.Condition()
+
+    def _read(self) -> Frame | None:
+        self._asked.acquire()
+        with self._brought:
+            frame = super()._read()
+            self._brought.notify_all()
+        return frame
+
+    def bring(self, frames: int) -> None:
+        """Asks for so many frames and waits until they have been read."""
+        with self._brought:
+            wanted = min(self.read + frames, self.count)
+            for _ in range(frames):
+                self._asked.release()
+            self._brought.wait_for(lambda: self.read >= wanted, timeout=10)
+
+
+def test_a_machine_that_cannot_keep_up_drops_frames_and_stays_current():
+    lags = []
+
+    class Screen(FakeSink):
+        def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+            super().write(analyzed, image_bgr)
+            lags.append(source.read - 1 - analyzed.frame.index)
+
+    sink = Screen()
+    with AskedSource(600) as source:
+        analyzer = OverloadedAnalyzer(source)
+        summary = run(source, analyzer, FakeOverlay(), [sink])
+    assert sink.indices == sorted(set(sink.indices))
+    assert 600 / 12 <= len(sink.indices) <= 600 / 8
+    assert summary.dropped == 600 - len(sink.indices) == 600 - summary.frames
+    # The frame that is taken is the newest or the one before; what is shown is one or two such steps old.
+    assert max(analyzer.waited) <= 1
+    assert max(lags) <= 3 * OverloadedAnalyzer.FRAMES_MEANWHILE
+    assert sink.indices[-1] > 600 - 3 * OverloadedAnalyzer.FRAMES_MEANWHILE

@@ -195,8 +195,8 @@ def environment(folder: Path) -> dict[str, str]:
 def test_two_processes_may_export_at_once(tmp_path: Path) -> None:
     code = """
 import hashlib, numpy as np
-from fer_stream.detector import _load
-answers = _load("RNet", "cpu", 1)(np.full((2, 3, 24, 24), 0.25, np.float32))
+from fer_stream.mtcnn import load_mtcnn
+answers = load_mtcnn("RNet", "cpu", 1)(np.full((2, 3, 24, 24), 0.25, np.float32))
 print(hashlib.sha256(b"".join(answer.tobytes() for answer in answers)).hexdigest())
 """
     both = [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fer_stream.detector import Detector
+from fer_stream.pace import ScanPace
 from fer_stream.tracker import REMEMBERED_S, TrackedFace, Tracker, match
 from fer_stream.types import Detections
 
@@ -70,7 +71,7 @@ def counting(detector: Detector) -> CountingDetector:
 
 @pytest.fixture
 def tracker(counting: CountingDetector) -> Tracker:
-    return Tracker(counting, scan_every=5)  # type: ignore[arg-type]
+    return Tracker(counting, ScanPace(every=5))  # type: ignore[arg-type]
 
 
 def times_s(start_s: float = 0.0) -> Iterator[float]:
@@ -100,7 +101,7 @@ def test_a_moving_face_keeps_its_id_with_few_scans(
 
 
 def test_scanning_every_frame_when_asked_to(scene: Scene, counting: CountingDetector) -> None:
-    tracker = Tracker(counting, scan_every=1)  # type: ignore[arg-type]
+    tracker = Tracker(counting, ScanPace(every=1))  # type: ignore[arg-type]
     for index in range(6):
         tracker.update(scene.frame((scene.card(), 200 + index, 130)), index / FRAMES_PER_S)
     assert (counting.scans, counting.refines) == (6, 0)
@@ -192,7 +193,7 @@ def test_a_lost_face_is_looked_for_in_the_same_frame(
 def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, detector: Detector) -> None:
     other, card = scene.card(mirrored=True), scene.card()
     for entered in range(10, 15):  # whatever the phase of the scans
-        tracker = Tracker(detector, scan_every=5)
+        tracker = Tracker(detector, ScanPace(every=5))
         found_at = None
         for index in range(entered + 6):
             placed = [(other, 100.0, 135.0)] + [(card, 350.0, 130.0)] * (index >= entered)
@@ -202,6 +203,22 @@ def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, dete
                 break
         assert found_at is not None
         assert entered <= found_at < entered + 5
+
+
+def test_no_scan_comes_sooner_than_the_gap(scene: Scene, counting: CountingDetector) -> None:
+    tracker = Tracker(counting, ScanPace(every=8, gap=8))  # type: ignore[arg-type]
+    card, other, scanned = scene.card(), scene.card(mirrored=True), []
+    for index in range(24):
+        empty = index < 3
+        hidden = 11 <= index < 19  # the first face is lost, which would bring a scan at once
+        placed = [(card, 120.0, 135.0)] * (not empty and not hidden) + [(other, 350.0, 135.0)] * (not empty)
+        faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
+        if tracker.scanned:
+            scanned.append(index)
+        expected = [] if index < 8 else [2] if 11 <= index < 24 else [1, 2]
+        assert [face.id for face in faces] == expected, index
+    assert scanned == [0, 8, 16]
+    assert counting.scans == 3
 
 
 def test_the_first_face_is_found_in_its_first_frame(scene: Scene, tracker: Tracker) -> None:

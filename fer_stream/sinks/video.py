@@ -12,7 +12,7 @@ import av
 import av.error
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from fer_stream.errors import OutputError
 from fer_stream.files import open_new
@@ -44,7 +44,8 @@ class _Format:
 
 
 # Speed against size, in one place. A constant quality; the bit rate follows from the picture.
-_H264 = {"preset": "veryfast", "crf": "20", "forced-idr": "1"}
+# Against veryfast at 20: half the time and as good a picture (SSIM), for 2 to 25 % more bytes.
+_H264 = {"preset": "superfast", "crf": "22", "forced-idr": "1"}
 _VP9 = {
     **{"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "tile-columns": "2"},
     **{"crf": "30", "b": "0", "lag-in-frames": "0"},
@@ -140,6 +141,7 @@ class VideoSink(Sink):
         self._output: Any = None
         self._stream: Any = None
         self._audio: AudioTracks | None = None
+        self._reformatter = VideoReformatter()  # kept: it makes its tables with the first frame
         self._size_wh = (0, 0)
         self._offset_pts = 0
         self._last_pts: int | None = None
@@ -282,8 +284,8 @@ class VideoSink(Sink):
         if width % 2 or height % 2:
             image_bgr = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
-        return frame.reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        return self._reformatter.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
 
     def _mux(self, packets: list[av.Packet]) -> None:
