@@ -32,6 +32,7 @@ from fer_stream.errors import UsageError
 from fer_stream.files import replacing
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 EXPORT_VERSION = 1  # raise it when the exported graphs change
@@ -41,8 +42,8 @@ OPSET = 17
 class Network(Protocol):
     """A network as the stages use it: float32 batch in, float32 arrays out."""
 
-    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs the network on (N, C, H, W)."""
+    def __call__(self, batch: Any) -> tuple[np.ndarray, ...]:
+        """Runs the network on (N, C, H, W), an array; on a GPU a tensor that is there already, too."""
         ...
 
 
@@ -165,13 +166,16 @@ class TorchNetwork:
             module.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         )
 
-    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+    def __call__(self, batch: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
         """Runs the network on float32 (N, C, H, W)."""
         torch = self._torch
         with torch.inference_mode():
-            images = torch.from_numpy(np.ascontiguousarray(batch))
-            if self._device.type == "cuda":
-                images = images.pin_memory()
+            if isinstance(batch, torch.Tensor):
+                images = batch
+            else:
+                images = torch.from_numpy(np.ascontiguousarray(batch))
+                if self._device.type == "cuda":
+                    images = images.pin_memory()
             images = images.to(self._device, self._dtype, non_blocking=True)
             outputs = self._module(images.contiguous(memory_format=torch.channels_last))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)

@@ -4,7 +4,7 @@ A full scan of a frame costs many times what it costs to look for a known face n
 So the detector scans every few frames, and in between each face is followed: its motion says where
 to look, and the later stages of the cascade give its new box, landmarks and score. A face that is
 lost, or a cut in the video, brings the next scan forward to the same frame, unless a live source
-leaves no time for it: then the face is gone until that scan.
+leaves no time for it: then the face is searched for nearby.
 """
 
 from __future__ import annotations
@@ -117,12 +117,15 @@ class Tracker:
         self._frames_since_scan = self._pace.gap  # the first frame is scanned
         self._thumbnail: np.ndarray | None = None
 
-    def update(self, image_bgr: np.ndarray, time_s: float) -> list[TrackedFace]:
+    def update(
+        self, image_bgr: np.ndarray, time_s: float, found: Detections | None = None
+    ) -> list[TrackedFace]:
         """Finds the faces of the next frame.
 
         Args:
             image_bgr: uint8 (H, W, 3).
             time_s: Presentation time in seconds.
+            found: What a scan of this frame has found, where one was made already.
 
         Returns:
             The visible faces, ordered by id.
@@ -136,11 +139,11 @@ class Tracker:
         self._frames_since_scan += 1
         due = self._frames_since_scan >= self._pace.every or not self._tracks
         may_scan = self._frames_since_scan >= self._pace.gap
-        self.scanned = may_scan and due
+        self.scanned = found is not None or (may_scan and due)
         if not self.scanned:
             self.scanned = not self._follow(image_bgr, followed, time_s, may_fail=may_scan)
         if self.scanned:
-            self._scan(image_bgr, time_s)
+            self._assign(self._detector.scan(image_bgr) if found is None else found, time_s)
         return [
             TrackedFace(track.id, track.box_xyxy, track.landmarks_xy, track.score)
             for track in sorted(self._tracks, key=lambda track: track.id)
@@ -156,7 +159,8 @@ class Tracker:
             image_bgr: uint8 (H, W, 3).
             followed: The faces.
             time_s: Presentation time in seconds.
-            may_fail: Whether a scan can take its place; else those that are not found are gone.
+            may_fail: Whether a scan can take its place; else those that are lost are searched for
+                nearby, and gone if they are not found.
 
         Returns:
             Whether every one is still there; if not, and it may fail, nothing has changed.
@@ -164,8 +168,11 @@ class Tracker:
         expected = np.array([track.expected_box(time_s) for track in followed], np.float32).reshape(-1, 4)
         found = self._detector.refine(image_bgr, expected)
         there = _still_there(found)
-        if may_fail and not there.all():
-            return False
+        if not there.all():
+            if may_fail:
+                return False
+            found = self._search(image_bgr, found, expected, followed, there)
+            there = _still_there(found)
         crowded = _crowded(found.boxes_xyxy)
         for index, track in enumerate(followed):
             if there[index]:
@@ -174,10 +181,32 @@ class Tracker:
                 track.visible = False
         return True
 
-    def _scan(self, image_bgr: np.ndarray, time_s: float) -> None:
-        """Scans the frame and gives each detection to the face that it is, or to a new one."""
+    def _search(
+        self,
+        image_bgr: np.ndarray,
+        found: Detections,
+        expected_xyxy: np.ndarray,
+        followed: list[_Track],
+        there: np.ndarray,
+    ) -> Detections:
+        """Puts what a search nearby finds in the place of the faces that are not there any more."""
+        boxes, scores, landmarks = found.boxes_xyxy.copy(), found.scores.copy(), found.landmarks_xy.copy()
+        for index in np.flatnonzero(~there):
+            near = self._detector.search(image_bgr, expected_xyxy[index])
+            taken = overlap_of_smaller(near.boxes_xyxy, boxes[there]).max(axis=1, initial=0)
+            near = near[taken <= DUPLICATE_OVERLAP]
+            expected, last = expected_xyxy[index][None], followed[index].box_xyxy[None]
+            pairs = match(expected, near.boxes_xyxy) or _match_near(expected, last, near.boxes_xyxy)
+            scores[index] = 0.0
+            for _, one in pairs:
+                boxes[index], scores[index] = near.boxes_xyxy[one], near.scores[one]
+                landmarks[index] = near.landmarks_xy[one]
+                there[index] = True
+        return Detections(boxes, scores, landmarks)
+
+    def _assign(self, found: Detections, time_s: float) -> None:
+        """Gives each detection of a scan to the face that it is, or to a new one."""
         self._frames_since_scan = 0
-        found = self._detector.scan(image_bgr)
         expected = np.array([track.expected_box(time_s) for track in self._tracks], np.float32).reshape(-1, 4)
         last = np.array([track.box_xyxy for track in self._tracks], np.float32).reshape(-1, 4)
         pairs = match(expected, found.boxes_xyxy)

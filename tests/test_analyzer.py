@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_stream import analyzer as analyzer_module
 from fer_stream.analyzer import Analyzer
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
@@ -100,6 +101,18 @@ def test_the_batch_changes_nothing_but_speed(clip: list[Frame]) -> None:
         for batch in (1, 8)
     ]
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_gpu_gives_what_the_cpu_gives(clip: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
+    # cpu:0 is a device of torch: batches of scans, in half precision for the expressions.
+    monkeypatch.setattr(analyzer_module, "pick_device", lambda name: name)
+    rows = [
+        as_rows(list(Analyzer(device, **options).analyze_frames(iter(clip[:3]), "video")))
+        for device, options in (("cpu", {"scan_every": 1}), ("cpu:0", {"batch": 2}))
+    ]
+    np.testing.assert_allclose(rows[1][:, :8], rows[0][:, :8], atol=0.02)
+    np.testing.assert_allclose(rows[1][:, 8:], rows[0][:, 8:], atol=0.02)
 
 
 def test_smoothing_can_be_turned_off(clip: list[Frame]) -> None:

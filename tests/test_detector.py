@@ -173,3 +173,55 @@ def test_a_part_of_a_picture_need_not_be_copied(detector: Detector, hopper_bgr: 
     wide = np.concatenate([np.full_like(hopper_bgr, 96), hopper_bgr], axis=1)
     view = wide[:, 512:]  # not contiguous
     np.testing.assert_array_equal(detector.scan(view).boxes_xyxy, detector.scan(hopper_bgr).boxes_xyxy)
+
+
+def three_frames(hopper_bgr: np.ndarray) -> list[np.ndarray]:
+    """No face, one, and two."""
+    one = placed(hopper_bgr, 0.4, (10, 20), (640, 360))
+    two = one.copy()
+    two[:, 340:] = placed(hopper_bgr[:, ::-1], 0.55, (10, 10), (300, 360))
+    return [np.full_like(one, 90), one, two]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"], ids=["ONNX Runtime", "torch"])
+def test_frames_that_are_scanned_together_give_what_each_gives_alone(
+    detector: Detector, hopper_bgr: np.ndarray, device: str
+) -> None:
+    frames = three_frames(hopper_bgr)
+    # cpu:0 is a device of torch, so this goes the way of a GPU.
+    together = (detector if device == "cpu" else Detector(device, min_face=40)).scan_batch(frames)
+    assert [len(found) for found in together] == [0, 1, 2]
+    for found, frame in zip(together, frames, strict=True):
+        alone = detector.scan(frame)
+        np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(found.landmarks_xy, alone.landmarks_xy, atol=1e-2)
+
+
+def test_a_crowd_is_found_the_way_of_a_gpu_too(detector: Detector, shared_data) -> None:
+    video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
+    frames = [video.read()[1][200:800, 300:1500] for _ in range(2)]
+    video.release()
+    for found, frame in zip(Detector("cpu:0").scan_batch(frames), frames, strict=True):
+        alone = detector.scan(frame)
+        assert len(found) == len(alone) >= 2
+        np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+
+
+def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bgr: np.ndarray) -> None:
+    image = three_frames(hopper_bgr)[2]
+    scanned = detector.scan(image)
+    for box, score in zip(scanned.boxes_xyxy, scanned.scores, strict=True):
+        away = np.array([0.4, -0.3, 0.4, -0.3], np.float32) * (box[2] - box[0])
+        found = detector.search(image, box + away)
+        assert len(found) == 1
+        assert iou_matrix(found.boxes_xyxy, box[None])[0, 0] > 0.8
+        assert found.scores[0] == pytest.approx(score, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "box", [(-90, -90, -20, -20), (600, 300, 700, 420), (900, 900, 950, 950), (5, 5, 6, 6)]
+)
+def test_a_search_where_nothing_is_finds_nothing(detector: Detector, box) -> None:
+    blank = np.full((360, 640, 3), 120, np.uint8)
+    assert len(detector.search(blank, np.array(box, np.float32))) == 0

@@ -27,7 +27,7 @@ class CountingDetector:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self.scans = self.refines = 0
+        self.scans = self.refines = self.searches = 0
 
     def scan(self, image_bgr: np.ndarray) -> Detections:
         self.scans += 1
@@ -36,6 +36,10 @@ class CountingDetector:
     def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
         self.refines += 1
         return self._detector.refine(image_bgr, boxes_xyxy)
+
+    def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
+        self.searches += 1
+        return self._detector.search(image_bgr, box_xyxy)
 
 
 class Scene:
@@ -219,6 +223,30 @@ def test_no_scan_comes_sooner_than_the_gap(scene: Scene, counting: CountingDetec
         assert [face.id for face in faces] == expected, index
     assert scanned == [0, 8, 16]
     assert counting.scans == 3
+
+
+def test_a_lost_face_is_found_again_nearby_where_there_is_no_time_for_a_scan(
+    scene: Scene, counting: CountingDetector
+) -> None:
+    tracker = Tracker(counting, ScanPace(every=50, gap=50))  # type: ignore[arg-type]
+    card, x = scene.card(), 120.0
+    for index in range(6):
+        x += 40 * (index == 4)  # too far for what follows it
+        (face,) = tracker.update(scene.frame((card, x, 135)), index / FRAMES_PER_S)
+        assert face.id == 1
+        assert abs(centre_x(face) - x) < 15
+    assert counting.scans == 1
+    assert counting.searches >= 1
+
+
+def test_what_a_scan_has_found_already_is_taken(scene: Scene, counting: CountingDetector) -> None:
+    tracker = Tracker(counting)  # type: ignore[arg-type]
+    for index in range(4):
+        frame = scene.frame((scene.card(), 200 + 9 * index, 130))
+        (face,) = tracker.update(frame, index / FRAMES_PER_S, counting._detector.scan(frame))
+        assert face.id == 1
+    assert (counting.scans, counting.refines) == (0, 0)
+    assert tracker.update(scene.frame(), 4 / FRAMES_PER_S, Detections.none()) == []
 
 
 def test_the_first_face_is_found_in_its_first_frame(scene: Scene, tracker: Tracker) -> None:
