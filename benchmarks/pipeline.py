@@ -8,7 +8,7 @@ One run, one table, the same frames for every row, each row in a process of its 
     obvious   MTCNN as shipped on every frame, eager torch on every face, one thread, encode
     ours      the pipeline, every frame's table written, no video
     ours, saved   the same with the annotated video
-    ours, paced   the frames as a live stream at their own rate, into the table: latency and drops
+    ours, paced   the frames as a live stream of 30 a second, into the table: latency and drops
 
 The clips: the street video and the portrait enlarged to 720p where ../shared/data is there, and a
 made clip with 1, 5 and 20 moving faces. A machine is rarely quiet: read the ratios, not the times.
@@ -42,11 +42,12 @@ from fer_stream.types import AnalyzedFrame, Frame
 from fer_stream.weights import BUILT_IN_WEIGHTS, load_checkpoint
 
 SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
+PACED_FRAMES_PER_S = 30
 ROWS = ("floor", "obvious", "ours", "ours, saved", "ours, paced")
 
 
 class Part(Source):
-    """The first frames of another source; as a live stream at their own rate if `paced`."""
+    """The first frames of another source; as a live stream of 30 a second if `paced`."""
 
     def __init__(self, source: Source, frames: int, *, paced: bool = False) -> None:
         super().__init__(mirror=False)
@@ -60,10 +61,10 @@ class Part(Source):
             return
         ready = list(itertools.islice(source, frames))
         began_s = time.monotonic()
-        rate = float(source.info.frame_rate or 30)
         for index, frame in enumerate(ready):
-            time.sleep(max(0.0, began_s + index / rate - time.monotonic()))
-            yield replace(frame, captured_s=time.monotonic())
+            time_s = index / PACED_FRAMES_PER_S
+            time.sleep(max(0.0, began_s + time_s - time.monotonic()))
+            yield replace(frame, time_s=time_s, captured_s=time.monotonic())
 
     def _read(self) -> Frame | None:
         return next(self._frames, None)

@@ -41,7 +41,7 @@ class Analyzer:
             it gives the same faces on any machine, and every frame on a GPU.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
         batch: Frames of a recording whose faces go through the network together.
-        threads: CPU threads for one run of a network; 0 takes one a core.
+        threads: CPU threads of the analysis; 0 takes one a core.
         profile: Gets the time of each stage.
 
     Raises:

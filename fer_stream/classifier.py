@@ -12,6 +12,7 @@ import numpy as np
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec
 from fer_stream.runtime import ModuleSpec, load_network
+from fer_stream.threads import Workers
 from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash, load_checkpoint
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Classifier:
     Args:
         device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
         weights: A checkpoint of fer-train; the built-in one where None.
-        threads: CPU threads for one run of the network; 0 takes one a core.
+        threads: CPU threads; 0 takes one a core.
 
     Raises:
         WeightsError: The weights can't be used.
@@ -48,7 +49,8 @@ class Classifier:
             example_shape=(2, 3, 64, 64),
             dynamic_axes=(2, 3),
         )
-        self._network, stored = load_network(spec, device, threads)
+        self._workers = Workers(threads if device == "cpu" else 1)
+        self._network, stored = load_network(spec, device, self._workers.network_threads)
         self._temperature = float(stored["temperature"])
         self.input = InputSpec(**stored["input"])
 
@@ -63,10 +65,12 @@ class Classifier:
         """
         if not len(batch):
             return np.zeros((0, len(EXPRESSIONS)), np.float32)
-        parts = [
-            self._network(batch[start : start + MAX_BATCH])[0] for start in range(0, len(batch), MAX_BATCH)
-        ]
-        return softmax(np.concatenate(parts) / self._temperature)
+        logits: list[np.ndarray] = []
+        for start in range(0, len(batch), MAX_BATCH):
+            some = batch[start : start + MAX_BATCH]
+            parts = [some[part] for part in self._workers.parts(len(some))]
+            logits += self._workers.map(lambda part: self._network(part)[0], parts)
+        return softmax(np.concatenate(logits) / self._temperature)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

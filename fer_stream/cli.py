@@ -41,6 +41,7 @@ from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.pace import ScanEvery
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
     from fer_stream.status import RunStatus
@@ -129,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument(
         "--scan-every",
-        type=lambda text: text if text == "auto" else whole(1)(text),
+        type=_scan_every,
         metavar="N",
         help="search the whole frame for new faces at least every N frames; auto (the default) is 5 in a "
         "recording, and with a live source what keeps up",
@@ -151,6 +152,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
+
+
+def _scan_every(text: str) -> ScanEvery:
+    """A type for argparse: auto, or a whole number of frames."""
+    try:
+        return "auto" if text == "auto" else whole(1)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,10 +20,13 @@ import numpy as np
 from fer_stream.geometry import clipped, non_maximum_suppression, squared, suppress_nested
 from fer_stream.mtcnn import O_NET_INPUT, R_NET_INPUT, load_mtcnn
 from fer_stream.pixels import SummedPixels, TorchSummedPixels
+from fer_stream.threads import Workers
 from fer_stream.types import Detections
 
 if TYPE_CHECKING:
     import torch
+
+    from fer_stream.runtime import Network
 
     Pixels = SummedPixels | TorchSummedPixels
 
@@ -43,15 +46,16 @@ class Detector:
     Args:
         device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
         min_face: Side in px of the smallest face to find.
-        threads: CPU threads for one run of a network; 0 takes one a core.
+        threads: CPU threads; 0 takes one a core.
     """
 
     def __init__(self, device: str = "cpu", *, min_face: int = 40, threads: int = 0) -> None:
         self.min_face = max(int(min_face), P_NET_INPUT)
         self._device = device
-        self._p_net = load_mtcnn("PNet", device, threads)
-        self._r_net = load_mtcnn("RNet", device, threads)
-        self._o_net = load_mtcnn("ONet", device, threads)
+        self._workers = Workers(threads if device == "cpu" else 1)
+        self._p_net, self._r_net, self._o_net = (
+            load_mtcnn(name, device, self._workers.network_threads) for name in ("PNet", "RNet", "ONet")
+        )
 
     def scan(self, image_bgr: np.ndarray) -> Detections:
         """Finds every face of at least `min_face` px in a picture, uint8 (H, W, 3)."""
@@ -121,7 +125,9 @@ class Detector:
 
     def _cascade(self, pixels: Pixels, scales: Sequence[float]) -> list[Detections]:
         """The three networks, one after the other, over some scales; returns what is in each frame."""
-        boxes, frames = self._propose(pixels, scales)
+        boxes, frames = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        if scales:
+            boxes, frames = self._propose(pixels, scales)
         if len(boxes):
             boxes, frames = self._r_stage(pixels, squared(boxes), frames)
         if not len(boxes):
@@ -140,39 +146,27 @@ class Detector:
         Returns:
             float32 (N, 4) px, regressed, and int (N,), the frame of each.
         """
-        width, height = pixels.size_wh
-        places: list[list[_Places]] = [[] for _ in range(len(pixels))]  # by frame
-        for scale in scales:
-            level = pixels.resized((int(width * scale + 1), int(height * scale + 1)))
-            shifts, probabilities = self._p_net(level)
-            for frame in range(len(pixels)):
-                rows, columns = np.nonzero(probabilities[frame, 1] >= P_NET_THRESHOLD)
-                if not len(rows):
-                    continue
-                # In single precision as MTCNN divides: in double, some whole numbers floor otherwise.
-                corners = (np.stack([columns, rows], axis=1) * P_NET_STRIDE).astype(np.float32)
-                boxes = np.concatenate([corners + 1, corners + P_NET_INPUT], axis=1) / np.float32(scale)
-                found = _Places(
-                    np.floor(boxes),
-                    probabilities[frame, 1, rows, columns],
-                    shifts[frame][:, rows, columns].T,
-                )
-                places[frame].append(found.best(0.5))
+
+        def level(scale: float) -> list[_Places]:
+            width, height = pixels.size_wh
+            resized = pixels.resized((int(width * scale + 1), int(height * scale + 1)))
+            shifts, probabilities = self._p_net(resized)
+            return [_places(*of_frame, scale) for of_frame in zip(shifts, probabilities, strict=True)]
+
+        # The first level has about as many pixels as all others together.
+        levels = self._workers.map(level, scales)
         proposed = [np.zeros((0, 4), np.float32)]
-        for levels in places:
-            if levels:
-                best = _Places(*map(np.concatenate, zip(*levels, strict=True))).best(0.7)
-                proposed.append(_shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32))
-            else:
-                proposed.append(np.zeros((0, 4), np.float32))
+        for of_levels in zip(*levels, strict=True):
+            best = _Places(*map(np.concatenate, zip(*of_levels, strict=True))).best(0.7)
+            proposed.append(_shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32))
         counts = [len(boxes) for boxes in proposed[1:]]
-        return np.concatenate(proposed), np.repeat(np.arange(len(pixels)), counts)
+        return np.concatenate(proposed), np.repeat(np.arange(len(counts)), counts)
 
     def _r_stage(
         self, pixels: Pixels, squares_xyxy: np.ndarray, frames: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """R-Net: returns the boxes that pass, regressed, (M, 4) px, and the frame of each."""
-        shifts, probabilities = self._r_net(pixels.crops(squares_xyxy, frames, R_NET_INPUT))
+        shifts, probabilities = self._look_at(self._r_net, R_NET_INPUT, pixels, squares_xyxy, frames)
         scores = probabilities[:, 1]
         kept = []
         for frame in range(len(pixels)):
@@ -183,7 +177,7 @@ class Detector:
 
     def _o_stage(self, pixels: Pixels, squares_xyxy: np.ndarray, frames: np.ndarray) -> Detections:
         """O-Net: returns a detection a square, whatever its score."""
-        shifts, points, probabilities = self._o_net(pixels.crops(squares_xyxy, frames, O_NET_INPUT))
+        shifts, points, probabilities = self._look_at(self._o_net, O_NET_INPUT, pixels, squares_xyxy, frames)
         sides = squares_xyxy[:, 2:] - squares_xyxy[:, :2] + 1
         landmarks = np.stack([points[:, :5], points[:, 5:]], axis=2)
         landmarks = landmarks * sides[:, None, :] + squares_xyxy[:, None, :2] - 1
@@ -192,6 +186,33 @@ class Detector:
             probabilities[:, 1].astype(np.float32),
             landmarks.astype(np.float32),
         )
+
+    def _look_at(
+        self, network: Network, size: int, pixels: Pixels, squares_xyxy: np.ndarray, frames: np.ndarray
+    ) -> list[np.ndarray]:
+        """Runs R-Net or O-Net on squares; returns its outputs, (N, ...) each."""
+
+        def look(part: slice) -> tuple[np.ndarray, ...]:
+            return network(pixels.crops(squares_xyxy[part], frames[part], size))
+
+        outputs = self._workers.map(look, self._workers.parts(len(squares_xyxy)))
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
+def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float) -> _Places:
+    """Returns where P-Net sees a face in one frame at one scale.
+
+    Args:
+        shifts: float32 (4, height, width), how the box of each place should move.
+        probabilities: float32 (2, height, width), of no face and of a face.
+        scale: Of the level over the frame.
+    """
+    rows, columns = np.nonzero(probabilities[1] >= P_NET_THRESHOLD)
+    # In single precision as MTCNN divides: in double, some whole numbers floor otherwise.
+    corners = (np.stack([columns, rows], axis=1) * P_NET_STRIDE).astype(np.float32)
+    boxes = np.concatenate([corners + 1, corners + P_NET_INPUT], axis=1) / np.float32(scale)
+    found = _Places(np.floor(boxes), probabilities[1, rows, columns], shifts[:, rows, columns].T)
+    return found.best(0.5)
 
 
 class _Places(NamedTuple):

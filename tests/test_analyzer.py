@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -101,6 +103,25 @@ def test_the_batch_changes_nothing_but_speed(clip: list[Frame]) -> None:
         for batch in (1, 8)
     ]
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+
+
+def test_scanning_adapts_to_a_slow_machine_live_but_never_in_a_recording(
+    clip: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 0.3)  # whatever is timed takes 0.3 s
+    monkeypatch.setattr(analyzer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    scans, rows = {}, {}
+    for kind, scan_every in (("video", "auto"), ("video", 5), ("camera", "auto"), ("camera", 5)):
+        one = Analyzer("cpu", scan_every=scan_every)
+        scan, scanned = one._detector.scan, []
+        monkeypatch.setattr(
+            one._detector, "scan", lambda bgr, scan=scan, scanned=scanned: (scanned.append(1), scan(bgr))[1]
+        )
+        rows[kind, scan_every] = as_rows(list(one.analyze_frames(iter(clip[:12]), kind)))
+        scans[kind, scan_every] = len(scanned)
+    assert scans == {("video", "auto"): 3, ("video", 5): 3, ("camera", "auto"): 1, ("camera", 5): 3}
+    np.testing.assert_array_equal(rows["video", "auto"], rows["video", 5])
+    assert set(rows["camera", "auto"][:, 2]) == {1, 2}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -130,6 +130,7 @@ WRONG_OPTIONS = {
     "batch beyond memory": ([SAMPLE, "--batch", "100000"], "256"),
     "min-face words": ([SAMPLE, "--min-face", "big"], "--min-face"),
     "scan-every 0": ([SAMPLE, "--scan-every", "0"], "--scan-every"),
+    "scan-every often": ([SAMPLE, "--scan-every", "often"], "nor auto"),
     "smooth nan": ([SAMPLE, "--smooth", "nan"], "--smooth"),
     "smooth -1": ([SAMPLE, "--smooth=-1"], "--smooth"),
     "stills-every 0": ([SAMPLE, "--stills", "s", "--stills-every", "0"], "more than 0"),

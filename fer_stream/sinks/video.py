@@ -20,6 +20,7 @@ from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sources.video import MEDIA_ERRORS
 from fer_stream.status import Recording
+from fer_stream.threads import ENCODER_THREADS
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -50,7 +51,6 @@ _VP9 = {
     **{"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "tile-columns": "2"},
     **{"crf": "30", "b": "0", "lag-in-frames": "0"},
 }
-ENCODER_THREADS = 0  # as many as the encoder finds sensible
 # At least so often a point to seek to, and up to which a killed run's file plays.
 KEYFRAME_EVERY_S = Fraction(2)
 

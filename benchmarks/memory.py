@@ -1,0 +1,98 @@
+"""That memory does not grow with the length of a video.
+
+    python benchmarks/memory.py [--frames N]
+
+Small frames with a face in them go through the whole pipeline, analysis, drawing, an H.264 file and a
+table, and the memory that the process holds is printed on the way. The exit code is 1 where it grew by
+more than 20 MB from the 1,000th frame to the last. On Linux, as it reads /proc.
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fer_stream.analyzer import Analyzer
+from fer_stream.overlay import Overlay
+from fer_stream.pipeline import Summary, run
+from fer_stream.sinks import TableSink, VideoSink
+from fer_stream.sources import Source, SourceInfo
+from fer_stream.types import AnalyzedFrame, Frame
+
+FIRST = 1000  # frames, after which everything has been used once
+MOST_MB = 20.0
+SIZE_WH = (192, 144)
+FRAMES_PER_S = 30
+ABSENT_FRAMES = 45  # the face goes this long now and then and comes back with a new id
+
+
+class MovingFace(Source):
+    """A face that moves about and is gone from time to time."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(mirror=False)
+        from matplotlib import cbook
+
+        with cbook.get_sample_data("grace_hopper.jpg") as file:
+            portrait = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+        self._head = cv2.resize(portrait[20:300, 120:400], (110, 110), interpolation=cv2.INTER_AREA)
+        self._frames, self._index = frames, 0
+        rate = Fraction(FRAMES_PER_S)
+        self.info = SourceInfo("made", "video", None, SIZE_WH, rate, 1 / rate, None, frames)
+
+    def _read(self) -> Frame | None:
+        if self._index == self._frames:
+            return None
+        index = self._index
+        self._index += 1
+        bgr = np.full((SIZE_WH[1], SIZE_WH[0], 3), 110, np.uint8)
+        if index % 500 >= ABSENT_FRAMES:
+            x, y = int(40 + 40 * np.sin(index / 23)), int(17 + 15 * np.cos(index / 31))
+            bgr[y : y + 110, x : x + 110] = self._head
+        return self._frame(bgr, index, index / FRAMES_PER_S, "made")
+
+    def _release(self) -> None:
+        pass
+
+
+def rss_mb() -> float:
+    """Returns the memory that this process holds now, in MB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) / 2**10
+
+
+def main() -> int:
+    """Runs the measurement and returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--frames", type=int, default=20_000, help="(default: %(default)s)")
+    options = parser.parse_args()
+    held_mb: dict[int, float] = {}
+
+    def note(analyzed: AnalyzedFrame, summary: Summary) -> None:
+        if summary.frames % FIRST == 0 or summary.frames == options.frames:
+            held_mb[summary.frames] = rss_mb()
+            print(f"{summary.frames:>7} frames {held_mb[summary.frames]:8.1f} MB", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder, MovingFace(options.frames) as source:
+        sinks = [
+            VideoSink(Path(folder) / "out.mp4", source.info),
+            TableSink(Path(folder) / "table.csv", source.info),
+        ]
+        summary = run(source, Analyzer("cpu"), Overlay(), sinks, on_frame=note)
+    grown_mb = held_mb[max(held_mb)] - held_mb[min(held_mb)]
+    print(
+        f"grown by {grown_mb:.1f} MB; {summary.faces} faces; {summary.frames / summary.wall_s:.0f} frames/s"
+    )
+    return 0 if grown_mb <= MOST_MB else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
