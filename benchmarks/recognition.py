@@ -1,0 +1,230 @@
+"""Measures how recognition holds on other footage than 48-px crops, and how steady labels are in videos.
+
+    python benchmarks/recognition.py faces DATA/validation
+    python benchmarks/recognition.py videos VIDEO...
+
+`faces` pastes labelled pictures into frames, makes the frames worse, and analyzes them as any
+picture: the share of faces found, the accuracy on those, and the accuracy where the face's place is
+given, which leaves the detector out. `videos` counts how often a face's label changes with and
+without smoothing, and the frames after a cut from one video to the next until a new face is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fer_stream.analyzer import Analyzer
+from fer_stream.classifier import Classifier
+from fer_stream.errors import FerStreamError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.preprocessing import network_input
+from fer_stream.smoothing import DEFAULT_SMOOTH_S
+from fer_stream.sources import open_source
+from fer_stream.types import Frame
+
+MARGIN = 1.0  # of the face's side, on every side of it
+CUT_FRAMES = 48
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to make pictures worse.
+
+    Attributes:
+        name: As the table says it.
+        side_px: What a FER2013 picture is enlarged or reduced to.
+        worsen: Takes and returns a frame, uint8 (H, W, 3) BGR.
+        degrees: The whole frame is turned by this much.
+    """
+
+    name: str
+    side_px: int = 96
+    worsen: Callable[[np.ndarray], np.ndarray] = np.copy
+    degrees: float = 0.0
+
+
+def jpeg(quality: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns compression as JPEG."""
+
+    def compress(frame_bgr: np.ndarray) -> np.ndarray:
+        packed = cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
+
+    return compress
+
+
+def noise(frame_bgr: np.ndarray) -> np.ndarray:
+    """Adds noise of a standard deviation of 20 of 255 to every channel."""
+    drawn = np.random.default_rng(0).normal(0, 20, frame_bgr.shape)
+    return np.clip(frame_bgr + drawn, 0, 255).astype(np.uint8)
+
+
+def blur(frame_bgr: np.ndarray) -> np.ndarray:
+    """Blurs by 3 px of 96, as a lens out of focus does."""
+    return cv2.GaussianBlur(frame_bgr, (0, 0), 3)
+
+
+def dark(frame_bgr: np.ndarray) -> np.ndarray:
+    """Leaves a fifth of the light, with the noise of a sensor."""
+    drawn = np.random.default_rng(0).normal(0, 3, frame_bgr.shape)
+    return np.clip(0.2 * frame_bgr + drawn, 0, 255).astype(np.uint8)
+
+
+def warm(frame_bgr: np.ndarray) -> np.ndarray:
+    """Colours a grey frame as skin under a lamp."""
+    return np.clip(frame_bgr * np.array([0.6, 0.8, 1.1]), 0, 255).astype(np.uint8)
+
+
+FAULTS = (
+    Fault("96 px"),
+    Fault("in colour", worsen=warm),
+    Fault("300 px", side_px=300),
+    Fault("48 px", side_px=48),
+    Fault("30 px", side_px=30),
+    Fault("24 px", side_px=24),
+    Fault("JPEG, quality 30", worsen=jpeg(30)),
+    Fault("noise, sigma 20", worsen=noise),
+    Fault("blur, sigma 3 px", worsen=blur),
+    Fault("a fifth of the light", worsen=dark),
+    Fault("rotated by 15 degrees", degrees=15),
+    Fault("rotated by 30 degrees", degrees=30),
+)
+
+
+def framed(picture_bgr: np.ndarray, fault: Fault) -> tuple[np.ndarray, np.ndarray]:
+    """Puts a face into a frame.
+
+    Returns:
+        The frame, uint8 (H, W, 3), and the face's square float32 (4,) px.
+    """
+    side = fault.side_px
+    shrinks = side < picture_bgr.shape[0]
+    face = cv2.resize(picture_bgr, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    margin = max(48, round(MARGIN * side))
+    frame = cv2.copyMakeBorder(face, margin, margin, margin, margin, cv2.BORDER_REFLECT)
+    # The border's mirror images must not look like faces.
+    frame = cv2.GaussianBlur(frame, (0, 0), side / 6)
+    frame[margin : margin + side, margin : margin + side] = face
+    if fault.degrees:
+        middle = (frame.shape[1] / 2, frame.shape[0] / 2)
+        turn = cv2.getRotationMatrix2D(middle, fault.degrees, 1.0)
+        frame = cv2.warpAffine(frame, turn, frame.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    square = np.array([margin, margin, margin + side, margin + side], np.float32)
+    return fault.worsen(frame), square
+
+
+def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
+    """Prints a row for each fault."""
+    analyzer, classifier = Analyzer("cpu", weights, min_face=20), Classifier("cpu", weights=weights)
+    chosen: list[tuple[Path, int]] = []
+    for label, name in enumerate(EXPRESSIONS):
+        paths = sorted((folder / name).iterdir())
+        chosen += [(path, label) for path in random.Random(0).sample(paths, min(len(paths), count))]
+    print(f"{len(chosen)} pictures, at most {count} of each expression\n")
+    print(f"{'':24}{'found':>8}{'read, of these':>16}{'read in place':>15}")
+    for fault in FAULTS:
+        found = right = right_in_place = 0
+        for path, label in chosen:
+            frame, square = framed(np.asarray(cv2.imread(str(path))), fault)
+            given = classifier.probabilities(network_input(frame, square, classifier.input)[None])[0]
+            right_in_place += int(given.argmax() == label)
+            at_place = [face for face in analyzer.analyze(frame) if _is_at(face.box_xyxy, square)]
+            if at_place:
+                found += 1
+                best = max(at_place, key=lambda face: face.detection_score)
+                right += best.expression == EXPRESSIONS[label]
+        share = f"{100 * right / found:.1f} %" if found else "-"
+        print(f"{fault.name:24}{100 * found / len(chosen):6.1f} %{share:>16}"
+              f"{100 * right_in_place / len(chosen):13.1f} %", flush=True)  # fmt: skip
+
+
+def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
+    """Whether a box lies in the middle of the square and is not a half or a double of it."""
+    side = square_xyxy[2] - square_xyxy[0]
+    offset = (box_xyxy[:2] + box_xyxy[2:] - square_xyxy[:2] - square_xyxy[2:]) / 2
+    longer = max(box_xyxy[2] - box_xyxy[0], box_xyxy[3] - box_xyxy[1])
+    return bool(np.abs(offset).max() < side / 4 and side / 2 < longer < 2 * side)
+
+
+def compare_videos(videos: list[Path], weights: Path | None) -> None:
+    """Prints how often labels change, and what happens at a cut."""
+    print(f"{'':24}{'smoothed':>10}{'face seconds':>14}{'changes a second':>18}")
+    for path in videos:
+        for smooth_s in (0.0, DEFAULT_SMOOTH_S):
+            changes, seconds = _label_changes(Analyzer("cpu", weights, smooth_s=smooth_s), path)
+            print(f"{path.stem[:23]:24}{smooth_s:8.1f} s{seconds:14.1f}{changes / max(seconds, 1e-9):18.2f}",
+                  flush=True)  # fmt: skip
+    print("\ncut from one video to another: frames until a new face is there")
+    for before, after in pairwise(videos):
+        delay = _cut_delay(Analyzer("cpu", weights), before, after)
+        print(f"{before.stem} to {after.stem}: {'never' if delay is None else delay}", flush=True)
+
+
+def _label_changes(analyzer: Analyzer, path: Path) -> tuple[int, float]:
+    """Returns how often a face's label changed from a frame to the next, and the faces' seconds."""
+    last: dict[int, tuple[float, str]] = {}
+    changes, seconds = 0, 0.0
+    with open_source(path) as source:
+        for analyzed in analyzer.stream(source):
+            now_s = analyzed.frame.time_s
+            before, last = last, {face.id: (now_s, face.expression) for face in analyzed.faces}
+            for face_id in before.keys() & last.keys():
+                seconds += now_s - before[face_id][0]
+                changes += before[face_id][1] != last[face_id][1]
+    return changes, seconds
+
+
+def _cut_delay(analyzer: Analyzer, before: Path, after: Path) -> int | None:
+    """Returns the frames after the cut without a face that was not there before it."""
+    known: set[int] = set()
+    for analyzed in analyzer.analyze_frames(_joined(before, after), "cut"):
+        ids = {face.id for face in analyzed.faces}
+        if analyzed.frame.index >= CUT_FRAMES and ids - known:
+            return analyzed.frame.index - CUT_FRAMES
+        known |= ids
+    return None
+
+
+def _joined(before: Path, after: Path) -> Iterator[Frame]:
+    """Yields frames of one video and then of another one, brought to the first one's size."""
+    index, size_wh = 0, None
+    for path in (before, after):
+        with open_source(path) as source:
+            for frame in islice(source, CUT_FRAMES):
+                size_wh = size_wh or frame.bgr.shape[1::-1]
+                yield Frame(cv2.resize(frame.bgr, size_wh), index, index / 25)
+                index += 1
+
+
+def main() -> int:
+    """Runs the measurement and returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("faces", "videos"))
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="a folder of labelled pictures; videos"
+    )
+    parser.add_argument("--weights", type=Path, help="a checkpoint of fer-train (default: the built-in one)")
+    parser.add_argument("--pictures", type=int, default=50, help="of each expression (default: %(default)s)")
+    options = parser.parse_args()
+    try:
+        if options.what == "faces":
+            compare_faces(options.paths[0], options.weights, options.pictures)
+        else:
+            compare_videos(options.paths, options.weights)
+    except FerStreamError as error:
+        print(f"recognition: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
