@@ -130,7 +130,7 @@ class Analyzer:
         With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
         it comes, and scanned at that pace.
         """
-        tracker = Tracker(self._detector, pace)
+        tracker: Tracker | None = None
         smoother = Smoother(self._smooth_s)
         iterator = iter(frames)
         ended: FerStreamError | None = None
@@ -140,6 +140,9 @@ class Analyzer:
             try:
                 for frame in itertools.islice(iterator, batch):
                     chunk.append(frame)
+                    if tracker is None:  # a pace that changes has no fixed frames to scan
+                        first_index = None if isinstance(pace, LivePace) else frame.index
+                        tracker = Tracker(self._detector, pace, first_index=first_index)
                     began_s = time.perf_counter()
                     if scans_batches:  # it travels while the next one is decoded
                         uploaded.append(upload(frame.bgr, self.device))
@@ -149,7 +152,7 @@ class Analyzer:
                     self._profile.add("detect", detect_s)
             except FerStreamError as error:  # of the source: what came before it is analyzed first
                 ended = error
-            if not chunk:
+            if not chunk or tracker is None:
                 break
             if scans_batches:
                 began_s = time.perf_counter()

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from fer_stream.command import (  # noqa: E402
     CommandParser,
+    add_analysis_options,
+    analysis_settings,
     number,
     only_our_words,
     raise_interrupt,
@@ -41,13 +43,11 @@ from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from fer_stream.pace import ScanEvery
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
     from fer_stream.status import RunStatus
 
 PROG = "fer-stream"
-MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -120,46 +120,12 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument("--start", metavar="T", help="first moment")
     part.add_argument("--end", metavar="T", help="first moment no longer wanted")
 
-    analysis = parser.add_argument_group("analysis")
-    analysis.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    analysis.add_argument(
-        "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
-    )
-    analysis.add_argument(
-        "--min-face", type=whole(12), default=40, metavar="PX", help="smallest face (default: %(default)s)"
-    )
-    analysis.add_argument(
-        "--scan-every",
-        type=_scan_every,
-        metavar="N",
-        help="search the whole frame for new faces at least every N frames; auto (the default) is 5 in a "
-        "recording, and with a live source what keeps up",
-    )
-    analysis.add_argument(
-        "--smooth",
-        type=number(lambda value: value >= 0, "a number of seconds"),
-        metavar="SECONDS",
-        help="time constant of the smoothing; 0 gives each frame's own probabilities (default: 0.3)",
-    )
-    analysis.add_argument(
-        "--batch",
-        type=whole(1, MAX_BATCH_FRAMES),
-        metavar="N",
-        help="frames whose faces are read together, in a recording (default: 8)",
-    )
+    analysis = add_analysis_options(parser)
     analysis.add_argument("--mirror", action="store_true", help="flip left and right")
 
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
-
-
-def _scan_every(text: str) -> ScanEvery:
-    """A type for argparse: auto, or a whole number of frames."""
-    try:
-        return "auto" if text == "auto" else whole(1)(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, nor auto") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -229,16 +195,10 @@ def _run(options: argparse.Namespace) -> int:
             )
         )
         profile = Profile()
-        given = {"scan_every": options.scan_every, "smooth_s": options.smooth, "batch": options.batch}
+        given = analysis_settings(options)
         if options.blur and source.info.is_live and options.scan_every is None:
             given["scan_every"] = 1  # no look ahead there: a face is hidden from the frame on that finds it
-        analyzer = Analyzer(
-            options.device,
-            weights,
-            min_face=options.min_face,
-            profile=profile,
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        analyzer = Analyzer(options.device, weights, profile=profile, **given)
         status.device = str(analyzer.device)
         for sink in sinks:
             if isinstance(sink, CropsSink):

@@ -9,10 +9,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.addresses import without_passwords
 from fer_stream.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from fer_stream.pace import ScanEvery
+
+MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -120,3 +125,52 @@ def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def add_analysis_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options of the analysis; returns their group."""
+    analysis = parser.add_argument_group("analysis")
+    analysis.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    analysis.add_argument(
+        "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
+    )
+    analysis.add_argument("--min-face", type=whole(12), metavar="PX", help="smallest face (default: 40)")
+    analysis.add_argument(
+        "--scan-every",
+        type=_scan_every,
+        metavar="N",
+        help="search the whole frame for new faces at least every N frames; auto (the default) is 5 in a "
+        "recording, and with a live source what keeps up",
+    )
+    analysis.add_argument(
+        "--smooth",
+        type=number(lambda value: value >= 0, "a number of seconds"),
+        metavar="SECONDS",
+        help="time constant of the smoothing; 0 gives each frame's own probabilities (default: 0.3)",
+    )
+    analysis.add_argument(
+        "--batch",
+        type=whole(1, MAX_BATCH_FRAMES),
+        metavar="N",
+        help="frames whose faces are read together, in a recording (default: 8)",
+    )
+    return analysis
+
+
+def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what the options of `add_analysis_options` say to `Analyzer`, where they were given."""
+    given = {
+        "min_face": options.min_face,
+        "scan_every": options.scan_every,
+        "smooth_s": options.smooth,
+        "batch": options.batch,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _scan_every(text: str) -> ScanEvery:
+    """A type for argparse: auto, or a whole number of frames."""
+    try:
+        return "auto" if text == "auto" else whole(1)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto") from error

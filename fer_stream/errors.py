@@ -24,6 +24,10 @@ class SourceError(FerStreamError):
     exit_code = 3
 
 
+class NoFramesError(SourceError):
+    """The recording is fine, but has no frame in the part that was asked for."""
+
+
 class OutputError(FerStreamError):
     """An output can't be written."""
 

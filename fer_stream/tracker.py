@@ -103,18 +103,24 @@ class Tracker:
     Args:
         detector: Finds the faces.
         pace: When to scan; may change from frame to frame.
+        first_index: Position of the first frame in its recording. Scans are then due at positions that
+            `pace.every` divides, so that who starts in the middle scans the same frames as who started
+            at the beginning, and soon sees the same faces. None counts from the last scan, whenever it was.
 
     Attributes:
         scanned: Whether the last frame was scanned.
     """
 
-    def __init__(self, detector: Detector, pace: ScanPace | None = None) -> None:
+    def __init__(
+        self, detector: Detector, pace: ScanPace | None = None, *, first_index: int | None = None
+    ) -> None:
         self.scanned = False
         self._detector = detector
         self._pace = pace or ScanPace()
         self._tracks: list[_Track] = []
         self._next_id = 1
         self._frames_since_scan = self._pace.gap  # the first frame is scanned
+        self._index = first_index  # of the next frame
         self._thumbnail: np.ndarray | None = None
 
     def update(
@@ -137,7 +143,11 @@ class Tracker:
             self._tracks = []  # whoever comes after a cut is somebody else
         followed = [track for track in self._tracks if track.visible]
         self._frames_since_scan += 1
-        due = self._frames_since_scan >= self._pace.every or not self._tracks
+        due = self._frames_since_scan >= self._pace.every
+        if self._index is not None:
+            due = self._index % self._pace.every == 0
+            self._index += 1
+        due = due or not self._tracks
         may_scan = self._frames_since_scan >= self._pace.gap
         self.scanned = found is not None or (may_scan and due)
         if not self.scanned:

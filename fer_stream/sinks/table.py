@@ -20,6 +20,8 @@ from fer_stream.files import open_new, replacing
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
@@ -84,7 +86,7 @@ class TableSink(Sink):
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Writes the rows of one frame. See `Sink.write`."""
-        for row in _rows(analyzed):
+        for row in table_rows(analyzed):
             self._pending += _csv_line(row) if self._kind == ".csv" else _json_line(row)
         self._written = True
         late = time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S
@@ -134,7 +136,18 @@ class TableSink(Sink):
         self._flushed_s = time.monotonic()
 
 
-def _rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
+def table_schema() -> pyarrow.Schema:
+    """Returns the types of the table's columns, as Parquet stores them."""
+    import pyarrow
+
+    numbers = {"frame": pyarrow.int64(), "face_id": pyarrow.int64()}
+    texts = {"source": pyarrow.string(), "expression": pyarrow.string()}
+    return pyarrow.schema(
+        [(column, (numbers | texts).get(column, pyarrow.float64())) for column in TABLE_COLUMNS]
+    )
+
+
+def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
     """Yields the rows of a frame, in the order of `TABLE_COLUMNS`, None where empty.
 
     Boxes are rounded to hundredths of a pixel, times to the microsecond, and probabilities to
@@ -202,11 +215,7 @@ def _finish_parquet(rows_path: Path, path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    numbers = {"frame": pyarrow.int64(), "face_id": pyarrow.int64()}
-    texts = {"source": pyarrow.string(), "expression": pyarrow.string()}
-    schema = pyarrow.schema(
-        [(column, (numbers | texts).get(column, pyarrow.float64())) for column in TABLE_COLUMNS]
-    )
+    schema = table_schema()
     try:
         with (
             replacing(path) as temporary,

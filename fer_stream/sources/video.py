@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from fer_stream.errors import SourceError, UsageError
+from fer_stream.errors import NoFramesError, SourceError, UsageError
 from fer_stream.sources.base import Source, SourceInfo
 from fer_stream.sources.losses import Losses
 from fer_stream.times import format_time, parse_time
@@ -30,7 +30,7 @@ from fer_stream.types import Frame
 
 # Codecs whose every packet is one picture that is shown: only their packets can be counted in
 # place of frames. (A packet of VP8 may be hidden, one of MPEG-4 empty, two of MPEG-2 one frame.)
-_COUNTABLE_CODECS = frozenset(
+COUNTABLE_CODECS = frozenset(
     {"h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "mjpeg", "prores", "png"}
 )
 
@@ -112,7 +112,7 @@ class VideoSource(Source):
             self._losses = Losses(name, self.info.frame_rate, _stated_end_s(self._container, self._stream))
             self._losses.add(time_s, self._duration_s(first))
             if end_s is not None and time_s >= end_s:
-                raise SourceError(
+                raise NoFramesError(
                     f"{name} has no frame between {format_time(start_s)} and {format_time(end_s)}; "
                     "widen the part"
                 )
@@ -472,7 +472,7 @@ def _find_start(
             time_base is None
             or first.pts is None
             or first.interlaced_frame  # a packet may hold half a frame
-            or stream.codec_context.name not in _COUNTABLE_CODECS
+            or stream.codec_context.name not in COUNTABLE_CODECS
         ):
             return None
         try:
@@ -505,8 +505,8 @@ def _find_start(
     return _Place(shown[index], index, before[-1])
 
 
-def _past_the_end(name: str, duration_s: float, start_s: float) -> SourceError:
-    return SourceError(
+def _past_the_end(name: str, duration_s: float, start_s: float) -> NoFramesError:
+    return NoFramesError(
         f"{name} is {format_time(duration_s)} long, so nothing is left from {format_time(start_s)}; "
         "start earlier"
     )
