@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[test,offline]'
+	$(PIP) -e '.[test,offline,ray]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

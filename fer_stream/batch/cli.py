@@ -1,0 +1,241 @@
+"""The `fer-batch` command: options to a run over an archive, errors to one line and an exit code.
+
+Options, recordings, weights and output are checked in this order, before Ray starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_stream.command import (
+    CommandParser,
+    add_analysis_options,
+    analysis_settings,
+    number,
+    raise_interrupt,
+    say,
+    whole,
+)
+from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError
+from fer_stream.interrupts import on_interrupt
+from fer_stream.times import format_time, parse_time
+from fer_stream.version import __version__
+
+if TYPE_CHECKING:
+    from fer_stream.batch.archive import Estimate
+    from fer_stream.batch.cluster import Cluster
+    from fer_stream.batch.inputs import Recording
+    from fer_stream.batch.manifest import Record
+    from fer_stream.batch.outputs import Output
+    from fer_stream.batch.settings import Settings
+
+PROG = "fer-batch"
+DEFAULT_GPU_SHARE = 0.25
+LEAST_PART_S = 1.0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command's options."""
+    parser = CommandParser(
+        prog=PROG,
+        description="Analyzes many recordings with many processes, on this machine or on a Ray cluster. "
+        "Run again, it does only what is missing, failed or changed.",
+        epilog="Exit codes: 0 done, 2 wrong usage, 3 a recording failed, 4 output, 5 weights, "
+        "130 interrupted.",
+    )
+    parser.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEOS",
+        help="files, folders, globs, addresses such as s3://bucket/*.mp4",
+    )
+    parser.add_argument(
+        "--from-file", metavar="LIST", help="a text file with one of them a line; - is standard input"
+    )
+
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder or address for tables/*.parquet, summary.parquet and manifest.parquet",
+    )
+    outputs.add_argument("--save", action="store_true", help="annotated videos too, videos/*.mp4")
+    outputs.add_argument("--chart", action="store_true", help="timelines too, charts/*.png")
+
+    run = parser.add_argument_group("the run")
+    run.add_argument("--ray", metavar="ADDRESS", help="use the Ray cluster at this address")
+    run.add_argument(
+        "--workers", type=whole(1, 1024), metavar="N", help="processes on this machine (default: one a core)"
+    )
+    run.add_argument(
+        "--part",
+        metavar="T",
+        help="cut long recordings into parts of this length, in seconds or [HH:]MM:SS (default: 10:00)",
+    )
+    run.add_argument(
+        "--gpu-share",
+        type=number(lambda value: 0 < value <= 1, "a number above 0, up to 1"),
+        metavar="F",
+        help=f"part of a GPU for each process on one (default: {DEFAULT_GPU_SHARE})",
+    )
+    run.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and about how long it would take"
+    )
+    add_analysis_options(parser)
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    try:
+        with on_interrupt(raise_interrupt):
+            return _run(build_parser().parse_args(argv))
+    except FerStreamError as error:
+        say(PROG, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        say(PROG, "interrupted")
+        return INTERRUPTED_EXIT_CODE
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Checks everything, starts Ray, and analyzes what is not done."""
+    part_s = _check(options)
+    from fer_stream.batch.cluster import check_installed
+
+    check_installed()
+    from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
+    from fer_stream.batch.manifest import DONE, finished
+    from fer_stream.batch.outputs import Output
+    from fer_stream.batch.settings import DEFAULT_PART_S, Settings
+    from fer_stream.threads import CORES
+    from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash
+
+    address = local_path(options.output)
+    address = address if is_address(address) else os.path.abspath(address)  # noqa: PTH100
+    specs = [*options.videos, *(read_list(options.from_file) if options.from_file is not None else ())]
+    if not specs:
+        raise UsageError(f"{options.from_file} lists no recording")
+    recordings = find_recordings(specs, leave_out=address)
+    weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
+    check_weights_file(weights)
+
+    workers = options.workers or CORES
+    settings = Settings(
+        weights_hash=file_hash(weights),
+        built_in_weights=options.weights is None,
+        threads=1 if options.ray is not None else max(1, CORES // workers),
+        part_s=DEFAULT_PART_S if part_s is None else part_s,
+        save=options.save,
+        chart=options.chart,
+        **analysis_settings(options),
+    )
+    output = Output(address)
+    if not options.dry_run:
+        output.make()
+    records = finished(recordings, settings, output)
+    todo = [each for each in recordings if records[each.name].state != DONE]
+    if not todo:
+        if not options.quiet:
+            say(PROG, f"all {_counted(len(recordings))} in {output.place()} are done already")
+        return 0
+    return _with_cluster(options, workers, settings, weights, output, records, recordings, todo)
+
+
+def _with_cluster(
+    options: argparse.Namespace,
+    workers: int,
+    settings: Settings,
+    weights: Path,
+    output: Output,
+    records: dict[str, Record],
+    recordings: list[Recording],
+    todo: list[Recording],
+) -> int:
+    """Does what is to be done, or says how long it would take."""
+    from dataclasses import replace
+
+    from fer_stream.batch.archive import Archive, estimate
+    from fer_stream.batch.cluster import connected
+    from fer_stream.batch.progress import Progress
+
+    done_before = len(recordings) - len(todo)
+    with (
+        Progress(todo, quiet=options.quiet or options.dry_run) as progress,
+        connected(options.ray, workers, options.gpu_share or DEFAULT_GPU_SHARE) as cluster,
+        on_interrupt(raise_interrupt),  # Ray has taken SIGTERM for itself
+    ):
+        settings = replace(settings, device=_device(options.device, cluster))
+        handed_out = None if settings.built_in_weights else cluster.put(weights.read_bytes())
+        if options.dry_run:
+            _tell(estimate(todo, settings, handed_out, cluster), done_before)
+            return 0
+        with output.marked() as marked:
+            archive = Archive(records, settings, handed_out, marked, cluster, progress)
+            try:
+                archive.run(todo)
+            except KeyboardInterrupt:
+                progress.summarize(done_before, output.place(), interrupted=True)
+                raise
+        progress.summarize(done_before, output.place())
+        return archive.exit_code
+
+
+def _check(options: argparse.Namespace) -> float | None:
+    """Checks what can be known of the options by themselves; returns the length of a part, if given."""
+    if not options.videos and options.from_file is None:
+        raise UsageError(f"no recordings are given; see {PROG} --help")
+    if not options.output:
+        raise UsageError("--output has an empty name; give it a folder")
+    if options.ray is not None and options.workers is not None:
+        raise UsageError("--workers is for this machine; a cluster has as many processes as CPUs")
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is auto, cpu or cuda, not {options.device!r}: which GPU, Ray decides")
+    if options.gpu_share is not None and options.device == "cpu":
+        raise UsageError("--gpu-share goes with GPUs; leave out --device cpu")
+    if options.part is None:
+        return None
+    part_s = parse_time(options.part)
+    if part_s < LEAST_PART_S:
+        raise UsageError(f"--part is {LEAST_PART_S:g} second or more")
+    return part_s
+
+
+def _device(name: str, cluster: Cluster) -> str:
+    if name == "cuda" and not cluster.has_gpus:
+        raise UsageError("Ray finds no GPU; use --device cpu or auto")
+    return "cuda" if name != "cpu" and cluster.has_gpus else "cpu"
+
+
+def _tell(estimated: Estimate, done_before: int) -> None:
+    """Writes what would be done: a line a recording to standard output, the rest for people."""
+    for recording, duration_s, parts in estimated.parts:
+        length = format_time(round(duration_s)) if duration_s else "?"
+        print(f"{recording.name}\t{length}\t{parts} part{'' if parts == 1 else 's'}")
+    sys.stdout.flush()
+    earlier = f"; {_counted(done_before)} done already" if done_before else ""
+    say(
+        PROG,
+        f"{_counted(len(estimated.parts))}, {format_time(round(estimated.video_s))} of video, in "
+        f"{sum(parts for *_, parts in estimated.parts)} parts to do{earlier}",
+    )
+    if estimated.run_s is None:
+        say(PROG, "how long that takes is not known: nothing of it could be analyzed")
+        return
+    say(
+        PROG,
+        f"about {format_time(round(estimated.run_s))} with {estimated.slots} at once: each does "
+        f"{estimated.rate:.2f} s of video a second, measured on {estimated.measured_s:.0f} s",
+    )
+
+
+def _counted(recordings: int) -> str:
+    return f"{recordings} recording{'' if recordings == 1 else 's'}"

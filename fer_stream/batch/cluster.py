@@ -1,0 +1,219 @@
+"""Ray: where tasks run, and that what is lost with a worker or a machine is done again.
+
+Everything that is particular to Ray is here: how it is kept quiet, and how its errors read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fer_stream.batch.settings import Settings
+from fer_stream.batch.work import WorkerStoppedError
+from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
+
+RETRIES = 3  # of a part whose worker died; the fourth death is the recording's fault
+# Tasks return a few hundred bytes, and weights of 16 MB go out: Ray's least is 75 MiB.
+OBJECT_STORE_BYTES = 100 * 2**20
+INSTALL = "pip install 'fer-stream[ray]'"
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # Ray's workers are nice to everything else on a machine. So is who starts `nice fer-batch`.
+    "RAY_worker_niceness": "0",
+}
+# Else Ray hides the other GPUs from a worker by a variable that torch reads only once, and a process
+# that is used again would stay on its first GPU.
+_ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+
+
+def check_installed() -> None:
+    """Raises UsageError if a package that the command needs is missing."""
+    missing = [name for name in ("ray", "fsspec") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"fer-batch needs {' and '.join(missing)}: {INSTALL}")
+
+
+class Cluster:
+    """Processes on this machine or on many.
+
+    Args:
+        gpu_share: The part of a GPU that a task takes, where tasks run on GPUs.
+    """
+
+    def __init__(self, gpu_share: float) -> None:
+        self._gpu_share = gpu_share
+        self._remote: dict[tuple[Any, bool], Any] = {}
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether there are any."""
+        return self._resources().get("GPU", 0) > 0
+
+    def slots(self, settings: Settings) -> int:
+        """Returns how many tasks can run at once, as of now."""
+        resources = self._resources()
+        count = int(resources.get("CPU", 0))
+        if settings.device == "cuda":
+            count = min(count, int(resources.get("GPU", 0) / self._gpu_share + 1e-6))
+        return max(1, count)
+
+    def put(self, value: Any) -> Any:
+        """Hands out something large once; what it returns stands for it in `submit`."""
+        import ray
+
+        return ray.put(value)
+
+    def submit(self, function: Callable[..., Any], settings: Settings, *arguments: Any) -> Any:
+        """Has a function called in a worker, with the settings first; returns what stands for its result."""
+        import ray
+
+        # Heads are read and tables joined without a GPU.
+        on_gpu = settings.device == "cuda" and function.__name__ in ("analyze", "analyze_part", "measure")
+        settings = settings if on_gpu else replace(settings, device="cpu")
+        if (function, on_gpu) not in self._remote:
+            options: dict[str, Any] = {
+                "num_cpus": 1,
+                "num_gpus": self._gpu_share if on_gpu else 0,
+                "max_calls": 0,  # Ray ends a process that used a GPU after a call; ours keeps its models
+                "max_retries": RETRIES,
+                "retry_exceptions": [WorkerStoppedError],
+            }
+            task = ray.remote(**options)(_on_gpu if on_gpu else _on_cpu)
+            self._remote[function, on_gpu] = task.options(name=function.__name__)
+        return self._remote[function, on_gpu].remote(function, settings, *arguments)
+
+    def wait(self, pending: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Returns those that are finished, after `timeout_s` at the latest."""
+        import ray
+
+        # More than a few at once: a call of wait goes through all that are pending.
+        done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
+        if not done:
+            done, _ = ray.wait(list(pending), num_returns=1, timeout=timeout_s)
+        return list(done)
+
+    def result(self, reference: Any) -> Any:
+        """Returns what a function returned.
+
+        Raises:
+            FerStreamError: What it raised, or that its worker died again and again.
+        """
+        import ray.exceptions
+
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, FerStreamError):
+                raise error.cause from None
+            raise SourceError(f"{type(error.cause).__name__}: {one_line(error.cause)}") from error
+        except ray.exceptions.OutOfMemoryError as error:
+            raise SourceError("its worker ran out of memory; use fewer --workers") from error
+        except ray.exceptions.TaskCancelledError as error:
+            raise SourceError("another part of it failed") from error
+        except ray.exceptions.RayError as error:
+            raise SourceError(
+                f"its worker died {RETRIES + 1} times ({type(error).__name__}); "
+                "it may crash the decoder or need more memory than there is"
+            ) from error
+
+    def cancel(self, reference: Any) -> None:
+        """Takes back what has not begun."""
+        import ray
+
+        ray.cancel(reference, force=False)
+
+    @staticmethod
+    def _resources() -> dict[str, float]:
+        import ray
+
+        return ray.cluster_resources()
+
+
+@contextmanager
+def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[Cluster]:
+    """Starts Ray on this machine, or connects to a cluster; lets go of it in the end.
+
+    Args:
+        address: A cluster's, as `ray start` says it; None for this machine.
+        workers: Processes on this machine; 0 where there is an address.
+        gpu_share: See `Cluster`.
+
+    Raises:
+        UsageError: There is no cluster at the address.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in (_QUIET | _ALL_GPUS).items()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+        import ray.exceptions
+
+        folder: Path | None = None
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        if address is None:
+            # A short path: the names of sockets end at about a hundred characters.
+            folder = Path(tempfile.mkdtemp(prefix="fer-ray-", dir="/tmp" if os.name == "posix" else None))
+            settings |= {
+                "address": "local",
+                "num_cpus": workers,
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_temp_dir": str(folder),
+            }
+        else:
+            settings |= {"address": address, "runtime_env": {"env_vars": _ALL_GPUS}}
+        try:
+            try:
+                ray.init(**settings)
+            except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                if address is None:
+                    raise UsageError(f"Ray can't start here: {one_line(error)}") from error
+                raise UsageError(
+                    f"no Ray cluster answers at {address}; give what `ray start --head` said"
+                ) from error
+            with _quiet():
+                yield Cluster(gpu_share)
+        finally:
+            ray.shutdown()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what Ray prints of each worker that died, for which it has no setting."""
+    import ray._private.worker as driver
+
+    said = getattr(driver, "print_to_stdstream", None)
+    if said is None:
+        yield
+        return
+    driver.print_to_stdstream = lambda *_arguments, **_options: None
+    try:
+        yield
+    finally:
+        driver.print_to_stdstream = said
+
+
+def _on_cpu(function: Callable[..., Any], settings: Settings, *arguments: Any) -> Any:
+    return function(settings, *arguments)
+
+
+def _on_gpu(function: Callable[..., Any], settings: Settings, *arguments: Any) -> Any:
+    import ray
+
+    identity = str(ray.get_gpu_ids()[0])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    index = visible.split(",").index(identity) if visible else int(identity)
+    return function(replace(settings, device=f"cuda:{index}"), *arguments)

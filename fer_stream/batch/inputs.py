@@ -1,0 +1,281 @@
+"""Which recordings: paths, globs, folders, lists of them, and whatever fsspec opens."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from fer_stream.addresses import without_password
+from fer_stream.errors import FerStreamError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# What is taken for a recording in a folder; a file that is named is taken whatever it is called.
+RECORDING_EXTENSIONS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+ROOM_LEFT_BYTES = 2**30  # on the disk that a copy goes to
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a drive's letter is no protocol
+_GLOB = re.compile(r"[*?[]")
+# What file systems call what changes with a file.
+_STAMPS = ("mtime", "etag", "ETag", "LastModified", "last_modified", "updated", "modified", "md5Hash")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording as it was found.
+
+    Attributes:
+        address: What opens it: an absolute path, or an address for fsspec.
+        name: The same without a password; shown, and written in the tables.
+        size_bytes: How large it is; 0 where that is not known.
+        stamp: Changes when the file does: a hash of its size, time and tag.
+    """
+
+    address: str
+    name: str
+    size_bytes: int
+    stamp: str
+
+    @property
+    def output_name(self) -> str:
+        """What its outputs are called, without a suffix: no other recording has the same."""
+        stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(self.name.replace("\\", "/")).stem)[:60]
+        return f"{stem or 'recording'}-{hashlib.sha256(_utf8(self.name)).hexdigest()[:16]}"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address for fsspec, not a path."""
+    return _ADDRESS.match(text) is not None
+
+
+def shown(address: str) -> str:
+    """Returns a path or an address as it may be shown, without a password."""
+    return without_password(address) if is_address(address) else address
+
+
+def local_path(text: str) -> str:
+    """Returns the path that a `file://` address stands for; everything else as it is."""
+    for prefix in ("file://", "local://"):
+        if text.startswith(prefix):
+            return text[len(prefix) :]
+    return text
+
+
+def file_system(address: str) -> tuple[AbstractFileSystem, str]:
+    """Returns fsspec's file system for an address, and the path in it.
+
+    Raises:
+        UsageError: There is no such file system, or its package is not installed.
+        OSError: It can't be reached.
+    """
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        protocol = re.split(r"::|:", address)[0]
+        raise UsageError(f"{protocol}: {error}; pip install 'fsspec[{protocol}]'") from error
+    except ValueError as error:
+        raise UsageError(f"{without_password(address)}: {error}") from error
+
+
+def read_list(path: str) -> list[str]:
+    """Reads a list of recordings, one a line; empty lines and those that begin with # do not count.
+
+    Args:
+        path: A file or an address; `-` is standard input.
+
+    Raises:
+        SourceError: It can't be read.
+    """
+    try:
+        if path == "-":
+            content = sys.stdin.read()
+        elif is_address(path):
+            fs, inner = file_system(path)
+            content = fs.cat_file(inner).decode("utf-8-sig")
+        else:
+            content = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{shown(path)} is no text in UTF-8") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    lines = (line.strip() for line in content.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> list[Recording]:
+    """Finds the recordings that some paths, globs, folders and addresses stand for.
+
+    Args:
+        specs: As given.
+        leave_out: The output: what lies in it is no input.
+
+    Returns:
+        Each recording once, in the order given; those of a folder or a glob by name.
+
+    Raises:
+        SourceError: One of `specs` stands for nothing, or can't be listed.
+        UsageError: fsspec knows no such file system.
+    """
+    output = None if leave_out is None or is_address(leave_out) else Path(leave_out).resolve()
+    found: dict[str, Recording] = {}
+    for spec in map(local_path, specs):
+        if not spec:
+            raise UsageError("a recording's name is empty: give a file, a folder, a glob or an address")
+        try:
+            recordings = list(_remote(spec) if is_address(spec) else _local(spec, output))
+        except FerStreamError:
+            raise
+        except Exception as error:  # every file system has errors of its own
+            raise _unreadable(spec, error) from error
+        if leave_out is not None and is_address(leave_out):
+            prefix = without_password(leave_out).rstrip("/") + "/"
+            recordings = [recording for recording in recordings if not recording.name.startswith(prefix)]
+        if not recordings:
+            raise SourceError(f"{shown(spec)} holds no recording; give the file itself")
+        found.update((recording.name, recording) for recording in recordings)
+    return list(found.values())
+
+
+@contextmanager
+def local_copy(recording: Recording) -> Iterator[Path]:
+    """Gives a path at which a recording can be read: its own, or that of a copy for the time.
+
+    Raises:
+        SourceError: It is not there, can't be read, or there is no room for the copy.
+    """
+    if not is_address(recording.address):
+        path = Path(recording.address)
+        if not path.exists():
+            raise SourceError(
+                f"{recording.name}: no such file on {platform.node()}; "
+                "every machine of a cluster must see it under this path"
+            )
+        yield path
+        return
+    # Named by the recording's own name: errors and formats may go by it.
+    with tempfile.TemporaryDirectory(prefix="fer-batch-", ignore_cleanup_errors=True) as folder:
+        name = re.sub(r"[^\w.-]+", "_", PurePosixPath(recording.name).name)[-100:]
+        path = Path(folder) / (name or "recording")
+        free_bytes = shutil.disk_usage(folder).free
+        if recording.size_bytes + ROOM_LEFT_BYTES > free_bytes:
+            raise SourceError(
+                f"{recording.name} takes {recording.size_bytes / 2**30:.1f} GiB, and {tempfile.gettempdir()} "
+                f"has {free_bytes / 2**30:.1f} left; let TMPDIR name a larger disk"
+            )
+        try:
+            fs, inner = file_system(recording.address)
+            fs.get_file(inner, str(path))
+        except FerStreamError:
+            raise
+        except Exception as error:
+            raise _unreadable(recording.address, error) from error
+        yield path
+
+
+def _local(spec: str, output: Path | None) -> Iterator[Recording]:
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        yield from _in_folder(path.absolute(), output)
+    elif path.exists():
+        yield _of_path(path)
+    elif _GLOB.search(spec):
+        for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # any pattern, absolute too
+            if Path(name).is_file() and not _within(Path(name), output):
+                yield _of_path(Path(name))
+    else:
+        raise SourceError(f"{spec}: no such file or folder")
+
+
+def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        here = Path(parent)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _within(here / name, output)
+        )
+        for name in sorted(files):
+            if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
+                yield _of_path(here / name)
+
+
+def _within(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder)
+
+
+def _of_path(path: Path) -> Recording:
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # a link keeps its own name, ".." goes
+    stat = path.stat()
+    # A name that is no valid Unicode is written with its odd bytes spelled out, as in the table.
+    name = _utf8(str(path)).decode()
+    return Recording(str(path), name, stat.st_size, _stamp(stat.st_size, [stat.st_mtime_ns]))
+
+
+def _remote(spec: str) -> Iterator[Recording]:
+    fs, path = file_system(spec)
+    if "::" in spec:
+        entries = [fs.info(path)]
+    elif _GLOB.search(path) and not fs.exists(path):
+        entries = fs.glob(path, detail=True).values()
+    elif fs.isdir(path):
+        entries = [
+            entry
+            for entry in fs.find(path, detail=True).values()
+            if PurePosixPath(entry["name"]).suffix.lower() in RECORDING_EXTENSIONS
+        ]
+    elif fs.exists(path):
+        entries = [fs.info(path)]
+    else:
+        raise SourceError(f"{shown(spec)}: no such file or folder")
+    for entry in sorted(entries, key=lambda entry: entry["name"]):
+        if entry["type"] == "file":
+            yield _of_entry(spec, entry)
+
+
+def _of_entry(spec: str, entry: dict[str, Any]) -> Recording:
+    size_bytes = int(entry.get("size") or 0)
+    stamp = _stamp(size_bytes, [entry[name] for name in _STAMPS if entry.get(name) is not None])
+    # A chain such as zip://a.mp4::s3://bucket/b.zip can't be made again from its parts.
+    address = spec if "::" in spec else _address(spec, entry["name"])
+    return Recording(address, without_password(address), size_bytes, stamp)
+
+
+def _address(spec: str, name: str) -> str:
+    """Returns the address of a file that a file system found under `spec`."""
+    protocol, _, rest = spec.partition("://")
+    if "://" in name:
+        return name
+    if protocol in ("sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"):  # their names are without the host
+        return f"{protocol}://{rest.split('/', 1)[0]}/{name.lstrip('/')}"
+    return f"{protocol}://{name.lstrip('/')}"
+
+
+def _stamp(size_bytes: int, marks: Iterable[object]) -> str:
+    return hashlib.sha256("\n".join(map(str, (size_bytes, *marks))).encode()).hexdigest()[:16]
+
+
+def _unreadable(spec: str, error: Exception) -> SourceError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return SourceError(f"{shown(spec)} can't be read: {reason}")
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,157 @@
+"""What is known of every recording: `manifest.parquet`, and `summary.parquet` to read beside the tables.
+
+The footer of a finished table holds its recording's record, too. So a driver that is killed loses
+nothing that was finished: what the manifest does not know yet, the tables tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_stream.batch.inputs import Recording
+from fer_stream.batch.outputs import FOLDERS, Output
+from fer_stream.batch.parts import read_footer
+from fer_stream.batch.settings import Settings
+from fer_stream.expressions import EXPRESSIONS
+
+DONE, FAILED, WAITING = "done", "failed", "waiting"
+MANIFEST, SUMMARY = "manifest.parquet", "summary.parquet"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A recording and what became of it.
+
+    Attributes:
+        source: Its path or address, as in the table.
+        hash: SHA-256 of its content, hexadecimal; empty before it was read.
+        state: `done`, `failed` or `waiting`.
+        duration_s: Its length, from the first frame to the end of the last.
+        frames: Its frames.
+        faces: Different faces in it.
+        seconds: What workers took for it, added up.
+        error: Why it failed; of one that is done, what was wrong with it without ending it.
+        table: Its table in the output folder.
+        stamp: See `Recording.stamp`.
+        settings: See `Settings.key`.
+        expression_s: Face seconds of each expression.
+    """
+
+    source: str
+    stamp: str = ""
+    settings: str = ""
+    state: str = WAITING
+    hash: str = ""
+    duration_s: float = 0.0
+    frames: int = 0
+    faces: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    table: str = ""
+    expression_s: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: dict[str, Any] | None) -> Record | None:
+        """Returns the record that a footer or a row holds; None if it holds none."""
+        known = {item.name for item in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in (values or {}).items() if name in known})
+        except TypeError:
+            return None
+
+
+_TYPES = {"duration_s": pa.float64(), "seconds": pa.float64(), "frames": pa.int64(), "faces": pa.int64()}
+_COLUMNS = (
+    *("source", "hash", "state", "duration_s", "frames", "faces", "seconds", "error"),
+    *("table", "stamp", "settings"),
+)
+_SCHEMA = pa.schema(
+    [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
+    + [("expression_s", pa.struct([(name, pa.float64()) for name in EXPRESSIONS]))]
+)
+# Shares of the time that a face was seen; empty where none was.
+_SUMMARY_SCHEMA = pa.schema(
+    [
+        *(("source", pa.string()), ("table", pa.string()), ("duration_s", pa.float64())),
+        *(("frames", pa.int64()), ("faces", pa.int64()), ("face_s", pa.float64())),
+        *(("expression", pa.string()), *((name, pa.float64()) for name in EXPRESSIONS)),
+    ]
+)
+
+
+def read_manifest(output: Output) -> dict[str, Record]:
+    """Returns the records of the runs before, by source; none where there is no manifest."""
+    try:
+        with output.reading(MANIFEST) as file:
+            rows = pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowException):  # damaged: the tables' footers tell
+        return {}
+    records = (Record.of(row) for row in rows)
+    return {record.source: record for record in records if record is not None}
+
+
+def write_manifest(output: Output, records: Iterable[Record]) -> None:
+    """Writes the manifest and the summary.
+
+    Raises:
+        OutputError: They can't be written.
+    """
+    records = sorted(records, key=lambda record: record.source)
+    rows = [
+        asdict(record) | {"expression_s": dict.fromkeys(EXPRESSIONS, 0.0) | record.expression_s}
+        for record in records
+    ]
+    with output.writing(MANIFEST) as path:
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), path)
+    with output.writing(SUMMARY) as path:
+        done = [_summary(record) for record in records if record.state == DONE]
+        pq.write_table(pa.Table.from_pylist(done, _SUMMARY_SCHEMA), path)
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    face_s = sum(record.expression_s.values())
+    row: dict[str, Any] = {name: getattr(record, name) for name in ("source", "table", "frames", "faces")}
+    row |= {"duration_s": record.duration_s, "face_s": round(face_s, 6)}
+    if face_s > 0:
+        row |= {name: value / face_s for name, value in record.expression_s.items()}
+        row["expression"] = max(record.expression_s, key=record.expression_s.__getitem__)
+    return row
+
+
+def finished(recordings: Iterable[Recording], settings: Settings, output: Output) -> dict[str, Record]:
+    """Returns what is known of earlier runs, with `done` only where everything asked for is there.
+
+    A recording that has changed, or was done with other settings or weights, or lacks an output that
+    is asked for, is not done.
+    """
+    records = read_manifest(output)
+    wanted = {"tables", *(["videos"] if settings.save else []), *(["charts"] if settings.chart else [])}
+    there = {folder: output.names(folder) for folder in wanted}
+    for recording in recordings:
+        record = records.get(recording.name)
+        table = f"{recording.output_name}.parquet"
+        if (record is None or record.state != DONE) and table in there["tables"]:
+            record = _record_in_footer(output, table) or record
+        is_done = (
+            record is not None
+            and (record.state, record.stamp, record.settings) == (DONE, recording.stamp, settings.key)
+            and all(recording.output_name + FOLDERS[folder] in names for folder, names in there.items())
+        )
+        if is_done and record is not None:
+            records[recording.name] = record
+        else:
+            records[recording.name] = Record(recording.name, recording.stamp, settings.key)
+    return records
+
+
+def _record_in_footer(output: Output, table: str) -> Record | None:
+    try:
+        with output.reading("tables", table) as file:
+            return Record.of(read_footer(file))
+    except OSError:
+        return None

@@ -1,0 +1,169 @@
+"""What the command says: a bar over the whole archive in a terminal, else a line a recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import PurePath
+from types import TracebackType
+
+import rich.progress
+from rich.console import Console
+from rich.table import Column
+from rich.text import Text
+
+from fer_stream.batch.inputs import Recording
+from fer_stream.batch.manifest import Record
+from fer_stream.command import say
+from fer_stream.errors import FerStreamError, one_line
+from fer_stream.times import format_time
+
+PROG = "fer-batch"
+
+
+class Progress:
+    """Shows how far an archive is: recordings, rate, failures and time left.
+
+    The time left goes by bytes, which are known of every recording before it is opened.
+
+    Args:
+        recordings: Those to be done.
+        quiet: Say nothing but what failed.
+    """
+
+    def __init__(self, recordings: Sequence[Recording], *, quiet: bool) -> None:
+        self._total = len(recordings)
+        self._total_bytes = sum(_weight(recording) for recording in recordings)
+        self._quiet = quiet
+        self._done = self._failed = 0
+        self._video_s = self._done_bytes = 0.0
+        self._began_s = time.monotonic()
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: rich.progress.Progress | None = None
+        if self._console.is_terminal and not quiet:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}", markup=False),
+                rich.progress.BarColumn(
+                    bar_width=None,
+                    complete_style="cyan",
+                    finished_style="green",
+                    table_column=Column(ratio=1),
+                ),
+                rich.progress.TextColumn("{task.fields[failures]}", style="red", markup=False),
+                rich.progress.TextColumn("{task.fields[rate]}", style="cyan", markup=False),
+                rich.progress.TextColumn("{task.fields[left]}", markup=False),
+                console=self._console,
+                transient=True,
+                expand=True,
+            )
+            self._task = self._bar.add_task(
+                "starting workers", total=self._total_bytes, failures="", rate="", left=""
+            )
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self) -> None:
+        """Says that the models are loaded: from here on the time counts."""
+        self._began_s = time.monotonic()
+        self.refresh()
+
+    def advance(self, recording: Recording, share: float) -> None:
+        """Takes note that a share of a recording is analyzed, 0 to 1."""
+        self._done_bytes += share * _weight(recording)
+
+    def done(self, recording: Recording, record: Record, share: float) -> None:
+        """Takes note of a recording that is done, with the share that was not known to be."""
+        self.advance(recording, share)
+        self._done += 1
+        self._video_s += record.duration_s
+        faces = f"{record.faces} {'face' if record.faces == 1 else 'faces'}"
+        length, took = format_time(round(record.duration_s)), format_time(round(record.seconds))
+        note = f"; {record.error}" if record.error else ""
+        self._line(
+            Text("done ", style="green"),
+            f"{_short(record.source)}: {length} of video, {faces}, in {took} of work{note}",
+        )
+
+    def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:
+        """Takes note of a recording that failed."""
+        self.advance(recording, share)
+        self._failed += 1
+        if self._quiet:
+            say(PROG, str(error))
+        else:
+            self._line(Text("failed ", style="red"), str(error))
+
+    def refresh(self) -> None:
+        """Brings the bar up to date."""
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=self._done_bytes,
+                description=f"{self._done + self._failed}/{self._total} recordings",
+                failures=f"{self._failed} failed" if self._failed else "",
+                rate=self._rate(),
+                left=self._left(),
+            )
+
+    def summarize(self, before: int, place: str, *, interrupted: bool = False) -> None:
+        """Says what came out.
+
+        Args:
+            before: Recordings that an earlier run has done.
+            place: The output.
+            interrupted: Whether something was left undone.
+        """
+        if self._bar is not None:
+            self._bar.stop()
+        if self._quiet:
+            return
+        failed = f", {self._failed} failed" if self._failed else ""
+        earlier = f", {before} were done before" if before else ""
+        left = self._total - self._done - self._failed
+        undone = f", {left} not done: the same command goes on" if interrupted and left else ""
+        rate = f" ({rate})" if (rate := self._rate()) else ""
+        took = format_time(round(time.monotonic() - self._began_s))
+        say(PROG, f"{self._done} of {self._total} recordings done in {took}{rate}{failed}{earlier}{undone}")
+        say(PROG, f"wrote {place}: tables/*.parquet, summary.parquet, manifest.parquet")
+
+    def _line(self, word: Text, text: str) -> None:
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._console.print(Text.assemble(word, one_line(text)), soft_wrap=True)
+            return
+        state = ", ".join(part for part in (self._rate(), self._left()) if part)
+        count = f"{self._done + self._failed}/{self._total}"
+        say(PROG, f"{count} {word.plain}{text}" + (f" ({state})" if state else ""))
+
+    def _rate(self) -> str:
+        """Returns how much faster than real time the archive is done; nothing before one is."""
+        elapsed_s = time.monotonic() - self._began_s
+        return f"{self._video_s / elapsed_s:.1f} times real time" if self._video_s and elapsed_s else ""
+
+    def _left(self) -> str:
+        elapsed_s = time.monotonic() - self._began_s
+        left_bytes = self._total_bytes - self._done_bytes
+        if not self._done_bytes or left_bytes < 0.5:
+            return ""
+        return f"{format_time(round(elapsed_s * left_bytes / self._done_bytes))} left"
+
+
+def _weight(recording: Recording) -> int:
+    return max(1, recording.size_bytes)
+
+
+def _short(source: str) -> str:
+    return PurePath(source).name or source

@@ -1,0 +1,60 @@
+"""How an archive is analyzed, and what of that shapes the results."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
+from fer_stream.pace import ScanEvery
+from fer_stream.smoothing import DEFAULT_SMOOTH_S
+from fer_stream.version import __version__
+
+DEFAULT_PART_S = 600.0
+# A tracker that starts midway soon sees what it would see had it come from the beginning: each scan gives
+# boxes anew. What lasts is the motion that it expects. How that differs fell to 1/e in 0.7 s in the
+# portrait video, so after this long nothing is left that changes a pixel of a crop.
+TRACKER_WARM_UP_S = 12.0
+SMOOTHING_WARM_UP = 12  # time constants: e^-12 of the past is 6 millionths
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is told of the whole run.
+
+    Attributes:
+        weights_hash: SHA-256 of the weights file, hexadecimal.
+        built_in_weights: Whether they are the package's own, which every worker has.
+        device: `cpu` or `cuda`.
+        threads: CPU threads for one run of a network.
+        min_face: See `Analyzer`.
+        scan_every: See `Analyzer`.
+        smooth_s: See `Analyzer`.
+        batch: See `Analyzer`.
+        part_s: A recording at least twice this long is cut into parts of about this length.
+        save: Whether an annotated video is made of every recording.
+        chart: Whether a timeline is made of every recording.
+    """
+
+    weights_hash: str
+    built_in_weights: bool = True
+    device: str = "cpu"
+    threads: int = 1
+    min_face: int = DEFAULT_MIN_FACE
+    scan_every: ScanEvery = "auto"
+    smooth_s: float = DEFAULT_SMOOTH_S
+    batch: int = DEFAULT_BATCH
+    part_s: float = DEFAULT_PART_S
+    save: bool = False
+    chart: bool = False
+
+    @property
+    def warm_up_s(self) -> float:
+        """How long before its cut a part begins, so that tracking and smoothing have settled there."""
+        return TRACKER_WARM_UP_S + SMOOTHING_WARM_UP * self.smooth_s
+
+    @property
+    def key(self) -> str:
+        """Changes with whatever changes the table, and with nothing else."""
+        parts = (__version__, self.weights_hash, self.min_face, self.scan_every, self.smooth_s)
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]

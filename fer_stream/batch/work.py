@@ -1,0 +1,313 @@
+"""What a worker does. Each function runs in whatever process it is called in, and needs no Ray.
+
+What is wrong with a recording comes out as an error of the package's own, in one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from fer_stream.analyzer import Analyzer
+from fer_stream.batch.inputs import Recording, file_system, is_address, local_copy
+from fer_stream.batch.manifest import DONE, Record
+from fer_stream.batch.outputs import FOLDERS, Output
+from fer_stream.batch.parts import (
+    Look,
+    Part,
+    RowsSink,
+    TableWriter,
+    faces_by_frame,
+    join,
+    look,
+    read_footer,
+)
+from fer_stream.batch.settings import Settings
+from fer_stream.errors import NoFramesError
+from fer_stream.overlay import Overlay
+from fer_stream.pipeline import Summary, run
+from fer_stream.sinks import Sink, TimelineSink, VideoSink
+from fer_stream.sources.video import VideoSource
+from fer_stream.types import AnalyzedFrame, Frame
+from fer_stream.weights import BUILT_IN_WEIGHTS, file_hash
+
+_SAME_TIME_S = 1e-6  # the table's resolution
+
+# The models stay with the process: one settings' worth, for a run has one.
+_loaded: tuple[Settings, Analyzer] | None = None
+
+
+class WorkerStoppedError(Exception):
+    """A signal ended the worker, which is no fault of the recording: another worker may do it."""
+
+
+def load(settings: Settings, weights: bytes | None, output: Output | None = None) -> Analyzer:
+    """Loads the models, unless this process has them already.
+
+    Args:
+        settings: Which.
+        weights: The content of the weights file; None for the built-in ones.
+        output: Where results go, to be checked.
+
+    Raises:
+        WeightsError: The weights can't be used.
+        OutputError: This machine does not see the output.
+    """
+    global _loaded
+    # What shapes the outputs only does not shape the models.
+    wanted = replace(settings, save=False, chart=False, part_s=0.0)
+    if _loaded is None or _loaded[0] != wanted:
+        if output is not None:
+            output.check()
+        cv2.setNumThreads(settings.threads)
+        with tempfile.TemporaryDirectory(prefix="fer-batch-") as folder:
+            path = BUILT_IN_WEIGHTS
+            if weights is not None:
+                path = Path(folder) / "best-weights.pt"
+                path.write_bytes(weights)
+            analyzer = Analyzer(
+                settings.device,
+                path,
+                min_face=settings.min_face,
+                scan_every=settings.scan_every,
+                smooth_s=settings.smooth_s,
+                batch=settings.batch,
+                threads=settings.threads,
+            )
+        _loaded = wanted, analyzer
+    return _loaded[1]
+
+
+def prepare(settings: Settings, weights: bytes | None, output: Output | None) -> None:
+    """Loads the models once, before many workers do, so that what is wrong with them shows once."""
+    load(settings, weights, output)
+
+
+def inspect(_settings: Settings, recording: Recording) -> Look:
+    """Reads the head of a recording; of a remote one, only what it takes."""
+    if not is_address(recording.address):
+        return look(recording.address)
+    try:
+        fs, path = file_system(recording.address)
+        with fs.open(path, "rb") as file:
+            return look(file)
+    except Exception:  # every file system has errors of its own; the analysis will say it
+        return Look()
+
+
+def analyze(settings: Settings, weights: bytes | None, recording: Recording, output: Output) -> Record:
+    """Analyzes a whole recording and writes everything that is asked for.
+
+    Raises:
+        SourceError: It can't be read.
+        OutputError: An output can't be written.
+    """
+    began_s = time.monotonic()
+    analyzer = load(settings, weights, output)
+    with local_copy(recording) as path, ExitStack() as stack:
+        source = stack.enter_context(_open(path, recording))
+        # Entered first and so left last: a table that is there tells that the others are, too.
+        table_path = stack.enter_context(output.writing("tables", f"{recording.output_name}.parquet"))
+        writer = TableWriter(table_path, _interval_s(source))
+        stack.callback(writer.close)
+        sinks: list[Sink] = [RowsSink(writer, recording.name, with_landmarks=False)]
+        sinks += _pictures(settings, recording, output, source, stack)
+        summary = _run(source, analyzer, sinks)
+        record = _record(settings, recording, output, writer, began_s, file_hash(path), summary.problems)
+        writer.close(asdict(record))
+    return record
+
+
+def analyze_part(
+    settings: Settings, weights: bytes | None, recording: Recording, part: Part, output: Output
+) -> dict[str, Any]:
+    """Analyzes a part of a recording into a table of its own, unless an earlier run has done so.
+
+    Returns:
+        What `join_parts` needs to know of it: seconds, interval_s, hash, problems.
+
+    Raises:
+        SourceError: It can't be read.
+        OutputError: The table can't be written.
+    """
+    began_s = time.monotonic()
+    place = _part_place(settings, recording, part)
+    if place[-1] in output.names(*place[:-1]):
+        with output.reading(*place) as file:
+            footer = read_footer(file)
+        if footer is not None:
+            return footer
+    analyzer = load(settings, weights, output)
+    with local_copy(recording) as path, output.writing(*place) as table_path, ExitStack() as stack:
+        problems: list[str] = []
+        try:
+            source = stack.enter_context(_open(path, recording, part))
+        except NoFramesError:
+            if part.index == 0:
+                raise
+            source = None  # shorter than its head says
+        interval_s = 1.0 if source is None else _interval_s(source)
+        writer = TableWriter(table_path, interval_s, with_landmarks=True)
+        stack.callback(writer.close)
+        if source is not None:
+            sink = RowsSink(writer, recording.name, with_landmarks=True)
+            problems = _run(source, analyzer, [sink]).problems
+        footer = {
+            "interval_s": interval_s,
+            "hash": file_hash(path) if part.index == 0 else "",
+            "problems": problems,
+            "seconds": round(time.monotonic() - began_s, 3),
+        }
+        writer.close(footer)
+    return footer
+
+
+def join_parts(
+    settings: Settings, recording: Recording, parts: list[Part], footers: list[dict[str, Any]], output: Output
+) -> Record:
+    """Joins the tables of a recording's parts; draws what is asked for; removes the parts.
+
+    Raises:
+        SourceError: The parts do not meet, or the recording can't be read any more.
+        OutputError: An output can't be written.
+    """
+    began_s = time.monotonic() - sum(footer["seconds"] for footer in footers)
+    problems = list(dict.fromkeys(line for footer in footers for line in footer["problems"]))
+
+    def read(part: Part) -> Any:
+        import pyarrow.parquet as pq
+
+        with output.reading(*_part_place(settings, recording, part)) as file:
+            return pq.read_table(file)
+
+    with ExitStack() as stack:
+        table_path = stack.enter_context(output.writing("tables", f"{recording.output_name}.parquet"))
+        writer = TableWriter(table_path, footers[0]["interval_s"])
+        stack.callback(writer.close)
+
+        def written() -> Iterator[Any]:
+            for table in join(parts, read, recording.name):
+                writer.add(table)
+                yield table
+
+        if settings.save or settings.chart:
+            source = stack.enter_context(_open(stack.enter_context(local_copy(recording)), recording))
+            sinks = list(_pictures(settings, recording, output, source, stack))
+            problems += _run(source, _Replay(written()), sinks).problems
+        else:
+            for _ in written():
+                pass
+        record = _record(settings, recording, output, writer, began_s, footers[0]["hash"], problems)
+        writer.close(asdict(record))
+    output.remove("parts", recording.output_name)
+    return record
+
+
+def measure(
+    settings: Settings, weights: bytes | None, recording: Recording, part: Part
+) -> tuple[float, float]:
+    """Analyzes a part of a recording, writing nothing that stays.
+
+    Returns:
+        Seconds of video, and the seconds that they took once the models were loaded.
+    """
+    analyzer = load(settings, weights)
+    with (
+        tempfile.TemporaryDirectory(prefix="fer-batch-") as folder,
+        local_copy(recording) as path,
+        _open(path, recording, part) as source,
+    ):
+        began_s = time.monotonic()
+        sinks: list[Sink] = []
+        if settings.save:
+            sinks.append(VideoSink(Path(folder) / "clip.mp4", source.info))
+        summary = _run(source, analyzer, sinks)
+        return summary.frames * _interval_s(source), time.monotonic() - began_s
+
+
+class _Replay:
+    """Stands in for the analyzer where everything is known: gives frames the faces of a joined table."""
+
+    def __init__(self, tables: Iterable[Any]) -> None:
+        self._known = faces_by_frame(tables)
+
+    def analyze_frames(self, frames: Iterable[Frame], _kind: str) -> Iterator[AnalyzedFrame]:
+        """Yields the frames with their faces; goes by time, for damage may hide a frame from one of two."""
+        known = next(self._known, None)
+        for frame in frames:
+            while known is not None and known[0] < frame.time_s - _SAME_TIME_S:
+                known = next(self._known, None)
+            is_known = known is not None and known[0] <= frame.time_s + _SAME_TIME_S
+            yield AnalyzedFrame(frame, known[1] if is_known and known is not None else ())
+        for _ in self._known:  # the table is written as it is read
+            pass
+
+
+def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:  # noqa: B008
+    return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.end_s, mirror=False)
+
+
+def _pictures(
+    settings: Settings, recording: Recording, output: Output, source: VideoSource, stack: ExitStack
+) -> Iterator[Sink]:
+    """Yields what draws; an output of an earlier run that is not asked for now would belie the table."""
+    for folder, sink, wanted in (
+        ("charts", TimelineSink, settings.chart),
+        ("videos", VideoSink, settings.save),
+    ):
+        name = recording.output_name + FOLDERS[folder]
+        if wanted:
+            path = stack.enter_context(output.writing(folder, name))
+            yield sink(path, source.info, overwrite=True)
+        elif name in output.names(folder):
+            output.remove(folder, name)
+
+
+def _run(source: VideoSource, analyzer: Any, sinks: list[Sink]) -> Summary:
+    summary = run(source, analyzer, Overlay(), sinks)
+    if summary.interrupted:
+        raise WorkerStoppedError
+    return summary
+
+
+def _record(
+    settings: Settings,
+    recording: Recording,
+    output: Output,
+    writer: TableWriter,
+    began_s: float,
+    content_hash: str,
+    problems: list[str],
+) -> Record:
+    return Record(
+        source=recording.name,
+        stamp=recording.stamp,
+        settings=settings.key,
+        state=DONE,
+        hash=content_hash,
+        duration_s=writer.count.duration_s,
+        frames=writer.count.frames,
+        faces=writer.count.faces,
+        seconds=round(time.monotonic() - began_s, 3),
+        error="; ".join(problems),
+        table=f"tables/{recording.output_name}.parquet",
+        expression_s={name: round(value, 6) for name, value in writer.count.expression_s.items()},
+    )
+
+
+def _part_place(settings: Settings, recording: Recording, part: Part) -> tuple[str, str, str]:
+    """Returns where the table of a part is: elsewhere for other settings, cuts or content."""
+    shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s)
+    return "parts", recording.output_name, hashlib.sha256(repr(shape).encode()).hexdigest()[:16] + ".parquet"
+
+
+def _interval_s(source: VideoSource) -> float:
+    return 1 / float(source.info.frame_rate or 30)
