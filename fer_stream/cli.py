@@ -111,7 +111,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="send the annotated picture to meeting software (needs fer-stream[virtual-camera])",
     )
     outputs.add_argument(
-        "--blur", action="store_true", help="hide every face that is found, in all that is shown or written"
+        "--blur",
+        action="store_true",
+        help="hide every face that is found, in all that is shown or written; searches every frame",
     )
     outputs.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     outputs.add_argument("--profile", metavar="PATH", help="write where the time went, as JSON")
@@ -196,8 +198,8 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and source.info.is_live and options.scan_every is None:
-            given["scan_every"] = 1  # no look ahead there: a face is hidden from the frame on that finds it
+        if options.blur and options.scan_every is None:
+            given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         analyzer = Analyzer(options.device, weights, profile=profile, **given)
         status.device = str(analyzer.device)
         for sink in sinks:

@@ -20,7 +20,8 @@ from live_servers import MjpegServer, video_jpegs
 from fer_stream.errors import OutputError
 from fer_stream.sinks import WindowSink, display_available
 from fer_stream.sinks.window import hud, mirrored
-from fer_stream.sources import SourceInfo
+from fer_stream.sinks.window.captures import Captures
+from fer_stream.sources import SourceInfo, open_source
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 ROOT = Path(__file__).parents[1]
@@ -273,6 +274,42 @@ def test_the_command_shows_a_camera_does_what_keys_ask_and_ends_with_q(xvfb, tmp
     assert all(f"wrote {path.name}" in err for path in (still, video))
     with av.open(str(video)) as container:
         assert len(list(container.decode(video=0))) >= 1
+
+
+def test_a_recording_of_a_recording_begins_at_the_key_with_the_sound_of_that_moment(tmp_path):
+    said: list[str] = []
+    with open_source(ROOT / "samples" / "two-faces-720p.mp4", end_s=2.5) as source:
+        captures = Captures(tmp_path, source.info, said.append)
+        for frame in source:
+            if frame.index in (25, 50):
+                captures.toggle_recording(frame.time_s)
+            captures.write(AnalyzedFrame(frame, ()), frame.bgr)
+        captures.close()
+    (path,) = captures.outputs()
+    with av.open(str(path)) as container:
+        times_s = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        sound_s = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+    assert len(times_s) == 25 and times_s[0] == 0
+    assert sound_s == pytest.approx(times_s[-1] + times_s[1], abs=0.1)
+    assert said == [f"recording {path}", f"recording saved: {path}, 0:01"] and captures.problems == []
+
+
+def test_names_are_free_and_what_can_not_be_saved_is_said(tmp_path):
+    said: list[str] = []
+    captures = Captures(tmp_path / "new", INFO, said.append)
+    picture = np.zeros((4, 4, 3), np.uint8)
+    for _ in range(5):
+        captures.save_still(picture)
+    assert len({*captures.outputs()}) == len(list((tmp_path / "new").glob("fer-stream_*.jpg"))) == 5
+    assert captures.problems == []
+
+    (tmp_path / "file").touch()
+    nowhere = Captures(tmp_path / "file", INFO, said.append)
+    nowhere.save_still(picture)
+    nowhere.toggle_recording(1.0)
+    assert len(nowhere.problems) == 2 and said[-2:] == nowhere.problems
+    assert nowhere.outputs() == nowhere.recordings() == [] and not nowhere.recording
 
 
 def test_a_mirrored_frame_has_its_faces_where_they_are_seen():

@@ -26,6 +26,9 @@ MEMORY_S = 1.0  # how long a face may be away and still find its old place
 GLIDE_S = 0.12  # time constant of a panel that follows its face
 FADE_S = 0.2  # a panel that has to change its place fades in there
 RECHECK_S = 0.4  # a better panel must fit at two looks, this far apart
+ENOUGH_ROOM = 4  # gaps: room beyond it does not make a place better
+ORDER_COST = 0.9  # gaps: a place further down the order needs about this much more room to be taken
+MOVE_BACK_COST = 4  # gaps: the place that has just been lost is taken again last
 CROWDED_SHARE = 0.2  # of the frame, under full panels: above it all of them turn compact
 
 # (text, size_px, weight) -> width in px; handed in so that this module needs no font.
@@ -407,8 +410,10 @@ class Layout:
                 if panel is None or not _is_free(panel, obstacles):
                     continue
                 # Room round it is time until it has to move; the order is taste.
-                room = min(_room_px(panel, view, (rect for rect in obstacles if rect != box)), 4 * gap)
-                score = room / gap - 0.9 * order - (4 if spot == memory.spot else 0)
+                room = min(
+                    _room_px(panel, view, (rect for rect in obstacles if rect != box)), ENOUGH_ROOM * gap
+                )
+                score = room / gap - ORDER_COST * order - (MOVE_BACK_COST if spot == memory.spot else 0)
                 if best is None or score > best[0]:
                     best = (score, spot, panel)
             if best:

@@ -104,7 +104,7 @@ class Captures:
     def _stop(self) -> None:
         video, self._video = self._video, None
         assert video is not None
-        length = "".join(f", {format_time(int(entry.duration_s))}" for entry in video.recordings())
+        length = "".join(f", {format_time(round(entry.duration_s))}" for entry in video.recordings())
         try:
             video.close()
         except OutputError as error:
