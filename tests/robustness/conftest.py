@@ -1,8 +1,4 @@
-"""What the robustness tests share: the command, and how much of each test is run.
-
-`make test` runs a quick part of each; `make robustness` the whole: FER_STREAM_ROBUSTNESS is the share of
-it that is run, 1 for all.
-"""
+"""What the robustness tests share: the command, small disks and drives that fail."""
 
 from __future__ import annotations
 
@@ -15,19 +11,11 @@ from pathlib import Path
 import pytest
 from test_cli import Said, fer, loaded, no_network  # noqa: F401  # fixtures
 
-SHARE = float(os.environ.get("FER_STREAM_ROBUSTNESS", "0"))
-
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("robustness")
-
-
-@pytest.fixture
-def amount() -> Callable[[int, int], int]:
-    """Returns how many of something to do: of the quick part and of the whole."""
-    return lambda quick, whole: max(quick, round(SHARE * whole))
 
 
 @pytest.fixture

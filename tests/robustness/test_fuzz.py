@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from extent import amount
 from PIL import Image
 from test_cli import SAMPLE
 from test_weights import content as checkpoint_content
@@ -113,17 +114,17 @@ def survivors(kind: str, path: Path, count: int, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [*VIDEOS, *PICTURES])
-def test_mutated_files(material, tmp_path, amount, name):
+def test_mutated_files(material, tmp_path, name):
     wrong = survivors("file", material / name, amount(12 if name in VIDEOS else 20, 1000), tmp_path)
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("checkpoint", "w.pt"), ("options", "a.jpg"), ("time", "a.jpg")])
-def test_mutated_checkpoints_options_and_times(material, tmp_path, amount, kind, name):
+def test_mutated_checkpoints_options_and_times(material, tmp_path, kind, name):
     wrong = survivors(kind, material / name, amount(30, 1000), tmp_path)
     assert not wrong, "\n".join(wrong)
 
 
-def test_options_of_a_recording(material, tmp_path, amount):
+def test_options_of_a_recording(material, tmp_path):
     wrong = survivors("options", material / "a.avi", amount(30, 1000), tmp_path)
     assert not wrong, "\n".join(wrong)
