@@ -192,7 +192,7 @@ def _run(options: argparse.Namespace) -> int:
                 source.info,
                 status,
                 quiet=options.quiet,
-                plain=options.data == "-" and sys.stdout.isatty(),
+                plain=options.data == "-" and sys.stdout is not None and sys.stdout.isatty(),
                 hint="Ctrl-C ends it" if window is None else "q in the window or Ctrl-C ends it",
             )
         )
