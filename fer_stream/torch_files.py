@@ -103,7 +103,9 @@ def _records(path: Path) -> dict[str, bytes]:
             # Reading stops at the size that was added up, and fails where more or other bytes come.
             records = {entry.filename.partition("/")[2]: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
-        if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            is_archive = file.read(2) == b"PK"
+        if not is_archive:
             raise NotATorchFileError("it is no archive of PyTorch") from error
         raise UnsafeTorchFileError("it is damaged") from error
     except (UnsafeTorchFileError, OSError):

@@ -166,6 +166,9 @@ def test_archives_that_are_not_what_they_seem(tmp_path, content):  # noqa: F811
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("archive/data.pkl", bytes(3 * 2**20))
     assert "more tensors than a network has" in refused(path)
+    place = whole.rindex(b"PK\x06\x07") + 16  # the number of disks that the archive is on
+    path.write_bytes(whole[:place] + b"\x09" + whole[place + 1 :])
+    assert "it is damaged" in refused(path)
     with path.open("wb") as out:  # sparse: takes no space
         out.truncate(2**33)
     assert "8192 MB" in refused(path)
