@@ -118,7 +118,7 @@ class Analyzer:
             pace = LivePace()
         # What is live can't wait for more frames to come.
         batch = 1 if live else self._batch
-        # A GPU scans a batch in the time in which it would follow the faces of a frame or two.
+        # Following goes frame by frame, which would leave a GPU waiting.
         scans_batches = self.device != "cpu" and not live and self._scan_every == "auto"
         yield from self._analyze_video(frames, pace, batch=batch, scans_batches=scans_batches)
 
