@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,6 +101,9 @@ def cluster(analyzer) -> Iterator[object]:
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
+        # A short path: the names of sockets end at about a hundred characters.
+        folder = tempfile.mkdtemp(prefix="fer-ray-", dir="/tmp" if os.name == "posix" else None)
+        patch.setenv("RAY_TMPDIR", folder)
         made = Cluster(
             initialize_head=True,
             head_node_args={
@@ -110,6 +115,7 @@ def cluster(analyzer) -> Iterator[object]:
         )
         yield made
         made.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def manifest(output: Path) -> dict[str, dict]:
