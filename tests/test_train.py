@@ -340,6 +340,18 @@ def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_
     assert same(weights_of(tmp_path), weights_of(output))
 
 
+def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_run, voted_data):
+    with pytest.raises(UsageError, match="epochs = 3, not 5"):
+        train(voted_data, strong_run[0], replace(STRONG, epochs=5), resume=True)
+
+
+def test_a_folder_train_of_something_else_does_not_matter(unbroken, data, tmp_path):
+    shutil.copytree(data / "validation", tmp_path / "faces")
+    (tmp_path / "train").mkdir()
+    evaluation = evaluate(unbroken[0] / "best-weights.pt", tmp_path / "faces", device="cpu")
+    assert evaluation.unseen is None and evaluation.figures.measured.count == VALIDATION_COUNT
+
+
 def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
     folder = open_folder(voted_data / "train")
     votes = read_votes(voted_data / "ferplus-votes.csv", folder)

@@ -7,6 +7,7 @@ to import.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -221,9 +222,11 @@ def _config(options: argparse.Namespace) -> TrainConfig:
 
 def _how_to_go_on(output: Path, arguments: list[str]) -> str:
     kept = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    command = PROG if processes == "1" else f"torchrun --nproc-per-node {processes} -m train"
     if (output / STATE_NAME).is_file():
-        return f"interrupted; go on with: {PROG} {shlex.join([*kept, '--resume'])}"
-    return f"interrupted before the end of an epoch; start again with: {PROG} {shlex.join(arguments)}"
+        return f"interrupted; go on with: {command} {shlex.join([*kept, '--resume'])}"
+    return f"interrupted before the end of an epoch; start again with: {command} {shlex.join(arguments)}"
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torchvision.datasets import ImageFolder
 
+from fer_stream.errors import SourceError
 from fer_stream.weights import Checkpoint, load_checkpoint
 from train.data import VOTED, evaluation_loader, open_folder, read_rgb, read_votes
-from train.folders import VOTES_NAME
+from train.folders import VOTES_NAME, check_classes
 from train.loop import EVALUATION_BATCH, Reporter, pick_device, predict
 from train.metrics import Report, report
 
@@ -90,7 +91,7 @@ def evaluate(
     votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
     votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
     seen = np.zeros(len(pictures), bool)
-    if training_path.is_dir() and not training_path.samefile(folder):
+    if _is_training_split(training_path) and not training_path.samefile(folder):
         seen = _seen(pictures, open_folder(training_path))
 
     model = checkpoint.build_model().to(torch_device).to(memory_format=torch.channels_last)
@@ -137,6 +138,15 @@ def _figures(
 
 def _expression_of(voted: str) -> int:
     return VOTED_EXPRESSIONS.index(voted) if voted in VOTED_EXPRESSIONS else -1
+
+
+def _is_training_split(folder: Path) -> bool:
+    """Whether a folder beside the pictures is one of the seven expressions, and not another of that name."""
+    try:
+        check_classes(folder)
+    except SourceError:
+        return False
+    return True
 
 
 def _seen(pictures: ImageFolder, training: ImageFolder) -> np.ndarray:

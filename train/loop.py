@@ -101,7 +101,7 @@ class Result:
 
     Attributes:
         history: A row an epoch.
-        weights_path: The checkpoint of the epoch with the least validation loss.
+        weights_path: The checkpoint of the best epoch on the validation split.
         epoch: That epoch, from 1.
         temperature: What its logits are divided by, fitted on the validation split.
         validation: Its figures on the validation split, with that temperature.
@@ -170,7 +170,7 @@ def train(
         OutputError: `output` holds a run already, or can't be written.
     """
     device = local_device(pick_device(config.device))
-    with joined_processes(device.type) as processes:
+    with joined_processes(device) as processes:
         reporter = reporter if reporter and processes.first else Reporter()
         run = _Run(data, output, config, device, processes, reporter)
         run.begin(resume=resume, overwrite=overwrite)
@@ -380,7 +380,6 @@ class _Run:
         state = {
             "config": asdict(self._config),
             "counts": list(self._counts),
-            "processes": self._processes.count,
             "origin": self._origin,
             "model": self._network.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
@@ -524,8 +523,11 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> d
         before = state["config"]
     except Exception as error:
         raise UsageError(f"{path} can't be read; start again with --overwrite") from error
-    # A run may go on for longer, elsewhere; what shapes its result must be the same.
-    free = {"epochs", "device", "pretrained"}
+    # A run may go on elsewhere, and for longer where its course does not depend on its length; what
+    # shapes its result must be the same.
+    free = {"device", "pretrained"}
+    if config.warmup_share is None and not config.growing_sizes:
+        free.add("epochs")
     for name, value in asdict(config).items():
         if name not in free and before.get(name) != value:
             raise UsageError(

@@ -68,13 +68,19 @@ class Processes:
 
 
 @contextmanager
-def joined_processes(device_type: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started; one without it."""
+def joined_processes(device: torch.device) -> Iterator[Processes]:
+    """Joins the processes that torchrun started; one without it.
+
+    Args:
+        device: What this process computes on, as `local_device` returns it.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()
         return
-    distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what NCCL moves objects through
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(rank=distributed.get_rank(), count=count)
     finally:
