@@ -30,8 +30,12 @@ def without_password(address: str) -> str:
     rest = re.sub(r"^[^/?#]*@", "", rest)
     # A password with an unescaped / ? or # looks like a port that is no number.
     rest = re.sub(r"^[^/?#:@]*:(?!\d*(?:[/?#]|$)).*@", "", rest)
-    rest = _SECRET.sub(r"\1=***", rest)
-    return f"{scheme}://{rest}"
+    return f"{scheme}://{without_secrets(rest)}"
+
+
+def without_secrets(text: str) -> str:
+    """Returns a path or a query with what its parameters keep secret left out."""
+    return _SECRET.sub(r"\1=***", text)
 
 
 def without_passwords(text: str) -> str:

@@ -27,10 +27,10 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from fer_stream import cli as single  # noqa: E402
 from fer_stream.batch import cli, work  # noqa: E402
-from fer_stream.batch.inputs import find_recordings, local_copy, read_list  # noqa: E402
-from fer_stream.batch.manifest import Record  # noqa: E402
+from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list, shown  # noqa: E402
+from fer_stream.batch.manifest import Record, read_manifest, write_manifest  # noqa: E402
 from fer_stream.batch.outputs import Output  # noqa: E402
-from fer_stream.batch.parts import WHOLE, Look, Part, cut, join  # noqa: E402
+from fer_stream.batch.parts import WHOLE, Look, Part, cut, join, look  # noqa: E402
 from fer_stream.batch.settings import Settings  # noqa: E402
 from fer_stream.errors import OutputError, SourceError, UsageError  # noqa: E402
 from fer_stream.expressions import EXPRESSIONS  # noqa: E402
@@ -184,6 +184,26 @@ def test_recordings_of_another_file_system_are_copied_for_the_time_and_the_copy_
     assert find_recordings(["memory://archive/a.mp4"])[0].stamp != before
 
 
+def test_recordings_that_look_the_same_when_shown_are_all_done(tmp_path):
+    memory = fsspec.filesystem("memory")
+    for day in (1, 2):
+        memory.pipe_file(f"/days/session={day}/a.mp4", b"x")
+    found = find_recordings(["memory://days"], leave_out="memory://days/session=3")
+    assert [recording.name for recording in found] == [f"memory://days/session={day}/a.mp4" for day in (1, 2)]
+    inputs = ("ftp://ann:pw@host/a.mp4", "ftp://bob:a/b@host/a.mp4", "zip://a.mp4::ftp://bob:pw@host/b.zip")
+    inputs += ("zip://b.mp4::ftp://bob:pw@host/b.zip", "https://host/get?key=1", "https://host/get?key=2")
+    recordings = [Recording(address, shown(address), 1, "") for address in inputs]
+    assert len({recording.output_name for recording in recordings}) == len(inputs)
+    assert all("pw" not in recording.name and "bob" not in recording.name for recording in recordings)
+    assert recordings[2].name == "zip://a.mp4::ftp://host/b.zip"
+    assert recordings[4].name == "https://host/get?key=***"
+    output = Output(str(tmp_path))
+    write_manifest(output, [Record(each.name, output_name=each.output_name) for each in recordings])
+    assert len(read_manifest(output)) == len(inputs)
+    other_password = Recording("ftp://ann:new@host/a.mp4", shown(inputs[0]), 1, "")
+    assert other_password.output_name == recordings[0].output_name
+
+
 def test_a_copy_that_does_not_fit_is_not_begun(monkeypatch):
     fsspec.filesystem("memory").pipe_file("/full/a.mp4", b"x" * 100)
     recording = find_recordings(["memory://full/a.mp4"])[0]
@@ -212,6 +232,17 @@ def test_only_what_can_be_entered_anywhere_is_cut():
     assert cut(Look(0, 100, can_be_cut=False), 30, 6) == [WHOLE]
     assert cut(Look(0, 59, can_be_cut=True), 30, 6) == [WHOLE]
     assert len(cut(long, 30, 50)) == 2  # a part is no shorter than its warm-up
+
+
+def test_what_names_other_files_is_not_followed(clip, tmp_path):
+    script = tmp_path / "list.mp4"
+    shutil.copy(clip, tmp_path / "hopper.mp4")
+    script.write_text("ffconcat version 1.0\nfile hopper.mp4\n")
+    assert look(clip).duration_s > 0 and look(script) == Look()
+    with clip.open("rb") as video:
+        assert look(video).duration_s > 0
+    with script.open("rb") as named:
+        assert look(named) == Look()
 
 
 def rows(faces: dict[int, dict[int, float]], first_frame: int = 0) -> pa.Table:
@@ -246,9 +277,16 @@ def test_frames_count_on_where_damage_hid_some_from_the_part_before():
         tables = dict(zip(parts, (first, later), strict=True))
         joined = pa.concat_tables(join(parts, tables.__getitem__, "a"))
         assert joined["frame"].to_pylist() == [0, 1, 2, 3]
-    apart = dict(zip(parts, (first, rows({9: {}})), strict=True))
+    apart = dict(zip(parts, (first, rows({2: {}, 9: {}})), strict=True))
     with pytest.raises(SourceError, match="do not meet"):
         list(join(parts, apart.__getitem__, "a"))
+
+
+def test_a_hole_across_a_cut_is_gone_over_as_in_one_pass():
+    parts = [Part(0, 0, 0.35), Part(1, 0.35, None, 0.25)]
+    tables = dict(zip(parts, (rows({0: {1: 0.0}, 1: {1: 0.0}}), rows({9: {1: 0.0}}, 2)), strict=True))
+    joined = pa.concat_tables(join(parts, tables.__getitem__, "a"))
+    assert joined["frame"].to_pylist() == [0, 1, 2] and joined["face_id"].to_pylist() == [1, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["portrait", "street"])

@@ -53,7 +53,7 @@ class Archive:
     """Analyzes recordings and keeps their records.
 
     Args:
-        records: What is known of all recordings in the output, by source; brought up to date.
+        records: What is known of all recordings in the output, by output name; brought up to date.
         settings: How they are analyzed.
         weights: What `Cluster.put` gave for the content of the weights file; None for the built-in ones.
         output: Where results go.
@@ -138,7 +138,7 @@ class Archive:
                 footers = [job.footers[index] for index in range(len(job.parts))]
                 self._submit(job, None, work.join_parts, recording, job.parts, footers, output)
         else:
-            self.records[recording.name] = result
+            self.records[recording.output_name] = result
             self._progress.done(recording, result, 1.0 if step == "analyze" else 0.0)
 
     def _fail(self, job: _Job, error: FerStreamError) -> None:
@@ -149,7 +149,7 @@ class Archive:
         for reference, (other, _, _) in self._pending.items():
             if other is job:
                 self._cluster.cancel(reference)
-        name = job.recording.name
+        name = job.recording.output_name
         self.records[name] = replace(self.records[name], state=FAILED, error=str(error))
         done = len(job.footers) / len(job.parts) if job.parts else 0.0
         self._progress.failed(job.recording, error, 1.0 - done)
@@ -201,15 +201,19 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
         if not pending:
             break
         for reference in cluster.wait(list(pending), REFRESH_S):
-            looks[pending.pop(reference).name] = cluster.result(reference)
+            each = pending.pop(reference)
+            try:
+                looks[each.output_name] = cluster.result(reference)
+            except FerStreamError:  # the run will say it
+                looks[each.output_name] = Look()
 
     cluster.result(cluster.submit(work.prepare, settings, weights, None))
-    measurable = [each for each in recordings if looks[each.name].duration_s > 0]
+    measurable = [each for each in recordings if looks[each.output_name].duration_s > 0]
     clips = max(MEASURED_CLIPS, slots)
     chosen = measurable[:: max(1, len(measurable) // clips)][:clips]
     references = []
     for each in chosen:  # from its middle: beginnings are black or empty
-        seen = looks[each.name]
+        seen = looks[each.output_name]
         start_s = max(0.0, seen.first_s + max(0.0, seen.duration_s - MEASURED_S) / 2)
         part = Part(0, start_s, start_s + MEASURED_S, start_s)
         references.append(cluster.submit(work.measure, settings, weights, each, part))
@@ -221,10 +225,10 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
             continue
         measured_s, took_s = measured_s + video_s, took_s + seconds
 
-    mean_s = sum(looks[each.name].duration_s for each in measurable) / max(1, len(measurable))
+    mean_s = sum(looks[each.output_name].duration_s for each in measurable) / max(1, len(measurable))
     parts, total_s = [], 0.0
     for each in recordings:
-        seen = looks[each.name]
+        seen = looks[each.output_name]
         count = len(cut(seen, settings.part_s, settings.warm_up_s))
         total_s += (seen.duration_s or mean_s) + (count - 1) * settings.warm_up_s
         parts.append((each, seen.duration_s, count))

@@ -142,7 +142,7 @@ def _run(options: argparse.Namespace) -> int:
     if not options.dry_run:
         output.make()
     records = finished(recordings, settings, output)
-    todo = [each for each in recordings if records[each.name].state != DONE]
+    todo = [each for each in recordings if records[each.output_name].state != DONE]
     if not todo:
         if not options.quiet:
             say(PROG, f"all {_counted(len(recordings))} in {output.place()} are done already")

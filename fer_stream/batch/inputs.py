@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.addresses import without_password
+from fer_stream.addresses import without_secrets
 from fer_stream.errors import FerStreamError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ ROOM_LEFT_BYTES = 2**30  # on the disk that a copy goes to
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a drive's letter is no protocol
 _GLOB = re.compile(r"[*?[]")
+_NEXT_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # of a chain, zip://a.mp4::s3://bucket/b.zip
+# A password with an unescaped / ? or # looks like a port that is no number.
+_PASSWORD = re.compile(r"(?<=://)([^/?#:@]*):(?:[^/?#]*|(?!\d*(?:[/?#]|$)).*)@")
+_USER = re.compile(r"(?<=://)[^/?#@]*@")
 # What file systems call what changes with a file.
 _STAMPS = ("mtime", "etag", "ETag", "LastModified", "last_modified", "updated", "modified", "md5Hash")
 
@@ -41,7 +45,7 @@ class Recording:
 
     Attributes:
         address: What opens it: an absolute path, or an address for fsspec.
-        name: The same without a password; shown, and written in the tables.
+        name: The same without a user, a password or a secret; shown, and written in the tables.
         size_bytes: How large it is; 0 where that is not known.
         stamp: Changes when the file does: a hash of its size, time and tag.
     """
@@ -53,9 +57,16 @@ class Recording:
 
     @property
     def output_name(self) -> str:
-        """What its outputs are called, without a suffix: no other recording has the same."""
+        """What its outputs are called, without a suffix: no other recording has the same.
+
+        Its address decides, not its name: names of two may be the same. A new password changes nothing.
+        """
         stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(self.name.replace("\\", "/")).stem)[:60]
-        return f"{stem or 'recording'}-{hashlib.sha256(_utf8(self.name)).hexdigest()[:16]}"
+        identity = self.address
+        if is_address(identity):
+            identity = "::".join(_PASSWORD.sub(r"\1@", link) for link in _NEXT_LINK.split(identity))
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{stem or 'recording'}-{digest[:16]}"
 
 
 def is_address(text: str) -> bool:
@@ -64,8 +75,16 @@ def is_address(text: str) -> bool:
 
 
 def shown(address: str) -> str:
-    """Returns a path or an address as it may be shown, without a password."""
-    return without_password(address) if is_address(address) else address
+    """Returns a path or an address as it may be shown: without user and password, no secret in a query.
+
+    In a path `session=1` is no secret but a folder, one of many.
+    """
+    return "::".join(map(_link_shown, _NEXT_LINK.split(address))) if is_address(address) else address
+
+
+def _link_shown(link: str) -> str:
+    path, mark, query = _USER.sub("", _PASSWORD.sub(r"\1@", link)).partition("?")
+    return path + mark + without_secrets(query)
 
 
 def local_path(text: str) -> str:
@@ -91,7 +110,7 @@ def file_system(address: str) -> tuple[AbstractFileSystem, str]:
         protocol = re.split(r"::|:", address)[0]
         raise UsageError(f"{protocol}: {error}; pip install 'fsspec[{protocol}]'") from error
     except ValueError as error:
-        raise UsageError(f"{without_password(address)}: {error}") from error
+        raise UsageError(f"{shown(address)}: {error}") from error
 
 
 def read_list(path: str) -> list[str]:
@@ -145,11 +164,11 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
         except Exception as error:  # every file system has errors of its own
             raise _unreadable(spec, error) from error
         if leave_out is not None and is_address(leave_out):
-            prefix = without_password(leave_out).rstrip("/") + "/"
+            prefix = shown(leave_out).rstrip("/") + "/"
             recordings = [recording for recording in recordings if not recording.name.startswith(prefix)]
         if not recordings:
             raise SourceError(f"{shown(spec)} holds no recording; give the file itself")
-        found.update((recording.name, recording) for recording in recordings)
+        found.update((recording.output_name, recording) for recording in recordings)
     return list(found.values())
 
 
@@ -255,7 +274,7 @@ def _of_entry(spec: str, entry: dict[str, Any]) -> Recording:
     stamp = _stamp(size_bytes, [entry[name] for name in _STAMPS if entry.get(name) is not None])
     # A chain such as zip://a.mp4::s3://bucket/b.zip can't be made again from its parts.
     address = spec if "::" in spec else _address(spec, entry["name"])
-    return Recording(address, without_password(address), size_bytes, stamp)
+    return Recording(address, shown(address), size_bytes, stamp)
 
 
 def _address(spec: str, name: str) -> str:

@@ -40,6 +40,7 @@ class Record:
         stamp: See `Recording.stamp`.
         settings: See `Settings.key`.
         expression_s: Face seconds of each expression.
+        output_name: See `Recording.output_name`; tells recordings of the same `source` apart.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Record:
     error: str = ""
     table: str = ""
     expression_s: dict[str, float] = field(default_factory=dict)
+    output_name: str = ""
 
     @classmethod
     def of(cls, values: dict[str, Any] | None) -> Record | None:
@@ -68,7 +70,7 @@ class Record:
 _TYPES = {"duration_s": pa.float64(), "seconds": pa.float64(), "frames": pa.int64(), "faces": pa.int64()}
 _COLUMNS = (
     *("source", "hash", "state", "duration_s", "frames", "faces", "seconds", "error"),
-    *("table", "stamp", "settings"),
+    *("table", "stamp", "settings", "output_name"),
 )
 _SCHEMA = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
@@ -85,14 +87,14 @@ _SUMMARY_SCHEMA = pa.schema(
 
 
 def read_manifest(output: Output) -> dict[str, Record]:
-    """Returns the records of the runs before, by source; none where there is no manifest."""
+    """Returns the records of the runs before, by output name; none where there is no manifest."""
     try:
         with output.reading(MANIFEST) as file:
             rows = pq.read_table(file).to_pylist()
     except (OSError, pa.ArrowException):  # damaged: the tables' footers tell
         return {}
     records = (Record.of(row) for row in rows)
-    return {record.source: record for record in records if record is not None}
+    return {record.output_name: record for record in records if record is not None and record.output_name}
 
 
 def write_manifest(output: Output, records: Iterable[Record]) -> None:
@@ -101,7 +103,7 @@ def write_manifest(output: Output, records: Iterable[Record]) -> None:
     Raises:
         OutputError: They can't be written.
     """
-    records = sorted(records, key=lambda record: record.source)
+    records = sorted(records, key=lambda record: (record.source, record.output_name))
     rows = [
         asdict(record) | {"expression_s": dict.fromkeys(EXPRESSIONS, 0.0) | record.expression_s}
         for record in records
@@ -133,7 +135,7 @@ def finished(recordings: Iterable[Recording], settings: Settings, output: Output
     wanted = {"tables", *(["videos"] if settings.save else []), *(["charts"] if settings.chart else [])}
     there = {folder: output.names(folder) for folder in wanted}
     for recording in recordings:
-        record = records.get(recording.name)
+        record = records.get(recording.output_name)
         table = f"{recording.output_name}.parquet"
         if (record is None or record.state != DONE) and table in there["tables"]:
             record = _record_in_footer(output, table) or record
@@ -143,9 +145,11 @@ def finished(recordings: Iterable[Recording], settings: Settings, output: Output
             and all(recording.output_name + FOLDERS[folder] in names for folder, names in there.items())
         )
         if is_done and record is not None:
-            records[recording.name] = record
+            records[recording.output_name] = record
         else:
-            records[recording.name] = Record(recording.name, recording.stamp, settings.key)
+            records[recording.output_name] = Record(
+                recording.name, recording.stamp, settings.key, output_name=recording.output_name
+            )
     return records
 
 

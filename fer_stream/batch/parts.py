@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import av
-import av.error
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +28,7 @@ from fer_stream.geometry import iou_matrix
 from fer_stream.pipeline import LONGEST_STEP_S
 from fer_stream.sinks.base import Sink
 from fer_stream.sinks.table import table_rows, table_schema
-from fer_stream.sources.video import COUNTABLE_CODECS, pick_video_stream
+from fer_stream.sources.video import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
 from fer_stream.types import AnalyzedFrame, Face
 
 SAME_FACE_IOU = 0.5
@@ -75,7 +73,7 @@ class Look:
     can_be_cut: bool = False
 
 
-def look(file: Any) -> Look:
+def look(file: Path | BinaryIO) -> Look:
     """Reads the head of a recording.
 
     Args:
@@ -85,7 +83,7 @@ def look(file: Any) -> Look:
         What it says; of what can't be read that nothing is known, for its analysis will say why.
     """
     try:
-        with av.open(file, metadata_errors="replace") as container:
+        with open_container(file) as container:
             stream = pick_video_stream(container)
             if stream is None or stream.time_base is None or stream.codec_context is None:
                 return Look()
@@ -99,7 +97,7 @@ def look(file: Any) -> Look:
                 duration_s=max(duration_s, 0.0),
                 can_be_cut=stream.codec_context.name in COUNTABLE_CODECS and not guesses_times,
             )
-    except (av.error.FFmpegError, OSError, ValueError):
+    except (*MEDIA_ERRORS, OSError):
         return Look()
 
 
@@ -255,10 +253,10 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
         appearance, and frames counted on where damage made a part count otherwise.
 
     Raises:
-        SourceError: Two parts have no frame in common.
+        SourceError: Two parts saw the same time, and no frame in common.
     """
     before: pa.Table | None = None
-    known_ids = 0
+    known_ids = shift = 0
     for part in parts:
         table = read(part)
         if table.num_rows == 0:  # the recording is shorter than it says
@@ -267,9 +265,8 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
         if before is not None:
             overlap = table.filter(pc.less(table["time_s"], part.start_s))
             earlier = before.filter(pc.greater_equal(before["time_s"], part.from_s))
-            shift = _frame_shift(earlier, overlap)
-            if shift is None:
-                raise SourceError(f"{name}: its parts do not meet; analyze it in one with a longer --part")
+            if earlier.num_rows and overlap.num_rows:  # else no frame is there: all after it is new
+                shift = _frame_shift(earlier, overlap, name)
             if shift:
                 table = _with_column(table, "frame", pc.add(table["frame"], shift))
             new_ids = _same_faces(earlier, overlap)
@@ -308,15 +305,19 @@ def _face(row: dict[str, Any]) -> Face:
     )
 
 
-def _frame_shift(earlier: pa.Table, overlap: pa.Table) -> int | None:
-    """Returns what to add to a part's frame numbers, from a frame that both saw; None if there is none."""
+def _frame_shift(earlier: pa.Table, overlap: pa.Table, name: str) -> int:
+    """Returns what to add to a part's frame numbers, from a frame that both saw.
+
+    Raises:
+        SourceError: There is none.
+    """
     numbers = dict(zip(_numbers(earlier, "time_s"), _numbers(earlier, "frame"), strict=True))
     for time_s, frame in zip(
         _numbers(overlap, "time_s")[::-1], _numbers(overlap, "frame")[::-1], strict=True
     ):
         if time_s in numbers:
             return int(numbers[time_s] - frame)
-    return None
+    raise SourceError(f"{name}: its parts do not meet; analyze it in one with a longer --part")
 
 
 def _same_faces(earlier: pa.Table, overlap: pa.Table) -> dict[int, int]:

@@ -94,7 +94,7 @@ def prepare(settings: Settings, weights: bytes | None, output: Output | None) ->
 def inspect(_settings: Settings, recording: Recording) -> Look:
     """Reads the head of a recording; of a remote one, only what it takes."""
     if not is_address(recording.address):
-        return look(recording.address)
+        return look(Path(recording.address))
     try:
         fs, path = file_system(recording.address)
         with fs.open(path, "rb") as file:
@@ -299,6 +299,7 @@ def _record(
         seconds=round(time.monotonic() - began_s, 3),
         error="; ".join(problems),
         table=f"tables/{recording.output_name}.parquet",
+        output_name=recording.output_name,
         expression_s={name: round(value, 6) for name, value in writer.count.expression_s.items()},
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import av
 import av.error
@@ -320,8 +320,11 @@ def _open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
     return container, video
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(file: Path | BinaryIO) -> InputContainer:
     """Opens a recording, and nothing that its content may name.
+
+    Args:
+        file: Its path, or itself, open for reading.
 
     Raises:
         FFmpegError: It is none, or of a kind that is not read.
@@ -329,7 +332,8 @@ def open_container(path: Path) -> InputContainer:
     """
     # "file:" because FFmpeg takes what stands before a colon in a name for a protocol, and
     # "replace" because metadata in another encoding is no reason to refuse a video.
-    return av.open(f"file:{path}", options=_OPENING, metadata_errors="replace")
+    source = f"file:{file}" if isinstance(file, Path) else file
+    return av.open(source, "r", options=_OPENING, metadata_errors="replace")
 
 
 def _names_other_files(path: Path) -> bool:
