@@ -127,10 +127,12 @@ def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
     return parse
 
 
-def add_analysis_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Adds the options of the analysis; returns their group."""
+def add_analysis_options(
+    parser: argparse.ArgumentParser, devices: str = "auto, cpu, cuda or cuda:N"
+) -> argparse._ArgumentGroup:
+    """Adds the options of the analysis, with what `--device` takes; returns their group."""
     analysis = parser.add_argument_group("analysis")
-    analysis.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    analysis.add_argument("--device", default="auto", help=f"{devices} (default: %(default)s)")
     analysis.add_argument(
         "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
     )

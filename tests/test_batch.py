@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,12 +29,13 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from fer_stream import cli as single  # noqa: E402
 from fer_stream.batch import cli, work  # noqa: E402
+from fer_stream.batch.archive import estimate  # noqa: E402
 from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list, shown  # noqa: E402
-from fer_stream.batch.manifest import Record, read_manifest, write_manifest  # noqa: E402
+from fer_stream.batch.manifest import Record, finished, read_manifest, write_manifest  # noqa: E402
 from fer_stream.batch.outputs import Output  # noqa: E402
-from fer_stream.batch.parts import WHOLE, Look, Part, cut, join, look  # noqa: E402
+from fer_stream.batch.parts import WHOLE, Look, Part, TableWriter, cut, join, look  # noqa: E402
 from fer_stream.batch.settings import Settings  # noqa: E402
-from fer_stream.errors import OutputError, SourceError, UsageError  # noqa: E402
+from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError  # noqa: E402
 from fer_stream.expressions import EXPRESSIONS  # noqa: E402
 from fer_stream.sinks.table import table_schema  # noqa: E402
 from fer_stream.weights import BUILT_IN_WEIGHTS, file_hash  # noqa: E402
@@ -291,8 +294,6 @@ def test_a_hole_across_a_cut_is_gone_over_as_in_one_pass():
 
 @pytest.mark.parametrize("name", ["portrait", "street"])
 def test_a_recording_in_parts_gives_the_table_of_one_pass(name, shared_data, settings, tmp_path):
-    from dataclasses import replace
-
     video = next((shared_data / "videos").glob(f"{name}-*.mp4"))
     if name == "portrait":
         settings, cut_s = replace(settings, smooth_s=0.05), 15.0
@@ -350,8 +351,6 @@ def test_a_file_that_ends_before_its_head_says_loses_nothing(settings, clip, tmp
 
 
 def test_a_worker_reads_and_writes_other_file_systems(settings, clip):
-    from dataclasses import replace
-
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/in/hopper.mp4", clip.read_bytes())
     (recording,) = find_recordings(["memory://in/hopper.mp4"])
@@ -380,6 +379,95 @@ def test_what_another_machine_calls_the_output_must_be_the_same_folder(tmp_path)
         (tmp_path / "here").rename(tmp_path / "elsewhere")
         with pytest.raises(OutputError, match="all machines share"):
             marked.check()
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    output = Output(str(tmp_path))
+    output.make()
+    half = tmp_path / "tables" / ".fer-stream-1-a.parquet"
+    half.write_bytes(b"half")
+    marks = [{"host": platform.node(), "process": os.getpid(), "time_s": time.time() - 3600}]
+    if os.name == "posix":
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        marks.append({"host": platform.node(), "process": ended.pid, "time_s": time.time()})
+    for mark in marks:  # of killed runs
+        (tmp_path / f".fer-batch-run-{mark['process']}").write_text(json.dumps(mark))
+    with output.marked() as marked:
+        assert not half.exists() and len([*tmp_path.glob(".*")]) == 1
+        half.write_bytes(b"being written")
+        for again in (Output(str(tmp_path)), output):
+            again.make()
+            with pytest.raises(OutputError, match="another fer-batch"), again.marked():
+                pass
+        marked.check()
+        assert half.exists()
+    assert not [*tmp_path.glob(".*")]
+    memory = Output("memory://two-runs")
+    memory.make()
+    with memory.marked(), pytest.raises(OutputError, match="another fer-batch"), memory.marked():
+        pass
+
+
+def test_errors_of_reading_are_not_told_as_errors_of_writing(tmp_path, monkeypatch):
+    output = Output(str(tmp_path))
+    with pytest.raises(PermissionError), output.writing("tables", "a.parquet"):
+        raise PermissionError(13, "of the recording")
+    assert not [*(tmp_path / "tables").iterdir()]
+    if Path("/dev/full").exists():
+        with pytest.raises(OutputError, match="space"):
+            TableWriter(Path("/dev/full"), 1.0)
+
+    def denied(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(output.fs), "ls", denied)
+    with pytest.raises(OutputError, match="can't read"):
+        output.names("tables")
+
+
+def test_a_worker_with_another_package_is_refused(settings, monkeypatch):
+    monkeypatch.setattr(work, "_loaded", None)
+    for other in (replace(settings, version="0.0.1"), replace(settings, weights_hash="0" * 64)):
+        with pytest.raises(WeightsError, match="install the same"):
+            work.load(other, None)
+
+
+def test_what_the_manifest_does_not_know_yet_the_table_tells(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (recording,) = find_recordings([str(tmp_path / "a.mp4")])
+    cpu, cuda = Settings("0"), Settings("0", device_kind="cuda")
+    output = Output(str(tmp_path / "out"))
+    old = Record(recording.name, "old", cpu.key, "done", output_name=recording.output_name)
+    write_manifest(output, [old])
+    with output.writing("tables", f"{recording.output_name}.parquet") as path:
+        writer = TableWriter(path, 1.0)
+        writer.close(asdict(replace(old, stamp=recording.stamp)))
+    states = [finished([recording], kinds, output) for kinds in ([cpu], [cuda], [cpu, cuda])]
+    assert [state[recording.output_name].state for state in states] == ["done", "waiting", "done"]
+
+
+def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
+    class Here:
+        """Runs tasks at once; looking at a recording kills its worker."""
+
+        def slots(self, _settings: Settings) -> int:
+            return 1
+
+        def submit(self, function: Callable[..., object], *_arguments: object) -> object:
+            return function
+
+        def wait(self, pending: list[object], _timeout_s: float) -> list[object]:
+            return pending
+
+        def result(self, function: object) -> None:
+            if function is work.inspect:
+                raise SourceError("its worker died")
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    recordings = find_recordings([str(tmp_path)])
+    estimated = estimate(recordings, Settings("0"), None, Here())
+    assert estimated.parts == [(recordings[0], 0.0, 1)] and estimated.run_s is None
 
 
 # The command.

@@ -84,7 +84,10 @@ class Archive:
             WeightsError: The weights can't be used.
             OutputError: Workers or the driver can't write the output.
         """
-        self._cluster.result(self._cluster.submit(work.prepare, self._settings, self._weights, self._output))
+        prepared = self._cluster.submit(work.prepare, self._settings, self._weights, self._output)
+        while not self._cluster.wait([prepared], REFRESH_S):  # a cluster may have to grow first
+            self._output.refresh_mark()
+        self._cluster.result(prepared)
         self._progress.begin()
         waiting = iter(recordings)
         try:
@@ -96,6 +99,7 @@ class Archive:
                     except FerStreamError as error:
                         self._fail(job, error)
                 self._progress.refresh()
+                self._output.refresh_mark()
                 if time.monotonic() - self._saved_s > max(SAVE_EVERY_S, self._save_took_s / SAVE_SHARE):
                     self.save()
         finally:
@@ -150,7 +154,9 @@ class Archive:
             if other is job:
                 self._cluster.cancel(reference)
         name = job.recording.output_name
-        self.records[name] = replace(self.records[name], state=FAILED, error=str(error))
+        self.records[name] = replace(
+            self.records[name], settings=self._settings.key, state=FAILED, error=str(error)
+        )
         done = len(job.footers) / len(job.parts) if job.parts else 0.0
         self._progress.failed(job.recording, error, 1.0 - done)
 

@@ -9,6 +9,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError
 from fer_stream.interrupts import on_interrupt
 from fer_stream.times import format_time, parse_time
 from fer_stream.version import __version__
+from fer_stream.words import counted
 
 if TYPE_CHECKING:
     from fer_stream.batch.archive import Estimate
@@ -76,7 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--part",
         metavar="T",
-        help="cut long recordings into parts of this length, in seconds or [HH:]MM:SS (default: 10:00)",
+        help="cut long recordings into parts of this length, in seconds or [HH:]MM:SS (default: 10:00); "
+        "of a recording at an address each part copies the whole file",
     )
     run.add_argument(
         "--gpu-share",
@@ -87,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--dry-run", action="store_true", help="say what would be done and about how long it would take"
     )
-    add_analysis_options(parser)
+    add_analysis_options(parser, devices="auto, cpu or cuda")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
@@ -138,16 +142,20 @@ def _run(options: argparse.Namespace) -> int:
         chart=options.chart,
         **analysis_settings(options),
     )
-    output = Output(address)
-    if not options.dry_run:
-        output.make()
-    records = finished(recordings, settings, output)
-    todo = [each for each in recordings if records[each.output_name].state != DONE]
-    if not todo:
-        if not options.quiet:
-            say(PROG, f"all {_counted(len(recordings))} in {output.place()} are done already")
-        return 0
-    return _with_cluster(options, workers, settings, weights, output, records, recordings, todo)
+    # Which GPUs there are is known once Ray has started: until then what either kind has done will do.
+    kinds = ("cpu", "cuda") if options.device == "auto" else (options.device,)
+    with ExitStack() as stack:
+        output = Output(address)
+        if not options.dry_run:
+            output.make()
+            output = stack.enter_context(output.marked())
+        records = finished(recordings, [replace(settings, device_kind=kind) for kind in kinds], output)
+        todo = [each for each in recordings if records[each.output_name].state != DONE]
+        if not todo:
+            if not options.quiet:
+                say(PROG, f"all {counted(len(recordings), 'recording')} in {output.place()} are done already")
+            return 0
+        return _with_cluster(options, workers, settings, weights, output, records, recordings, todo)
 
 
 def _with_cluster(
@@ -161,8 +169,6 @@ def _with_cluster(
     todo: list[Recording],
 ) -> int:
     """Does what is to be done, or says how long it would take."""
-    from dataclasses import replace
-
     from fer_stream.batch.archive import Archive, estimate
     from fer_stream.batch.cluster import connected
     from fer_stream.batch.progress import Progress
@@ -173,18 +179,18 @@ def _with_cluster(
         connected(options.ray, workers, options.gpu_share or DEFAULT_GPU_SHARE) as cluster,
         on_interrupt(raise_interrupt),  # Ray has taken SIGTERM for itself
     ):
-        settings = replace(settings, device=_device(options.device, cluster))
+        kind = _device(options.device, cluster)
+        settings = replace(settings, device=kind, device_kind=kind)
         handed_out = None if settings.built_in_weights else cluster.put(weights.read_bytes())
         if options.dry_run:
             _tell(estimate(todo, settings, handed_out, cluster), done_before)
             return 0
-        with output.marked() as marked:
-            archive = Archive(records, settings, handed_out, marked, cluster, progress)
-            try:
-                archive.run(todo)
-            except KeyboardInterrupt:
-                progress.summarize(done_before, output.place(), interrupted=True)
-                raise
+        archive = Archive(records, settings, handed_out, output, cluster, progress)
+        try:
+            archive.run(todo)
+        except KeyboardInterrupt:
+            progress.summarize(done_before, output.place(), interrupted=True)
+            raise
         progress.summarize(done_before, output.place())
         return archive.exit_code
 
@@ -219,12 +225,12 @@ def _tell(estimated: Estimate, done_before: int) -> None:
     """Writes what would be done: a line a recording to standard output, the rest for people."""
     for recording, duration_s, parts in estimated.parts:
         length = format_time(round(duration_s)) if duration_s else "?"
-        print(f"{recording.name}\t{length}\t{parts} part{'' if parts == 1 else 's'}")
+        print(f"{recording.name}\t{length}\t{counted(parts, 'part')}")
     sys.stdout.flush()
-    earlier = f"; {_counted(done_before)} done already" if done_before else ""
+    earlier = f"; {counted(done_before, 'recording')} done already" if done_before else ""
     say(
         PROG,
-        f"{_counted(len(estimated.parts))}, {format_time(round(estimated.video_s))} of video, in "
+        f"{counted(len(estimated.parts), 'recording')}, {format_time(round(estimated.video_s))} of video, in "
         f"{sum(parts for *_, parts in estimated.parts)} parts to do{earlier}",
     )
     if estimated.run_s is None:
@@ -235,7 +241,3 @@ def _tell(estimated: Estimate, done_before: int) -> None:
         f"about {format_time(round(estimated.run_s))} with {estimated.slots} at once: each does "
         f"{estimated.rate:.2f} s of video a second, measured on {estimated.measured_s:.0f} s",
     )
-
-
-def _counted(recordings: int) -> str:
-    return f"{recordings} recording{'' if recordings == 1 else 's'}"

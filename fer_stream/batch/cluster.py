@@ -129,7 +129,7 @@ class Cluster:
             ) from error
 
     def cancel(self, reference: Any) -> None:
-        """Takes back what has not begun."""
+        """Takes back a task; one that has begun is interrupted, as by Ctrl-C."""
         import ray
 
         ray.cancel(reference, force=False)

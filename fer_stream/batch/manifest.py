@@ -6,7 +6,7 @@ nothing that was finished: what the manifest does not know yet, the tables tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -18,6 +18,7 @@ from fer_stream.batch.outputs import FOLDERS, Output
 from fer_stream.batch.parts import read_footer
 from fer_stream.batch.settings import Settings
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.sinks.base import cannot_write
 
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 MANIFEST, SUMMARY = "manifest.parquet", "summary.parquet"
@@ -108,11 +109,16 @@ def write_manifest(output: Output, records: Iterable[Record]) -> None:
         asdict(record) | {"expression_s": dict.fromkeys(EXPRESSIONS, 0.0) | record.expression_s}
         for record in records
     ]
-    with output.writing(MANIFEST) as path:
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), path)
-    with output.writing(SUMMARY) as path:
-        done = [_summary(record) for record in records if record.state == DONE]
-        pq.write_table(pa.Table.from_pylist(done, _SUMMARY_SCHEMA), path)
+    done = [_summary(record) for record in records if record.state == DONE]
+    for name, table in (
+        (MANIFEST, pa.Table.from_pylist(rows, _SCHEMA)),
+        (SUMMARY, pa.Table.from_pylist(done, _SUMMARY_SCHEMA)),
+    ):
+        with output.writing(name) as path:
+            try:
+                pq.write_table(table, path)
+            except OSError as error:
+                raise cannot_write(output.place(name), error) from error
 
 
 def _summary(record: Record) -> dict[str, Any]:
@@ -125,30 +131,44 @@ def _summary(record: Record) -> dict[str, Any]:
     return row
 
 
-def finished(recordings: Iterable[Recording], settings: Settings, output: Output) -> dict[str, Record]:
+def finished(
+    recordings: Iterable[Recording], settings: Sequence[Settings], output: Output
+) -> dict[str, Record]:
     """Returns what is known of earlier runs, with `done` only where everything asked for is there.
 
     A recording that has changed, or was done with other settings or weights, or lacks an output that
     is asked for, is not done.
+
+    Args:
+        recordings: Those asked for.
+        settings: Those that will do; they differ in nothing but the kind of device.
+        output: Where results are.
     """
+    keys = {each.key for each in settings}
+
+    def is_current(record: Record | None, recording: Recording) -> bool:
+        return (
+            record is not None
+            and (record.state, record.stamp) == (DONE, recording.stamp)
+            and record.settings in keys
+        )
+
     records = read_manifest(output)
-    wanted = {"tables", *(["videos"] if settings.save else []), *(["charts"] if settings.chart else [])}
+    wanted = {"tables", *(["videos"] if settings[0].save else []), *(["charts"] if settings[0].chart else [])}
     there = {folder: output.names(folder) for folder in wanted}
     for recording in recordings:
         record = records.get(recording.output_name)
         table = f"{recording.output_name}.parquet"
-        if (record is None or record.state != DONE) and table in there["tables"]:
+        if not is_current(record, recording) and table in there["tables"]:
             record = _record_in_footer(output, table) or record
-        is_done = (
-            record is not None
-            and (record.state, record.stamp, record.settings) == (DONE, recording.stamp, settings.key)
-            and all(recording.output_name + FOLDERS[folder] in names for folder, names in there.items())
+        is_done = is_current(record, recording) and all(
+            recording.output_name + FOLDERS[folder] in names for folder, names in there.items()
         )
         if is_done and record is not None:
             records[recording.output_name] = record
         else:
             records[recording.output_name] = Record(
-                recording.name, recording.stamp, settings.key, output_name=recording.output_name
+                recording.name, recording.stamp, settings[0].key, output_name=recording.output_name
             )
     return records
 

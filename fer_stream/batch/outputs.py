@@ -9,9 +9,12 @@ A file is made in a local folder, copied beside its place under another name, an
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 from fer_stream.batch.inputs import file_system, is_address, shown
 from fer_stream.errors import FerStreamError, OutputError
-from fer_stream.files import replacing
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 FOLDERS = {"tables": ".parquet", "videos": ".mp4", "charts": ".png"}
+# A run says every so often that it goes on; one that has not for so long was killed.
+REFRESH_MARK_S = 10.0
+STALE_MARK_S = 120.0
+_MARK = ".fer-batch-run-"
 
 
 class Output:
@@ -38,6 +44,7 @@ class Output:
     def __init__(self, address: str, mark: str = "") -> None:
         self.address = address
         self._mark = mark
+        self._marked_s = 0.0
         self._fs: AbstractFileSystem | None = None
 
     def __reduce__(self) -> tuple[type[Output], tuple[str, str]]:
@@ -60,22 +67,80 @@ class Output:
                     raise OutputError(f"can't write into {folder}: it is a file; name a folder")
             for name in FOLDERS:
                 self.fs.makedirs(self._path(name), exist_ok=True)
-                # What a killed worker was writing; readers of tables/*.parquet may not pass it over.
-                for left_over in self.names(name):
-                    if left_over.startswith((".fer-stream-", ".fer-batch-")):
-                        self.remove(name, left_over)
 
     @contextmanager
     def marked(self) -> Iterator[Output]:
-        """Gives the folder as workers are to see it, see `check`."""
-        mark = f".fer-batch-{secrets.token_hex(4)}"
-        with self._errors(mark):
-            self.fs.pipe_file(self._path(mark), b"a run of fer-batch is going on\n")
+        """Gives the folder for one run alone, as workers are to see it, see `check`.
+
+        What workers of a killed run were writing is removed.
+
+        Raises:
+            OutputError: Another run writes to it, or it can't be written.
+        """
+        mark = f"{_MARK}{secrets.token_hex(4)}"
+        marked = Output(self.address, mark)
+        marked.refresh_mark()
         try:
-            yield Output(self.address, mark)
+            # After the own mark is there: of two that begin at once none passes the other over.
+            for other in sorted(self.names() - {mark}):
+                if other.startswith(_MARK):
+                    self._remove_stale(other)
+            for name in FOLDERS:  # readers of tables/*.parquet may not pass it over
+                for left_over in self.names(name):
+                    if left_over.startswith((".fer-stream-", ".fer-batch-")):
+                        self.remove(name, left_over)
+            yield marked
         finally:
             with suppress(OutputError):
                 self.remove(mark)
+
+    def refresh_mark(self) -> None:
+        """Says that the run goes on, if that was not said lately.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        now_s = time.time()
+        if abs(now_s - self._marked_s) < REFRESH_MARK_S:
+            return
+        said = {"host": platform.node(), "process": os.getpid(), "time_s": now_s}
+        if is_address(self.address):  # not renamed: to a worker it is never to be gone
+            with self._errors(self._mark):
+                self.fs.pipe_file(self._path(self._mark), json.dumps(said).encode())
+        else:
+            with self.writing(self._mark) as path, _writing_to(self.place(self._mark)):
+                path.write_text(json.dumps(said), encoding="utf-8")
+        self._marked_s = now_s
+
+    def _read_mark(self, mark: str) -> dict[str, Any]:
+        with self._errors(mark):
+            content = self.fs.cat_file(self._path(mark))
+        said: dict[str, Any] = json.loads(content)
+        return said
+
+    def _remove_stale(self, mark: str) -> None:
+        """Removes the mark of a run that was killed.
+
+        Raises:
+            OutputError: It goes on.
+        """
+        try:
+            said = self._read_mark(mark)
+        except (OutputError, ValueError):
+            time.sleep(1.0)  # it may be being written
+            try:
+                said = self._read_mark(mark)
+            except (OutputError, ValueError):
+                self.remove(mark)
+                return
+        age_s = abs(time.time() - said["time_s"])
+        host, process = said["host"], said["process"]
+        if age_s < STALE_MARK_S and not (host == platform.node() and _has_ended(process)):
+            raise OutputError(
+                f"another fer-batch writes to {self.place()} (process {process} on {host}); "
+                "wait for its end, or name another folder"
+            )
+        self.remove(mark)
 
     def check(self) -> None:
         """Sees from a worker whether this is the folder that the driver writes to.
@@ -115,17 +180,17 @@ class Output:
     @contextmanager
     def _local(self, path: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         """Gives a path beside a local one."""
-        try:
+        # Not around what is done meanwhile: an error of reading is none of writing.
+        with _writing_to(self.place(*parts)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                named = temporary.with_name(temporary.name + path.suffix)  # formats go by the suffix
-                try:
-                    yield named
-                    named.replace(temporary)
-                finally:
-                    named.unlink(missing_ok=True)
-        except OSError as error:  # also of what writes to it, such as on a full disk
-            raise OutputError(f"can't write {self.place(*parts)}: {error.strerror or error}") from error
+        temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+        try:
+            yield temporary
+            with _writing_to(self.place(*parts)):
+                temporary.replace(path)
+        finally:
+            with suppress(OSError):  # the first error is the one to tell
+                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def reading(self, *parts: str) -> Iterator[Any]:
@@ -138,13 +203,22 @@ class Output:
             yield file
 
     def names(self, *parts: str) -> set[str]:
-        """Returns the names in a folder; none where there is no folder."""
+        """Returns the names in a folder; none where there is no folder.
+
+        Raises:
+            OutputError: It can't be read.
+        """
         try:
-            entries = self.fs.ls(self._path(*parts), detail=False, refresh=True)
+            try:
+                entries = self.fs.ls(self._path(*parts), detail=False, refresh=True)
+            except TypeError:  # file systems without a cache know no refresh
+                entries = self.fs.ls(self._path(*parts), detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return set()
-        except TypeError:  # file systems without a cache know no refresh
-            entries = self.fs.ls(self._path(*parts), detail=False)
+        except FerStreamError:
+            raise
+        except Exception as error:  # every file system has errors of its own
+            raise OutputError(f"can't read {self.place(*parts)}: {_reason(error)}") from error
         return {str(entry).rstrip("/").replace("\\", "/").rpartition("/")[2] for entry in entries}
 
     def remove(self, *parts: str) -> None:
@@ -170,5 +244,31 @@ class Output:
         except FerStreamError:
             raise
         except Exception as error:  # every file system has errors of its own
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise OutputError(f"can't write {self.place(*parts)}: {reason}; choose another place") from error
+            raise OutputError(
+                f"can't write {self.place(*parts)}: {_reason(error)}; choose another place"
+            ) from error
+
+
+@contextmanager
+def _writing_to(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"can't write {place}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _has_ended(process: int) -> bool:
+    """Returns whether a process of this machine is known to be there no more."""
+    if os.name != "posix":  # elsewhere os.kill ends a process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

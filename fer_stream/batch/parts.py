@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -26,7 +27,7 @@ from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.geometry import iou_matrix
 from fer_stream.pipeline import LONGEST_STEP_S
-from fer_stream.sinks.base import Sink
+from fer_stream.sinks.base import Sink, cannot_write
 from fer_stream.sinks.table import table_rows, table_schema
 from fer_stream.sources.video import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
 from fer_stream.types import AnalyzedFrame, Face
@@ -164,6 +165,8 @@ class Count:
 class TableWriter:
     """Writes a Parquet table a row group at a time, with a footer that says what it is.
 
+    Its methods raise OutputError if the table can't be written.
+
     Args:
         path: Where to.
         interval_s: What a frame takes on average.
@@ -176,19 +179,30 @@ class TableWriter:
         self._schema = table_schema()
         if with_landmarks:
             self._schema = self._schema.append(_LANDMARKS)
-        self._out = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._path = path
+        with self._errors():
+            self._out = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def add(self, table: pa.Table) -> None:
         """Writes some rows, as one row group."""
         if table.num_rows:
             self.count.add(table, self._interval_s)
-            self._out.write_table(table.select(self._schema.names))
+            with self._errors():
+                self._out.write_table(table.select(self._schema.names))
 
     def close(self, footer: dict[str, Any] | None = None) -> None:
         """Finishes the file; without a footer it is one that nobody takes for finished."""
         if footer is not None:
             self._out.add_key_value_metadata({_FOOTER_KEY: json.dumps(footer)})
-        self._out.close()
+        with self._errors():
+            self._out.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._path.parent, error) from error
 
 
 def read_footer(path: Any) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from fer_stream.batch.manifest import Record
 from fer_stream.command import say
 from fer_stream.errors import FerStreamError, one_line
 from fer_stream.times import format_time
+from fer_stream.words import counted
 
 PROG = "fer-batch"
 
@@ -88,7 +89,7 @@ class Progress:
         self.advance(recording, share)
         self._done += 1
         self._video_s += record.duration_s
-        faces = f"{record.faces} {'face' if record.faces == 1 else 'faces'}"
+        faces = counted(record.faces, "face")
         length, took = format_time(round(record.duration_s)), format_time(round(record.seconds))
         note = f"; {record.error}" if record.error else ""
         self._line(

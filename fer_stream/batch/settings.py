@@ -25,7 +25,9 @@ class Settings:
     Attributes:
         weights_hash: SHA-256 of the weights file, hexadecimal.
         built_in_weights: Whether they are the package's own, which every worker has.
-        device: `cpu` or `cuda`.
+        device: Where a task runs, `cpu` or `cuda`.
+        device_kind: What the analysis runs on, `cpu` or `cuda`: scans and roundings differ. Unlike `device`
+            it is the same for all tasks of a run.
         threads: CPU threads for one run of a network.
         min_face: See `Analyzer`.
         scan_every: See `Analyzer`.
@@ -34,11 +36,13 @@ class Settings:
         part_s: A recording at least twice this long is cut into parts of about this length.
         save: Whether an annotated video is made of every recording.
         chart: Whether a timeline is made of every recording.
+        version: The package's, where the run was started.
     """
 
     weights_hash: str
     built_in_weights: bool = True
     device: str = "cpu"
+    device_kind: str = "cpu"
     threads: int = 1
     min_face: int = DEFAULT_MIN_FACE
     scan_every: ScanEvery = "auto"
@@ -47,6 +51,7 @@ class Settings:
     part_s: float = DEFAULT_PART_S
     save: bool = False
     chart: bool = False
+    version: str = __version__
 
     @property
     def warm_up_s(self) -> float:
@@ -56,5 +61,6 @@ class Settings:
     @property
     def key(self) -> str:
         """Changes with whatever changes the table, and with nothing else."""
-        parts = (__version__, self.weights_hash, self.min_face, self.scan_every, self.smooth_s)
+        analysis = (self.device_kind, self.min_face, self.scan_every, self.smooth_s)
+        parts = (self.version, self.weights_hash, *analysis)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]

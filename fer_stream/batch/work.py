@@ -6,6 +6,7 @@ What is wrong with a recording comes out as an error of the package's own, in on
 from __future__ import annotations
 
 import hashlib
+import platform
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.batch.inputs import Recording, file_system, is_address, local_copy
@@ -31,12 +34,13 @@ from fer_stream.batch.parts import (
     read_footer,
 )
 from fer_stream.batch.settings import Settings
-from fer_stream.errors import NoFramesError
+from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
 from fer_stream.overlay import Overlay
 from fer_stream.pipeline import Summary, run
 from fer_stream.sinks import Sink, TimelineSink, VideoSink
 from fer_stream.sources.video import VideoSource
 from fer_stream.types import AnalyzedFrame, Frame
+from fer_stream.version import __version__
 from fer_stream.weights import BUILT_IN_WEIGHTS, file_hash
 
 _SAME_TIME_S = 1e-6  # the table's resolution
@@ -58,7 +62,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
         output: Where results go, to be checked.
 
     Raises:
-        WeightsError: The weights can't be used.
+        WeightsError: The weights can't be used, or this machine's package is another one.
         OutputError: This machine does not see the output.
     """
     global _loaded
@@ -67,6 +71,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
     if _loaded is None or _loaded[0] != wanted:
         if output is not None:
             output.check()
+        _check_package(settings, weights)
         cv2.setNumThreads(settings.threads)
         with tempfile.TemporaryDirectory(prefix="fer-batch-") as folder:
             path = BUILT_IN_WEIGHTS
@@ -84,6 +89,24 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
             )
         _loaded = wanted, analyzer
     return _loaded[1]
+
+
+def _check_package(settings: Settings, weights: bytes | None) -> None:
+    """Sees whether this machine would analyze as the driver's does.
+
+    Raises:
+        WeightsError: It would not.
+    """
+    if settings.version != __version__:
+        raise WeightsError(
+            f"{platform.node()} has fer-stream {__version__} and the machine of the command "
+            f"{settings.version}; install the same on all"
+        )
+    if weights is None and file_hash(BUILT_IN_WEIGHTS) != settings.weights_hash:
+        raise WeightsError(
+            f"{platform.node()} has other built-in weights than the machine of the command; "
+            "install the same fer-stream on all, or give --weights"
+        )
 
 
 def prepare(settings: Settings, weights: bytes | None, output: Output | None) -> None:
@@ -121,7 +144,9 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
         sinks: list[Sink] = [RowsSink(writer, recording.name, with_landmarks=False)]
         sinks += _pictures(settings, recording, output, source, stack)
         summary = _run(source, analyzer, sinks)
-        record = _record(settings, recording, output, writer, began_s, file_hash(path), summary.problems)
+        record = _record(
+            settings, recording, output, writer, began_s, _hash(path, recording), summary.problems
+        )
         writer.close(asdict(record))
     return record
 
@@ -162,7 +187,7 @@ def analyze_part(
             problems = _run(source, analyzer, [sink]).problems
         footer = {
             "interval_s": interval_s,
-            "hash": file_hash(path) if part.index == 0 else "",
+            "hash": _hash(path, recording) if part.index == 0 else "",
             "problems": problems,
             "seconds": round(time.monotonic() - began_s, 3),
         }
@@ -183,10 +208,13 @@ def join_parts(
     problems = list(dict.fromkeys(line for footer in footers for line in footer["problems"]))
 
     def read(part: Part) -> Any:
-        import pyarrow.parquet as pq
-
-        with output.reading(*_part_place(settings, recording, part)) as file:
-            return pq.read_table(file)
+        place = _part_place(settings, recording, part)
+        try:
+            with output.reading(*place) as file:
+                return pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"can't read {output.place(*place)}: {reason}") from error
 
     with ExitStack() as stack:
         table_path = stack.enter_context(output.writing("tables", f"{recording.output_name}.parquet"))
@@ -308,6 +336,13 @@ def _part_place(settings: Settings, recording: Recording, part: Part) -> tuple[s
     """Returns where the table of a part is: elsewhere for other settings, cuts or content."""
     shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s)
     return "parts", recording.output_name, hashlib.sha256(repr(shape).encode()).hexdigest()[:16] + ".parquet"
+
+
+def _hash(path: Path, recording: Recording) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise SourceError(f"{recording.name} can't be read: {error.strerror or error}") from error
 
 
 def _interval_s(source: VideoSource) -> float:
