@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -42,17 +44,26 @@ def test_no_display_is_one_line(monkeypatch, display):
 @pytest.fixture(scope="module")
 def xvfb() -> Iterator[str]:
     """A virtual X display."""
+    with running_xvfb() as display:
+        yield display
+
+
+@contextmanager
+def running_xvfb(*arguments: str) -> Iterator[str]:
     for program in ("Xvfb", "xdotool"):
         if shutil.which(program) is None:
             pytest.skip(f"needs the program {program}")
     reader, writer = os.pipe()
     command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
+    command += arguments
     with subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL) as server:
         os.close(writer)
         with os.fdopen(reader) as numbers:
             number = numbers.readline().strip()
-        yield f":{number}"
-        server.terminate()
+        try:
+            yield f":{number}"
+        finally:
+            server.terminate()
 
 
 # What the programs below begin with. Every picture that the window shows is kept in `shown`.
@@ -120,6 +131,37 @@ def run(program: str, display: str, folder: Path) -> str:
 
 
 @linux_only
+def test_a_display_that_refuses_is_one_line_and_its_cookie_opens_it(tmp_path, monkeypatch):
+    def entry(family: int, address: bytes, cookie: bytes) -> bytes:
+        fields = (address, b"", b"MIT-MAGIC-COOKIE-1", cookie)
+        parts = (len(field).to_bytes(2, "big") + field for field in fields)
+        return family.to_bytes(2, "big") + b"".join(parts)
+
+    right, wrong, cut_off = (tmp_path / name for name in ("right", "wrong", "cut off"))
+    other_host = entry(0, bytes([192, 0, 2, 1]), bytes(16))
+    right.write_bytes(other_host + entry(256, socket.gethostname().encode(), b"0123456789abcdef"))
+    wrong.write_bytes(entry(0xFFFF, b"", b"another cookie ."))
+    cut_off.write_bytes(right.read_bytes()[:-60])
+    with running_xvfb("-auth", str(right)) as display:
+        monkeypatch.setenv("DISPLAY", display)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        for path in (wrong, cut_off, tmp_path / "missing"):
+            monkeypatch.setenv("XAUTHORITY", str(path))
+            with pytest.raises(OutputError, match=f"{display} refuses .*XAUTHORITY") as error:
+                WindowSink(INFO)
+            assert "\n" not in str(error.value)
+        monkeypatch.setenv("XAUTHORITY", str(right))
+        program = """
+            from fer_stream.sinks import display_available
+            assert all(display_available() for _ in range(20)), "the server starts anew each time"
+            with WindowSink(info) as sink:
+                write(sink)
+                print(sink.stop_requested)
+        """
+        assert run(program, display, tmp_path) == "False\n"
+
+
+@linux_only
 def test_the_window_is_there_before_the_first_frame_and_closes_with_its_button(xvfb, tmp_path):
     program = """
         def push_close_button():
@@ -162,6 +204,22 @@ def test_a_key_asks_to_stop_also_while_no_frame_comes(xvfb, tmp_path, key):
             print("stopped")
     """
     assert run(program, xvfb, tmp_path) == "stopped\n"
+
+
+@linux_only
+def test_keys_that_are_no_characters_do_nothing(xvfb, tmp_path):
+    program = """
+        with WindowSink(info, folder="saved") as sink:
+            write(sink)
+            press(sink, "h", lambda: sink._shows_keys)
+            # As bytes their codes end like Q, R, S, T and c.
+            keys = ["Left", "Up", "Right", "Down", "Insert"]
+            for key in keys:
+                subprocess.run(["xdotool", "windowfocus", window(), "key", key], capture_output=True)
+            press(sink, "H", lambda: not sink._shows_keys)  # came after them
+            print(sink.stop_requested, sink.outputs(), sink.recordings())
+    """
+    assert run(program, xvfb, tmp_path) == "False [] []\n"
 
 
 @linux_only

@@ -192,10 +192,14 @@ class WindowSink(Sink):
         if now_s - self._drawn_s >= _REDRAW_S:
             self._draw(now_s)
         for _ in range(_MOST_KEYS):
-            code = cv2.waitKey(1)
-            if code < 0:
+            code = cv2.waitKeyEx(1)
+            if code == -1:
                 break
-            self._press(code & 0xFF)
+            # Shift, Ctrl and the like stand above 16 bits. An arrow's code is no character, though its
+            # last 8 bits look like one.
+            character = code & 0xFFFF
+            if character < 0x80:
+                self._press(character)
         self.stop_requested = self.stop_requested or not self._is_visible()
 
     def _is_visible(self) -> bool:

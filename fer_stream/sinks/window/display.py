@@ -10,6 +10,11 @@ from pathlib import Path
 
 import cv2
 
+from fer_stream.sinks.window import x11
+
+# One to each X server that let us in, open until the process ends: see `x11.connect`.
+_connections: dict[str, socket.socket] = {}
+
 
 def display_available() -> bool:
     """Tells whether a window can be made."""
@@ -19,33 +24,25 @@ def display_available() -> bool:
 def why_no_window() -> str | None:
     """Returns why no window can be made here, or None where one can.
 
-    On Linux, OpenCV's Qt ends the whole process where it finds no display, so that is found out
-    here, by asking whether a display server answers.
+    On Linux, OpenCV's Qt ends the whole process where it finds no display or one that refuses it, so
+    that is found out here, by asking the display server.
     """
     gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if gui is not None and gui[1].upper() == "NONE":
         return "this OpenCV is built without windows (opencv-python has them, opencv-python-headless not)"
-    if sys.platform in ("win32", "darwin"):
+    if sys.platform in ("win32", "darwin") or _wayland_answers():
         return None
-    if _x11_answers(os.environ.get("DISPLAY", "")) or _wayland_answers():
-        return None
-    return "there is no display to show a window on"
-
-
-def _x11_answers(display: str) -> bool:
-    """Tells whether the X server of a DISPLAY such as `:0`, `unix:1.0` or `host:10.0` answers."""
-    parts = re.fullmatch(r"(?P<host>.*?):(?P<number>\d+)(\.\d+)?", display)
-    if parts is None:
-        return False
-    number = int(parts["number"])
-    if parts["host"] in ("", "unix"):
-        path = f"/tmp/.X11-unix/X{number}"
-        return _socket_answers(path) or _socket_answers(f"\0{path}")
+    display = os.environ.get("DISPLAY", "")
     try:
-        socket.create_connection((parts["host"], 6000 + number), timeout=2).close()
+        newest = x11.connect(display)
+    except PermissionError as error:
+        return f"the display {display} refuses a window ({error}); see the environment's XAUTHORITY"
     except OSError:
-        return False
-    return True
+        return "there is no display to show a window on"
+    if display in _connections:
+        _connections[display].close()
+    _connections[display] = newest
+    return None
 
 
 def _wayland_answers() -> bool:
