@@ -7,7 +7,7 @@ import re
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtmp")
 
 # Names of query parameters that hold a secret; `pas` covers password, passwd, passphrase and loginpas.
-_SECRET_NAME = r"(?:[\w.-]*(?:pas|pwd|token|secret|key|auth|sig|cred|session)[\w.-]*|pw|sid)"
+_SECRET_NAME = r"(?:[\w.-]*(?:pas|pwd|token|secret|key|auth|sig|cred|session)[\w.-]*|pw|p|psw|pin|sid)"
 # Some cameras take them in the path: rtsp://camera/user=admin&password=secret&channel=1
 _SECRET = re.compile(rf"(?i)(?<![a-z0-9])({_SECRET_NAME})=[^&;#\s]*")
 _ADDRESS_IN_TEXT = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
@@ -28,8 +28,9 @@ def without_password(address: str) -> str:
     """Returns an address as it may be shown: no user, no password, no secret in its path or query."""
     scheme, _, rest = address.partition("://")
     rest = re.sub(r"^[^/?#]*@", "", rest)
-    # A password with an unescaped / ? or # looks like a port that is no number.
-    rest = re.sub(r"^[^/?#:@]*:(?!\d*(?:[/?#]|$)).*@", "", rest)
+    # A password may have an unescaped / ? or #. Where it begins with digits it looks like a port and a path
+    # with an @ in it: then rather too much is hidden.
+    rest = re.sub(r"^[^/?#:@]*:.*@", "", rest)
     return f"{scheme}://{without_secrets(rest)}"
 
 

@@ -28,6 +28,10 @@ from fer_stream.cli import main
         ("http://user:1234@cam.local/@me", "http://cam.local/@me"),
         ("http://user@cam.local:8080/v", "http://cam.local:8080/v"),
         ("http://[::1]:8080/v", "http://[::1]:8080/v"),
+        ("rtsp://admin:1234/5@cam.local/1", "rtsp://cam.local/1"),
+        ("rtsp://admin:12#34@cam.local/1", "rtsp://cam.local/1"),
+        ("http://cam.local/v?user=a&p=secret&page=2", "http://cam.local/v?user=a&p=***&page=2"),
+        ("http://[::1", "http://[::1"),
     ],
 )
 def test_no_password_is_ever_shown(address: str, shown: str) -> None:

@@ -240,6 +240,15 @@ def test_where_nobody_answers_the_error_is_one_line_without_the_password(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "rtsp://[nonsense]/live", "http://user:s3[cret@127.0.0.1:1/x"]
+)
+def test_an_address_that_is_none_is_one_line(address: str) -> None:
+    with pytest.raises(SourceError, match="can't be opened") as caught:
+        open_source(address)
+    assert "s3" not in str(caught.value)
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_device_that_opens_but_sends_nothing_is_an_error_at_the_start() -> None:
     with silent_server() as silent, pytest.raises(SourceError, match="can't be opened"):

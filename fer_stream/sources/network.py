@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 import cv2
 
@@ -34,9 +34,10 @@ class NetworkStream(Device):
     def __init__(self, address: str) -> None:
         self.name = without_password(address)
         self._address = address
-        parts = urlsplit(self.name.lower())
-        self._is_http = parts.scheme in ("http", "https")
-        self._is_hls = self._is_http and parts.path.endswith(".m3u8")
+        # Not with urlsplit, which raises on what only looks like IPv6; FFmpeg says what can't be opened.
+        place = re.split("[?#]", address.lower())[0]
+        self._is_http = place.startswith(("http://", "https://"))
+        self._is_hls = self._is_http and place.endswith(".m3u8")
 
     def open(self) -> Connection:
         """Connects. See `Device.open`."""
