@@ -72,6 +72,16 @@ def test_a_recording_is_sent_at_its_own_pace(cameras):
     assert sent_s[-1] - sent_s[0] >= 0.2 - 0.005
 
 
+def test_a_gap_is_waited_for_once(cameras, monkeypatch):
+    slept_s: list[float] = []
+    clock = types.SimpleNamespace(monotonic=lambda: 100 + sum(slept_s), sleep=slept_s.append)
+    monkeypatch.setattr("fer_stream.sinks.virtual_camera.time", clock)
+    with VirtualCameraSink(replace(INFO, kind="video")) as sink:
+        for index, time_s in enumerate([0.0, 30.0, 30.1, 30.2]):
+            sink.write(frame(index, time_s), np.zeros((48, 64, 3), np.uint8))
+    assert slept_s == pytest.approx([0, 1, 0.1, 0.1])
+
+
 def test_pictures_are_refused(cameras):
     with pytest.raises(UsageError, match="--save"):
         VirtualCameraSink(replace(INFO, kind="images"))

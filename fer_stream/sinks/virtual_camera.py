@@ -93,7 +93,6 @@ class VirtualCameraSink(Sink):
         if self._began_s is None:
             self._began_s = now_s - time_s
         ahead_s = self._began_s + time_s - now_s
-        if ahead_s > 0:
-            time.sleep(min(ahead_s, _LONGEST_WAIT_S))
-        else:
-            self._began_s -= ahead_s  # late: goes on from here at its own pace, without a rush
+        wait_s = min(max(ahead_s, 0.0), _LONGEST_WAIT_S)
+        time.sleep(wait_s)
+        self._began_s -= ahead_s - wait_s  # late, or after a gap: goes on from here at its own pace
