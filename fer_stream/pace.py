@@ -12,6 +12,7 @@ DEFAULT_SCAN_EVERY = 5  # frames; scanning more often finds hardly more
 LONGEST_GAP = 30  # frames: also the slowest machine finds a new face some day
 BUSY_SHARE = 0.7  # of the time between two frames that analysis may take; what is left evens out
 NEW_SHARE = 0.2  # of the latest measurement in the averages
+LONGEST_INTERVAL_S = 1.0  # between two frames; a longer one is an outage and no rate
 
 ScanEvery = int | Literal["auto"]
 
@@ -55,7 +56,8 @@ class LivePace(ScanPace):
         """
         if self._last is not None and frame.index > self._last.index:
             interval_s = (frame.time_s - self._last.time_s) / (frame.index - self._last.index)
-            self._interval_s = _averaged(self._interval_s, interval_s)
+            if interval_s <= LONGEST_INTERVAL_S:
+                self._interval_s = _averaged(self._interval_s, interval_s)
         self._last = frame
         if scanned:
             self._scan_s = _averaged(self._scan_s, analysis_s)

@@ -70,6 +70,17 @@ def test_a_machine_that_becomes_free_scans_more_often_again() -> None:
     assert (pace.every, pace.gap) == (DEFAULT_SCAN_EVERY, 1 + (pace.gap > 1))
 
 
+def test_an_outage_is_no_rate() -> None:
+    pace = LivePace()
+    for index in range(200):
+        pace.note(
+            Frame(PICTURE, index, index / 30), 0.2 if index % 10 == 0 else 0.005, scanned=index % 10 == 0
+        )
+    before = pace.every
+    pace.note(Frame(PICTURE, 200, 200 / 30 + 60), 0.005, scanned=False)
+    assert DEFAULT_SCAN_EVERY < before == pace.every
+
+
 def test_times_that_stand_still_are_no_rate() -> None:
     pace = LivePace()
     for index in range(20):
