@@ -1,6 +1,6 @@
 """Threads and their bounded queues: decoding, analysis and drawing work on different frames at once.
 
-The only module with a thread. The worker's error comes to the reader, and the thread is joined: the
+`threads` shares out the cores within a stage. The worker's error comes to the reader, and the thread is joined: the
 shape is that of PySceneDetect's scene manager.
 """
 

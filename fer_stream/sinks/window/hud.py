@@ -51,7 +51,6 @@ class Hud:
         note: What has just happened; empty for nothing.
         paused: Whether the picture is held.
         shows_keys: Whether the panel of keys is up.
-        shows_hint: Whether to say which key shows the keys.
     """
 
     status: str = ""
@@ -60,7 +59,6 @@ class Hud:
     note: str = ""
     paused: bool = False
     shows_keys: bool = False
-    shows_hint: bool = True
 
 
 def draw(canvas: np.ndarray, hud: Hud) -> None:
@@ -94,9 +92,9 @@ def draw(canvas: np.ndarray, hud: Hud) -> None:
     bottom = height - edge - line
     hint = _Line(canvas, size_px, DISCREET).text("h", WHITE_BGR, SEMIBOLD).text("keys", DIM_BGR)
     if hud.status:
-        free = width - 2 * edge - (hint.width + edge if hud.shows_hint else 0)
+        free = width - 2 * edge - hint.width - edge
         _Line(canvas, size_px, DISCREET, limit=free).text(hud.status, DIM_BGR).draw(edge, bottom)
-    if hud.shows_hint and not hud.shows_keys:
+    if not hud.shows_keys:
         hint.draw(width - edge - hint.width, bottom)
     if hud.note:
         badge = _Line(canvas, size_px, CLEAR, limit=width - 2 * edge).text(hud.note, WHITE_BGR)
