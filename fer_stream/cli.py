@@ -198,7 +198,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and options.scan_every is None:
+        if options.blur and options.scan_every is None and not _scans_every_frame(options, source.info):
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         analyzer = Analyzer(options.device, weights, profile=profile, **given)
         status.device = str(analyzer.device)
@@ -351,7 +351,7 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
 def _window(
     options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, has_outputs: bool
 ) -> WindowSink | None:
-    """Returns the window, or None where none is wanted or can be; says so where one was asked for."""
+    """Returns the window, or None where none is wanted or can be; says so in one line."""
     from fer_stream.sinks import WindowSink, why_no_window
 
     if not (options.show or (options.show is None and info.is_live)):
@@ -359,11 +359,21 @@ def _window(
     reason = why_no_window()
     if reason is None:
         return WindowSink(info, status=status, folder=options.stills or ".")
-    if options.show and not has_outputs:
-        raise OutputError(f"{reason}, and nothing else is asked for; add --save, --data or another output")
-    if options.show:
+    if not has_outputs:
+        rather = "" if options.show else ", or --no-show for the terminal alone"
+        raise OutputError(
+            f"{reason}, and nothing else is asked for; add --save, --data or another output{rather}"
+        )
+    if options.show or not options.quiet:
         say(PROG, f"{reason}; going on without it")
     return None
+
+
+def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
+    """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
+    from fer_stream.runtime import pick_device
+
+    return not info.is_live and pick_device(options.device) != "cpu"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -21,7 +21,10 @@ import numpy as np
 import pytest
 
 from fer_stream import cli
+from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.sources import SourceInfo
+from fer_stream.status import RunStatus
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
 COLUMNS = [
@@ -315,6 +318,33 @@ def test_show_without_a_display_is_one_line_and_the_rest_is_done(fer, loaded, mo
     assert said.code == 0
     assert said.line == "fer-stream: there is no display; going on without it"
     assert Path("t.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("quiet", "says"), [([], "there is no display; going on without it"), (["--quiet"], "")]
+)
+def test_a_live_source_without_a_display_says_so_and_goes_on(monkeypatch, capfd, quiet, says):
+    monkeypatch.setattr("fer_stream.sinks.why_no_window", lambda: "there is no display")
+    info = SourceInfo("camera 0", "camera", None, (64, 48), None, None, None, None)
+    options = cli.build_parser().parse_args(["--camera", "0", "--data", "t.csv", *quiet])
+    assert cli._window(options, info, RunStatus(), has_outputs=True) is None
+    assert capfd.readouterr().err == (f"fer-stream: {says}\n" if says else "")
+    with pytest.raises(OutputError, match=r"no display.*--data.*--no-show"):
+        cli._window(options, info, RunStatus(), has_outputs=False)
+
+
+@pytest.mark.parametrize(("device", "scan_every"), [("cpu", 1), ("cuda:0", "auto")])
+def test_blur_searches_every_frame_and_leaves_a_gpu_its_batches(fer, monkeypatch, device, scan_every):
+    asked: list[object] = []
+
+    def make(self: object, *_: object, scan_every: object = "auto", **__: object) -> None:
+        asked.append(scan_every)
+        raise OutputError("enough")
+
+    monkeypatch.setattr("fer_stream.runtime.pick_device", lambda name: device)
+    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", make)
+    assert fer(SAMPLE, "--blur", "--save", "o.mp4").code == 4
+    assert asked == [scan_every]
 
 
 def test_version_and_help(fer, capfd):
