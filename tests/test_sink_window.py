@@ -147,7 +147,7 @@ def test_a_display_that_refuses_is_one_line_and_its_cookie_opens_it(tmp_path, mo
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
         for path in (wrong, cut_off, tmp_path / "missing"):
             monkeypatch.setenv("XAUTHORITY", str(path))
-            with pytest.raises(OutputError, match=f"{display} refuses .*XAUTHORITY") as error:
+            with pytest.raises(OutputError, match=rf"{display} refuses .*XAUTHORITY") as error:
                 WindowSink(INFO)
             assert "\n" not in str(error.value)
         monkeypatch.setenv("XAUTHORITY", str(right))
