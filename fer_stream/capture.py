@@ -1,7 +1,7 @@
 """Threads and their bounded queues: decoding, analysis and drawing work on different frames at once.
 
-`threads` shares out the cores within a stage. The worker's error comes to the reader, and the thread is joined: the
-shape is that of PySceneDetect's scene manager.
+The cores within a stage are the matter of `threads`. The worker's error comes to the reader, and the
+thread is joined: the shape is that of PySceneDetect's scene manager.
 """
 
 from __future__ import annotations
