@@ -38,7 +38,7 @@ from fer_stream.errors import (  # noqa: E402
     UsageError,
     one_line,
 )
-from fer_stream.files import replacing  # noqa: E402
+from fer_stream.files import replacing, to_standard_output  # noqa: E402
 from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
@@ -231,10 +231,9 @@ def _list_cameras() -> None:
 
     cameras = list_cameras()
     width = max((len(camera.name) for camera in cameras), default=0)
-    for camera in cameras:
-        print(f"{camera.index}  {one_line(camera.name):<{width}}  {camera.note}".rstrip())
-    if not cameras:
-        print("no camera was found; connect one, or see that this program may use it")
+    lines = [f"{each.index}  {one_line(each.name):<{width}}  {each.note}".rstrip() for each in cameras]
+    none = "no camera was found; connect one, or see that this program may use it"
+    to_standard_output("".join(f"{line}\n" for line in lines or [none]).encode())
 
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from fer_stream.errors import OutputError
 
 
 @contextmanager
@@ -58,3 +61,27 @@ def open_new(path: Path, *, overwrite: bool) -> BinaryIO:
                 path.unlink()
         return cast(BinaryIO, path.open("wb", buffering=0))
     return cast(BinaryIO, path.open("xb", buffering=0))
+
+
+def to_standard_output(data: bytes) -> None:
+    """Writes to standard output and flushes it.
+
+    Raises:
+        OutputError: There is none, its reader went away, or its disk is full.
+    """
+    stream = sys.stdout
+    try:
+        if stream is None:
+            raise OSError(0, "there is none")
+        if hasattr(stream, "buffer"):
+            stream.buffer.write(data)
+        else:
+            stream.write(data.decode("utf-8"))
+        stream.flush()
+    except OSError as error:
+        # Python flushes standard output again when it ends, and would complain on standard error.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        raise OutputError(f"can't write to standard output: {error.strerror or error}") from error

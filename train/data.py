@@ -121,13 +121,17 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            by_name = {row["file"]: [float(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+            by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+        if any(min(counts) < 0 for counts in by_name.values()):
+            raise ValueError("a negative number of votes")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise SourceError(
-            f"{path} is no table of FER+ votes (columns file, {', '.join(VOTED)}); mend or remove it"
+            f"{path} is no table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
+            "mend or remove it"
         ) from error
-    none = [0.0] * len(VOTED)
-    votes = torch.tensor([by_name.get(Path(name).name, none) for name, _ in folder.samples])
+    none = [0] * len(VOTED)
+    counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
+    votes = torch.tensor(counts, dtype=torch.float32)
     return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +23,7 @@ from fer_stream.command import (
     whole,
 )
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError
+from fer_stream.files import to_standard_output
 from fer_stream.interrupts import on_interrupt
 from fer_stream.times import format_time, parse_time
 from fer_stream.version import __version__
@@ -225,8 +225,8 @@ def _tell(estimated: Estimate, done_before: int) -> None:
     """Writes what would be done: a line a recording to standard output, the rest for people."""
     for recording, duration_s, parts in estimated.parts:
         length = format_time(round(duration_s)) if duration_s else "?"
-        print(f"{recording.name}\t{length}\t{counted(parts, 'part')}")
-    sys.stdout.flush()
+        line = f"{recording.name}\t{length}\t{counted(parts, 'part')}\n"
+        to_standard_output(line.encode("utf-8", "replace"))
     earlier = f"; {counted(done_before, 'recording')} done already" if done_before else ""
     say(
         PROG,

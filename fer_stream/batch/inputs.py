@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -233,7 +233,8 @@ def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
         )
         for name in sorted(files):
             if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
-                yield _of_path(here / name)
+                with suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+                    yield _of_path(here / name)
 
 
 def _within(path: Path, folder: Path | None) -> bool:

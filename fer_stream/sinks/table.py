@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.files import open_new, replacing
+from fer_stream.files import open_new, replacing, to_standard_output
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 
 if TYPE_CHECKING:
@@ -120,17 +118,18 @@ class TableSink(Sink):
             return
         try:
             if self._path is None:
-                _to_standard_output(bytes(self._pending))
+                to_standard_output(bytes(self._pending))
             else:
                 if self._file is None:
                     self._file = open_new(self._rows_path, overwrite=self._overwrite)
                 left = memoryview(bytes(self._pending))
                 while left:
                     left = left[self._file.write(left) :]
+        except OutputError:
+            self._failed = True
+            raise
         except OSError as error:
             self._failed = True
-            if self._path is None:
-                raise OutputError(f"can't write to standard output: {error.strerror or error}") from error
             raise cannot_write(self._rows_path, error) from error
         self._pending.clear()
         self._flushed_s = time.monotonic()
@@ -181,29 +180,6 @@ def _csv_line(row: tuple[Any, ...]) -> bytes:
 def _json_line(row: tuple[Any, ...]) -> bytes:
     """Returns a row as a line of JSON."""
     return (json.dumps(dict(zip(TABLE_COLUMNS, row, strict=True)), ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def _to_standard_output(data: bytes) -> None:
-    """Writes to standard output and flushes it."""
-    stream = sys.stdout
-    if stream is None:
-        raise OSError(0, "there is none")
-    try:
-        if hasattr(stream, "buffer"):
-            stream.buffer.write(data)
-        else:
-            stream.write(data.decode("utf-8"))
-        stream.flush()
-    except OSError:
-        # Python flushes standard output again when it ends, and would complain on standard error.
-        try:
-            descriptor = stream.fileno()
-        except (OSError, ValueError):
-            raise
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
-        raise
 
 
 def _finish_parquet(rows_path: Path, path: Path) -> None:
