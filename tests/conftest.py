@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,19 +10,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from own_cache import cache_environment
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
     from fer_stream.detector import Detector
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-def cache_environment(folder: Path) -> dict[str, str]:
-    """Returns the environment variables that put the cache of exported networks under a folder."""
-    if sys.platform == "win32":
-        return {"LOCALAPPDATA": str(folder)}
-    return {"HOME" if sys.platform == "darwin" else "XDG_CACHE_HOME": str(folder)}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cache_environment
+from own_cache import cache_environment
 
 from fer_stream import runtime
 from fer_stream.analyzer import Analyzer
