@@ -201,9 +201,13 @@ def test_a_clock_that_is_set_back(fer, loaded, monkeypatch):
 
 
 def test_no_module_measures_by_the_time_of_day():
-    """A file that is named after it is another matter."""
+    """A file that is named after it is another matter, and so is the mark of a run of fer-batch.
+
+    Several machines tell by the mark's age whether the run goes on, and share no other clock.
+    """
+    mark = TESTS.parent / "fer_stream" / "batch" / "outputs.py"
     for folder in ("fer_stream", "train"):
-        for path in (TESTS.parent / folder).rglob("*.py"):
+        for path in {*(TESTS.parent / folder).rglob("*.py")} - {mark}:
             code = path.read_text(encoding="utf-8")
             assert "time.time(" not in code and "time import time" not in code, path
 
