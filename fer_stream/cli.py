@@ -24,22 +24,20 @@ from fer_stream.command import (  # noqa: E402
     CommandParser,
     add_analysis_options,
     analysis_settings,
+    exit_code_of,
     number,
     only_our_words,
-    raise_interrupt,
     say,
     size_wh,
     whole,
 )
 from fer_stream.errors import (  # noqa: E402
     INTERRUPTED_EXIT_CODE,
-    FerStreamError,
     OutputError,
     UsageError,
     one_line,
 )
 from fer_stream.files import replacing, to_standard_output  # noqa: E402
-from fer_stream.interrupts import on_interrupt  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -132,15 +130,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    try:
-        with on_interrupt(raise_interrupt), only_our_words():
+
+    def run() -> int:
+        with only_our_words():
             return _run(build_parser().parse_args(argv))
-    except FerStreamError as error:
-        say(PROG, str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        say(PROG, "interrupted")
-        return INTERRUPTED_EXIT_CODE
+
+    return exit_code_of(PROG, run)
 
 
 def _run(options: argparse.Namespace) -> int:

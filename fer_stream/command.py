@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.addresses import without_passwords
-from fer_stream.errors import UsageError, one_line
+from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError, one_line
+from fer_stream.interrupts import on_interrupt
 
 if TYPE_CHECKING:
     from fer_stream.pace import ScanEvery
@@ -75,6 +76,27 @@ def only_our_words() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def exit_code_of(prog: str, run: Callable[[], int]) -> int:
+    """Runs a command, and says an error or an interrupt in one line.
+
+    Args:
+        prog: The command's name.
+        run: Does everything and returns the exit code.
+
+    Returns:
+        That code, or the error's.
+    """
+    try:
+        with on_interrupt(raise_interrupt):
+            return run()
+    except FerStreamError as error:
+        say(prog, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        say(prog, "interrupted")
+        return INTERRUPTED_EXIT_CODE
 
 
 def raise_interrupt() -> NoReturn:

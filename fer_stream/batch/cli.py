@@ -17,12 +17,13 @@ from fer_stream.command import (
     CommandParser,
     add_analysis_options,
     analysis_settings,
+    exit_code_of,
     number,
     raise_interrupt,
     say,
     whole,
 )
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError
+from fer_stream.errors import UsageError
 from fer_stream.files import to_standard_output
 from fer_stream.interrupts import on_interrupt
 from fer_stream.times import format_time, parse_time
@@ -99,15 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    try:
-        with on_interrupt(raise_interrupt):
-            return _run(build_parser().parse_args(argv))
-    except FerStreamError as error:
-        say(PROG, str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        say(PROG, "interrupted")
-        return INTERRUPTED_EXIT_CODE
+    return exit_code_of(PROG, lambda: _run(build_parser().parse_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
