@@ -19,7 +19,7 @@ import numpy as np
 
 from fer_stream.detector import Detector
 from fer_stream.geometry import iou_matrix
-from fer_stream.pace import DEFAULT_SCAN_EVERY, ScanPace
+from fer_stream.pace import ScanPace
 from fer_stream.sources import open_source
 from fer_stream.tracker import Tracker, match
 
@@ -55,7 +55,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--scan-every", type=int, default=DEFAULT_SCAN_EVERY)
+    parser.add_argument("--scan-every", type=int, help="(default: by how many faces there are)")
     parser.add_argument("--min-face", type=int, default=40)
     parser.add_argument("--cache", type=Path, help="folder that keeps MTCNN's boxes between runs")
     options = parser.parse_args()
@@ -66,13 +66,13 @@ def main() -> None:
         scans = 0
         scan = detector.scan
 
-        def counted(image, scan=scan):
+        def counted(image, known=None, scan=scan):
             nonlocal scans
             scans += 1
-            return scan(image)
+            return scan(image, known)
 
         detector.scan = counted
-        tracker = Tracker(detector, ScanPace(every=options.scan_every))
+        tracker = Tracker(detector, ScanPace(every=options.scan_every), first_index=0)
         found = added = total = 0
         overlaps, ids, spent_s = [], set(), 0.0
         with open_source(video) as source:

@@ -106,7 +106,8 @@ def measure(row: str, clip: Path, frames: int, folder: Path) -> dict:
     floor = row == "floor"
     analyzer = Nothing() if floor else Analyzer("cpu", profile=profile)
     if paced:  # a camera's first frames come before anybody measures
-        analyzer.analyze(np.zeros((720, 1280, 3), np.uint8))
+        with open_source(clip) as source:
+            analyzer.analyze(next(iter(source)).bgr)
     with open_source(clip) as opened, Part(opened, frames, paced=paced) as source:
         sinks = [] if floor else [TableSink(folder / "table.csv", source.info, overwrite=True)]
         if row in ("floor", "ours, saved"):

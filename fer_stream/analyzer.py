@@ -37,8 +37,9 @@ class Analyzer:
         weights: A checkpoint of fer-train; the built-in one where None.
         min_face: Side in px of the smallest face to find.
         scan_every: A full search for faces at least every this many frames of a video. `auto` finds
-            the rate that keeps up with a live source; a recording is searched every 5 frames, so that
-            it gives the same faces on any machine, and every frame on a GPU.
+            the rate that keeps up with a live source; a recording is searched every 10 frames, and every
+            4 while there are three faces or more, so that it gives the same faces on any machine;
+            on a GPU every frame.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
         batch: Frames of a recording whose faces go through the network together.
         threads: CPU threads of the analysis; 0 takes one a core.
@@ -120,15 +121,21 @@ class Analyzer:
         batch = 1 if live else self._batch
         # Following goes frame by frame, which would leave a GPU waiting.
         scans_batches = self.device != "cpu" and not live and self._scan_every == "auto"
-        yield from self._analyze_video(frames, pace, batch=batch, scans_batches=scans_batches)
+        yield from self._analyze_video(frames, pace, batch=batch, scans_batches=scans_batches, live=live)
 
     def _analyze_video(
-        self, frames: Iterable[Frame], pace: ScanPace, *, batch: int, scans_batches: bool = False
+        self,
+        frames: Iterable[Frame],
+        pace: ScanPace,
+        *,
+        batch: int,
+        scans_batches: bool = False,
+        live: bool = False,
     ) -> Iterator[AnalyzedFrame]:
         """Analyzes consecutive frames of one video, `batch` at a time.
 
         With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
-        it comes, and scanned at that pace.
+        it comes, and scanned at that pace. What is `live` is handed out first and scanned afterwards.
         """
         tracker: Tracker | None = None
         smoother = Smoother(self._smooth_s)
@@ -142,7 +149,7 @@ class Analyzer:
                     chunk.append(frame)
                     if tracker is None:  # a pace that changes has no fixed frames to scan
                         first_index = None if isinstance(pace, LivePace) else frame.index
-                        tracker = Tracker(self._detector, pace, first_index=first_index)
+                        tracker = Tracker(self._detector, pace, first_index=first_index, scans_ahead=live)
                     began_s = time.perf_counter()
                     if scans_batches:  # it travels while the next one is decoded
                         uploaded.append(upload(frame.bgr, self.device))
@@ -165,8 +172,6 @@ class Analyzer:
             probabilities = self._classify(chunk, tracked)
             classify_s = time.perf_counter() - began_s
             self._profile.add("classify", classify_s, frames=len(chunk))
-            if isinstance(pace, LivePace):  # which goes frame by frame
-                pace.note(chunk[-1], detect_s + classify_s, scanned=tracker.scanned)
             for frame, faces in zip(chunk, tracked, strict=True):
                 yield AnalyzedFrame(
                     frame,
@@ -181,6 +186,13 @@ class Analyzer:
                         for face in faces
                     ),
                 )
+            if live:  # which goes frame by frame
+                began_s = time.perf_counter()
+                tracker.scan_ahead()
+                ahead_s = time.perf_counter() - began_s
+                self._profile.add("scan ahead", ahead_s)
+                if isinstance(pace, LivePace):
+                    pace.note(chunk[-1], detect_s + classify_s + ahead_s, scanned=tracker.scanned)
 
         if ended is not None:
             raise ended

@@ -163,8 +163,8 @@ def add_analysis_options(
         "--scan-every",
         type=_scan_every,
         metavar="N",
-        help="search the whole frame for new faces at least every N frames; auto (the default) is 5 in a "
-        "recording, and with a live source what keeps up",
+        help="search the whole frame for new faces at least every N frames; auto (the default) is 10, or 4 "
+        "from three faces on, and with a live source what keeps up",
     )
     analysis.add_argument(
         "--smooth",

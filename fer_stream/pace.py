@@ -8,7 +8,10 @@ from typing import Literal
 
 from fer_stream.types import Frame
 
-DEFAULT_SCAN_EVERY = 5  # frames; scanning more often finds hardly more
+# Frames. One or two faces are followed well, and who comes in is seen after 10 frames at the latest;
+# in a crowd somebody comes into sight all the time.
+CALM_EVERY, CROWD_EVERY = 10, 4
+CROWD = 3  # faces
 LONGEST_GAP = 30  # frames: also the slowest machine finds a new face some day
 BUSY_SHARE = 0.7  # of the time between two frames that analysis may take; what is left evens out
 NEW_SHARE = 0.2  # of the latest measurement in the averages
@@ -22,12 +25,18 @@ class ScanPace:
     """When to scan, counted in frames.
 
     Attributes:
-        every: A scan is due after this many frames.
+        every: A scan is due after this many frames; None: it depends on how many faces there are.
         gap: None comes sooner than this, whatever is lost and however empty the picture is.
     """
 
-    every: int = DEFAULT_SCAN_EVERY
+    every: int | None = None
     gap: int = 1
+
+    def due_after(self, faces: int) -> int:
+        """Returns after how many frames a scan is due while so many faces are followed."""
+        if self.every is not None:
+            return self.every
+        return max(self.gap, CROWD_EVERY if faces >= CROWD else CALM_EVERY)
 
 
 class LivePace(ScanPace):
@@ -69,7 +78,6 @@ class LivePace(ScanPace):
         extra_s = max(0.0, self._scan_s - self._follow_s)
         needed = math.ceil(extra_s / spare_s) if spare_s * LONGEST_GAP > extra_s else LONGEST_GAP
         self.gap = max(1, needed)
-        self.every = max(DEFAULT_SCAN_EVERY, self.gap)
 
 
 def _averaged(before: float | None, new: float) -> float:

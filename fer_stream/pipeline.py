@@ -1,7 +1,8 @@
 """`run`: source -> analyzer -> overlay -> sinks, each stage while the others work on other frames.
 
-Three threads share the work: one decodes, one analyzes, and the caller's draws and writes, because
-windows belong to the main thread and Ctrl-C arrives there. The queues between them are bounded.
+Three threads share the work: one decodes, one analyzes and draws, and the caller's writes, because
+windows belong to the main thread and Ctrl-C arrives there. Writing video alone takes as long as the
+rest together. The queues between them are bounded.
 
 Ctrl-C and SIGTERM end a run between two frames, never within one: an exception that interrupts a
 sink could leave half a row or half a packet behind.
@@ -30,7 +31,7 @@ from fer_stream.status import RunStatus
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
-ANALYZED_AHEAD = 4
+ANALYZED_AHEAD = 8  # as many as are analyzed together, or the analysis would wait for the last to be drawn
 LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much of an expression
 # A second Ctrl-C this long after the first ends a run that hangs. One that follows at once is the same
 # wish told twice, as where a terminal and a wrapping script both pass it on.
@@ -140,7 +141,9 @@ def run(
     analysis = analyzer.analyze_frames(frames, source.info.kind)
     if blur:
         analysis = hide_faces(analysis, source.info.kind)
-    analyzed_frames = Background(analysis, queue_size=1 if live else ANALYZED_AHEAD)
+    drawn_frames = Background(
+        _drawn(analysis, overlay, sinks, profile), queue_size=1 if live else ANALYZED_AHEAD
+    )
     asked_s: float | None = None
 
     def interrupt() -> None:
@@ -150,17 +153,18 @@ def run(
         if asked_s is None:
             asked_s = time.monotonic()
             summary.interrupted = True
-            analyzed_frames.stop()
+            drawn_frames.stop()
 
     failure: BaseException | None = None
     with on_interrupt(interrupt):
         try:
-            for analyzed in analyzed_frames.beats(IDLE_S):
+            for drawn in drawn_frames.beats(IDLE_S):
                 status.dropped = frames.dropped + source.dropped
                 status.source = source.status
                 status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
-                if analyzed is not None:
-                    _take(analyzed, overlay, sinks, profile, status)
+                if drawn is not None:
+                    analyzed, image_bgr = drawn
+                    _write(analyzed, image_bgr, sinks, profile, status)
                     count.add(analyzed)
                     if on_frame is not None:
                         on_frame(analyzed, summary)
@@ -180,7 +184,7 @@ def run(
             if live:
                 source.close()
             frames.close()
-            analyzed_frames.close()
+            drawn_frames.close()
         except KeyboardInterrupt:
             pass  # asked for again: a thread hangs, which as a daemon ends with the program
         failure = _close_all(sinks, failure)
@@ -206,18 +210,27 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
         yield frame
 
 
-def _take(
+def _drawn(
+    analysis: Iterator[AnalyzedFrame], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
+) -> Iterator[tuple[AnalyzedFrame, np.ndarray | None]]:
+    """Passes the frames on, each with its annotated picture where a sink wants that."""
+    needs_image = any(sink.needs_image for sink in sinks)
+    for analyzed in analysis:
+        image_bgr = None
+        if needs_image:
+            with profile.stage("draw"):
+                image_bgr = overlay.annotate(analyzed)
+        yield analyzed, image_bgr
+
+
+def _write(
     analyzed: AnalyzedFrame,
-    overlay: Overlay,
+    image_bgr: np.ndarray | None,
     sinks: Sequence[Sink],
     profile: Profile,
     status: RunStatus,
 ) -> None:
-    """Gives a frame to every sink, drawn where one wants that."""
-    image_bgr: np.ndarray | None = None
-    if any(sink.needs_image for sink in sinks):
-        with profile.stage("draw"):
-            image_bgr = overlay.annotate(analyzed)
+    """Gives a frame to every sink."""
     for sink in sinks:
         with profile.stage(sink.name):
             sink.write(analyzed, image_bgr if sink.needs_image else None)

@@ -6,7 +6,7 @@ steps, so that the network sees in a video what it saw in training:
 
 1. the square round the box, widened by `crop_scale` to the margin of the training pictures;
 2. reduced to `native_size`, the resolution of the training pictures, without aliasing;
-3. enlarged to `size`, grey if the training was, scaled to 0..1, normalised.
+3. enlarged to `size`, grey if the training was, scaled to 0..1, standardized if the training was, normalised.
 
 Coordinates are continuous: a picture of width W spans 0 to W, pixel i has its centre at i + 0.5.
 """
@@ -31,6 +31,8 @@ class InputSpec:
         crop_scale: Side of the training pictures over the longer side of the detector's box in them.
         native_size: Side in px of the training pictures. A larger face is reduced to it first,
             because the network has never seen finer detail.
+        standardize: Whether each picture is brought to the same mean and standard deviation first, so
+            that neither the light nor the contrast matters.
     """
 
     size: int
@@ -39,6 +41,12 @@ class InputSpec:
     grayscale: bool
     crop_scale: float
     native_size: int
+    standardize: bool = False
+
+
+# A standardized picture has the mean and about the contrast of FER2013's pictures. A flat one is
+# not blown up to full contrast: it is noise.
+STANDARD_MEAN, STANDARD_STD, LOWEST_STD = 0.5, 0.25, 0.02
 
 
 def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
@@ -125,7 +133,11 @@ def network_input(image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpe
     if crop.shape[0] != spec.size:
         crop = cv2.resize(crop, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
-    scale, offset = 1 / (255 * std), -mean / std
+    gain, lift = 1.0, 0.0
+    if spec.standardize:
+        gain = STANDARD_STD / max(float(crop.std()) / 255, LOWEST_STD)
+        lift = STANDARD_MEAN - gain * float(crop.mean()) / 255
+    scale, offset = gain / (255 * std), (lift - mean) / std
     if spec.grayscale:
         return crop[None].astype(np.float32) * scale[:, None, None] + offset[:, None, None]
     rgb = crop[:, :, ::-1].astype(np.float32) * scale + offset

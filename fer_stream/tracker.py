@@ -5,6 +5,9 @@ So the detector scans every few frames, and in between each face is followed: it
 to look, and the later stages of the cascade give its new box, landmarks and score. A face that is
 lost, or a cut in the video, brings the next scan forward to the same frame, unless a live source
 leaves no time for it: then the face is searched for nearby.
+
+What is live can't wait for a scan while there are faces to show: the scan comes after the frame is
+handed out (`scan_ahead`), and who is new is looked for again in the next frame, near that place.
 """
 
 from __future__ import annotations
@@ -97,6 +100,10 @@ class _Track:
         self.score, self.seen_s, self.visible = float(found.scores[index]), time_s, True
 
 
+def _expected_boxes(tracks: list[_Track], time_s: float) -> np.ndarray:
+    return np.array([track.expected_box(time_s) for track in tracks], np.float32).reshape(-1, 4)
+
+
 class Tracker:
     """Follows faces through the frames of one video, in order.
 
@@ -104,17 +111,27 @@ class Tracker:
         detector: Finds the faces.
         pace: When to scan; may change from frame to frame.
         first_index: Position of the first frame in its recording. Scans are then due at positions that
-            `pace.every` divides, so that who starts in the middle scans the same frames as who started
+            `pace.due_after` divides, so that who starts in the middle scans the same frames as who started
             at the beginning, and soon sees the same faces. None counts from the last scan, whenever it was.
+        scans_ahead: Whether a scan that is due waits for `scan_ahead`, which the caller has to call
+            after each frame.
 
     Attributes:
         scanned: Whether the last frame was scanned.
     """
 
     def __init__(
-        self, detector: Detector, pace: ScanPace | None = None, *, first_index: int | None = None
+        self,
+        detector: Detector,
+        pace: ScanPace | None = None,
+        *,
+        first_index: int | None = None,
+        scans_ahead: bool = False,
     ) -> None:
         self.scanned = False
+        self._scans_ahead = scans_ahead
+        self._to_scan: np.ndarray | None = None
+        self._newcomers = Detections.none()  # of a scan ahead
         self._detector = detector
         self._pace = pace or ScanPace()
         self._tracks: list[_Track] = []
@@ -143,22 +160,42 @@ class Tracker:
             self._tracks = []  # whoever comes after a cut is somebody else
         followed = [track for track in self._tracks if track.visible]
         self._frames_since_scan += 1
-        due = self._frames_since_scan >= self._pace.every
+        every = self._pace.due_after(len(followed))
+        due = self._frames_since_scan >= every
         if self._index is not None:
-            due = self._index % self._pace.every == 0
+            due = self._index % every == 0
             self._index += 1
-        due = due or not self._tracks
         may_scan = self._frames_since_scan >= self._pace.gap
-        self.scanned = found is not None or (may_scan and due)
+        scan_now = may_scan and (not self._tracks or (due and not (self._scans_ahead and followed)))
+        self.scanned = found is not None or scan_now
         if not self.scanned:
             self.scanned = not self._follow(image_bgr, followed, time_s, may_fail=may_scan)
+            if may_scan and due and not self.scanned:
+                self._to_scan = image_bgr
+        self._newcomers = Detections.none()
         if self.scanned:
-            self._assign(self._detector.scan(image_bgr) if found is None else found, time_s)
+            if found is None:
+                # Who asks for a scan of every frame wants just what the detector finds.
+                known = _expected_boxes(followed, time_s) if every > 1 else None
+                found = self._detector.scan(image_bgr, known)
+            self._frames_since_scan = 0
+            self._assign(found, self._tracks, time_s)
         return [
             TrackedFace(track.id, track.box_xyxy, track.landmarks_xy, track.score)
             for track in sorted(self._tracks, key=lambda track: track.id)
             if track.visible
         ]
+
+    def scan_ahead(self) -> None:
+        """Makes the scan that was due at the last frame, for the next one; does nothing if none was."""
+        if self._to_scan is None:
+            return
+        image_bgr, self._to_scan = self._to_scan, None
+        self.scanned, self._frames_since_scan = True, 0
+        known = np.array([t.box_xyxy for t in self._tracks if t.visible], np.float32).reshape(-1, 4)
+        found = self._detector.scan(image_bgr, known)
+        is_new = iou_matrix(found.boxes_xyxy, known).max(axis=1, initial=0) < MATCH_IOU
+        self._newcomers = found[is_new]
 
     def _follow(
         self, image_bgr: np.ndarray, followed: list[_Track], time_s: float, *, may_fail: bool
@@ -175,8 +212,10 @@ class Tracker:
         Returns:
             Whether every one is still there; if not, and it may fail, nothing has changed.
         """
-        expected = np.array([track.expected_box(time_s) for track in followed], np.float32).reshape(-1, 4)
-        found = self._detector.refine(image_bgr, expected)
+        expected = _expected_boxes(followed, time_s)
+        newcomers = self._newcomers.boxes_xyxy
+        found = self._detector.refine(image_bgr, np.concatenate([expected, newcomers]))
+        found, new = found[: len(followed)], found[len(followed) :]
         there = _still_there(found)
         if not there.all():
             if may_fail:
@@ -189,6 +228,9 @@ class Tracker:
                 track.see(found, index, time_s, crowded=bool(crowded[index]))
             else:
                 track.visible = False
+        on_a_known = iou_matrix(new.boxes_xyxy, found.boxes_xyxy[there]).max(axis=1, initial=0) >= MATCH_IOU
+        hidden = [track for track in self._tracks if not track.visible]
+        self._assign(new[_still_there(new) & ~on_a_known], hidden, time_s)
         return True
 
     def _search(
@@ -214,23 +256,22 @@ class Tracker:
                 there[index] = True
         return Detections(boxes, scores, landmarks)
 
-    def _assign(self, found: Detections, time_s: float) -> None:
-        """Gives each detection of a scan to the face that it is, or to a new one."""
-        self._frames_since_scan = 0
-        expected = np.array([track.expected_box(time_s) for track in self._tracks], np.float32).reshape(-1, 4)
-        last = np.array([track.box_xyxy for track in self._tracks], np.float32).reshape(-1, 4)
+    def _assign(self, found: Detections, tracks: list[_Track], time_s: float) -> None:
+        """Gives each detection to the one of these faces that it is, or to a new one."""
+        expected = _expected_boxes(tracks, time_s)
+        last = np.array([track.box_xyxy for track in tracks], np.float32).reshape(-1, 4)
         pairs = match(expected, found.boxes_xyxy)
-        lost = sorted(set(range(len(self._tracks))) - {track_index for track_index, _ in pairs})
+        lost = sorted(set(range(len(tracks))) - {track_index for track_index, _ in pairs})
         new = sorted(set(range(len(found))) - {index for _, index in pairs})
         pairs += [
             (lost[row], new[column])
             for row, column in _match_near(expected[lost], last[lost], found.boxes_xyxy[new])
         ]
         crowded = _crowded(found.boxes_xyxy)
-        for track in self._tracks:
+        for track in tracks:
             track.visible = False
         for track_index, index in pairs:
-            self._tracks[track_index].see(found, index, time_s, crowded=bool(crowded[index]))
+            tracks[track_index].see(found, index, time_s, crowded=bool(crowded[index]))
         new = sorted(set(new) - {index for _, index in pairs}, key=lambda index: found.boxes_xyxy[index, 0])
         for index in new:
             self._tracks.append(

@@ -48,7 +48,7 @@ class Checkpoint:
 
     Attributes:
         state_dict: The parameters and buffers, float32.
-        input: What the network expects: size, mean, std, grayscale, crop_scale, native_size.
+        input: What the network expects: size, mean, std, grayscale, crop_scale, native_size, standardize.
         architecture: timm's name of the network.
         classes: The names of the outputs, in order.
         temperature: What the logits are divided by before the softmax, fitted after training.
@@ -108,6 +108,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         "grayscale": checkpoint.input.grayscale,
         "crop_scale": checkpoint.input.crop_scale,
         "native_size": checkpoint.input.native_size,
+        "standardize": checkpoint.input.standardize,
         "temperature": checkpoint.temperature,
         "recipe": checkpoint.recipe,
         "epoch": checkpoint.epoch,
@@ -259,6 +260,7 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         grayscale=bool(content["grayscale"]),
         crop_scale=number("crop_scale", 0.1, 10),
         native_size=int(number("native_size", 8, 4096, default=size)),
+        standardize=bool(content.get("standardize", False)),
     )
     state_dict = content["state_dict"]
     if not isinstance(state_dict, dict) or not all(

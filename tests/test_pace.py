@@ -1,11 +1,11 @@
-"""`--scan-every auto`: every 5 frames where that keeps up, less often where it does not; no clock decides."""
+"""`--scan-every auto`: by how many faces there are, and no more often than keeps up; no clock decides."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from fer_stream.pace import BUSY_SHARE, DEFAULT_SCAN_EVERY, LONGEST_GAP, LivePace
+from fer_stream.pace import BUSY_SHARE, CALM_EVERY, CROWD, CROWD_EVERY, LONGEST_GAP, LivePace, ScanPace
 from fer_stream.types import Frame
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
@@ -22,7 +22,7 @@ def settle(
     pace, index, since, free_s = LivePace(), 0, 1, 0.0
     busy_s, dropped = 0.0, 0
     while index < frames:
-        scanned = since >= pace.every
+        scanned = since >= pace.due_after(CROWD)
         since = 1 if scanned else since + 1
         taken_s = scan_s if scanned else follow_s
         pace.note(Frame(PICTURE, index, index / frames_per_s), taken_s, scanned=scanned)
@@ -37,26 +37,26 @@ def settle(
 
 def test_a_fast_machine_scans_as_often_as_is_of_use() -> None:
     pace, _, dropped = settle(scan_s=0.012, follow_s=0.003)
-    assert (pace.every, pace.gap, dropped) == (DEFAULT_SCAN_EVERY, 1, 0)
+    assert (pace.due_after(CROWD), pace.due_after(1), pace.gap, dropped) == (CROWD_EVERY, CALM_EVERY, 1, 0)
 
 
 @pytest.mark.parametrize(("scan_s", "follow_s"), [(0.2, 0.005), (0.15, 0.015), (0.08, 0.02)])
 def test_a_slow_machine_scans_less_often_and_keeps_up(scan_s: float, follow_s: float) -> None:
     pace, busy_share, _ = settle(scan_s, follow_s)
-    assert DEFAULT_SCAN_EVERY < pace.every == pace.gap < LONGEST_GAP
+    assert CROWD_EVERY < pace.due_after(CROWD) == pace.gap < LONGEST_GAP
     assert BUSY_SHARE - 0.25 < busy_share < BUSY_SHARE + 0.05
 
 
 def test_where_following_alone_is_too_slow_new_faces_are_found_all_the_same() -> None:
     pace, _, dropped = settle(scan_s=0.3, follow_s=0.05)
-    assert pace.every == LONGEST_GAP
+    assert pace.due_after(1) == pace.due_after(CROWD) == LONGEST_GAP
     assert dropped > 0
 
 
 def test_the_rate_of_the_source_counts_not_that_of_the_frames_that_are_left() -> None:
     slow, _, _ = settle(scan_s=0.1, follow_s=0.01, frames_per_s=10)
     fast, _, _ = settle(scan_s=0.1, follow_s=0.01, frames_per_s=60)
-    assert slow.every == DEFAULT_SCAN_EVERY < fast.every
+    assert slow.due_after(CROWD) == CROWD_EVERY < fast.due_after(CROWD)
 
 
 def test_a_machine_that_becomes_free_scans_more_often_again() -> None:
@@ -66,8 +66,8 @@ def test_a_machine_that_becomes_free_scans_more_often_again() -> None:
         factor = 1.0 if index < 200 else 0.1
         pace.note(Frame(PICTURE, index, index / 30), factor * (0.3 if scanned else 0.01), scanned=scanned)
         if index == 199:
-            assert pace.every > DEFAULT_SCAN_EVERY
-    assert (pace.every, pace.gap) == (DEFAULT_SCAN_EVERY, 1 + (pace.gap > 1))
+            assert pace.gap > CALM_EVERY
+    assert pace.due_after(CROWD) == CROWD_EVERY
 
 
 def test_an_outage_is_no_rate() -> None:
@@ -76,13 +76,17 @@ def test_an_outage_is_no_rate() -> None:
         pace.note(
             Frame(PICTURE, index, index / 30), 0.2 if index % 10 == 0 else 0.005, scanned=index % 10 == 0
         )
-    before = pace.every
+    before = pace.gap
     pace.note(Frame(PICTURE, 200, 200 / 30 + 60), 0.005, scanned=False)
-    assert DEFAULT_SCAN_EVERY < before == pace.every
+    assert CROWD_EVERY < before == pace.gap
 
 
 def test_times_that_stand_still_are_no_rate() -> None:
     pace = LivePace()
     for index in range(20):
         pace.note(Frame(PICTURE, index, 0.0), 0.5, scanned=True)
-    assert pace.every == DEFAULT_SCAN_EVERY
+    assert pace.gap == 1
+
+
+def test_a_rate_that_was_asked_for_stays() -> None:
+    assert {ScanPace(every=7).due_after(faces) for faces in (0, 1, 20)} == {7}

@@ -144,3 +144,22 @@ def test_a_large_face_is_reduced_to_the_detail_of_training():
     assert network_input(large, whole_image(large), SPEC) == pytest.approx(
         network_input(small, whole_image(small), SPEC), abs=0.12
     )
+
+
+@pytest.mark.parametrize("grayscale", [True, False])
+def test_a_standardized_face_looks_the_same_in_little_light(grayscale):
+    spec = replace(SPEC, grayscale=grayscale, standardize=True)
+    face = noise(48, 48)
+    dark = (0.2 * face).astype(np.uint8)
+    given = [network_input(image, whole_image(image), spec) for image in (face, dark)]
+    assert np.abs(given[0] - given[1]).mean() < 0.03
+    assert np.abs(given[0] - network_input(dark, whole_image(dark), SPEC)).mean() > 0.5
+    mean, std = np.array(spec.mean)[:, None, None], np.array(spec.std)[:, None, None]
+    assert float((given[0] * std + mean).mean()) == pytest.approx(0.5, abs=1e-3)
+    assert float((given[0] * std + mean).std()) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_what_is_standardized_stays_finite_without_any_contrast():
+    flat = np.full((48, 48, 3), 90, np.uint8)
+    given = network_input(flat, whole_image(flat), replace(SPEC, standardize=True))
+    assert np.isfinite(given).all() and float(np.ptp(given[0])) < 1e-4

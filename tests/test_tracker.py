@@ -29,9 +29,9 @@ class CountingDetector:
         self._detector = detector
         self.scans = self.refines = self.searches = 0
 
-    def scan(self, image_bgr: np.ndarray) -> Detections:
+    def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
         self.scans += 1
-        return self._detector.scan(image_bgr)
+        return self._detector.scan(image_bgr, known_xyxy)
 
     def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
         self.refines += 1
@@ -207,6 +207,39 @@ def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, dete
                 break
         assert found_at is not None
         assert entered <= found_at < entered + 5
+
+
+def test_a_live_frame_does_not_wait_for_a_scan_and_who_is_new_is_there_in_the_next(
+    scene: Scene, counting: CountingDetector
+) -> None:
+    tracker = Tracker(counting, ScanPace(every=5), scans_ahead=True)  # type: ignore[arg-type]
+    other, card = scene.card(mirrored=True), scene.card()
+    scanned_before_the_frame_was_out, ids = [], []
+    for index in range(14):
+        x = 100.0 + 3 * index
+        placed = [(other, x, 135.0)] + [(card, x + 250, 130.0)] * (index >= 7)
+        before = counting.scans
+        faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
+        if counting.scans > before:
+            scanned_before_the_frame_was_out.append(index)
+        tracker.scan_ahead()
+        ids.append([face.id for face in faces])
+        for face, place in zip(faces, (x, x + 250), strict=False):
+            assert abs(centre_x(face) - place) < 15
+    assert scanned_before_the_frame_was_out == [0]  # nobody was there to be followed
+    assert counting.scans == 3  # at 0, after 5, and after 10
+    assert ids == [[1]] * 11 + [[1, 2]] * 3
+
+
+def test_in_a_crowd_scans_come_closer_together(scene: Scene, counting: CountingDetector) -> None:
+    cards = [(scene.card(0.2), x, y) for x in (90.0, 240.0, 390.0) for y in (70.0, 200.0)]
+    for count, scans in ((1, 2), (6, 5)):
+        counting.scans = 0
+        tracker = Tracker(counting, first_index=0)  # type: ignore[arg-type]
+        for index in range(20):
+            faces = tracker.update(scene.frame(*cards[:count]), index / FRAMES_PER_S)
+            assert len(faces) == count
+        assert counting.scans == scans
 
 
 def test_no_scan_comes_sooner_than_the_gap(scene: Scene, counting: CountingDetector) -> None:

@@ -16,9 +16,10 @@ from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.preprocessing import STANDARD_MEAN
 from fer_stream.weights import load_checkpoint
 from train import loop, pretrained
-from train.augmentation import augment
+from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, TrainConfig
 from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, open_folder, read_votes
 from train.evaluation import evaluate
@@ -93,12 +94,12 @@ def test_the_checkpoint_holds_all_that_is_needed_to_use_it(unbroken):
     content = torch.load(output / "best-weights.pt", weights_only=True)
     assert set(content) == {
         "state_dict", "architecture", "classes", "input_size", "mean", "std", "grayscale", "crop_scale",
-        "native_size", "temperature", "recipe", "epoch", "metrics", "format_version",
+        "native_size", "standardize", "temperature", "recipe", "epoch", "metrics", "format_version",
     }  # fmt: skip
     assert content["architecture"] == "efficientnet_b0" and content["classes"] == list(EXPRESSIONS)
     assert (content["input_size"], content["native_size"]) == (32, 32)
     assert (content["mean"], content["std"]) == (list(IMAGENET_MEAN), list(IMAGENET_STD))
-    assert (content["grayscale"], content["crop_scale"]) == (True, 0.94)
+    assert (content["grayscale"], content["standardize"], content["crop_scale"]) == (True, False, 0.94)
     assert (content["recipe"], content["format_version"]) == ("baseline", 1)
     assert content["epoch"] == result.epoch
     assert content["temperature"] == result.temperature > 0
@@ -254,7 +255,7 @@ def test_a_damaged_picture_is_named(workers, tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     folder = open_folder(root / "train")
     folder.samples = [sample for sample in folder.samples if "happy" in sample[0]]
-    spec = loop.input_spec(CONFIG, 32, 48)
+    spec = loop.input_spec(CONFIG, 48)
     shares = ShuffledShares(len(folder), 14, torch.Generator(), Processes())
     with pytest.raises(SourceError) as caught:
         list(LightlyAugmented(folder, spec, replace(CONFIG, workers=workers), shares))
@@ -262,7 +263,7 @@ def test_a_damaged_picture_is_named(workers, tmp_path):
 
 
 def test_training_pictures_are_flipped_and_rotated_and_validation_ones_are_not(data):
-    spec = loop.input_spec(CONFIG, 32, 48)
+    spec = loop.input_spec(CONFIG, 48)
     training, validation = open_folder(data / "train"), open_folder(data / "validation")
     LightlyAugmented(training, spec, CONFIG, ShuffledShares(28, 14, torch.Generator(), Processes()))
     loop.evaluation_loader(validation, spec, 8)
@@ -273,7 +274,7 @@ def test_training_pictures_are_flipped_and_rotated_and_validation_ones_are_not(d
 @pytest.mark.parametrize(("count", "steps"), [(15, 1), (16, 2), (28, 2)])
 def test_no_batch_of_a_single_picture(count, steps, data):
     folder, shares = open_folder(data / "train"), ShuffledShares(count, 14, torch.Generator(), Processes())
-    batches = LightlyAugmented(folder, loop.input_spec(CONFIG, 32, 48), CONFIG, shares)
+    batches = LightlyAugmented(folder, loop.input_spec(CONFIG, 48), CONFIG, shares)
     sizes = [len(batch.labels) for batch in batches]
     assert len(sizes) == len(batches) == steps and min(sizes) > 1
 
@@ -292,7 +293,7 @@ def test_the_processes_share_each_batch_of_one_order():
 
 
 STRONG = replace(
-    RECIPES["strong"], epochs=3, batch_size=14, input_size=48, growing_sizes=((0.4, 32),),
+    RECIPES["strong"], epochs=3, batch_size=14, input_size=48,
     pretrained="none", device="cpu", ema_decay=0.5, warmup_share=0.2,
 )  # fmt: skip
 
@@ -315,14 +316,10 @@ def strong_run(voted_data, tmp_path_factory):
     return output, train(voted_data, output, STRONG)
 
 
-def test_the_strong_recipe_grows_and_saves_the_averaged_network_without_the_second_layer(strong_run):
+def test_the_strong_recipe_saves_the_averaged_network_without_the_second_layer(strong_run):
     output, result = strong_run
-    assert [row.input_size for row in result.history] == [32, 48, 48]
     checkpoint = load_checkpoint(output / "best-weights.pt")
-    assert (checkpoint.recipe, checkpoint.input.size) == (
-        "strong",
-        result.history[result.epoch - 1].input_size,
-    )
+    assert (checkpoint.recipe, checkpoint.input.size, checkpoint.input.standardize) == ("strong", 48, True)
     state = torch.load(output / "last-state.pt", weights_only=True)
     assert "votes_layer.weight" in state["model"]
     if result.epoch == 3:
@@ -385,14 +382,14 @@ def test_strong_augmentation_keeps_a_face_a_face(data):
     disc = ((rows - 23.5) ** 2 + (columns - 23.5) ** 2 < 14**2) * 150 + 50
     images = augment(disc.to(torch.uint8).expand(200, 1, 48, 48), 64, 20)
     assert images.shape == (200, 1, 64, 64) and images.dtype == torch.float32
-    assert float(images.min()) >= 0 and float(images.max()) <= 1
+    assert torch.allclose(images.mean(dim=(1, 2, 3)), torch.tensor(STANDARD_MEAN), atol=1e-4)
     middle, corner = images[:, 0, 24:40, 24:40].mean(dim=(1, 2)), images[:, 0, :6, :6].mean(dim=(1, 2))
     assert ((middle > corner).float().mean() > 0.9) and (images.std(dim=0).mean() > 0.02)
 
 
 def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, monkeypatch):
-    monkeypatch.setattr("train.data.augment", lambda pixels, size, degrees: pixels.float() / 255)
-    folder, spec = open_folder(data / "train"), loop.input_spec(replace(CONFIG, grayscale=False), 48, 48)
+    monkeypatch.setattr("train.data.augment", lambda pixels, *_: standardize(pixels.float() / 255))
+    folder, spec = open_folder(data / "train"), loop.input_spec(replace(STRONG, grayscale=False), 48)
     shares = ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes())
     order = list(ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes()))
     batch = next(iter(StronglyAugmented(folder, spec, STRONG, None, shares, torch.device("cpu"))))
@@ -400,6 +397,20 @@ def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, 
     seen = torch.stack([folder[index][0] for index in order[0]])
     assert torch.allclose(batch.images, seen, atol=1e-5)
     assert batch.labels.tolist() == [folder.targets[index] for index in order[0]]
+
+
+def test_frozen_stages_keep_their_weights_and_the_others_learn(strong_run):
+    before = loop.TrainedNetwork(create_model("none")[0], with_votes=True)
+    torch.manual_seed(0)
+    loop._freeze(before.body, 2)
+    images, weights = torch.randn(4, 3, 32, 32), {n: w.clone() for n, w in before.named_parameters()}
+    optimizer = loop._optimizer(before, STRONG)
+    before(images)[0].square().sum().backward()
+    optimizer.step()
+    changed = {name for name, weight in before.named_parameters() if not torch.equal(weight, weights[name])}
+    frozen = ("body.conv_stem", "body.bn1", "body.blocks.0", "body.blocks.1")
+    assert {name for name in weights if name.startswith(frozen)}.isdisjoint(changed)
+    assert {name for name in weights if name.startswith("body.blocks.2")} <= changed
 
 
 def test_two_processes_of_torchrun_train_one_network(data, tmp_path):

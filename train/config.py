@@ -30,15 +30,15 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: Processes that prepare pictures; 0 is in the training process. The strong recipe
             prepares whole batches on the device and has no use for them.
-        growing_sizes: (share of the epochs, side in px), in order: up to that share of the run the
-            input has that side, if it is smaller than `input_size`. Small pictures cost less.
+        frozen_stages: The first layer and this many of the seven stages keep their weights: they see
+            edges and textures, which are the same in faces, and take much of a step's time on a CPU.
         warmup_share: Share of the steps in which the learning rate rises linearly to `lr`; after
             it, it falls to 0 along a cosine. None: the rate stays.
         weight_decay: AdamW's, on weights and not on biases or normalisation. None: plain Adam.
         ema_decay: What is validated and saved is the exponential moving average of the weights over
             the steps with this decay. None: the weights themselves.
         strong_augmentation: Shift, scale, light, noise, low resolution and erasing beside flips and
-            rotation, for whole batches.
+            rotation, for whole batches of standardized pictures.
         mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
         label_smoothing: Share of the target that is spread over all classes.
         dropout: Share of the features left out before the last layer.
@@ -59,7 +59,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     workers: int = 0
-    growing_sizes: tuple[tuple[float, int], ...] = ()
+    frozen_stages: int = 0
     warmup_share: float | None = None
     weight_decay: float | None = None
     ema_decay: float | None = None
@@ -70,13 +70,6 @@ class TrainConfig:
     votes_weight: float = 0.0
     best_by: str = "loss"
 
-    def size_in(self, epoch: int) -> int:
-        """Returns the side of the input in px in an epoch, counted from 1."""
-        for share, size in self.growing_sizes:
-            if epoch <= round(share * self.epochs):
-                return min(size, self.input_size)
-        return self.input_size
-
 
 # What each recipe sets; options of the command replace single values of it.
 # docs/training.md has what each part of the strong one gave.
@@ -85,8 +78,9 @@ RECIPES = {
     "strong": TrainConfig(
         recipe="strong",
         epochs=60,
-        input_size=112,
-        growing_sizes=((0.3, 64), (0.75, 96)),
+        input_size=96,
+        rotation_degrees=25.0,
+        frozen_stages=2,
         warmup_share=0.05,
         weight_decay=0.02,
         ema_decay=0.998,

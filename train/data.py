@@ -91,15 +91,16 @@ def folder_resolution(folder: ImageFolder) -> int:
     return int(np.median(sides))
 
 
-def input_spec(config: TrainConfig, size: int, native_size: int) -> InputSpec:
-    """Returns what the network of a run expects at an input size, as streaming will have to give it."""
+def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
+    """Returns what the network of a run on pictures of this side in px expects, also in streaming."""
     return InputSpec(
-        size=size,
+        size=config.input_size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         grayscale=config.grayscale,
         crop_scale=config.crop_scale,
-        native_size=min(native_size, size),
+        native_size=min(native_size, config.input_size),
+        standardize=config.strong_augmentation,
     )
 
 
@@ -198,7 +199,7 @@ class StronglyAugmented:
 
     Args:
         folder: The pictures; those of another size are brought to `spec.native_size`.
-        spec: What the network expects; its size is set for each epoch by `grow`.
+        spec: What the network expects.
         config: The run.
         votes: float32 (N, 10) of `read_votes`, or None.
         shares: Whose pictures make each batch.
@@ -220,10 +221,6 @@ class StronglyAugmented:
         self._size, self._rotation_degrees = spec.size, config.rotation_degrees
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
-
-    def grow(self, size: int) -> None:
-        """Makes the batches to come of pictures of this side in px."""
-        self._size = size
 
     def __len__(self) -> int:
         return len(self._shares)

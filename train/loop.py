@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.models.efficientnet import EfficientNet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -20,7 +21,6 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import UsageError
-from fer_stream.preprocessing import InputSpec
 from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
 from train.config import TrainConfig
 from train.data import (
@@ -58,7 +58,6 @@ class Epoch:
 
     Attributes:
         epoch: From 1.
-        input_size: Side of the pictures in px.
         train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
         train_accuracy: The same pictures; for mixed ones, how often the larger part's label was found.
         validation_loss: Mean cross-entropy.
@@ -69,7 +68,6 @@ class Epoch:
     """
 
     epoch: int
-    input_size: int
     train_loss: float
     train_accuracy: float
     validation_loss: float
@@ -207,7 +205,6 @@ class _Run:
         votes = self._votes_of(training)
         self._train_count = len(training)
         self._counts = (len(training), len(self._validation))
-        self._native_size = folder_resolution(training)
 
         _seed(config.seed, 0, 0)
         state = None
@@ -217,6 +214,7 @@ class _Run:
         body, self._origin = create_model("none" if state else config.pretrained)
         body.drop_rate = config.dropout
         # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
+        _freeze(body, config.frozen_stages)
         network = TrainedNetwork(body, with_votes=votes is not None).to(device)
         self._network = network.to(memory_format=torch.channels_last)
         self._average = _moving_average(self._network, config.ema_decay)
@@ -232,13 +230,13 @@ class _Run:
 
         self._order = torch.Generator()
         shares = ShuffledShares(len(training), config.batch_size, self._order, processes)
-        spec = input_spec(config, config.input_size, self._native_size)
+        self._spec = input_spec(config, folder_resolution(training))
         self._batches: LightlyAugmented | StronglyAugmented
         if config.strong_augmentation:
-            self._batches = StronglyAugmented(training, spec, config, votes, shares, device)
+            self._batches = StronglyAugmented(training, self._spec, config, votes, shares, device)
         else:
             loader_config = replace(config, device=device.type)
-            self._batches = LightlyAugmented(training, spec, loader_config, shares)
+            self._batches = LightlyAugmented(training, self._spec, loader_config, shares)
         self._trained = self._for_training()
         self._reporter.started(config, self._origin, *self._counts)
         if not resume and processes.first:
@@ -261,7 +259,7 @@ class _Run:
                 )
         # Of the whole run, not of what is left of it: a resumed run has to compute as the unbroken one does.
         steps = self._config.epochs * len(self._batches)
-        pays = self._device.type == "cpu" and steps > COMPILE_PAYS_STEPS and not self._config.growing_sizes
+        pays = self._device.type == "cpu" and steps > COMPILE_PAYS_STEPS
         return _compiled(self._network) if pays else self._network
 
     def epochs(self) -> None:
@@ -271,9 +269,6 @@ class _Run:
             # Each epoch draws from seeds of its own, so that a resumed run draws what an unbroken one did.
             _seed(self._config.seed, epoch, self._processes.rank)
             self._order.manual_seed(_epoch_seed(self._config.seed, epoch))
-            size = self._config.size_in(epoch)
-            if isinstance(self._batches, StronglyAugmented):
-                self._batches.grow(size)
 
             self._reporter.phase(epoch, "train", len(self._batches))
             train_loss, train_accuracy, images_per_s = self._train_epoch(epoch)
@@ -281,12 +276,10 @@ class _Run:
                 raise UsageError(
                     f"the loss is no longer finite in epoch {epoch}; lower --lr (now {self._config.lr:g})"
                 )
-            spec = input_spec(self._config, size, self._native_size)
-            logits, labels = self._validate(epoch, spec)
+            logits, labels = self._validate(epoch)
             measured = report(logits, labels)
             row = Epoch(
                 epoch=epoch,
-                input_size=size,
                 train_loss=train_loss,
                 train_accuracy=train_accuracy,
                 validation_loss=measured.loss,
@@ -298,7 +291,7 @@ class _Run:
             self._history.append(row)
             if self._processes.first:
                 if row.best:
-                    self._save_best(spec, row)
+                    self._save_best(row)
                 self._save_state()
                 write_history(self._output / HISTORY_NAME, self._history)
             self._reporter.epoch_done(row)
@@ -344,9 +337,9 @@ class _Run:
         body: nn.Module = network.body
         return body
 
-    def _validate(self, epoch: int, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
+    def _validate(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         loader = evaluation_loader(
-            self._validation, spec, EVALUATION_BATCH, self._config.workers, self._processes
+            self._validation, self._spec, EVALUATION_BATCH, self._config.workers, self._processes
         )
         self._reporter.phase(epoch, "validation", len(loader))
         self._processes.average_buffers(self._network)
@@ -363,10 +356,10 @@ class _Run:
             return measured.accuracy > max((row.validation_accuracy for row in before), default=-1.0)
         return measured.loss < min((row.validation_loss for row in before), default=math.inf)
 
-    def _save_best(self, spec: InputSpec, row: Epoch) -> None:
+    def _save_best(self, row: Epoch) -> None:
         checkpoint = Checkpoint(
             state_dict=self._validated().state_dict(),
-            input=spec,
+            input=self._spec,
             recipe=self._config.recipe,
             epoch=row.epoch,
             metrics={
@@ -422,11 +415,18 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.lr * (1 + math.cos(math.pi * falling)) / 2
 
 
+def _freeze(body: EfficientNet, stages: int) -> None:
+    """Keeps the weights of the first layer and of some stages; their statistics still follow the pictures."""
+    if stages:
+        for part in (body.conv_stem, body.bn1, *body.blocks[:stages]):
+            part.requires_grad_(False)
+
+
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     if config.weight_decay is None:
         return torch.optim.Adam(network.parameters(), lr=config.lr)
     # Biases and normalisation have one dimension.
-    parameters = list(network.parameters())
+    parameters = [each for each in network.parameters() if each.requires_grad]
     decayed = [each for each in parameters if each.ndim > 1]
     others = [each for each in parameters if each.ndim <= 1]
     groups = [
@@ -526,7 +526,7 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> d
     # A run may go on elsewhere, and for longer where its course does not depend on its length; what
     # shapes its result must be the same.
     free = {"device", "pretrained"}
-    if config.warmup_share is None and not config.growing_sizes:
+    if config.warmup_share is None:
         free.add("epochs")
     for name, value in asdict(config).items():
         if name not in free and before.get(name) != value:
