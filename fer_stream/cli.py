@@ -141,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Opens everything, runs the pipeline, and says what came out."""
     if options.list_cameras:
+        if options.source is not None or options.camera is not None:
+            raise UsageError("--list-cameras takes no source; leave one of them out")
         _list_cameras()
         return 0
     spec, start_s, end_s = _check(options)
@@ -193,7 +195,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and options.scan_every is None and not _scans_every_frame(options, source.info):
+        if options.blur and options.scan_every != 1 and not _scans_every_frame(options, source.info):
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         analyzer = Analyzer(options.device, weights, profile=profile, **given)
         status.device = str(analyzer.device)
@@ -246,6 +248,8 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         raise UsageError("--stills-every and --stills-on go with --stills DIR")
     if options.crops is not None and options.blur:
         raise UsageError("--crops saves the faces that --blur hides; leave one of them out")
+    if options.blur and options.scan_every not in (None, "auto", 1):
+        raise UsageError("--blur searches every frame, so that nobody is seen before; leave --scan-every out")
     _check_outputs_differ(options)
     if options.device != "auto":  # which is always there, and may take long to find out
         pick_device(options.device)

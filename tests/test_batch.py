@@ -616,6 +616,7 @@ def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path,
     monkeypatch.setattr("fer_stream.batch.cluster.connected", lambda *_: pytest.fail("Ray was started"))
     out = tmp_path / "out"
     (tmp_path / "file").write_text("x")
+    (tmp_path / "part.bin").write_bytes(b"\x00\x01\xfe\n\x02")
     for code, words, arguments in (
         (2, "no recordings", ("--output", out)),
         (2, "--output", (clip,)),
@@ -625,6 +626,7 @@ def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path,
         (2, "--gpu-share", (clip, "--output", out, "--gpu-share", "2")),
         (2, "lists no recording", ("--from-file", os.devnull, "--output", out)),
         (3, "no such file", (tmp_path / "none.mp4", "--output", out)),
+        (3, "binary file", ("--from-file", tmp_path / "part.bin", "--output", out)),
         (3, "none.txt", ("--from-file", tmp_path / "none.txt", "--output", out)),
         (4, "it is a file", (clip, "--output", tmp_path / "file")),
         (5, "not a PyTorch checkpoint", (clip, "--output", out, "--weights", tmp_path / "file")),

@@ -142,6 +142,8 @@ WRONG_OPTIONS = {
         [SAMPLE, "--stills", "s", "--stills-every", "1", "--stills-on", "change"],
         "not allowed with",
     ),
+    "blur and scans": ([SAMPLE, "--blur", "--scan-every", "50", "--data", "-"], "--scan-every"),
+    "cameras and a source": ([SAMPLE, "--list-cameras"], "--list-cameras"),
     "crops and blur": ([SAMPLE, "--crops", "c", "--blur"], "--blur"),
     "stills-on sometimes": ([SAMPLE, "--stills", "s", "--stills-on", "sometimes"], "sometimes"),
     "start words": ([SAMPLE, "--start", "soon"], "soon"),

@@ -152,7 +152,7 @@ def test_a_standardized_face_looks_the_same_in_little_light(grayscale):
     face = noise(48, 48)
     dark = (0.2 * face).astype(np.uint8)
     given = [network_input(image, whole_image(image), spec) for image in (face, dark)]
-    assert np.abs(given[0] - given[1]).mean() < 0.03
+    assert np.abs(given[0] - given[1]).mean() < 0.1  # 51 levels of grey are left
     assert np.abs(given[0] - network_input(dark, whole_image(dark), SPEC)).mean() > 0.5
     mean, std = np.array(spec.mean)[:, None, None], np.array(spec.std)[:, None, None]
     assert float((given[0] * std + mean).mean()) == pytest.approx(0.5, abs=1e-3)

@@ -134,6 +134,8 @@ def read_list(path: str) -> list[str]:
         raise SourceError(f"{shown(path)} is no text in UTF-8") from error
     except OSError as error:
         raise _unreadable(path, error) from error
+    if "\0" in content:
+        raise SourceError(f"{shown(path)} is no list of recordings but a binary file")
     lines = (line.strip() for line in content.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
