@@ -15,7 +15,7 @@ from fer_stream.detector import Detector
 from fer_stream.errors import FerStreamError
 from fer_stream.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.pixels import upload
-from fer_stream.preprocessing import face_square, network_input
+from fer_stream.preprocessing import face_roll, face_square, network_input
 from fer_stream.profiling import Profile
 from fer_stream.runtime import pick_device
 from fer_stream.smoothing import DEFAULT_SMOOTH_S, Smoother
@@ -201,7 +201,9 @@ class Analyzer:
         """Reads all faces of some frames in one batch; returns float32 (7,) for each, in order."""
         spec = self._classifier.input
         crops = [
-            network_input(frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec)
+            network_input(
+                frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec, face_roll(face.landmarks_xy)
+            )
             for frame, faces in zip(frames, tracked, strict=True)
             for face in faces
         ]

@@ -4,7 +4,8 @@ FER2013 is made of 48 x 48 grey crops with a certain margin round the face. A fa
 larger, in colour and boxed tightly by the detector. `network_input` takes both through the same
 steps, so that the network sees in a video what it saw in training:
 
-1. the square round the box, widened by `crop_scale` to the margin of the training pictures;
+1. the square round the box, widened by `crop_scale` to the margin of the training pictures, and
+   turned with a head that is tilted further than those in the training pictures;
 2. reduced to `native_size`, the resolution of the training pictures, without aliasing;
 3. enlarged to `size`, grey if the training was, scaled to 0..1, standardized if the training was, normalised.
 
@@ -13,6 +14,7 @@ Coordinates are continuous: a picture of width W spans 0 to W, pixel i has its c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -48,6 +50,9 @@ class InputSpec:
 # not blown up to full contrast: it is noise.
 STANDARD_MEAN, STANDARD_STD, LOWEST_STD = 0.5, 0.25, 0.02
 
+# Heads in FER2013's pictures are tilted, too: up to here a face looks as in training (radians).
+UPRIGHT_WITHIN = math.radians(10)
+
 
 def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
     """Returns the square round a detector's box that has the margin of the training pictures.
@@ -65,14 +70,30 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
     return np.array([x - half, y - half, x + half, y + half], np.float32)
 
 
+def face_roll(landmarks_xy: np.ndarray) -> float:
+    """Returns by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
+
+    Args:
+        landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
+
+    Returns:
+        Radians, clockwise in the picture.
+    """
+    left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks_xy, np.float64)
+    eyes, mouth = right_eye - left_eye, right_mouth - left_mouth
+    along = eyes / max(np.hypot(*eyes), 1e-6) + mouth / max(np.hypot(*mouth), 1e-6)
+    tilt = math.atan2(along[1], along[0])
+    return math.copysign(max(0.0, abs(tilt) - UPRIGHT_WITHIN), tilt)
+
+
 def whole_image(image_bgr: np.ndarray) -> np.ndarray:
     """Returns the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
     height, width = image_bgr.shape[:2]
     return np.array([0, 0, width, height], np.float32)
 
 
-def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int) -> np.ndarray:
-    """Cuts a square out of a picture and resizes it, exact to a fraction of a pixel.
+def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0) -> np.ndarray:
+    """Cuts a square, which may be turned, out of a picture and resizes it, exact to a fraction of a pixel.
 
     What lies outside the picture repeats its border. A large square is first reduced by area by a
     whole factor, and then interpolated bilinearly, so that nothing aliases and a slowly moving
@@ -82,6 +103,7 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int) -> np.ndarray:
         image: uint8 (H, W) or (H, W, C).
         square_xyxy: (4,) px; may reach outside the picture.
         size: Side of the result in px.
+        roll: How far the square is turned, in radians, clockwise in the picture.
 
     Returns:
         uint8 (size, size) or (size, size, C).
@@ -89,9 +111,15 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (float(value) for value in square_xyxy)
     factor = max(1, int(min(x2 - x1, y2 - y1) / size))
+    cos, sin = math.cos(roll), math.sin(roll)
+    # How far the turned square reaches beyond the square itself.
+    reach = (abs(cos) + abs(sin) - 1) * max(x2 - x1, y2 - y1) / 2
     # Only the part under the square, in whole blocks of `factor`, with a pixel to interpolate with.
-    left, top = max(0, int(x1) - factor), max(0, int(y1) - factor)
-    right, bottom = min(width, int(x2) + 2 * factor + 1), min(height, int(y2) + 2 * factor + 1)
+    left, top = max(0, int(x1 - reach) - factor), max(0, int(y1 - reach) - factor)
+    right, bottom = (
+        min(width, int(x2 + reach) + 2 * factor + 1),
+        min(height, int(y2 + reach) + 2 * factor + 1),
+    )
     left, top = min(left, width - 1), min(top, height - 1)
     right, bottom = max(right, left + 1), max(bottom, top + 1)
     part = image[top:bottom, left:right]
@@ -100,13 +128,11 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int) -> np.ndarray:
         whole = part[: blocks_wh[1] * factor, : blocks_wh[0] * factor]
         part = cv2.resize(whole, blocks_wh, interpolation=cv2.INTER_AREA)
     scale_x, scale_y = (x2 - x1) / size / factor, (y2 - y1) / size / factor
-    # The centre of result pixel u lies at x1 + (u + 0.5) * scale; OpenCV counts from pixel centres.
-    to_source = np.array(
-        [
-            [scale_x, 0.0, (x1 - left) / factor + 0.5 * scale_x - 0.5],
-            [0.0, scale_y, (y1 - top) / factor + 0.5 * scale_y - 0.5],
-        ]
-    )
+    middle_x, middle_y = ((x1 + x2) / 2 - left) / factor, ((y1 + y2) / 2 - top) / factor
+    to_source = np.array([[cos * scale_x, -sin * scale_y], [sin * scale_x, cos * scale_y]])
+    # Result pixel u lies at (u + 0.5 - size / 2) from the middle; OpenCV counts from pixel centres.
+    offset = np.array([middle_x, middle_y]) - to_source @ np.full(2, (size - 1) / 2) - 0.5
+    to_source = np.column_stack([to_source, offset])
     return cv2.warpAffine(
         part,
         to_source,
@@ -116,18 +142,21 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int) -> np.ndarray:
     )
 
 
-def network_input(image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
+def network_input(
+    image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
+) -> np.ndarray:
     """Turns a square of a picture into the network's input.
 
     Args:
         image_bgr: uint8 (H, W, 3).
         square_xyxy: (4,) px: `face_square` of a detection, or `whole_image` of a face crop.
         spec: What the network expects.
+        roll: `face_roll` of a detection.
 
     Returns:
         float32 (3, size, size), normalised, channels in RGB order.
     """
-    crop = cut(image_bgr, square_xyxy, min(spec.native_size, spec.size))
+    crop = cut(image_bgr, square_xyxy, min(spec.native_size, spec.size), roll)
     if spec.grayscale:
         crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
     if crop.shape[0] != spec.size:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_stream.preprocessing import InputSpec, cut, face_square, network_input, whole_image
+from fer_stream.preprocessing import InputSpec, cut, face_roll, face_square, network_input, whole_image
 
 SPEC = InputSpec(
     size=64,
@@ -163,3 +163,35 @@ def test_what_is_standardized_stays_finite_without_any_contrast():
     flat = np.full((48, 48, 3), 90, np.uint8)
     given = network_input(flat, whole_image(flat), replace(SPEC, standardize=True))
     assert np.isfinite(given).all() and float(np.ptp(given[0])) < 1e-4
+
+
+def landmarks_turned_by(degrees: float) -> np.ndarray:
+    upright = np.array([[-10, -8], [10, -8], [0, 0], [-7, 9], [7, 9]], np.float64)
+    turn = np.deg2rad(degrees)
+    return upright @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + 60
+
+
+@pytest.mark.parametrize(
+    ("tilt", "roll"), [(0, 0), (9, 0), (-9, 0), (30, 20), (-30, -20), (100, 90), (170, 160)]
+)
+def test_a_face_is_turned_back_by_what_exceeds_the_tilt_of_training_pictures(tilt, roll):
+    assert np.rad2deg(face_roll(landmarks_turned_by(tilt))) == pytest.approx(roll, abs=1e-6)
+
+
+def test_landmarks_that_fall_together_turn_nothing():
+    assert face_roll(np.zeros((5, 2))) == 0
+
+
+@pytest.mark.parametrize("side", [48, 96, 150])
+def test_a_turned_square_gives_what_the_turned_picture_gives(side):
+    image = cv2.GaussianBlur(noise(240, 300), (0, 0), 6)
+    square = np.array([150 - side / 2, 120 - side / 2, 150 + side / 2, 120 + side / 2])
+    # getRotationMatrix2D turns the picture anticlockwise for positive angles, about a pixel's centre.
+    turned = cv2.warpAffine(image, cv2.getRotationMatrix2D((149.5, 119.5), 25, 1.0), (300, 240))
+    given, expected = cut(image, square, 48, np.deg2rad(25)), cut(turned, square, 48)
+    assert np.abs(given.astype(int) - expected).max() <= 4
+
+
+def test_a_turned_square_at_the_border_repeats_it():
+    image = np.full((60, 80, 3), 90, np.uint8)
+    assert (cut(image, np.array([-20, -20, 40, 40]), 48, 0.7) == 90).all()
