@@ -38,7 +38,7 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
     best = [row for row in history if row.best][-1]
     epochs = [row.epoch for row in history]
     figure = new_figure(11.0, 4.9)
-    _head(figure, "Training", f"best epoch {best.epoch} of {len(history)}: least validation loss")
+    _head(figure, "Training", f"best epoch {best.epoch} of {len(history)}")
     panels = (
         ("loss", [row.train_loss for row in history], [row.validation_loss for row in history], "{:.3f}"),
         (
@@ -149,7 +149,7 @@ def _draw_cells(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
         )  # fmt: skip
         axes.text(
             column, row + 0.23, str(confusion[row, column]), ha="center", va="center", fontsize=8,
-            color="#ffffffd0" if share > 0.45 else QUIET_HEX,
+            color=ink, alpha=0.8,
         )  # fmt: skip
     for edge in np.arange(len(shares) - 1) + 0.5:
         axes.axhline(edge, color="white", linewidth=2)
