@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fer_stream.charts import CHART_SUFFIXES, Timeline, face_chart
+from fer_stream.plotting import load_matplotlib
 from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sinks.images import PictureOutputs
 
@@ -82,9 +84,13 @@ class TimelineSink(Sink):
         self._timeline = Timeline(self._path, source_name=Path(info.name).name or info.name)
         self._frames = 0
         self._closed = False
+        # Beside the first frames, so that the end, which Ctrl-C may ask for, does not wait for it.
+        self._loading = threading.Thread(target=load_matplotlib, name="fer-stream-matplotlib", daemon=True)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Takes in one frame."""
+        if not self._frames:
+            self._loading.start()
         self._timeline.add(analyzed)
         self._frames += 1
 
@@ -92,6 +98,7 @@ class TimelineSink(Sink):
         """Draws the timeline. See `Sink.close`."""
         if not self._closed and self._frames:
             self._closed = True
+            self._loading.join()
             self._timeline.save()
 
     def outputs(self) -> list[Path]:
