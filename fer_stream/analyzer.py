@@ -121,7 +121,7 @@ class Analyzer:
         batch = 1 if live else self._batch
         # Following goes frame by frame, which would leave a GPU waiting.
         scans_batches = self.device != "cpu" and not live and self._scan_every == "auto"
-        yield from self._analyze_video(frames, pace, batch=batch, scans_batches=scans_batches, live=live)
+        yield from self._analyze_video(frames, pace, batch=batch, scans_batches=scans_batches)
 
     def _analyze_video(
         self,
@@ -130,13 +130,13 @@ class Analyzer:
         *,
         batch: int,
         scans_batches: bool = False,
-        live: bool = False,
     ) -> Iterator[AnalyzedFrame]:
         """Analyzes consecutive frames of one video, `batch` at a time.
 
         With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
-        it comes, and scanned at that pace. What is `live` is handed out first and scanned afterwards.
+        it comes, and scanned at that pace; with a `LivePace` it is handed out first and scanned afterwards.
         """
+        live_pace = pace if isinstance(pace, LivePace) else None
         tracker: Tracker | None = None
         smoother = Smoother(self._smooth_s)
         iterator = iter(frames)
@@ -147,9 +147,14 @@ class Analyzer:
             try:
                 for frame in itertools.islice(iterator, batch):
                     chunk.append(frame)
-                    if tracker is None:  # a pace that changes has no fixed frames to scan
-                        first_index = None if isinstance(pace, LivePace) else frame.index
-                        tracker = Tracker(self._detector, pace, first_index=first_index, scans_ahead=live)
+                    if tracker is None:
+                        tracker = Tracker(
+                            self._detector,
+                            pace,
+                            # A pace that changes has no fixed frames to scan.
+                            first_index=None if live_pace else frame.index,
+                            scans_ahead=live_pace is not None,
+                        )
                     began_s = time.perf_counter()
                     if scans_batches:  # it travels while the next one is decoded
                         uploaded.append(upload(frame.bgr, self.device))
@@ -186,13 +191,12 @@ class Analyzer:
                         for face in faces
                     ),
                 )
-            if live:  # which goes frame by frame
+            if live_pace:  # frame by frame
                 began_s = time.perf_counter()
                 tracker.scan_ahead()
                 ahead_s = time.perf_counter() - began_s
                 self._profile.add("scan ahead", ahead_s)
-                if isinstance(pace, LivePace):
-                    pace.note(chunk[-1], detect_s + classify_s + ahead_s, scanned=tracker.scanned)
+                live_pace.note(chunk[-1], detect_s + classify_s + ahead_s, scanned=tracker.scanned)
 
         if ended is not None:
             raise ended

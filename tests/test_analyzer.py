@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,6 +156,20 @@ def test_a_live_frame_does_not_wait_for_the_next(analyzer: Analyzer, clip: list[
     stream = analyzer.analyze_frames(camera(), "live")
     assert next(stream).frame is clip[0]
     assert taken == [0]
+
+
+def test_a_live_source_that_is_searched_in_every_frame_shows_a_new_face_in_its_first(
+    clip: list[Frame],
+) -> None:
+    frames = []
+    for frame in clip[:5]:
+        bgr = frame.bgr.copy()
+        if frame.index < 3:
+            bgr[:, bgr.shape[1] // 2 :] = 90
+        frames.append(replace(frame, bgr=bgr))
+    # As --blur asks for it: nobody may be seen before being found.
+    found = [len(one.faces) for one in Analyzer("cpu", scan_every=1).analyze_frames(frames, "camera")]
+    assert found == [1, 1, 1, 2, 2]
 
 
 def test_frames_before_an_error_are_not_lost(analyzer: Analyzer, clip: list[Frame]) -> None:
