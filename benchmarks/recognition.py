@@ -26,7 +26,7 @@ from fer_stream.analyzer import Analyzer
 from fer_stream.classifier import Classifier
 from fer_stream.errors import FerStreamError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.preprocessing import network_input
+from fer_stream.preprocessing import UPRIGHT_WITHIN, network_input
 from fer_stream.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import open_source
 from fer_stream.types import Frame
@@ -135,7 +135,9 @@ def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
         found = right = right_in_place = 0
         for path, label in chosen:
             frame, square = framed(np.asarray(cv2.imread(str(path))), fault)
-            given = classifier.probabilities(network_input(frame, square, classifier.input)[None])[0]
+            # As streaming would turn it; the frame is turned anticlockwise.
+            roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN)
+            given = classifier.probabilities(network_input(frame, square, classifier.input, roll)[None])[0]
             right_in_place += int(given.argmax() == label)
             at_place = [face for face in analyzer.analyze(frame) if _is_at(face.box_xyxy, square)]
             if at_place:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -105,7 +105,7 @@ class Analyzer:
                 source = stack.enter_context(open_source(source))
             yield from self.analyze_frames(source, source.info.kind)
 
-    def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
+    def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Generator[AnalyzedFrame, None, None]:
         """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""
         if kind == "images":
             for frame in frames:  # each picture is by itself: other people, other ids

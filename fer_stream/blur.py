@@ -9,7 +9,7 @@ is first seen. A face that is never found is never hidden.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -35,7 +35,7 @@ class _Pending:
     hidden_xyxy: list[np.ndarray] = field(default_factory=list)
 
 
-def hide_faces(analyzed_frames: Iterable[AnalyzedFrame], kind: str) -> Iterator[AnalyzedFrame]:
+def hide_faces(analyzed_frames: Iterable[AnalyzedFrame], kind: str) -> Generator[AnalyzedFrame, None, None]:
     """Yields the same frames with every face in their pictures hidden.
 
     Args:

@@ -1,4 +1,4 @@
-"""Threads and their bounded queues: decoding, analysis and drawing work on different frames at once.
+"""Threads and their bounded queues: decoding, analysis and writing work on different frames at once.
 
 The cores within a stage are the matter of `threads`. The worker's error comes to the reader, and the
 thread is joined: the shape is that of PySceneDetect's scene manager.

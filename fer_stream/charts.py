@@ -1,6 +1,6 @@
 """Charts: a picture beside its bar chart, and a video's timeline.
 
-matplotlib loads with the first chart that is drawn.
+matplotlib loads with the first chart that is drawn, or before (`plotting.load_matplotlib`).
 """
 
 from __future__ import annotations

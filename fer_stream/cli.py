@@ -195,7 +195,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and options.scan_every != 1 and not _scans_every_frame(options, source.info):
+        if options.blur and not _scans_every_frame(options, source.info):
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         analyzer = Analyzer(options.device, weights, profile=profile, **given)
         status.device = str(analyzer.device)

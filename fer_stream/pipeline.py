@@ -11,7 +11,8 @@ sink could leave half a row or half a packet behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from fer_stream.status import RunStatus
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
-ANALYZED_AHEAD = 8  # as many as are analyzed together, or the analysis would wait for the last to be drawn
+ANALYZED_AHEAD = 4  # with their pictures
 LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much of an expression
 # A second Ctrl-C this long after the first ends a run that hangs. One that follows at once is the same
 # wish told twice, as where a terminal and a wrapping script both pass it on.
@@ -211,16 +212,17 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
 
 
 def _drawn(
-    analysis: Iterator[AnalyzedFrame], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
+    analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
 ) -> Iterator[tuple[AnalyzedFrame, np.ndarray | None]]:
     """Passes the frames on, each with its annotated picture where a sink wants that."""
     needs_image = any(sink.needs_image for sink in sinks)
-    for analyzed in analysis:
-        image_bgr = None
-        if needs_image:
-            with profile.stage("draw"):
-                image_bgr = overlay.annotate(analyzed)
-        yield analyzed, image_bgr
+    with closing(analysis):  # in this thread, to which belongs what it holds
+        for analyzed in analysis:
+            image_bgr = None
+            if needs_image:
+                with profile.stage("draw"):
+                    image_bgr = overlay.annotate(analyzed)
+            yield analyzed, image_bgr
 
 
 def _write(

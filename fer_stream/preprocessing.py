@@ -80,8 +80,8 @@ def face_roll(landmarks_xy: np.ndarray) -> float:
         Radians, clockwise in the picture.
     """
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks_xy, np.float64)
-    eyes, mouth = right_eye - left_eye, right_mouth - left_mouth
-    along = eyes / max(np.hypot(*eyes), 1e-6) + mouth / max(np.hypot(*mouth), 1e-6)
+    # The longer of the two lines counts for more: in a profile one of them is a few pixels of noise.
+    along = (right_eye - left_eye) + (right_mouth - left_mouth)
     tilt = math.atan2(along[1], along[0])
     return math.copysign(max(0.0, abs(tilt) - UPRIGHT_WITHIN), tilt)
 

@@ -6,8 +6,9 @@ to look, and the later stages of the cascade give its new box, landmarks and sco
 lost, or a cut in the video, brings the next scan forward to the same frame, unless a live source
 leaves no time for it: then the face is searched for nearby.
 
-What is live can't wait for a scan while there are faces to show: the scan comes after the frame is
-handed out (`scan_ahead`), and who is new is looked for again in the next frame, near that place.
+A live source whose pace is `auto` can't wait for a scan while there are faces to show: the scan comes
+after the frame is handed out (`scan_ahead`), and who is new is looked for again in the next frame,
+near that place.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
 REGAIN_DISTANCE = 1.0  # of its size: a face that overlaps nothing is looked for this far from its place
 REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the same face
 CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
+MISSED_SCANS = 2  # a face that is followed, but not found by so many scans ahead, is none
+# A scan at a position that this divides takes nothing from the frames before it, so that trackers that
+# started at different frames come to see the same; both paces of `auto` divide it.
+FROM_NOTHING_EVERY = 20
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut
 THUMBNAIL_WH = (32, 18)
 
@@ -66,6 +71,7 @@ class _Track:
         velocity_xy: Motion of the box's centre, px a second.
         times_measured: How many measurements of the motion it is made of.
         visible: Whether it is in the current frame.
+        missed_scans: How many scans ahead in a row have not found it.
     """
 
     id: int
@@ -76,6 +82,7 @@ class _Track:
     velocity_xy: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
     times_measured: int = 0
     visible: bool = True
+    missed_scans: int = 0
 
     def expected_box(self, time_s: float) -> np.ndarray:
         """Returns where the face should be now if it goes on as it moved, float32 (4,)."""
@@ -102,6 +109,10 @@ class _Track:
 
 def _expected_boxes(tracks: list[_Track], time_s: float) -> np.ndarray:
     return np.array([track.expected_box(time_s) for track in tracks], np.float32).reshape(-1, 4)
+
+
+def _last_boxes(tracks: list[_Track]) -> np.ndarray:
+    return np.array([track.box_xyxy for track in tracks], np.float32).reshape(-1, 4)
 
 
 class Tracker:
@@ -161,23 +172,26 @@ class Tracker:
         followed = [track for track in self._tracks if track.visible]
         self._frames_since_scan += 1
         every = self._pace.due_after(len(followed))
-        due = self._frames_since_scan >= every
+        due, from_nothing = self._frames_since_scan >= every, every == 1
         if self._index is not None:
             due = self._index % every == 0
+            from_nothing |= self._index % FROM_NOTHING_EVERY == 0
             self._index += 1
         may_scan = self._frames_since_scan >= self._pace.gap
-        scan_now = may_scan and (not self._tracks or (due and not (self._scans_ahead and followed)))
+        scan_now = may_scan and (not followed or (due and not self._scans_ahead))
         self.scanned = found is not None or scan_now
+        known = _expected_boxes(followed, time_s)
         if not self.scanned:
-            self.scanned = not self._follow(image_bgr, followed, time_s, may_fail=may_scan)
-            if may_scan and due and not self.scanned:
+            still_there = self._follow(image_bgr, followed, time_s, may_fail=may_scan)
+            self.scanned = still_there is not None
+            if still_there is not None:
+                known = still_there.boxes_xyxy
+            elif may_scan and due:
                 self._to_scan = image_bgr
         self._newcomers = Detections.none()
         if self.scanned:
             if found is None:
-                # Who asks for a scan of every frame wants just what the detector finds.
-                known = _expected_boxes(followed, time_s) if every > 1 else None
-                found = self._detector.scan(image_bgr, known)
+                found = self._detector.scan(image_bgr, None if from_nothing else known)
             self._frames_since_scan = 0
             self._assign(found, self._tracks, time_s)
         return [
@@ -192,14 +206,18 @@ class Tracker:
             return
         image_bgr, self._to_scan = self._to_scan, None
         self.scanned, self._frames_since_scan = True, 0
-        known = np.array([t.box_xyxy for t in self._tracks if t.visible], np.float32).reshape(-1, 4)
+        followed = [track for track in self._tracks if track.visible]
+        known = _last_boxes(followed)
         found = self._detector.scan(image_bgr, known)
-        is_new = iou_matrix(found.boxes_xyxy, known).max(axis=1, initial=0) < MATCH_IOU
-        self._newcomers = found[is_new]
+        overlap = iou_matrix(found.boxes_xyxy, known)
+        self._newcomers = found[overlap.max(axis=1, initial=0) < MATCH_IOU]
+        for track, best in zip(followed, overlap.max(axis=0, initial=0), strict=True):
+            track.missed_scans = 0 if best >= MATCH_IOU else track.missed_scans + 1
+            track.visible = track.missed_scans < MISSED_SCANS
 
     def _follow(
         self, image_bgr: np.ndarray, followed: list[_Track], time_s: float, *, may_fail: bool
-    ) -> bool:
+    ) -> Detections | None:
         """Refines the faces round their expected boxes.
 
         Args:
@@ -210,17 +228,16 @@ class Tracker:
                 nearby, and gone if they are not found.
 
         Returns:
-            Whether every one is still there; if not, and it may fail, nothing has changed.
+            None; but where some are lost and it may fail, those that are not, and nothing has changed.
         """
-        expected = _expected_boxes(followed, time_s)
-        newcomers = self._newcomers.boxes_xyxy
+        expected, newcomers = _expected_boxes(followed, time_s), self._newcomers.boxes_xyxy
         found = self._detector.refine(image_bgr, np.concatenate([expected, newcomers]))
         found, new = found[: len(followed)], found[len(followed) :]
         there = _still_there(found)
         if not there.all():
             if may_fail:
-                return False
-            found = self._search(image_bgr, found, expected, followed, there)
+                return found[there]
+            found = self._search(image_bgr, found, expected, _last_boxes(followed), there)
             there = _still_there(found)
         crowded = _crowded(found.boxes_xyxy)
         for index, track in enumerate(followed):
@@ -228,17 +245,20 @@ class Tracker:
                 track.see(found, index, time_s, crowded=bool(crowded[index]))
             else:
                 track.visible = False
-        on_a_known = iou_matrix(new.boxes_xyxy, found.boxes_xyxy[there]).max(axis=1, initial=0) >= MATCH_IOU
-        hidden = [track for track in self._tracks if not track.visible]
-        self._assign(new[_still_there(new) & ~on_a_known], hidden, time_s)
-        return True
+        if len(new):
+            if not _still_there(new).all():  # some have moved on since the scan
+                new = self._search(image_bgr, new, newcomers, newcomers, _still_there(new))
+            taken = iou_matrix(new.boxes_xyxy, found.boxes_xyxy[there]).max(axis=1, initial=0) >= MATCH_IOU
+            hidden = [track for track in self._tracks if not track.visible]
+            self._assign(new[_still_there(new) & ~taken], hidden, time_s)
+        return None
 
     def _search(
         self,
         image_bgr: np.ndarray,
         found: Detections,
         expected_xyxy: np.ndarray,
-        followed: list[_Track],
+        last_xyxy: np.ndarray,
         there: np.ndarray,
     ) -> Detections:
         """Puts what a search nearby finds in the place of the faces that are not there any more."""
@@ -247,7 +267,7 @@ class Tracker:
             near = self._detector.search(image_bgr, expected_xyxy[index])
             taken = overlap_of_smaller(near.boxes_xyxy, boxes[there]).max(axis=1, initial=0)
             near = near[taken <= DUPLICATE_OVERLAP]
-            expected, last = expected_xyxy[index][None], followed[index].box_xyxy[None]
+            expected, last = expected_xyxy[index][None], last_xyxy[index][None]
             pairs = match(expected, near.boxes_xyxy) or _match_near(expected, last, near.boxes_xyxy)
             scores[index] = 0.0
             for _, one in pairs:
@@ -259,7 +279,7 @@ class Tracker:
     def _assign(self, found: Detections, tracks: list[_Track], time_s: float) -> None:
         """Gives each detection to the one of these faces that it is, or to a new one."""
         expected = _expected_boxes(tracks, time_s)
-        last = np.array([track.box_xyxy for track in tracks], np.float32).reshape(-1, 4)
+        last = _last_boxes(tracks)
         pairs = match(expected, found.boxes_xyxy)
         lost = sorted(set(range(len(tracks))) - {track_index for track_index, _ in pairs})
         new = sorted(set(range(len(found))) - {index for _, index in pairs})

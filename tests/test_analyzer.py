@@ -245,3 +245,26 @@ def test_a_video_shows_the_network_the_pixels_of_its_training(
     print(f"{found} of {len(validation_images)} found; right: {right_directly}, in frames {right_in_frames}")
     assert right_in_frames >= right_directly - 0.08 * found
     assert right_directly > found / 4  # chance is a seventh: both can't be noise
+
+
+def test_a_tilted_head_is_read_more_like_the_upright_one(
+    hopper_bgr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyzer = Analyzer("cpu")
+    (upright,) = analyzer.analyze(hopper_bgr)
+    middle = tuple(float(value) for value in (upright.box_xyxy[:2] + upright.box_xyxy[2:]) / 2)
+
+    def distance() -> float:
+        distances = []
+        for degrees in (-40, -30, 30, 40):
+            turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+            turned = cv2.warpAffine(
+                hopper_bgr, turn, hopper_bgr.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
+            )
+            (face,) = analyzer.analyze(turned)
+            distances.append(np.abs(face.probabilities - upright.probabilities).sum())
+        return float(np.mean(distances))
+
+    turned_back = distance()
+    monkeypatch.setattr(analyzer_module, "face_roll", lambda _: 0.0)
+    assert turned_back < distance()

@@ -208,6 +208,17 @@ def test_a_crowd_is_found_the_way_of_a_gpu_too(detector: Detector, shared_data) 
         np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
 
 
+def test_a_scan_that_knows_the_faces_finds_the_same_ones(detector: Detector, shared_data) -> None:
+    video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
+    frame = video.read()[1]
+    video.release()
+    whole = detector.scan(frame)
+    moved = whole.boxes_xyxy[::2] + 3  # half of them are known, and have gone on a little
+    found = detector.scan(frame, moved)
+    assert len(found) == len(whole) >= 4
+    assert (iou_matrix(whole.boxes_xyxy, found.boxes_xyxy).max(axis=1) > 0.6).all()
+
+
 def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bgr: np.ndarray) -> None:
     image = three_frames(hopper_bgr)[2]
     scanned = detector.scan(image)

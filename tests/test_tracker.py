@@ -231,6 +231,61 @@ def test_a_live_frame_does_not_wait_for_a_scan_and_who_is_new_is_there_in_the_ne
     assert ids == [[1]] * 11 + [[1, 2]] * 3
 
 
+class Blinded:
+    """The detector, whose scans do not find what lies right of an edge."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self.edge_x = detector, np.inf
+
+    def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
+        found = self._detector.scan(image_bgr, known_xyxy)
+        return found[found.boxes_xyxy[:, 0] < self.edge_x]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._detector, name)
+
+
+def test_live_what_scans_do_not_find_any_more_is_no_face(scene: Scene, detector: Detector) -> None:
+    blinded = Blinded(detector)
+    tracker = Tracker(blinded, ScanPace(every=5), scans_ahead=True)  # type: ignore[arg-type]
+    cards = [(scene.card(), 120.0, 135.0), (scene.card(mirrored=True), 350.0, 135.0)]
+    counts = []
+    for index in range(20):
+        if index == 3:
+            blinded.edge_x = 230
+        counts.append(len(tracker.update(scene.frame(*cards), index / FRAMES_PER_S)))
+        tracker.scan_ahead()
+    assert counts[:6] == [2] * 6  # one scan may miss a face
+    assert counts[-5:] == [1] * 5
+
+
+def test_live_a_newcomer_who_moves_fast_is_found_after_a_slow_scan(scene: Scene, detector: Detector) -> None:
+    tracker = Tracker(detector, ScanPace(every=5), scans_ahead=True)
+    card, other = scene.card(0.25), scene.card(0.25, mirrored=True)
+    for index in (0, 1, 2, 3, 4, 5, 8):  # two frames were dropped while the scan ran
+        faces = (
+            tracker.update(scene.frame((card, 80, 135), (other, 180 + 13 * index, 135)), index / FRAMES_PER_S)
+            if index >= 5
+            else tracker.update(scene.frame((card, 80, 135)), index / FRAMES_PER_S)
+        )
+        tracker.scan_ahead()
+    assert len(faces) == 2
+    assert abs(centre_x(faces[1]) - (180 + 13 * 8)) < 15
+
+
+@pytest.mark.parametrize("scans_ahead", [False, True])
+def test_the_only_face_is_found_in_the_frame_in_which_it_is_back(
+    scene: Scene, detector: Detector, scans_ahead: bool
+) -> None:
+    tracker = Tracker(detector, scans_ahead=scans_ahead)
+    seen = []
+    for index in range(12):
+        placed = [] if index in (3, 4) else [(scene.card(), 200.0, 135.0)]
+        seen.append(len(tracker.update(scene.frame(*placed), index / FRAMES_PER_S)))
+        tracker.scan_ahead()
+    assert seen == [1, 1, 1, 0, 0, *[1] * 7]
+
+
 def test_in_a_crowd_scans_come_closer_together(scene: Scene, counting: CountingDetector) -> None:
     cards = [(scene.card(0.2), x, y) for x in (90.0, 240.0, 390.0) for y in (70.0, 200.0)]
     for count, scans in ((1, 2), (6, 5)):

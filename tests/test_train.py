@@ -382,13 +382,14 @@ def test_strong_augmentation_keeps_a_face_a_face(data):
     disc = ((rows - 23.5) ** 2 + (columns - 23.5) ** 2 < 14**2) * 150 + 50
     images = augment(disc.to(torch.uint8).expand(200, 1, 48, 48), 64, 20)
     assert images.shape == (200, 1, 64, 64) and images.dtype == torch.float32
-    assert torch.allclose(images.mean(dim=(1, 2, 3)), torch.tensor(STANDARD_MEAN), atol=1e-4)
+    assert float(images.min()) >= 0 and float(images.max()) <= 1
+    assert torch.allclose(standardize(images).mean(dim=(1, 2, 3)), torch.tensor(STANDARD_MEAN), atol=1e-4)
     middle, corner = images[:, 0, 24:40, 24:40].mean(dim=(1, 2)), images[:, 0, :6, :6].mean(dim=(1, 2))
     assert ((middle > corner).float().mean() > 0.9) and (images.std(dim=0).mean() > 0.02)
 
 
 def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, monkeypatch):
-    monkeypatch.setattr("train.data.augment", lambda pixels, *_: standardize(pixels.float() / 255))
+    monkeypatch.setattr("train.data.augment", lambda pixels, *_: pixels.float() / 255)
     folder, spec = open_folder(data / "train"), loop.input_spec(replace(STRONG, grayscale=False), 48)
     shares = ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes())
     order = list(ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes()))
@@ -399,7 +400,7 @@ def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, 
     assert batch.labels.tolist() == [folder.targets[index] for index in order[0]]
 
 
-def test_frozen_stages_keep_their_weights_and_the_others_learn(strong_run):
+def test_frozen_stages_keep_their_weights_and_the_others_learn():
     before = loop.TrainedNetwork(create_model("none")[0], with_votes=True)
     torch.manual_seed(0)
     loop._freeze(before.body, 2)
@@ -411,6 +412,18 @@ def test_frozen_stages_keep_their_weights_and_the_others_learn(strong_run):
     frozen = ("body.conv_stem", "body.bn1", "body.blocks.0", "body.blocks.1")
     assert {name for name in weights if name.startswith(frozen)}.isdisjoint(changed)
     assert {name for name in weights if name.startswith("body.blocks.2")} <= changed
+
+
+def test_a_strong_run_freezes_what_is_pretrained_and_learns_what_is_not(strong_run, voted_data, tmp_path):
+    first = "body.conv_stem.weight"
+    at_random = torch.load(strong_run[0] / "last-state.pt", weights_only=True)["model"][first]
+    config = replace(STRONG, epochs=1, pretrained=str(strong_run[0] / "best-weights.pt"))
+    train(voted_data, tmp_path, config)
+    began = load_checkpoint(strong_run[0] / "best-weights.pt").state_dict["conv_stem.weight"]
+    kept = torch.load(tmp_path / "last-state.pt", weights_only=True)["model"][first]
+    assert torch.equal(kept, began)
+    torch.manual_seed(loop._epoch_seed(STRONG.seed, 0))
+    assert not torch.equal(at_random, create_model("none")[0].conv_stem.weight)
 
 
 def test_two_processes_of_torchrun_train_one_network(data, tmp_path):

@@ -33,13 +33,13 @@ def augment(pixels: torch.Tensor, size: int, rotation_degrees: float) -> torch.T
         rotation_degrees: Rotated by up to this much either way.
 
     Returns:
-        float32 (N, C, size, size): 0..1, and standardized.
+        float32 (N, C, size, size) in 0..1.
     """
     images = pixels.float() / 255
     # Noise comes with the pixels of the picture: before they are enlarged.
     images = _add_noise(_lower_resolution(images))
     images = _move(images, size, rotation_degrees)
-    return standardize(_erase(_relight(images)))
+    return _erase(_relight(images))
 
 
 def standardize(images: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ def _move(images: torch.Tensor, size: int, rotation_degrees: float) -> torch.Ten
 
 
 def _relight(images: torch.Tensor) -> torch.Tensor:
-    # Brightness and contrast need no change: `standardize` takes them away.
+    # Brightness and contrast are left alone: `standardize` takes them away.
     # The smallest value keeps the power's gradient-free computation finite at 0.
     return images.clamp_min(1e-4) ** _uniform(images, -GAMMA, GAMMA).exp()
 

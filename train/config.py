@@ -30,15 +30,17 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: Processes that prepare pictures; 0 is in the training process. The strong recipe
             prepares whole batches on the device and has no use for them.
-        frozen_stages: The first layer and this many of the seven stages keep their weights: they see
-            edges and textures, which are the same in faces, and take much of a step's time on a CPU.
+        frozen_stages: Of a pretrained network the first layer and this many of the seven stages keep
+            their weights: they see edges and textures, which are the same in faces, and take much of
+            a step's time on a CPU. 0: nothing is kept.
         warmup_share: Share of the steps in which the learning rate rises linearly to `lr`; after
             it, it falls to 0 along a cosine. None: the rate stays.
         weight_decay: AdamW's, on weights and not on biases or normalisation. None: plain Adam.
         ema_decay: What is validated and saved is the exponential moving average of the weights over
             the steps with this decay. None: the weights themselves.
         strong_augmentation: Shift, scale, light, noise, low resolution and erasing beside flips and
-            rotation, for whole batches of standardized pictures.
+            rotation, for whole batches.
+        standardize: Each picture is brought to one mean and contrast, in training and in use.
         mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
         label_smoothing: Share of the target that is spread over all classes.
         dropout: Share of the features left out before the last layer.
@@ -64,6 +66,7 @@ class TrainConfig:
     weight_decay: float | None = None
     ema_decay: float | None = None
     strong_augmentation: bool = False
+    standardize: bool = False
     mixup_alpha: float = 0.0
     label_smoothing: float = 0.0
     dropout: float = 0.0
@@ -85,6 +88,7 @@ RECIPES = {
         weight_decay=0.02,
         ema_decay=0.998,
         strong_augmentation=True,
+        standardize=True,
         mixup_alpha=0.2,
         label_smoothing=0.05,
         dropout=0.2,

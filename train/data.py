@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.preprocessing import InputSpec, cut, network_input, whole_image
-from train.augmentation import augment
+from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import check_classes
 from train.parallel import Processes
@@ -100,7 +100,7 @@ def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
         grayscale=config.grayscale,
         crop_scale=config.crop_scale,
         native_size=min(native_size, config.input_size),
-        standardize=config.strong_augmentation,
+        standardize=config.standardize,
     )
 
 
@@ -218,7 +218,8 @@ class StronglyAugmented:
         self._pixels = torch.stack([_packed(path, spec) for path, _ in folder.samples])
         self._labels = torch.tensor(folder.targets)
         self._votes, self._shares, self._device = votes, shares, device
-        self._size, self._rotation_degrees = spec.size, config.rotation_degrees
+        self._size, self._standardize = spec.size, spec.standardize
+        self._rotation_degrees = config.rotation_degrees
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
 
@@ -229,6 +230,8 @@ class StronglyAugmented:
         for indices in self._shares:
             pixels = self._pixels[indices].to(self._device)
             images = augment(pixels, self._size, self._rotation_degrees)
+            if self._standardize:
+                images = standardize(images)
             votes = None if self._votes is None else self._votes[indices]
             yield Batch((images - self._mean) / self._std, self._labels[indices], votes)
 

@@ -213,8 +213,10 @@ class _Run:
             state = processes.share(own)
         body, self._origin = create_model("none" if state else config.pretrained)
         body.drop_rate = config.dropout
+        # Weights that begin at random have to be learned; of a resumed run that is said in its state.
+        if (state["config"]["pretrained"] if state else config.pretrained) != "none":
+            _freeze(body, config.frozen_stages)
         # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
-        _freeze(body, config.frozen_stages)
         network = TrainedNetwork(body, with_votes=votes is not None).to(device)
         self._network = network.to(memory_format=torch.channels_last)
         self._average = _moving_average(self._network, config.ema_decay)
@@ -416,7 +418,10 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 
 
 def _freeze(body: EfficientNet, stages: int) -> None:
-    """Keeps the weights of the first layer and of some stages; their statistics still follow the pictures."""
+    """Keeps the weights of the first layer and of some stages; their statistics still follow the pictures.
+
+    With 0 stages nothing is kept.
+    """
     if stages:
         for part in (body.conv_stem, body.bn1, *body.blocks[:stages]):
             part.requires_grad_(False)

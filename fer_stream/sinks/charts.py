@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_stream.capture import Background
 from fer_stream.charts import CHART_SUFFIXES, Timeline, face_chart
 from fer_stream.plotting import load_matplotlib
 from fer_stream.sinks.base import Sink, check_output
@@ -85,12 +85,12 @@ class TimelineSink(Sink):
         self._frames = 0
         self._closed = False
         # Beside the first frames, so that the end, which Ctrl-C may ask for, does not wait for it.
-        self._loading = threading.Thread(target=load_matplotlib, name="fer-stream-matplotlib", daemon=True)
+        self._loading: Background[None] | None = None
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Takes in one frame."""
-        if not self._frames:
-            self._loading.start()
+        if self._loading is None:
+            self._loading = Background(iter(load_matplotlib, None))  # called once: it returns None
         self._timeline.add(analyzed)
         self._frames += 1
 
@@ -98,7 +98,8 @@ class TimelineSink(Sink):
         """Draws the timeline. See `Sink.close`."""
         if not self._closed and self._frames:
             self._closed = True
-            self._loading.join()
+            if self._loading is not None:
+                self._loading.close()
             self._timeline.save()
 
     def outputs(self) -> list[Path]:

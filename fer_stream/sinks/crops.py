@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CropsSink(Sink):
     """Writes every face of every frame as `<face_id>/<frame>.jpg`.
 
-    A crop is the square that the network sees, in the frame's own resolution and without the
+    A crop is the square that the network sees, upright, in the frame's own resolution and without the
     overlay; what lies outside the frame repeats its border.
     """
 
