@@ -17,7 +17,7 @@ from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, color_hex
 from fer_stream.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
 from fer_stream.types import AnalyzedFrame, Face
-from fer_stream.words import counted
+from fer_stream.words import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +163,7 @@ def _draw_bars(axes: Axes, face: Face, *, numbered: bool) -> None:
         axes.text(
             1.17,
             index,
-            f"{100 * probability:.0f} %",
+            f"{percent(probability)} %",
             ha="right",
             va="center_baseline",
             fontsize=9.5,
@@ -175,7 +175,7 @@ def _draw_bars(axes: Axes, face: Face, *, numbered: bool) -> None:
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=9.5, pad=6)
     axes.spines[:].set_visible(False)
-    title = f"{face.expression} {100 * face.confidence:.0f} %"
+    title = f"{face.expression} {percent(face.confidence)} %"
     axes.set_title(
         f"{face.id}   {title}" if numbered else title,
         loc="left",

@@ -11,8 +11,9 @@ import pytest
 from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, color_bgr
 from fer_stream.overlay import Overlay
 from fer_stream.overlay.drawing import text_width_px
-from fer_stream.overlay.layout import Layout, Level, PlacedFace, Rect, percent
+from fer_stream.overlay.layout import Layout, Level, PlacedFace, Rect
 from fer_stream.types import AnalyzedFrame, Face, Frame
+from fer_stream.words import percent
 
 SIZES_WH = [(320, 240), (640, 360), (720, 1280), (1280, 720), (1920, 1080), (3840, 2160)]
 

@@ -142,13 +142,13 @@ def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
     figures = evaluation.figures
     _say_report(console, figures.measured, evaluation.untempered, checkpoint.temperature)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in ("pictures", "accuracy", "macro-F1", "ECE", "with FER+ majority"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, each in (("all", figures), ("not in train", evaluation.unseen)):
         if each is not None:
             _add_figures(table, name, each.measured, each.agreement)
-            _add_figures(table, f"{name}, with mirror image", each.flipped, each.flipped_agreement)
+            _add_figures(table, f"{name}, mirror averaged", each.flipped, each.flipped_agreement)
     console.print(table, highlight=False)
 
 
@@ -171,7 +171,7 @@ def _say_report(console: Console, measured: Report, untempered: Report, temperat
 
     console.print("\nlabelled, its recall, and what it was taken for:", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     table.add_column("recall", justify="right")
     for name in EXPRESSIONS:
         table.add_column(name, justify="right", no_wrap=True)

@@ -24,8 +24,8 @@ from fer_stream.overlay.layout import (
     Rect,
     id_text,
     label_text,
-    percent,
 )
+from fer_stream.words import percent
 
 ColorBgr = tuple[int, int, int]
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.types import AnalyzedFrame, Face
+from fer_stream.words import percent
 
 REFERENCE_AREA_PX = 1280 * 720
 REFERENCE_TEXT_PX = 16
@@ -155,11 +156,6 @@ def label_text(face: Face) -> str:
 def id_text(face: Face) -> str:
     """How the label gives the face's id."""
     return f"{face.id}"
-
-
-def percent(probability: float) -> int:
-    """A probability in whole percent, 100 only for certainty so that a label never overstates."""
-    return min(math.floor(100 * probability + 0.5), 99 if probability < 0.9995 else 100)
 
 
 @dataclass

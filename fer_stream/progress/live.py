@@ -13,7 +13,7 @@ from rich.text import Text
 from fer_stream.errors import one_line
 from fer_stream.expressions import EXPRESSIONS, color_hex
 from fer_stream.times import format_time
-from fer_stream.words import counted
+from fer_stream.words import counted, percent
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -62,7 +62,7 @@ class Lines:
     def _line(self) -> str:
         status = self._status
         parts = [f"{status.clock()}: {', '.join(status.numbers())}"]
-        faces = [f"{face.id} {face.expression} {face.confidence:.0%}" for face in self._faces]
+        faces = [f"{face.id} {face.expression} {percent(face.confidence)}%" for face in self._faces]
         more = len(faces) - MOST_NAMED_FACES
         named = ", ".join(faces[:MOST_NAMED_FACES]) + (f" and {more} more" if more > 0 else "")
         if status.source.message:
@@ -185,7 +185,7 @@ class Panel:
                 f"{bar_text(probability, length, self._console):<{length}}",
                 style=f"not dim not bold {color_hex(name)}",
             )
-            line.append(f"{100 * probability:>4.0f} %", style="" if top else "dim")
+            line.append(f"{percent(probability):>4} %", style="" if top else "dim")
             lines.append(line)
         return [*lines, Text()]
 
@@ -193,7 +193,7 @@ class Panel:
         """A face in one line: what it shows, and seven columns in the expressions' order."""
         line = Text(f"face {face.id:<3}", style="dim")
         line.append(f"{face.expression:<9}", style=f"not dim bold {color_hex(face.expression)}")
-        line.append(f"{100 * face.confidence:>3.0f} %  ", style="not dim")
+        line.append(f"{percent(face.confidence):>3} %  ", style="not dim")
         for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
             if self._console.encoding.startswith("utf"):
                 column = _COLUMNS[max(1, min(8, round(8 * probability)))]
