@@ -1,8 +1,6 @@
 """`python -m fer_stream` is `fer-stream`."""
 
-import sys
-
-from fer_stream.cli import main
+from fer_stream.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

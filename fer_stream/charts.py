@@ -271,7 +271,8 @@ class Timeline:
     def __init__(self, path: Path, *, source_name: str = "") -> None:
         self._path = Path(path)
         check_chart_path(self._path)
-        self._source_name = source_name
+        # What no font draws and no SVG may hold: bytes that are no text, control characters.
+        self._source_name = "".join(each if each.isprintable() else "\ufffd" for each in source_name)
         self._records: dict[int, _Record] = {}
         self._dropped = 0
         self._dropped_longest = 0

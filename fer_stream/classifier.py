@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec
 from fer_stream.runtime import ModuleSpec, load_network
@@ -40,7 +41,9 @@ class Classifier:
         def build() -> tuple[nn.Module, dict[str, Any]]:
             checkpoint = load_checkpoint(path)
             stored = {"input": dataclasses.asdict(checkpoint.input), "temperature": checkpoint.temperature}
-            return checkpoint.build_model(), stored
+            model = checkpoint.build_model()
+            _check_runs(model, path)
+            return model, stored
 
         spec = ModuleSpec(
             name="expression",
@@ -71,6 +74,16 @@ class Classifier:
             parts = [some[part] for part in self._workers.parts(len(some))]
             logits += self._workers.map(lambda part: self._network(part)[0], parts)
         return softmax(np.concatenate(logits) / self._temperature)
+
+
+def _check_runs(model: nn.Module, path: Path) -> None:
+    """Refuses weights that are numbers, but whose network gives none, such as of negative variances."""
+    import torch
+
+    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        if not bool(torch.isfinite(model(noise)).all()):
+            raise WeightsError(f"{path} gives no finite numbers; train it again, or choose another file")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

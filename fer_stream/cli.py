@@ -18,12 +18,13 @@ import sys  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import TYPE_CHECKING, Any, NoReturn  # noqa: E402
 
 from fer_stream.command import (  # noqa: E402
     CommandParser,
     add_analysis_options,
     analysis_settings,
+    end_program,
     exit_code_of,
     number,
     only_our_words,
@@ -126,6 +127,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
+
+
+def program() -> NoReturn:
+    """Runs the command as a process of its own."""
+    end_program(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,9 @@ import argparse
 import math
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
     from fer_stream.pace import ScanEvery
 
 MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
+
+
+def end_program(code: int) -> NoReturn:
+    """Ends the process of a command whose `main` has returned, with its exit code and at once.
+
+    A second Ctrl-C that comes now must not turn the code into a signal's, and a thread that is still
+    blocked in a silent stream must not come back into an interpreter that is being taken down.
+    """
+    for name in ("SIGINT", "SIGTERM"):
+        with suppress(ValueError):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class CommandParser(argparse.ArgumentParser):

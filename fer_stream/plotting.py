@@ -6,7 +6,9 @@ with the first figure, or with `load_matplotlib`: it takes half a second.
 
 from __future__ import annotations
 
+import io
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +51,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     # JPEG smears thin lines and small text at its usual quality.
     options: dict[str, Any] = {"pil_kwargs": {"quality": 95}} if kind in ("jpg", "jpeg") else {}
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            figure.savefig(file, format=kind, dpi=DOTS_PER_INCH, **options)
+        # Through memory: Pillow takes a short write to a full disk for the end of its work.
+        drawn = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # of a name in a script that the font lacks
+            figure.savefig(drawn, format=kind, dpi=DOTS_PER_INCH, **options)
+        with replacing(path) as temporary:
+            temporary.write_bytes(drawn.getbuffer())
     except OSError as error:
         raise OutputError(f"can't write the chart {path}: {error.strerror or error}") from error

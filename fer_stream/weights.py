@@ -252,15 +252,21 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         red, green, blue = (float(value) for value in values)
         return red, green, blue
 
+    def boolean(name: str, default: bool | None = None) -> bool:
+        value = content.get(name, default)
+        if not isinstance(value, bool):
+            raise wrong(f"says {name} = {reprlib.repr(value)}, which should be True or False")
+        return value
+
     size = int(number("input_size", 16, MAX_INPUT_SIZE))
     spec = InputSpec(
         size=size,
         mean=three("mean", -10, 10),
         std=three("std", 1e-3, 10),
-        grayscale=bool(content["grayscale"]),
+        grayscale=boolean("grayscale"),
         crop_scale=number("crop_scale", 0.1, 10),
         native_size=int(number("native_size", 8, 4096, default=size)),
-        standardize=bool(content.get("standardize", False)),
+        standardize=boolean("standardize", default=False),
     )
     state_dict = content["state_dict"]
     if not isinstance(state_dict, dict) or not all(

@@ -279,3 +279,13 @@ def test_charts_can_be_drawn_in_several_threads(tmp_path):
 def test_matplotlib_loads_with_the_first_chart_only():
     code = "import sys, fer_stream.charts; assert not {'matplotlib', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_is_no_text_is_drawn_all_the_same(tmp_path, recwarn):
+    for suffix in ("png", "svg"):
+        timeline = Timeline(tmp_path / f"a.{suffix}", source_name="\udcff \x01 日本.mp4")
+        timeline.add(AnalyzedFrame(Frame(np.zeros((4, 4, 3), np.uint8), 0, 0.0), ()))
+        timeline.save()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "\x01" not in text

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from fer_stream import torch_files
+from fer_stream.classifier import Classifier
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec
-from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
+from fer_stream.weights import BUILT_IN_WEIGHTS, Checkpoint, load_checkpoint, save_atomically, save_checkpoint
 
 SPEC = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)
 
@@ -233,3 +234,13 @@ def test_a_disk_that_fills_is_one_line_and_leaves_the_old_file(content, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_network_that_gives_no_numbers_is_refused(tmp_path):
+    content = torch.load(BUILT_IN_WEIGHTS, weights_only=True)
+    for name, tensor in content["state_dict"].items():
+        if name.endswith("running_var"):
+            content["state_dict"][name] = -torch.ones_like(tensor)
+    torch.save(content, tmp_path / "nan.pt")
+    with pytest.raises(WeightsError, match="no finite numbers"):
+        Classifier("cpu", weights=tmp_path / "nan.pt")

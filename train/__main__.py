@@ -1,8 +1,6 @@
 """`python -m train` is `fer-train`."""
 
-import sys
-
-from train.cli import main
+from train.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

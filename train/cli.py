@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from fer_stream.command import CommandParser, number, raise_interrupt, say, whole
+from fer_stream.command import CommandParser, end_program, number, raise_interrupt, say, whole
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, WeightsError
 from fer_stream.interrupts import on_interrupt
 from fer_stream.version import __version__
@@ -26,6 +27,11 @@ from train.process import prepare_process
 
 PROG = "fer-train"
 EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
+
+
+def program() -> NoReturn:
+    """Runs the command as a process of its own."""
+    end_program(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

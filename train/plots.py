@@ -142,7 +142,7 @@ def _draw_cells(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
     axes.imshow(shares, cmap=shades, vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         is_hit = row == column
-        ink = "white" if share > 0.45 else TEXT_HEX
+        ink = "white" if share > 0.55 else TEXT_HEX
         axes.text(
             column, row - 0.09, f"{100 * share:.0f} %", ha="center", va="center", fontsize=11,
             fontweight="bold" if is_hit else "normal", color=ink,

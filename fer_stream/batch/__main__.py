@@ -1,8 +1,6 @@
 """`python -m fer_stream.batch` is `fer-batch`."""
 
-import sys
-
-from fer_stream.batch.cli import main
+from fer_stream.batch.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

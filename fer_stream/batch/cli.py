@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from fer_stream.command import (
     CommandParser,
     add_analysis_options,
     analysis_settings,
+    end_program,
     exit_code_of,
     number,
     raise_interrupt,
@@ -96,6 +97,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
+
+
+def program() -> NoReturn:
+    """Runs the command as a process of its own."""
+    end_program(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

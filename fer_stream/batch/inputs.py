@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fer_stream.addresses import without_secrets
-from fer_stream.errors import FerStreamError, SourceError, UsageError
+from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -124,7 +124,9 @@ def read_list(path: str) -> list[str]:
     """
     try:
         if path == "-":
-            content = sys.stdin.read()
+            if sys.stdin is None:
+                raise SourceError("standard input is closed; give --from-file a file")
+            content = sys.stdin.read().removeprefix("\ufeff")
         elif is_address(path):
             fs, inner = file_system(path)
             content = fs.cat_file(inner).decode("utf-8-sig")
@@ -134,9 +136,13 @@ def read_list(path: str) -> list[str]:
         raise SourceError(f"{shown(path)} is no text in UTF-8") from error
     except OSError as error:
         raise _unreadable(path, error) from error
+    except SourceError:
+        raise
+    except Exception as error:  # the file systems of fsspec raise many types
+        raise SourceError(f"{shown(path)} can't be read: {one_line(error)}") from error
     if "\0" in content:
         raise SourceError(f"{shown(path)} is no list of recordings but a binary file")
-    lines = (line.strip() for line in content.splitlines())
+    lines = (line.strip() for line in content.split("\n"))
     return [line for line in lines if line and not line.startswith("#")]
 
 
