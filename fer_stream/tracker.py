@@ -33,10 +33,10 @@ MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
 REGAIN_DISTANCE = 1.0  # of its size: a face that overlaps nothing is looked for this far from its place
 REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the same face
 CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
+# At positions that this divides, which both paces of `auto` scan, motion is measured anew: nothing is
+# left there of the frames before but ids, and trackers that started elsewhere come to see the same.
+ANEW_EVERY = 20
 MISSED_SCANS = 2  # a face that is followed, but not found by so many scans ahead, is none
-# A scan at a position that this divides takes nothing from the frames before it, so that trackers that
-# started at different frames come to see the same; both paces of `auto` divide it.
-FROM_NOTHING_EVERY = 20
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut
 THUMBNAIL_WH = (32, 18)
 
@@ -172,15 +172,16 @@ class Tracker:
         followed = [track for track in self._tracks if track.visible]
         self._frames_since_scan += 1
         every = self._pace.due_after(len(followed))
-        due, from_nothing = self._frames_since_scan >= every, every == 1
+        due, anew = self._frames_since_scan >= every, False
         if self._index is not None:
-            due = self._index % every == 0
-            from_nothing |= self._index % FROM_NOTHING_EVERY == 0
+            due, anew = self._index % every == 0, self._index % ANEW_EVERY == 0
             self._index += 1
         may_scan = self._frames_since_scan >= self._pace.gap
         scan_now = may_scan and (not followed or (due and not self._scans_ahead))
         self.scanned = found is not None or scan_now
-        known = _expected_boxes(followed, time_s)
+        # A scan that is due takes nothing from the frames before it, so that trackers that started at
+        # different frames come to see the same.
+        known: np.ndarray | None = None
         if not self.scanned:
             still_there = self._follow(image_bgr, followed, time_s, may_fail=may_scan)
             self.scanned = still_there is not None
@@ -191,9 +192,11 @@ class Tracker:
         self._newcomers = Detections.none()
         if self.scanned:
             if found is None:
-                found = self._detector.scan(image_bgr, None if from_nothing else known)
+                found = self._detector.scan(image_bgr, known)
             self._frames_since_scan = 0
             self._assign(found, self._tracks, time_s)
+            for track in self._tracks if anew else ():
+                track.velocity_xy, track.times_measured = np.zeros(2, np.float32), 0
         return [
             TrackedFace(track.id, track.box_xyxy, track.landmarks_xy, track.score)
             for track in sorted(self._tracks, key=lambda track: track.id)

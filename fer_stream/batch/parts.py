@@ -1,8 +1,8 @@
 """How a long recording is cut, and how its parts become one table, as if it had been one pass.
 
-A part begins some seconds before its cut, so that at the cut it knows what one pass would know: every
-20th frame is scanned whatever came before, and smoothing has forgotten how it began. Those seconds
-are analyzed twice, by the part before and by this one. The faces that both see there, in the
+A part begins some seconds before its cut, so that at the cut it knows what one pass would know: the
+same frames are scanned, from nothing, and smoothing has forgotten how it began. Those seconds are
+analyzed twice, by the part before and by this one. The faces that both see there, in the
 same place, are the same, and that joins the ids.
 """
 
