@@ -1,6 +1,6 @@
 """`python -m fer_stream` is `fer-stream`."""
 
-from fer_stream.cli import program
+from fer_stream.start import fer_stream
 
 if __name__ == "__main__":
-    program()
+    fer_stream()

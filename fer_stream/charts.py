@@ -349,14 +349,14 @@ def _timeline_figure(
     frame_s: float,
     bin_s: float,
 ) -> Figure:
-    from matplotlib.patches import Patch
-    from matplotlib.ticker import FixedLocator, FuncFormatter
-
     count = max(len(rows), 1)
     row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 0.95
     head_in, foot_in, width_in = 1.05, 0.75 if more else 0.45, 12.0
     figure_in = head_in + foot_in + count * row_in
     figure = new_figure(width_in, figure_in)
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
     left_in, right_in = 2.35, 0.4
 
     def y_of(inches_from_top: float) -> float:

@@ -18,13 +18,12 @@ import sys  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any, NoReturn  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from fer_stream.command import (  # noqa: E402
     CommandParser,
     add_analysis_options,
     analysis_settings,
-    end_program,
     exit_code_of,
     number,
     only_our_words,
@@ -39,6 +38,7 @@ from fer_stream.errors import (  # noqa: E402
     one_line,
 )
 from fer_stream.files import replacing, to_standard_output  # noqa: E402
+from fer_stream.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -129,11 +129,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def program() -> NoReturn:
-    """Runs the command as a process of its own."""
-    end_program(main())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
 
@@ -153,15 +148,16 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     spec, start_s, end_s = _check(options)
     # Only now: OpenCV, PyAV and the rest take longer than to find a wrong option.
-    from fer_stream.analyzer import Analyzer
-    from fer_stream.overlay import Overlay
-    from fer_stream.pipeline import profile_report, run, written_files
-    from fer_stream.profiling import Profile
-    from fer_stream.progress import Progress
-    from fer_stream.sinks import CropsSink, check_output
-    from fer_stream.sources import open_source
-    from fer_stream.status import RunStatus
-    from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file
+    with ended_at_once(PROG):
+        from fer_stream.analyzer import Analyzer
+        from fer_stream.overlay import Overlay
+        from fer_stream.pipeline import profile_report, run, written_files
+        from fer_stream.profiling import Profile
+        from fer_stream.progress import Progress
+        from fer_stream.sinks import CropsSink, check_output
+        from fer_stream.sources import open_source
+        from fer_stream.status import RunStatus
+        from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file
 
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -176,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         _refuse_inputs(options, source.info, weights)
-        stack.enter_context(_empty_folders_removed_on_failure(options))
+        made_folders = stack.enter_context(_empty_folders_removed(options))
         sinks = [stack.enter_context(sink) for sink in _open_sinks(options, source.info)]
         profile_path = None
         if options.profile is not None:
@@ -225,6 +221,8 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        if not summary.interrupted:
+            made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
 
 
@@ -311,17 +309,20 @@ def _refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path)
 
 
 @contextmanager
-def _empty_folders_removed_on_failure(options: argparse.Namespace) -> Iterator[None]:
-    """Takes away the folders that were made for outputs that then could not be made."""
+def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
+    """Takes away the folders that were made for outputs and stayed empty.
+
+    Yields:
+        The folders that this may hit; whoever succeeds empties the set.
+    """
     paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
     missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
     try:
-        yield
-    except BaseException:
+        yield missing
+    finally:
         for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # not made, a file, or not empty
                 folder.rmdir()
-        raise
 
 
 def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.addresses import without_passwords
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError, one_line
-from fer_stream.interrupts import on_interrupt
+from fer_stream.interrupts import interrupts_raised
 
 if TYPE_CHECKING:
     from fer_stream.pace import ScanEvery
@@ -108,7 +108,7 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
         That code, or the error's.
     """
     try:
-        with on_interrupt(raise_interrupt):
+        with interrupts_raised():
             return run()
     except FerStreamError as error:
         say(prog, str(error))
@@ -116,11 +116,6 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say(prog, "interrupted")
         return INTERRUPTED_EXIT_CODE
-
-
-def raise_interrupt() -> NoReturn:
-    """Ends what the main thread does; for `interrupts.on_interrupt`."""
-    raise KeyboardInterrupt
 
 
 def say(program: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What OpenCV reads from the environment: set before anything imports it, for it reads some of it once."""
+"""What OpenCV and matplotlib read from the environment: set before anything imports them."""
 
 import os
 
@@ -18,3 +18,22 @@ def set_opencv_environment() -> None:
     """Sets what the user has not set."""
     for name, value in OPENCV_SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def set_matplotlib_environment() -> None:
+    """Makes a command's charts, and those of the processes that it starts, look the same everywhere.
+
+    A matplotlibrc that happens to lie in the current folder, or a backend for something else, changes
+    or breaks them. An embedding program keeps its own settings: only the commands call this.
+    """
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    os.environ.pop("MPLBACKEND", None)
+
+
+def plain_matplotlib() -> bool:
+    """Returns whether `set_matplotlib_environment` was called.
+
+    The file in the current folder comes before the one that the environment names: what it set has to
+    be taken back once matplotlib has been loaded.
+    """
+    return os.environ.get("MATPLOTLIBRC") == os.devnull

@@ -43,10 +43,17 @@ class WeightsError(FerStreamError):
 INTERRUPTED_EXIT_CODE = 130
 
 
+LONGEST_LINE = 4000  # more than the longest path
+
+
 def one_line(text: object) -> str:
     """Returns a text as it can be shown, whatever a file is called.
 
-    Nothing in it breaks the line, moves the cursor or colours the terminal.
+    Nothing in it breaks the line, moves the cursor or colours the terminal. Of an endless one, such as
+    a line of a list that is no list, the middle is left out.
     """
-    words = " ".join(str(text).split())
+    shown = str(text)
+    if len(shown) > LONGEST_LINE:
+        shown = f"{shown[: LONGEST_LINE // 2]} ... {shown[-LONGEST_LINE // 2 :]}"
+    words = " ".join(shown.split())
     return "".join(character if character.isprintable() else "\ufffd" for character in words)

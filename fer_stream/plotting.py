@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_stream.environment import plain_matplotlib
 from fer_stream.errors import OutputError
 from fer_stream.files import replacing
 
@@ -29,13 +30,23 @@ FAINT_HEX = "#e6e7ea"
 
 
 def load_matplotlib() -> None:
-    """Loads what a first figure would wait for."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
+    """Loads what a first figure would wait for.
+
+    Raises:
+        OutputError: matplotlib can't be loaded.
+    """
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+    except Exception as error:
+        raise OutputError(f"matplotlib can't be loaded; is a matplotlibrc in this folder? {error}") from error
+    if plain_matplotlib():
+        matplotlib.rcdefaults()
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
     """Returns an empty figure of this size in inches."""
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_in, height_in), facecolor="white", dpi=DOTS_PER_INCH)

@@ -144,6 +144,14 @@ def test_recordings_are_found_by_file_folder_glob_and_list_each_once(tmp_path, c
     assert all(Path(recording.name).is_absolute() for recording in found)
 
 
+def test_an_endless_line_of_a_list_is_a_short_message(tmp_path, capsys):
+    listed = tmp_path / "list.txt"
+    listed.write_text("x" * 2_000_000)
+    assert cli.main(["--from-file", str(listed), "--output", str(tmp_path / "out")]) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and len(err) < 5000
+
+
 def test_outputs_within_the_input_folder_are_no_input(tmp_path):
     for name in ("a.mp4", "out/videos/a-1.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

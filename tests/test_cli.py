@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -633,6 +634,23 @@ def test_a_signal_finishes_every_file(tmp_path, made, number):
     assert times_of(tmp_path / "o.mp4") == times_of(SAMPLE)[: frames[-1] + 1]
     assert frames[-1] < 239 and "interrupted after" in err and "Traceback" not in err
     assert json.loads((tmp_path / "p.json").read_text())["frames"] == frames[-1] + 1
+
+
+def test_matplotlib_settings_that_lie_about_do_not_matter(tmp_path, made):
+    (tmp_path / "matplotlibrc").write_bytes(b"text.usetex: True\n")
+    process = start(
+        (SAMPLE, "--end", "0.1", "--chart", "o.png"),
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "nonsense"},
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in err
+    assert (tmp_path / "o.png").stat().st_size > 0
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff")
+    process = start((SAMPLE, "--end", "0.1", "--chart", "p.png", "--data", "p.csv"), cwd=tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4 and "matplotlibrc" in err and "Traceback" not in err
+    assert (tmp_path / "p.csv").stat().st_size > 0
 
 
 @posix

@@ -232,6 +232,15 @@ def test_a_run_is_not_written_over_another(unbroken, data):
     assert (output / "best-weights.pt").read_bytes() == before
 
 
+def test_a_run_from_before_a_setting_resumes(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    state = torch.load(output / "last-state.pt", weights_only=True)
+    del state["config"]["standardize"], state["config"]["frozen_stages"]
+    torch.save(state, output / "last-state.pt")
+    assert train(data, output, CONFIG, resume=True).history == unbroken[1].history
+
+
 def test_replacing_a_run_leaves_nothing_of_it_to_resume(unbroken, data, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)

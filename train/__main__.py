@@ -1,6 +1,6 @@
 """`python -m train` is `fer-train`."""
 
-from train.cli import program
+from fer_stream.start import fer_train
 
 if __name__ == "__main__":
-    program()
+    fer_train()

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from fer_stream.command import CommandParser, end_program, number, raise_interrupt, say, whole
+from fer_stream.command import CommandParser, number, say, whole
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, WeightsError
-from fer_stream.interrupts import on_interrupt
+from fer_stream.interrupts import ended_at_once, interrupts_raised
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig
 from train.folders import STATE_NAME, check_classes, check_run_folder
@@ -29,16 +28,11 @@ PROG = "fer-train"
 EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
 
 
-def program() -> NoReturn:
-    """Runs the command as a process of its own."""
-    end_program(main())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with on_interrupt(raise_interrupt):
+        with interrupts_raised():
             # A folder of this name is given as ./evaluate.
             if arguments[:1] == ["evaluate"]:
                 _evaluate(_evaluate_parser().parse_args(arguments[1:]))
@@ -196,11 +190,12 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
     try:
         prepare_process()
-        from rich.console import Console
+        with ended_at_once(PROG):
+            from rich.console import Console
 
-        from train.loop import train
-        from train.progress import TrainingProgress, summarize_run
-        from train.results import write_results
+            from train.loop import train
+            from train.progress import TrainingProgress, summarize_run
+            from train.results import write_results
 
         console = Console(quiet=options.quiet)
         with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
@@ -247,11 +242,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         check_output(options.json, overwrite=True, source_path=options.weights, extensions=(".json",))
 
     prepare_process()
-    from rich.console import Console
+    with ended_at_once(PROG):
+        from rich.console import Console
 
-    from train.evaluation import evaluate
-    from train.progress import TrainingProgress, summarize_evaluation
-    from train.results import evaluation_metrics, write_json
+        from train.evaluation import evaluate
+        from train.progress import TrainingProgress, summarize_evaluation
+        from train.results import evaluation_metrics, write_json
 
     console = Console(quiet=options.quiet)
     with _out_of_memory_is_usage(), TrainingProgress(console) as progress:

@@ -525,7 +525,8 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> d
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start anew with --overwrite")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        before = state["config"]
+        # A run from before a setting there was, was made without it.
+        before = asdict(TrainConfig()) | state["config"]
     except Exception as error:
         raise UsageError(f"{path} can't be read; start again with --overwrite") from error
     # A run may go on elsewhere, and for longer where its course does not depend on its length; what
@@ -534,10 +535,10 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> d
     if config.warmup_share is None:
         free.add("epochs")
     for name, value in asdict(config).items():
-        if name not in free and before.get(name) != value:
+        if name not in free and before[name] != value:
             raise UsageError(
-                f"the run in {output} has {name} = {before.get(name)}, not {value}; "
-                "resume with the same options or choose another --output"
+                f"the run in {output} has {name} = {before[name]}, not {value}; resume with the same "
+                "options and version, or choose another --output"
             )
     if tuple(state.get("counts", counts)) != counts:
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")

@@ -33,11 +33,11 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
     Raises:
         OutputError: The file can't be written.
     """
-    from matplotlib.ticker import MaxNLocator
-
     best = [row for row in history if row.best][-1]
     epochs = [row.epoch for row in history]
     figure = new_figure(11.0, 4.9)
+    from matplotlib.ticker import MaxNLocator
+
     _head(figure, "Training", f"best epoch {best.epoch} of {len(history)}")
     panels = (
         ("loss", [row.train_loss for row in history], [row.validation_loss for row in history], "{:.3f}"),

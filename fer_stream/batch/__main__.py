@@ -1,6 +1,6 @@
 """`python -m fer_stream.batch` is `fer-batch`."""
 
-from fer_stream.batch.cli import program
+from fer_stream.start import fer_batch
 
 if __name__ == "__main__":
-    program()
+    fer_batch()

@@ -11,22 +11,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from fer_stream.command import (
     CommandParser,
     add_analysis_options,
     analysis_settings,
-    end_program,
     exit_code_of,
     number,
-    raise_interrupt,
     say,
     whole,
 )
 from fer_stream.errors import UsageError
 from fer_stream.files import to_standard_output
-from fer_stream.interrupts import on_interrupt
+from fer_stream.interrupts import ended_at_once, interrupts_raised
 from fer_stream.times import format_time, parse_time
 from fer_stream.version import __version__
 from fer_stream.words import counted
@@ -99,11 +97,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def program() -> NoReturn:
-    """Runs the command as a process of its own."""
-    end_program(main())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     return exit_code_of(PROG, lambda: _run(build_parser().parse_args(argv)))
@@ -115,12 +108,13 @@ def _run(options: argparse.Namespace) -> int:
     from fer_stream.batch.cluster import check_installed
 
     check_installed()
-    from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
-    from fer_stream.batch.manifest import DONE, finished
-    from fer_stream.batch.outputs import Output
-    from fer_stream.batch.settings import DEFAULT_PART_S, Settings
-    from fer_stream.threads import CORES
-    from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash
+    with ended_at_once(PROG):
+        from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
+        from fer_stream.batch.manifest import DONE, finished
+        from fer_stream.batch.outputs import Output
+        from fer_stream.batch.settings import DEFAULT_PART_S, Settings
+        from fer_stream.threads import CORES
+        from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash
 
     address = local_path(options.output)
     address = address if is_address(address) else os.path.abspath(address)  # noqa: PTH100
@@ -176,7 +170,7 @@ def _with_cluster(
     with (
         Progress(todo, quiet=options.quiet or options.dry_run) as progress,
         connected(options.ray, workers, options.gpu_share or DEFAULT_GPU_SHARE) as cluster,
-        on_interrupt(raise_interrupt),  # Ray has taken SIGTERM for itself
+        interrupts_raised(),  # Ray has taken SIGTERM for itself
     ):
         kind = _device(options.device, cluster)
         settings = replace(settings, device=kind, device_kind=kind)

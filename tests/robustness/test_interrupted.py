@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -21,6 +21,9 @@ from extent import amount
 from test_cli import COLUMNS, SAMPLE, start, times_of
 from test_train_cli import TINY, epochs_of
 from tiny_dataset import make_dataset, one_thread  # noqa: F401  # a fixture
+
+from fer_stream import cli
+from fer_stream.interrupts import interrupts_raised
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 FRAMES_PER_S = 30
@@ -287,3 +290,78 @@ def test_standard_output_that_is_closed_from_the_start(command):
     assert said.code == 4 and "standard output" in said.line
     said = command(SAMPLE, "--end", "0.1", "--no-show", inside=("sh", "-c", '"$@" 2>&-', "sh"))
     assert said.code == 0 and said.err == ""
+
+
+# Sends itself the signal while it imports a module, and goes on with what the import makes of it.
+SIGNALLED_IN_AN_IMPORT = """
+import os, sys
+class Signalling:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Signalling())
+from fer_stream import start
+start.{command}()
+"""
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("fer_stream", "argparse"),
+        ("fer_stream", "numpy"),
+        ("fer_stream", "cv2"),
+        ("fer_train", "argparse"),
+        ("fer_train", "torch"),
+        ("fer_batch", "numpy"),
+    ],
+)
+def test_a_signal_while_it_loads_ends_it_in_a_line(tmp_path, command, module, number):
+    made = tmp_path / "made" / "stills"
+    arguments = {
+        "fer_stream": [SAMPLE, "--stills", made],
+        "fer_train": [make_dataset(tmp_path / "data"), "--output", made],
+        "fer_batch": [SAMPLE, "--output", made],
+    }[command]
+    code = SIGNALLED_IN_AN_IMPORT.format(module=module, number=int(number), command=command)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == f"{command.replace('_', '-')}: interrupted\n"
+    assert not any(path.is_file() for path in made.parent.rglob("*"))
+
+
+def test_an_import_is_not_cut_short_by_an_interrupt(tmp_path, monkeypatch):
+    (tmp_path / "imported_slowly.py").write_text(
+        "import signal, time\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "time.sleep(0.2)\n"  # the signal comes again and has to wait, too
+        "whole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt), interrupts_raised():
+        import imported_slowly
+
+        assert imported_slowly.whole
+        time.sleep(10)
+        pytest.fail("the interrupt was lost")
+
+
+def test_a_signal_before_the_first_frame_leaves_no_empty_folder(tmp_path, analyzer, monkeypatch, capfd):
+    def frames(*_: object) -> Iterator[None]:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.2)
+        yield from ()
+
+    monkeypatch.setattr("fer_stream.pipeline._timed", frames)
+    made = tmp_path / "made"
+    assert cli.main([str(SAMPLE), "--stills", str(made / "stills"), "--crops", str(made / "crops")]) == 130
+    assert "interrupted" in capfd.readouterr().err and not made.exists()
