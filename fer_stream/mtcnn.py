@@ -4,8 +4,10 @@ On the CPU, ONNX Runtime spends most of these networks' time not in convolutions
 turning its blocked memory layout to the plain one and back for it. `for_onnx` says the same in
 convolutions, which stay in the blocked layout:
 
-- PReLU with the slopes a is `a * x + (1 - a) * relu(x)`, two depthwise 1 x 1 convolutions;
-- channels are filled up with zeros to the layout's blocks of 8;
+- PReLU with the slopes a is `x + sign(1 - a) * relu(-|1 - a| * x)`: depthwise 1 x 1 convolutions, of
+  which one or none is left after fusion;
+- channels are filled up with zeros to the layout's blocks of 8; where that leaves room for it, as in
+  P-Net's first layer, PReLU comes after the maximum pooling, on a quarter of the pixels;
 - softmax of two is the sigmoid of their difference.
 """
 
@@ -53,7 +55,11 @@ def load_mtcnn(name: str, device: str, threads: int) -> Network:
 
     spec = ModuleSpec(
         name=name.lower(),
-        key=(importlib.metadata.version("facenet-pytorch"), file_hash(weights_path), "blocks"),
+        key=(
+            importlib.metadata.version("facenet-pytorch"),
+            file_hash(weights_path),
+            "blocks 2",
+        ),  # the name of what `for_onnx` does
         build=build,
         for_onnx=for_onnx,
         example_shape=_EXAMPLE_SHAPES[name],
@@ -73,10 +79,18 @@ def for_onnx(net: nn.Module) -> nn.Module:
     for name, layer in layers.items():  # in the order in which they run
         number = name.removeprefix("prelu")
         if name == f"prelu{number}" and f"conv{number}" in layers:
-            convolution = _filled_up(layers[f"conv{number}"], channels)
-            channels = convolution.out_channels
+            slopes = cast("torch.Tensor", layer.weight).detach()
+            pool = layers.get(f"pool{number}")
+            convolution = layers[f"conv{number}"]
+            if pool is not None and int((slopes < 0).sum()) <= -len(slopes) % BLOCK:
+                convolution = _filled_up(_with_sloped_copies(convolution, slopes), channels)
+                setattr(net, f"pool{number}", nn.Sequential(pool, _pooled_prelu(slopes, convolution)))
+                setattr(net, name, nn.Identity())
+            else:
+                convolution = _filled_up(convolution, channels)
+                setattr(net, name, _prelu(slopes, convolution))
             setattr(net, f"conv{number}", convolution)
-            setattr(net, name, _prelu(cast("torch.Tensor", layer.weight), channels))
+            channels = convolution.out_channels
         elif isinstance(layer, nn.Softmax):
             number = name.removeprefix("softmax")
             _subtract_the_other(layers.get(f"conv{number}") or layers[f"dense{number}"])
@@ -99,23 +113,71 @@ def _filled_up(convolution: Any, in_channels: int) -> nn.Conv2d:
     return larger
 
 
-def _prelu(slopes: torch.Tensor, channels: int) -> nn.Module:
-    """Returns PReLU of so many channels, of which the last may be there only to fill up."""
+def _with_sloped_copies(convolution: Any, slopes: torch.Tensor) -> nn.Conv2d:
+    """Returns a convolution that also gives a * x of the channels whose slope a is negative."""
     import torch
     from torch import nn
 
-    class PReLU(nn.Module):
+    negative = torch.nonzero(slopes < 0).flatten()
+    larger = nn.Conv2d(convolution.in_channels, len(slopes) + len(negative), convolution.kernel_size)
+    with torch.no_grad():
+        factors = slopes[negative]
+        larger.weight.copy_(
+            torch.cat([convolution.weight, convolution.weight[negative] * factors[:, None, None, None]])
+        )
+        larger.bias.copy_(torch.cat([convolution.bias, convolution.bias[negative] * factors]))  # type: ignore[union-attr]
+    return larger
+
+
+def _prelu(slopes: torch.Tensor, convolution: nn.Conv2d) -> nn.Module:
+    """Returns PReLU of a convolution's channels, of which the last may be there only to fill up."""
+    import torch
+
+    before = torch.zeros(convolution.out_channels, 1, 1, 1)
+    before[: len(slopes), 0, 0, 0] = -(1 - slopes).abs()
+    return _residual(before, slopes)
+
+
+def _pooled_prelu(slopes: torch.Tensor, convolution: nn.Conv2d) -> nn.Module:
+    """Returns PReLU of what was pooled before it, of the channels of `_with_sloped_copies`.
+
+    Where a slope is not negative, PReLU rises and may as well come after a maximum. Where it is,
+    PReLU is the larger of x and a * x, of which each has its maximum: `x + relu(a * x - x)`.
+    """
+    import torch
+
+    before = torch.zeros(convolution.out_channels, convolution.out_channels, 1, 1)
+    copy = len(slopes)
+    for channel, slope in enumerate(slopes.tolist()):
+        before[channel, channel] = -1 if slope < 0 else -abs(1 - slope)
+        if slope < 0:
+            before[channel, copy] = 1
+            copy += 1
+    return _residual(before, slopes)
+
+
+def _residual(before: torch.Tensor, slopes: torch.Tensor) -> nn.Module:
+    """Returns x + sign(1 - a) * relu(before * x); the 1 x 1 convolution `before` is depthwise or full."""
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            weight = torch.zeros(channels, 1, 1, 1)
-            weight[: len(slopes), 0, 0, 0] = slopes.detach()
-            self.slopes, self.rest = nn.Parameter(weight), nn.Parameter(1 - weight)
+            sign = torch.ones(len(before), 1, 1, 1)
+            sign[: len(slopes), 0, 0, 0] = (1 - slopes).sign()
+            self.before = nn.Parameter(before)
+            self.sign = nn.Parameter(sign) if bool((sign < 0).any()) else None
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            linear = nn.functional.conv2d(x, self.slopes, groups=channels)
-            return linear + nn.functional.conv2d(torch.relu(x), self.rest, groups=channels)
+            channels = len(self.before)
+            groups = channels // self.before.shape[1]
+            rest = torch.relu(nn.functional.conv2d(x, self.before, groups=groups))
+            if self.sign is not None:
+                rest = nn.functional.conv2d(rest, self.sign, groups=channels)
+            return x + rest
 
-    return PReLU()
+    return Residual()
 
 
 def _subtract_the_other(layer: Any) -> None:
