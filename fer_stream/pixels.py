@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PIXEL_SCALE = 0.0078125  # MTCNN reads (pixel - 127.5) / 128
 
+ROWS_AT_ONCE = 32  # their sums stay in the processor's cache from one step to the next
+
 
 class SummedPixels:
     """The integral images of frames, or of one part of them.
@@ -53,11 +55,13 @@ class SummedPixels:
         pixels = (ends_y - starts_y)[:, None] * (ends_x - starts_x)
         normalised = np.empty((len(self), 3, size_wh[1], size_wh[0]), np.float32)
         for frame, frame_sums in enumerate(self._sums):
-            rows = frame_sums[ends_y]
-            rows -= frame_sums[starts_y]
-            sums = rows.take(ends_x, axis=1)
-            sums -= rows.take(starts_x, axis=1)
-            _normalise(sums, pixels, out=normalised[frame])
+            for first in range(0, size_wh[1], ROWS_AT_ONCE):
+                band = slice(first, first + ROWS_AT_ONCE)
+                rows = frame_sums[ends_y[band]]
+                rows -= frame_sums[starts_y[band]]
+                sums = rows.take(ends_x, axis=1)
+                sums -= rows.take(starts_x, axis=1)
+                _normalise(sums, pixels[band], out=normalised[frame, :, band])
         return normalised
 
     def crops(self, squares_xyxy: np.ndarray, frames: np.ndarray, size: int) -> np.ndarray:
