@@ -22,8 +22,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 # The faults of docs/robustness.md in full: 20 minutes on two cores. `make test` runs a part of each.
+robustness: export FER_STREAM_ROBUSTNESS ?= 1
 robustness: $(VENV)/.installed-test
-	FER_STREAM_ROBUSTNESS=1 $(BIN)/python -m pytest -m robustness --durations=0 -vv
+	$(BIN)/python -m pytest -m robustness --durations=0 -vv
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

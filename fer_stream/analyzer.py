@@ -38,8 +38,7 @@ class Analyzer:
         min_face: Side in px of the smallest face to find.
         scan_every: A full search for faces at least every this many frames of a video. `auto` finds
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
-            4 while there are three faces or more, so that it gives the same faces on any machine;
-            on a GPU every frame.
+            4 while there are three faces or more, however slow the machine; on a GPU every frame.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
         batch: Frames of a recording whose faces go through the network together.
         threads: CPU threads of the analysis; 0 takes one a core.

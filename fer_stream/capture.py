@@ -60,8 +60,8 @@ class Background(Generic[_T]):
         self._thread.start()
 
     def _work(self) -> None:
-        items = iter(self._source)
         try:
+            items = iter(self._source)
             for item in items:
                 if not self._put(item):
                     break
@@ -149,7 +149,7 @@ class Background(Generic[_T]):
         return None
 
     def stop(self) -> None:
-        """Lets iteration end at the next frame; takes no lock, so that a signal's handler may call it."""
+        """Lets iteration end now, whatever is queued; takes no lock, for the handlers of signals."""
         self._stopping = True
 
     def close(self, limit_s: float = math.inf) -> None:

@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import re
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.addresses import without_passwords
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, UsageError, one_line
-from fer_stream.interrupts import interrupts_raised
+from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, one_line
+from fer_stream.interrupts import ignore_interrupts, interrupts_raised
 
 if TYPE_CHECKING:
     from fer_stream.pace import ScanEvery
@@ -24,14 +23,12 @@ MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 
 
 def end_program(code: int) -> NoReturn:
-    """Ends the process of a command whose `main` has returned, with its exit code and at once.
+    """Ends the process of a command whose `main` has returned, with its exit code.
 
     A second Ctrl-C that comes now must not turn the code into a signal's, and a thread that is still
     blocked in a silent stream must not come back into an interpreter that is being taken down.
     """
-    for name in ("SIGINT", "SIGTERM"):
-        with suppress(ValueError):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_interrupts()
     if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
@@ -113,8 +110,12 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     except FerStreamError as error:
         say(prog, str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        say(prog, "interrupted")
+    except OSError as error:  # which nobody has put into words
+        what = f" {error.filename}" if error.filename else ""
+        say(prog, f"can't read or write{what}: {error.strerror or error}")
+        return OutputError.exit_code
+    except KeyboardInterrupt as interrupt:
+        say(prog, str(interrupt) or "interrupted")
         return INTERRUPTED_EXIT_CODE
 
 

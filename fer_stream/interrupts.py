@@ -1,11 +1,22 @@
-"""Ctrl-C and SIGTERM, turned into a call at a place that can bear it."""
+"""Ctrl-C, SIGTERM and their like, turned into a call at a place that can bear it.
+
+Of the handlers that follow each other in a command, the innermost one counts:
+
+    start._run           `end_at_once`: modules load, nothing is open
+    exit_code_of         `interrupts_raised`: a KeyboardInterrupt, which the command puts into words
+    the command          `ended_at_once` round the imports that take seconds
+    pipeline.run         its own: the run ends after the current frame
+    end_program          `ignore_interrupts`: the exit code is decided
+"""
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -19,7 +30,7 @@ _SIGNALS = [
 ]
 
 
-AGAIN_S = 0.05
+AGAIN_S = 0.05  # after which an interrupt that came in an import is tried again
 
 
 @contextmanager
@@ -40,7 +51,7 @@ def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         for number, previous in before.items():
-            if previous is not None:  # set by something other than Python, which can't set it again
+            if previous is not None:  # None: set by something other than Python, which can't set it again
                 signal.signal(number, previous)
 
 
@@ -52,11 +63,13 @@ def interrupts_raised() -> Iterator[None]:
     OpenCV nothing at all, and torch a crash.
     """
 
+    def ask_again() -> None:
+        time.sleep(AGAIN_S)
+        signal.raise_signal(signal.SIGINT)
+
     def interrupt() -> None:
         if _importing(sys._getframe()):
-            again = threading.Timer(AGAIN_S, signal.raise_signal, [signal.SIGINT])
-            again.daemon = True
-            again.start()
+            _thread.start_new_thread(ask_again, ())  # `threading` takes locks, which a handler must not
         else:
             raise KeyboardInterrupt
 
@@ -98,6 +111,13 @@ def set_interrupt_handler(handle: Callable[[], object]) -> None:
 
     for number in _heeded():
         signal.signal(number, handler)
+
+
+def ignore_interrupts() -> None:
+    """Lets no signal that asks to end do so any more; in another than the main thread it does nothing."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[int]:

@@ -4,8 +4,8 @@ Three threads share the work: one decodes, one analyzes and draws, and the calle
 windows belong to the main thread and Ctrl-C arrives there. Writing video alone takes as long as the
 rest together. The queues between them are bounded.
 
-Ctrl-C and SIGTERM end a run between two frames, never within one: an exception that interrupts a
-sink could leave half a row or half a packet behind.
+Ctrl-C and SIGTERM end a run between two frames, not within one: an exception that interrupts a
+sink could leave half a row or half a packet behind. Who asks again after seconds is obeyed at once.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def run(
         analyzer: Finds and reads the faces.
         overlay: Draws them, if a sink wants the picture.
         sinks: Closed when this returns or raises, also those of which another one failed.
-        blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`.
+        blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`. Only who is found
+            is hidden: give the analyzer `scan_every=1`.
         profile: Gets the time of each stage.
         status: Kept up to date.
         on_frame: Called after each frame went to every sink.
@@ -176,7 +177,7 @@ def run(
                         on_idle()
                 if any(isinstance(sink, WindowSink) and sink.stop_requested for sink in sinks):
                     break
-        except KeyboardInterrupt:  # raised by a callback, or in a thread that gets no signals
+        except KeyboardInterrupt:  # raised by a callback, or asked for again
             summary.interrupted = True
         except BaseException as error:
             failure = error

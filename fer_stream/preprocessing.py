@@ -1,4 +1,4 @@
-"""From a picture and a face box to the network's input: one function for training, evaluation and streaming.
+"""From a picture and a face box to the network's input: in streaming, evaluation and the baseline's training.
 
 FER2013 is made of 48 x 48 grey crops with a certain margin round the face. A face in a video is
 larger, in colour and boxed tightly by the detector. `network_input` takes both through the same
@@ -8,6 +8,8 @@ steps, so that the network sees in a video what it saw in training:
    turned with a head that is tilted further than those in the training pictures;
 2. reduced to `native_size`, the resolution of the training pictures, without aliasing;
 3. enlarged to `size`, grey if the training was, scaled to 0..1, standardized if the training was, normalised.
+
+The strong recipe does the same to whole batches as tensors (`train/augmentation.py`).
 
 Coordinates are continuous: a picture of width W spans 0 to W, pixel i has its centre at i + 0.5.
 """

@@ -104,7 +104,9 @@ class _Track:
             new_share = max(1 - math.exp(-elapsed_s / VELOCITY_S), 1 / (1 + self.times_measured))
             self.velocity_xy = self.velocity_xy + np.float32(new_share) * (measured - self.velocity_xy)
         self.box_xyxy, self.landmarks_xy = box, found.landmarks_xy[index]
-        self.score, self.seen_s, self.visible = float(found.scores[index]), time_s, True
+        self.score, self.seen_s = float(found.scores[index]), time_s
+        if not self.visible:
+            self.visible, self.missed_scans = True, 0
 
 
 def _expected_boxes(tracks: list[_Track], time_s: float) -> np.ndarray:
@@ -183,10 +185,10 @@ class Tracker:
         # different frames come to see the same.
         known: np.ndarray | None = None
         if not self.scanned:
-            still_there = self._follow(image_bgr, followed, time_s, may_fail=may_scan)
-            self.scanned = still_there is not None
-            if still_there is not None:
-                known = still_there.boxes_xyxy
+            rest = self._follow(image_bgr, followed, time_s, may_fail=may_scan)
+            self.scanned = rest is not None
+            if rest is not None:  # a scan is to find again who is lost; where the rest are is known
+                known = rest.boxes_xyxy
             elif may_scan and due:
                 self._to_scan = image_bgr
         self._newcomers = Detections.none()

@@ -137,6 +137,15 @@ def test_a_reader_hears_of_a_silence_and_misses_no_frame_by_it() -> None:
     assert seen.count(None) >= 3
 
 
+def test_a_stage_that_can_not_even_begin_is_an_error_too() -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            raise ZeroDivisionError("a bug")
+
+    with Background(Broken()) as items, pytest.raises(ZeroDivisionError):
+        next(items.beats(10.0))
+
+
 @pytest.mark.parametrize("error", [SourceError("the cable is out"), ZeroDivisionError("a bug")])
 def test_the_workers_error_comes_to_the_reader_after_its_frames(error: Exception) -> None:
     seen: list[int] = []

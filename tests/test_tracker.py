@@ -259,6 +259,18 @@ def test_live_what_scans_do_not_find_any_more_is_no_face(scene: Scene, detector:
     assert counts[-5:] == [1] * 5
 
 
+def test_live_a_face_that_was_regained_may_be_missed_once_again(scene: Scene, detector: Detector) -> None:
+    blinded = Blinded(detector)
+    tracker = Tracker(blinded, ScanPace(every=5), scans_ahead=True)  # type: ignore[arg-type]
+    cards = [(scene.card(), 120.0, 135.0), (scene.card(mirrored=True), 350.0, 135.0)]
+    ids = []
+    for index in range(24):
+        blinded.edge_x = 230 if 3 <= index <= 11 or 18 <= index <= 22 else np.inf
+        ids.append([face.id for face in tracker.update(scene.frame(*cards), index / FRAMES_PER_S)])
+        tracker.scan_ahead()
+    assert ids[12] == [1] and ids[17:] == [[1, 2]] * 7
+
+
 def test_live_a_newcomer_who_moves_fast_is_found_after_a_slow_scan(scene: Scene, detector: Detector) -> None:
     tracker = Tracker(detector, ScanPace(every=5), scans_ahead=True)
     card, other = scene.card(0.25), scene.card(0.25, mirrored=True)

@@ -241,6 +241,13 @@ def test_a_run_from_before_a_setting_resumes(unbroken, data, tmp_path):
     assert train(data, output, CONFIG, resume=True).history == unbroken[1].history
 
 
+def test_files_of_somebody_else_are_not_replaced(data, tmp_path):
+    (tmp_path / "metrics.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds a metrics\.json already; replace it with --overwrite"):
+        train(data, tmp_path, CONFIG)
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+
+
 def test_replacing_a_run_leaves_nothing_of_it_to_resume(unbroken, data, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)
@@ -349,6 +356,12 @@ def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_
 def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_run, voted_data):
     with pytest.raises(UsageError, match="epochs = 3, not 5"):
         train(voted_data, strong_run[0], replace(STRONG, epochs=5), resume=True)
+
+
+def test_votes_that_come_or_go_do_not_fit_a_run(strong_run, voted_data, data, tmp_path):
+    shutil.copytree(strong_run[0], tmp_path / "run")
+    with pytest.raises(UsageError, match=r"had a ferplus-votes\.csv, now there is none"):
+        train(data, tmp_path / "run", STRONG, resume=True)
 
 
 def test_a_folder_train_of_something_else_does_not_matter(unbroken, data, tmp_path):

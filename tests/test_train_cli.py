@@ -225,6 +225,23 @@ assert "torch" not in sys.modules and "matplotlib" not in sys.modules
     assert done.stderr.count("\n") == 6 and done.stdout == ""
 
 
+def test_a_run_to_replace_that_is_interrupted_before_it_began_is_not_gone_on_with(
+    data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "run"
+    arguments = [str(data), "--output", str(output), *TINY]
+    assert main([*arguments, "--epochs", "1", "--quiet"]) == 0
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.loop.train", interrupted)
+    capsys.readouterr()
+    assert main([*arguments, "--epochs", "2", "--overwrite"]) == 130
+    said = capsys.readouterr().err
+    assert "start again with" in said and "--overwrite" in said and "--resume" not in said
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
     output = tmp_path / "run"

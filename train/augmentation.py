@@ -1,6 +1,6 @@
 """Random changes of whole batches of pictures, as tensors on the training device.
 
-One process prepares a batch of 64 in a few milliseconds this way; picture by picture through PIL it
+One process prepares a batch of 64 in some 20 milliseconds this way; picture by picture through PIL it
 takes several times as long, and worker processes would take the cores from the training.
 """
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fer_stream.command import CommandParser, number, say, whole
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, WeightsError
-from fer_stream.interrupts import ended_at_once, interrupts_raised
+from fer_stream.command import CommandParser, exit_code_of, number, whole
+from fer_stream.errors import UsageError, WeightsError
+from fer_stream.interrupts import ended_at_once
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig
 from train.folders import STATE_NAME, check_classes, check_run_folder
@@ -31,26 +31,16 @@ EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 13
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        with interrupts_raised():
-            # A folder of this name is given as ./evaluate.
-            if arguments[:1] == ["evaluate"]:
-                _evaluate(_evaluate_parser().parse_args(arguments[1:]))
-            else:
-                _train(_train_parser().parse_args(arguments), arguments)
-    except FerStreamError as error:
-        return _fail(str(error), error.exit_code)
-    except OSError as error:
-        what = f" {error.filename}" if error.filename else ""
-        return _fail(f"can't write{what}: {error.strerror or error}", OutputError.exit_code)
-    except KeyboardInterrupt as interrupt:
-        return _fail(str(interrupt) or "interrupted", INTERRUPTED_EXIT_CODE)
-    return 0
 
+    def run() -> int:
+        # A folder of this name is given as ./evaluate.
+        if arguments[:1] == ["evaluate"]:
+            _evaluate(_evaluate_parser().parse_args(arguments[1:]))
+        else:
+            _train(_train_parser().parse_args(arguments), arguments)
+        return 0
 
-def _fail(message: str, exit_code: int) -> int:
-    say(PROG, message)
-    return exit_code
+    return exit_code_of(PROG, run)
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -188,6 +178,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     if options.resume and not (output / STATE_NAME).is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
 
+    state_before = _stamp(output / STATE_NAME)  # of a run that is replaced, which is not to be gone on with
     try:
         prepare_process()
         with ended_at_once(PROG):
@@ -211,7 +202,8 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             files = write_results(output, result, config)
             summarize_run(console, result, files)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_go_on(output, arguments)) from None
+        is_ours = _stamp(output / STATE_NAME) != state_before
+        raise KeyboardInterrupt(_how_to_go_on(arguments, can_resume=is_ours or options.resume)) from None
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
@@ -221,11 +213,19 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     return replace(RECIPES[options.recipe], **given)
 
 
-def _how_to_go_on(output: Path, arguments: list[str]) -> str:
+def _stamp(path: Path) -> int:
+    """Returns a number that changes when the file does; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _how_to_go_on(arguments: list[str], *, can_resume: bool) -> str:
     kept = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     command = PROG if processes == "1" else f"torchrun --nproc-per-node {processes} -m train"
-    if (output / STATE_NAME).is_file():
+    if can_resume:
         return f"interrupted; go on with: {command} {shlex.join([*kept, '--resume'])}"
     return f"interrupted before the end of an epoch; start again with: {command} {shlex.join(arguments)}"
 

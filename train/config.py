@@ -29,7 +29,7 @@ class TrainConfig:
         seed: Makes a run repeatable on the same machine and device, with the same processes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: Processes that prepare pictures; 0 is in the training process. The strong recipe
-            prepares whole batches on the device and has no use for them.
+            prepares its training batches on the device and uses them for validation only.
         frozen_stages: Of a pretrained network the first layer and this many of the seven stages keep
             their weights: they see edges and textures, which are the same in faces, and take much of
             a step's time on a CPU. 0: nothing is kept.

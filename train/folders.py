@@ -20,6 +20,7 @@ CONFUSION_NAME = "confusion-matrix.png"
 METRICS_NAME = "metrics.json"
 VOTES_NAME = "ferplus-votes.csv"  # in the data folder, beside train/ and validation/
 RESULT_NAMES = (WEIGHTS_NAME, HISTORY_NAME, CURVES_NAME, CONFUSION_NAME, METRICS_NAME)
+RUN_NAMES = (STATE_NAME, *RESULT_NAMES)
 
 
 def check_classes(folder: Path) -> None:
@@ -43,7 +44,8 @@ def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Checks that a run can write into `output`; makes the folder if missing.
 
     Raises:
-        OutputError: It holds a run that is neither to be resumed nor replaced, or can't be written.
+        OutputError: It holds files of a run's names that are neither to be resumed nor replaced, or can't
+            be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -55,17 +57,18 @@ def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputError(f"can't write into {output}: {error.strerror or error}") from error
     if resume or overwrite:
         return
-    for name in (WEIGHTS_NAME, STATE_NAME):
+    for name in RUN_NAMES:
         if (output / name).exists():
+            can_resume = "go on with --resume, " if (output / STATE_NAME).exists() else ""
             raise OutputError(
-                f"{output} holds a run ({name}); go on with --resume, replace it with --overwrite, "
-                "or choose another --output"
+                f"{output} holds a {name} already; {can_resume}replace it with --overwrite, or choose "
+                "another --output"
             )
 
 
 def remove_run(output: Path) -> None:
     """Removes the files of an earlier run, so that none of them can pass for the new one's."""
-    for name in (*RESULT_NAMES, STATE_NAME):
+    for name in RUN_NAMES:
         (output / name).unlink(missing_ok=True)
 
 

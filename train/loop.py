@@ -209,7 +209,9 @@ class _Run:
         _seed(config.seed, 0, 0)
         state = None
         if resume:
-            own = _load_state(self._output, config, self._counts) if processes.first else None
+            own = None
+            if processes.first:
+                own = _load_state(self._output, config, self._counts, votes is not None)
             state = processes.share(own)
         body, self._origin = create_model("none" if state else config.pretrained)
         body.drop_rate = config.dropout
@@ -375,6 +377,7 @@ class _Run:
         state = {
             "config": asdict(self._config),
             "counts": list(self._counts),
+            "votes": self._network.votes_layer is not None,
             "origin": self._origin,
             "model": self._network.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
@@ -519,7 +522,7 @@ def _seed(seed: int, epoch: int, rank: int) -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
-def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> dict:
+def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with_votes: bool) -> dict:
     path = output / STATE_NAME
     if not path.is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start anew with --overwrite")
@@ -542,6 +545,11 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int]) -> d
             )
     if tuple(state.get("counts", counts)) != counts:
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
+    if state.get("votes", with_votes) != with_votes:
+        has, has_not = ("no ", "one") if with_votes else ("a ", "none")
+        raise UsageError(
+            f"the run in {output} had {has}{VOTES_NAME}, now there is {has_not}; choose another --output"
+        )
     return state
 
 

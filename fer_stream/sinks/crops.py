@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class CropsSink(Sink):
     """Writes every face of every frame as `<face_id>/<frame>.jpg`.
 
-    A crop is the square that the network sees, upright, in the frame's own resolution and without the
-    overlay; what lies outside the frame repeats its border.
+    A crop is the square that the network sees, in the frame's own resolution and without the overlay;
+    a tilted head, which the network sees turned back, stays as it is in the frame. What lies outside
+    the frame repeats its border.
     """
 
     name = "crops"
