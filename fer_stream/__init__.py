@@ -8,7 +8,6 @@ for analyzed in Analyzer().stream("interview.mp4"):
 """
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from fer_stream.environment import set_opencv_environment
@@ -43,9 +42,6 @@ __all__ = [
     "__version__",
     "open_source",
 ]
-
-# A small file may unpack to a billion pixels. OpenCV reads its limit when it is loaded, which is later.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
 
 # Imported when first asked for: the command checks its options before OpenCV and the rest load.
 _MODULES = {

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -18,6 +18,18 @@ from typing import Generic, TypeVar
 _WAIT_S = 0.1
 
 _T = TypeVar("_T")
+
+
+def loaded(make: Callable[[], _T]) -> _T:
+    """Returns what `make` returns, which runs in a thread of its own.
+
+    An interrupt of the caller leaves that thread to end when it can, at the latest with the program.
+    """
+
+    def once() -> Iterator[_T]:
+        yield make()
+
+    return next(iter(Background(once())))
 
 
 class Background(Generic[_T]):

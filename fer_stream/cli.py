@@ -150,6 +150,7 @@ def _run(options: argparse.Namespace) -> int:
     # Only now: OpenCV, PyAV and the rest take longer than to find a wrong option.
     with ended_at_once(PROG):
         from fer_stream.analyzer import Analyzer
+        from fer_stream.capture import loaded
         from fer_stream.overlay import Overlay
         from fer_stream.pipeline import profile_report, run, written_files
         from fer_stream.profiling import Profile
@@ -199,7 +200,8 @@ def _run(options: argparse.Namespace) -> int:
         given = analysis_settings(options)
         if options.blur and not _scans_every_frame(options, source.info):
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
-        analyzer = Analyzer(options.device, weights, profile=profile, **given)
+        # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
+        analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
         status.device = str(analyzer.device)
         for sink in sinks:
             if isinstance(sink, CropsSink):

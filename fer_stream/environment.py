@@ -9,15 +9,20 @@ OPENCV_SETTINGS = {
     # Media Foundation looks for hardware converters when a camera opens, for up to a minute; without
     # them it starts in a second (github.com/opencv/opencv/issues/17687).
     "OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS": "0",
+    # A small file may unpack to a billion pixels.
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(2**28),
     # Seconds that Video4Linux waits for a picture; as long as network streams get.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
 }
 
 
 def set_opencv_environment() -> None:
-    """Sets what the user has not set."""
+    """Sets what the user has not set, or to no number, at which OpenCV would abort."""
     for name, value in OPENCV_SETTINGS.items():
-        os.environ.setdefault(name, value)
+        if not os.environ.get(name, "").removeprefix("-").isdecimal():
+            os.environ[name] = value
+    if not os.environ.get("OPENCV_FOR_THREADS_NUM", "0").isdecimal():
+        del os.environ["OPENCV_FOR_THREADS_NUM"]
 
 
 def set_matplotlib_environment() -> None:

@@ -36,6 +36,8 @@ def load_matplotlib() -> None:
         OutputError: matplotlib can't be loaded.
     """
     try:
+        if Path("matplotlibrc").is_fifo():
+            raise OSError("it is a pipe")
         import matplotlib.backends.backend_agg
         import matplotlib.figure
     except Exception as error:

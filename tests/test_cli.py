@@ -636,6 +636,20 @@ def test_a_signal_finishes_every_file(tmp_path, made, number):
     assert json.loads((tmp_path / "p.json").read_text())["frames"] == frames[-1] + 1
 
 
+def test_opencv_settings_that_are_no_numbers_do_not_matter(tmp_path, made):
+    names = ("OPENCV_IO_MAX_IMAGE_PIXELS", "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "OPENCV_FOR_THREADS_NUM")
+    process = start((SAMPLE, "--end", "0.1", "--data", "-"), env={**os.environ, **dict.fromkeys(names, "x")})
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and out
+
+
+@posix
+def test_a_folder_that_is_gone_is_one_line(tmp_path, made):
+    process = start((SAMPLE, "--data", "o.csv"), cwd=tmp_path, preexec_fn=tmp_path.rmdir)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4 and err.count("\n") == 1 and "No such file" in err
+
+
 def test_matplotlib_settings_that_lie_about_do_not_matter(tmp_path, made):
     (tmp_path / "matplotlibrc").write_bytes(b"text.usetex: True\n")
     process = start(

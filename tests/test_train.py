@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
@@ -28,6 +29,8 @@ from train.parallel import Processes
 from train.pretrained import copy_lite0, create_model
 
 CONFIG = TrainConfig(epochs=2, batch_size=14, input_size=32, pretrained="none", device="cpu")
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
 
 class Recorder(Reporter):
@@ -356,6 +359,54 @@ def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_
 def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_run, voted_data):
     with pytest.raises(UsageError, match="epochs = 3, not 5"):
         train(voted_data, strong_run[0], replace(STRONG, epochs=5), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("counts", 5),
+        ("origin", None),
+        ("history", 5),
+        ("history", [{"a": 1}]),
+        ("model", 5),
+        ("model", {}),
+        ("optimizer", {}),
+        ("config", {"lr": torch.zeros(3)}),
+    ],
+)
+def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, value):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    state = torch.load(output / "last-state.pt", weights_only=True)
+    torch.save({**state, name: value}, output / "last-state.pt")
+    with pytest.raises(UsageError):
+        train(data, output, CONFIG, resume=True)
+
+
+@posix
+@pytest.mark.parametrize("what", ["pipe", "huge"])
+def test_a_picture_that_is_none_is_one_line(data, tmp_path, what):
+    shutil.copytree(data, tmp_path / "data")
+    picture = tmp_path / "data" / "train" / "angry" / "0.png"
+    picture.unlink()
+    if what == "pipe":
+        os.mkfifo(picture)
+    else:
+        Image.new("1", (10_000, 10_000)).save(picture)
+    with pytest.raises(SourceError, match=r"0\.png is damaged, huge or not a picture"):
+        train(tmp_path / "data", tmp_path / "run", CONFIG)
+
+
+@pytest.mark.parametrize(("size", "says"), [("2", None), ("many", "WORLD_SIZE=many"), ("0", "WORLD_SIZE=0")])
+def test_a_world_size_that_somebody_left_behind(unbroken, data, tmp_path, monkeypatch, size, says):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("RANK", raising=False)
+    if says is None:
+        shutil.copytree(unbroken[0], tmp_path / "run")
+        assert train(data, tmp_path / "run", CONFIG, resume=True).history == unbroken[1].history
+        return
+    with pytest.raises(UsageError, match=says):
+        train(data, tmp_path / "run", CONFIG)
 
 
 def test_votes_that_come_or_go_do_not_fit_a_run(strong_run, voted_data, data, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +74,17 @@ def read_rgb(path: str) -> Image.Image:
     """Reads a picture as RGB.
 
     Raises:
-        SourceError: It can't be read or is damaged.
+        SourceError: It can't be read, is damaged, or has more than 89 million pixels.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        if not Path(path).is_file():  # a pipe would be waited for
+            raise OSError("not a file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.convert("RGB")
     except Exception as error:  # Pillow raises many types for a damaged file
-        raise SourceError(f"{path} is damaged or is not a picture; replace or remove it") from error
+        raise SourceError(f"{path} is damaged, huge or not a picture; replace or remove it") from error
 
 
 def folder_resolution(folder: ImageFolder) -> int:
@@ -125,14 +130,14 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
             by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
         if any(min(counts) < 0 for counts in by_name.values()):
             raise ValueError("a negative number of votes")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        none = [0] * len(VOTED)
+        counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
+        votes = torch.tensor(counts, dtype=torch.float32)
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise SourceError(
             f"{path} is no table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
             "mend or remove it"
         ) from error
-    none = [0] * len(VOTED)
-    counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
-    votes = torch.tensor(counts, dtype=torch.float32)
     return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
 
 

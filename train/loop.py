@@ -225,12 +225,14 @@ class _Run:
         self._optimizer = _optimizer(self._network, config)
         self._history: list[Epoch] = []
         if state is not None:
-            self._origin = state["origin"]
-            self._history = [Epoch(**row) for row in state["history"]]
-            self._network.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            if self._average is not None:
-                self._average.load_state_dict(state["average"])
+            self._origin, self._history = state["origin"], state["history"]
+            try:
+                self._network.load_state_dict(state["model"])
+                self._optimizer.load_state_dict(state["optimizer"])
+                if self._average is not None:
+                    self._average.load_state_dict(state["average"])
+            except Exception as error:  # torch raises many types for what does not fit
+                raise _unreadable(self._output) from error
 
         self._order = torch.Generator()
         shares = ShuffledShares(len(training), config.batch_size, self._order, processes)
@@ -522,16 +524,35 @@ def _seed(seed: int, epoch: int, rank: int) -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
+def _read_state(path: Path) -> dict:
+    """Reads a state, whose settings and history are then as a run makes them; raises anything."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    # A run from before a setting there was, was made without it.
+    state["config"] = asdict(TrainConfig()) | state["config"]
+    history = [Epoch(**row) for row in state["history"]]
+    numbers = [value for row in history for value in asdict(row).values()]
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise TypeError("a history without numbers")
+    if not all(isinstance(value, int | float | str | None) for value in state["config"].values()):
+        raise TypeError("settings that are none")
+    if not isinstance(state["origin"], str) or any(row.images_per_s <= 0 for row in history):
+        raise ValueError("not of a run")
+    return {**state, "history": history}
+
+
+def _unreadable(output: Path) -> UsageError:
+    return UsageError(f"{output / STATE_NAME} can't be read; start again with --overwrite")
+
+
 def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with_votes: bool) -> dict:
     path = output / STATE_NAME
     if not path.is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start anew with --overwrite")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        # A run from before a setting there was, was made without it.
-        before = asdict(TrainConfig()) | state["config"]
+        state = _read_state(path)
     except Exception as error:
-        raise UsageError(f"{path} can't be read; start again with --overwrite") from error
+        raise _unreadable(output) from error
+    before = state["config"]
     # A run may go on elsewhere, and for longer where its course does not depend on its length; what
     # shapes its result must be the same.
     free = {"device", "pretrained"}
@@ -543,7 +564,7 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with
                 f"the run in {output} has {name} = {before[name]}, not {value}; resume with the same "
                 "options and version, or choose another --output"
             )
-    if tuple(state.get("counts", counts)) != counts:
+    if state.get("counts", list(counts)) != list(counts):
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
     if state.get("votes", with_votes) != with_votes:
         has, has_not = ("no ", "one") if with_votes else ("a ", "none")

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from fer_stream.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -74,8 +76,11 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     Args:
         device: What this process computes on, as `local_device` returns it.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal() or int(said) == 0:
+        raise UsageError(f"WORLD_SIZE={said} is no number of processes; unset it, or start with torchrun")
+    count = int(said)
+    if count == 1 or "RANK" not in os.environ:  # a batch system may leave the one there without the other
         yield Processes()
         return
     if device.type == "cuda":

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -337,6 +338,29 @@ def test_a_signal_while_it_loads_ends_it_in_a_line(tmp_path, command, module, nu
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == f"{command.replace('_', '-')}: interrupted\n"
     assert not any(path.is_file() for path in made.parent.rglob("*"))
+
+
+def test_an_interrupt_does_not_wait_for_the_networks(tmp_path, monkeypatch, capfd):
+    entered, done = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        entered.set()
+        done.wait(60)
+
+    def ask() -> None:
+        entered.wait(60)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", slow)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        assert cli.main([str(SAMPLE), "--stills", str(tmp_path / "made")]) == 130
+        assert not done.is_set() and not (tmp_path / "made").exists()
+        assert capfd.readouterr().err == "fer-stream: interrupted\n"
+    finally:
+        done.set()
+        asking.join()
 
 
 def test_an_import_is_not_cut_short_by_an_interrupt(tmp_path, monkeypatch):
