@@ -401,6 +401,7 @@ def _timeline_figure(
         borderaxespad=0,
     )
     ticks = _tick_times(first_s, span_s)
+    exact_ticks = any(tick % 1 for tick in ticks)
     for row in range(count):
         top_in = head_in + row * row_in
         plot_in = row_in - 0.22
@@ -417,9 +418,7 @@ def _timeline_figure(
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
         axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: _clock(value, exact=value != int(value)))
-        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value, exact=exact_ticks)))
         is_last = row == count - 1
         axes.tick_params(axis="x", length=0, pad=7, labelsize=9.5, labelcolor=QUIET_HEX, labelbottom=is_last)
         axes.axhspan(0, 1, color="#f6f7f8", zorder=0, linewidth=0)

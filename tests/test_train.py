@@ -22,11 +22,12 @@ from fer_stream.weights import load_checkpoint
 from train import loop, pretrained
 from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, TrainConfig
-from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, open_folder, read_votes
+from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, open_folder
 from train.evaluation import evaluate
 from train.loop import Reporter, learning_rate, train
 from train.parallel import Processes
 from train.pretrained import copy_lite0, create_model
+from train.votes import expected_labels, read_votes
 
 CONFIG = TrainConfig(epochs=2, batch_size=14, input_size=32, pretrained="none", device="cpu")
 
@@ -471,6 +472,22 @@ def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, 
     seen = torch.stack([folder[index][0] for index in order[0]])
     assert torch.allclose(batch.images, seen, atol=1e-5)
     assert batch.labels.tolist() == [folder.targets[index] for index in order[0]]
+
+
+def test_votes_tell_which_labels_are_to_be_expected():
+    # Of those who were voted half neutral and half sad, FER2013 calls three in four sad.
+    doubtful, happy, none = torch.zeros(3, 10).unbind()
+    doubtful[[0, 3]], happy[1] = 0.5, 1.0
+    neutral, sad = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("sad")
+    labels = torch.tensor([sad] * 300 + [neutral] * 100 + [EXPRESSIONS.index("happy")] * 400 + [sad])
+    votes = torch.stack([doubtful] * 400 + [happy] * 400 + [none])
+    expected = expected_labels(votes, labels)
+    assert torch.allclose(expected.sum(dim=1), torch.ones(801))
+    assert expected[0, sad] == pytest.approx(0.75, abs=0.02)
+    assert expected[0, neutral] == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(expected[0], expected[399])
+    assert expected[500, EXPRESSIONS.index("happy")] > 0.97
+    assert expected[800].tolist() == [float(name == "sad") for name in EXPRESSIONS]
 
 
 def test_frozen_stages_keep_their_weights_and_the_others_learn():

@@ -44,6 +44,8 @@ class TrainConfig:
         mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
         label_smoothing: Share of the target that is spread over all classes.
         dropout: Share of the features left out before the last layer.
+        expected_share: Share of the target that is not the picture's label but which labels its FER+ votes
+            let expect (`votes.expected_labels`); without votes beside the pictures all of it is the label.
         votes_weight: Weight of a second last layer's loss, which learns the distribution of the
             FER+ votes and is dropped afterwards. 0, or no votes beside the pictures: none.
         best_by: Whether the weights of the best validation `loss` or `accuracy` are kept.
@@ -70,6 +72,7 @@ class TrainConfig:
     mixup_alpha: float = 0.0
     label_smoothing: float = 0.0
     dropout: float = 0.0
+    expected_share: float = 0.0
     votes_weight: float = 0.0
     best_by: str = "loss"
 
@@ -91,6 +94,7 @@ RECIPES = {
         standardize=True,
         mixup_alpha=0.2,
         label_smoothing=0.05,
+        expected_share=0.5,
         dropout=0.2,
         votes_weight=0.5,
         best_by="accuracy",

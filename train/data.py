@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
 from collections.abc import Iterator
@@ -22,11 +21,9 @@ from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import check_classes
 from train.parallel import Processes
+from train.votes import expected_labels
 
 SAMPLED_SIZES = 64  # pictures looked at to learn the folder's resolution
-VOTED = (
-    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,15 @@ class Batch:
     Attributes:
         images: float32 (N, 3, size, size), normalised.
         labels: int64 (N,).
-        votes: float32 (N, 10), the share of the FER+ votes for each of `VOTED`, or all 0 where a
+        votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, or all 0 where a
             picture has none; None where there are no votes at all.
+        expected: float32 (N, 7), see `votes.expected_labels`; None where there are no votes at all.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     votes: torch.Tensor | None = None
+    expected: torch.Tensor | None = None
 
 
 class ToNetworkInput:
@@ -107,38 +106,6 @@ def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
         native_size=min(native_size, config.input_size),
         standardize=config.standardize,
     )
-
-
-def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
-    """Reads the FER+ votes of a folder's pictures, by their file names.
-
-    Source: Barsoum et al., Training Deep Networks for Facial Expression Recognition with
-    Crowd-Sourced Label Distribution, 2016.
-
-    Args:
-        path: CSV with the columns `file` and those of `VOTED`.
-        folder: The pictures.
-
-    Returns:
-        float32 (N, 10): shares that add up to 1, or zeros for a picture without votes.
-
-    Raises:
-        SourceError: The file can't be read as such a table.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
-        if any(min(counts) < 0 for counts in by_name.values()):
-            raise ValueError("a negative number of votes")
-        none = [0] * len(VOTED)
-        counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
-        votes = torch.tensor(counts, dtype=torch.float32)
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
-        raise SourceError(
-            f"{path} is no table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
-            "mend or remove it"
-        ) from error
-    return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 class ShuffledShares(Sampler[list[int]]):
@@ -222,6 +189,7 @@ class StronglyAugmented:
     ) -> None:
         self._pixels = torch.stack([_packed(path, spec) for path, _ in folder.samples])
         self._labels = torch.tensor(folder.targets)
+        self._expected = None if votes is None else expected_labels(votes, self._labels)
         self._votes, self._shares, self._device = votes, shares, device
         self._size, self._standardize = spec.size, spec.standardize
         self._rotation_degrees = config.rotation_degrees
@@ -237,8 +205,11 @@ class StronglyAugmented:
             images = augment(pixels, self._size, self._rotation_degrees)
             if self._standardize:
                 images = standardize(images)
-            votes = None if self._votes is None else self._votes[indices]
-            yield Batch((images - self._mean) / self._std, self._labels[indices], votes)
+            images = (images - self._mean) / self._std
+            if self._votes is None or self._expected is None:
+                yield Batch(images, self._labels[indices])
+            else:
+                yield Batch(images, self._labels[indices], self._votes[indices], self._expected[indices])
 
 
 def _packed(path: str, spec: InputSpec) -> torch.Tensor:

@@ -12,10 +12,11 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.weights import Checkpoint, load_checkpoint
-from train.data import VOTED, evaluation_loader, open_folder, read_rgb, read_votes
+from train.data import evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes
 from train.loop import EVALUATION_BATCH, Reporter, pick_device, predict
 from train.metrics import Report, report
+from train.votes import VOTED, read_votes
 
 # The votes' names for the seven expressions, in their order; contempt, unknown and NF are none of them.
 VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -92,12 +93,14 @@ def evaluate(
     votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
     seen = np.zeros(len(pictures), bool)
     if _is_training_split(training_path) and not training_path.samefile(folder):
+        reporter.phase(0, "repeats", 1)
         seen = _seen(pictures, open_folder(training_path))
 
     model = checkpoint.build_model().to(torch_device).to(memory_format=torch.channels_last)
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
-    reporter.phase(0, "evaluation", 2 * len(batches))
+    reporter.phase(0, "evaluation", len(batches))
     logits, labels = predict(model, batches, torch_device, reporter)
+    reporter.phase(0, "mirrored", len(batches))
     mirrored, _ = predict(model, batches, torch_device, reporter, mirrored=True)
 
     everything = np.ones(len(labels), bool)

@@ -32,7 +32,6 @@ from train.data import (
     folder_resolution,
     input_spec,
     open_folder,
-    read_votes,
 )
 from train.folders import (
     HISTORY_NAME,
@@ -47,6 +46,7 @@ from train.metrics import Report, fit_temperature, report
 from train.objective import Objective, TrainedNetwork
 from train.parallel import Processes, joined_processes, local_device
 from train.pretrained import create_model
+from train.votes import read_votes
 
 EVALUATION_BATCH = 256
 COMPILE_PAYS_STEPS = 2000  # compiling takes a minute

@@ -9,7 +9,8 @@ from torch import nn
 from fer_stream.expressions import EXPRESSIONS
 from train.augmentation import mix_up
 from train.config import TrainConfig
-from train.data import VOTED, Batch
+from train.data import Batch
+from train.votes import VOTED
 
 
 class TrainedNetwork(nn.Module):
@@ -52,8 +53,10 @@ class Objective:
         smoothing = self._config.label_smoothing
         target = nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
         targets = [target * (1 - smoothing) + smoothing / len(EXPRESSIONS)]
-        if batch.votes is not None:
-            targets.append(batch.votes.to(device, non_blocking=True))
+        if batch.votes is not None and batch.expected is not None:
+            share = self._config.expected_share
+            expected = batch.expected.to(device, non_blocking=True)
+            targets = [(1 - share) * targets[0] + share * expected, batch.votes.to(device, non_blocking=True)]
         if self._config.mixup_alpha:
             images, targets = mix_up(images, targets, self._config.mixup_alpha)
         return images, targets

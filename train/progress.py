@@ -21,10 +21,16 @@ from train.metrics import Report
 
 # A training picture, with its backward pass, costs about as much as this many in validation.
 TRAINING_COST = 3
+# What an evaluation, which has no epochs, says of itself where no bar can be shown.
+EVALUATION_PHASES = {
+    "repeats": "looking for pictures that occur in train/ as well",
+    "evaluation": "reading the pictures",
+    "mirrored": "reading their mirror images",
+}
 
 
 class TrainingProgress(Reporter):
-    """Shows bars for the epochs and their batches in a terminal; elsewhere a plain line an epoch.
+    """Shows bars for the epochs and their batches in a terminal; elsewhere a plain line an epoch or phase.
 
     Args:
         console: Where to.
@@ -74,6 +80,8 @@ class TrainingProgress(Reporter):
         if not self._first_epoch:
             self._first_epoch, self._began_s = epoch, time.monotonic()
         self._epoch, self._phase, self._batch, self._batches = epoch, name, 0, batches
+        if not epoch and self._bars.disable:
+            self._say(EVALUATION_PHASES.get(name, name))
         self._bars.reset(
             self._batches_task, description=name, total=batches, visible=True, counted="", figures=""
         )

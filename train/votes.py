@@ -1,0 +1,87 @@
+"""The FER+ votes: what ten people saw in each picture of FER2013, and what that says of its label.
+
+Source: Barsoum et al., Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+Distribution, 2016.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.datasets import ImageFolder
+
+from fer_stream.errors import SourceError
+from fer_stream.expressions import EXPRESSIONS
+
+VOTED = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
+)  # fmt: skip
+WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
+
+
+def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
+    """Reads the FER+ votes of a folder's pictures, by their file names.
+
+    Args:
+        path: CSV with the columns `file` and those of `VOTED`.
+        folder: The pictures.
+
+    Returns:
+        float32 (N, 10): shares that add up to 1, or zeros for a picture without votes.
+
+    Raises:
+        SourceError: The file can't be read as such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+        if any(min(counts) < 0 for counts in by_name.values()):
+            raise ValueError("a negative number of votes")
+        none = [0] * len(VOTED)
+        counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
+        votes = torch.tensor(counts, dtype=torch.float32)
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+        raise SourceError(
+            f"{path} is no table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
+            "mend or remove it"
+        ) from error
+    return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns how probable each label is for pictures with such votes.
+
+    FER2013's labels are one person's and half of the doubt is chance. Ten votes tell which labels a picture
+    could have got, once it is learned how the labels answer to the votes, which name neutral more often
+    and sad, fear and disgust less. That is learned here, by multinomial logistic regression.
+
+    Args:
+        votes: float32 (N, 10) of `read_votes`.
+        labels: int64 (N,).
+
+    Returns:
+        float32 (N, 7); of a picture without votes its label.
+    """
+    voted = votes.sum(dim=1) > 0
+    pairs = (votes[:, :, None] * votes[:, None, :]).flatten(1)
+    features = torch.cat([votes, votes.sqrt(), pairs], dim=1)
+    weight = torch.zeros(features.shape[1], len(EXPRESSIONS), requires_grad=True)
+    bias = torch.zeros(len(EXPRESSIONS), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(features[voted] @ weight + bias, labels[voted])
+        loss = loss + WEIGHT_PENALTY * weight.square().sum()
+        loss.backward()
+        return loss
+
+    expected = nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
+    if bool(voted.any()):
+        optimizer.step(loss)  # type: ignore[arg-type]  # declared for numbers
+        with torch.no_grad():
+            expected[voted] = (features[voted] @ weight + bias).softmax(dim=1)
+    return expected
