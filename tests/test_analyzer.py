@@ -23,7 +23,7 @@ from fer_stream.profiling import Profile
 from fer_stream.types import AnalyzedFrame, Frame
 
 CLIP = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
-IMAGES_A_CLASS = 15
+IMAGES_A_CLASS = 50
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_a_video_shows_the_network_the_pixels_of_its_training(
         right_in_frames += int(faces[0].probabilities.argmax()) == truth
     assert found >= 0.75 * len(validation_images)
     print(f"{found} of {len(validation_images)} found; right: {right_directly}, in frames {right_in_frames}")
-    assert right_in_frames >= right_directly - 0.08 * found
+    assert right_in_frames >= right_directly - 0.04 * found
     assert right_directly > found / 4  # chance is a seventh: both can't be noise
 
 
