@@ -54,9 +54,9 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Returns how probable each label is for pictures with such votes.
 
-    FER2013's labels are one person's and half of the doubt is chance. Ten votes tell which labels a picture
-    could have got, once it is learned how the labels answer to the votes, which name neutral more often
-    and sad, fear and disgust less. That is learned here, by multinomial logistic regression.
+    A single label hides a lot of doubt. Ten votes tell which labels a picture could have got, once it is
+    learned how the labels answer to the votes: of FER2013's training split the votes name 30 % neutral
+    and 3 % fear, the labels 17 % and 14 %. That is learned here, by multinomial logistic regression.
 
     Args:
         votes: float32 (N, 10) of `read_votes`.
