@@ -25,6 +25,9 @@ from fer_stream.types import AnalyzedFrame, Face, Frame
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
+# Faces that are read at once, whatever the batch: on a CPU more gain nothing, and who draws and encodes
+# the frames would wait for them. On a GPU more gain much.
+ENOUGH_FACES_ON_CPU = 16
 
 
 class Analyzer:
@@ -40,7 +43,7 @@ class Analyzer:
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
             4 while there are three faces or more, however slow the machine; on a GPU every frame.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
-        batch: Frames of a recording whose faces go through the network together.
+        batch: Frames of a recording whose faces go through the network together, at most.
         threads: CPU threads of the analysis; 0 takes one a core.
         profile: Gets the time of each stage.
 
@@ -142,7 +145,7 @@ class Analyzer:
         ended: FerStreamError | None = None
         while ended is None:
             chunk, tracked, uploaded = [], [], []
-            detect_s = 0.0
+            detect_s, faces_count = 0.0, 0
             try:
                 for frame in itertools.islice(iterator, batch):
                     chunk.append(frame)
@@ -161,6 +164,9 @@ class Analyzer:
                     tracked.append(tracker.update(frame.bgr, frame.time_s))
                     detect_s = time.perf_counter() - began_s
                     self._profile.add("detect", detect_s)
+                    faces_count += len(tracked[-1])
+                    if self.device == "cpu" and faces_count >= ENOUGH_FACES_ON_CPU:
+                        break
             except FerStreamError as error:  # of the source: what came before it is analyzed first
                 ended = error
             if not chunk or tracker is None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 R_NET_INPUT = 24  # side in px
 O_NET_INPUT = 48
 BLOCK = 8  # channels that ONNX Runtime holds together
+# By measurement: all the 360 crops of a crowd at once take R-Net a quarter longer each, 27 take O-Net a sixth.
+_MOST_ON_CPU = {"PNet": 0, "RNet": 64, "ONet": 8}
 _EXAMPLE_SHAPES = {
     "PNet": (1, 3, 64, 96),
     "RNet": (2, 3, R_NET_INPUT, R_NET_INPUT),
@@ -66,6 +68,7 @@ def load_mtcnn(name: str, device: str, threads: int) -> Network:
         dynamic_axes=(2, 3) if name == "PNet" else (),
         outputs=3 if name == "ONet" else 2,
         half_on_cuda=False,  # boxes and thresholds stay those of the CPU
+        most_on_cpu=_MOST_ON_CPU[name],
     )
     return load_network(spec, device, threads)[0]
 
