@@ -7,9 +7,11 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_stream.capture import Background
 from fer_stream.classifier import Classifier
 from fer_stream.detector import Detector
 from fer_stream.errors import FerStreamError
@@ -22,6 +24,11 @@ from fer_stream.smoothing import DEFAULT_SMOOTH_S, Smoother
 from fer_stream.sources import Source, open_source
 from fer_stream.tracker import TrackedFace, Tracker
 from fer_stream.types import AnalyzedFrame, Face, Frame
+
+if TYPE_CHECKING:
+    import torch
+
+_Found = tuple[Frame, list[TrackedFace]]
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
@@ -41,7 +48,7 @@ class Analyzer:
         min_face: Side in px of the smallest face to find.
         scan_every: A full search for faces at least every this many frames of a video. `auto` finds
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
-            4 while there are three faces or more, however slow the machine; on a GPU every frame.
+            3 while there are three faces or more, however slow the machine; on a GPU every frame.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
         batch: Frames of a recording whose faces go through the network together, at most.
         threads: CPU threads of the analysis; 0 takes one a core.
@@ -73,6 +80,7 @@ class Analyzer:
         self._smooth_s = smooth_s
         self._batch = batch
         self._profile = profile or Profile()
+        self._classify_s = 0.0  # what the last frames' faces took to be read
 
     @property
     def crop_scale(self) -> float:
@@ -111,111 +119,120 @@ class Analyzer:
         """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""
         if kind == "images":
             for frame in frames:  # each picture is by itself: other people, other ids
-                yield from self._analyze_video([frame], ScanPace(), batch=1)
-            return
-        live = kind != "video"
-        pace = ScanPace()
-        if self._scan_every != "auto":
-            pace.every = self._scan_every
-        elif live:
-            pace = LivePace()
-        # What is live can't wait for more frames to come.
-        batch = 1 if live else self._batch
+                for found in self._find([frame], ScanPace(), batch=1):
+                    yield from self._read(found, Smoother(self._smooth_s))
+        elif kind == "video":
+            yield from self._analyze_recording(frames)
+        else:
+            yield from self._analyze_live(frames)
+
+    def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
+        """Analyzes some frames at a time, and finds the faces of the next while it reads those."""
         # Following goes frame by frame, which would leave a GPU waiting.
-        scans_batches = self.device != "cpu" and not live and self._scan_every == "auto"
-        yield from self._analyze_video(frames, pace, batch=batch, scans_batches=scans_batches)
+        scans_batches = self.device != "cpu" and self._scan_every == "auto"
+        found = self._find(frames, self._pace(), batch=self._batch, scans_batches=scans_batches)
+        smoother = Smoother(self._smooth_s)
+        with ExitStack() as stack:
+            if self.device == "cpu":  # a GPU does one thing after the other anyway
+                found = iter(stack.enter_context(Background(found, queue_size=1)))
+            for some in found:
+                yield from self._read(some, smoother)
 
-    def _analyze_video(
-        self,
-        frames: Iterable[Frame],
-        pace: ScanPace,
-        *,
-        batch: int,
-        scans_batches: bool = False,
-    ) -> Iterator[AnalyzedFrame]:
-        """Analyzes consecutive frames of one video, `batch` at a time.
-
-        With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
-        it comes, and scanned at that pace; with a `LivePace` it is handed out first and scanned afterwards.
-        """
-        live_pace = pace if isinstance(pace, LivePace) else None
+    def _analyze_live(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
+        """Analyzes each frame as it comes, for what is live can't wait for more."""
+        live_pace = LivePace() if self._scan_every == "auto" else None
         tracker: Tracker | None = None
         smoother = Smoother(self._smooth_s)
-        iterator = iter(frames)
-        ended: FerStreamError | None = None
-        while ended is None:
-            chunk, tracked, uploaded = [], [], []
-            detect_s, faces_count = 0.0, 0
-            try:
-                for frame in itertools.islice(iterator, batch):
-                    chunk.append(frame)
-                    if tracker is None:
-                        tracker = Tracker(
-                            self._detector,
-                            pace,
-                            # A pace that changes has no fixed frames to scan.
-                            first_index=None if live_pace else frame.index,
-                            scans_ahead=live_pace is not None,
-                        )
-                    began_s = time.perf_counter()
-                    if scans_batches:  # it travels while the next one is decoded
-                        uploaded.append(upload(frame.bgr, self.device))
-                        continue
-                    tracked.append(tracker.update(frame.bgr, frame.time_s))
-                    detect_s = time.perf_counter() - began_s
-                    self._profile.add("detect", detect_s)
-                    faces_count += len(tracked[-1])
-                    if self.device == "cpu" and faces_count >= ENOUGH_FACES_ON_CPU:
-                        break
-            except FerStreamError as error:  # of the source: what came before it is analyzed first
-                ended = error
-            if not chunk or tracker is None:
-                break
-            if scans_batches:
-                began_s = time.perf_counter()
-                tracked = [
-                    tracker.update(frame.bgr, frame.time_s, found)
-                    for frame, found in zip(chunk, self._detector.scan_batch(uploaded), strict=True)
-                ]
-                self._profile.add("detect", time.perf_counter() - began_s, frames=len(chunk))
-            began_s = time.perf_counter()
-            probabilities = self._classify(chunk, tracked)
-            classify_s = time.perf_counter() - began_s
-            self._profile.add("classify", classify_s, frames=len(chunk))
-            for frame, faces in zip(chunk, tracked, strict=True):
-                yield AnalyzedFrame(
-                    frame,
-                    tuple(
-                        Face(
-                            face.id,
-                            face.box_xyxy,
-                            face.landmarks_xy,
-                            face.score,
-                            smoother.smooth(face.id, next(probabilities), frame.time_s),
-                        )
-                        for face in faces
-                    ),
+        for frame in frames:
+            if tracker is None:
+                tracker = Tracker(
+                    self._detector,
+                    live_pace or self._pace(),
+                    # A pace that changes has no fixed frames to scan.
+                    first_index=None if live_pace else frame.index,
+                    scans_ahead=live_pace is not None,
                 )
-            if live_pace:  # frame by frame
+            began_s = time.perf_counter()
+            faces = tracker.update(frame.bgr, frame.time_s)
+            found_s = time.perf_counter() - began_s
+            self._profile.add("detect", found_s)
+            yield from self._read([(frame, faces)], smoother)
+            if live_pace:  # handed out first, scanned afterwards
                 began_s = time.perf_counter()
                 tracker.scan_ahead()
                 ahead_s = time.perf_counter() - began_s
                 self._profile.add("scan ahead", ahead_s)
-                live_pace.note(chunk[-1], detect_s + classify_s + ahead_s, scanned=tracker.scanned)
+                live_pace.note(frame, found_s + self._classify_s + ahead_s, scanned=tracker.scanned)
 
+    def _pace(self) -> ScanPace:
+        return ScanPace(None if self._scan_every == "auto" else self._scan_every)
+
+    def _find(
+        self, frames: Iterable[Frame], pace: ScanPace, *, batch: int, scans_batches: bool = False
+    ) -> Iterator[list[_Found]]:
+        """Finds the faces in consecutive frames of one video; hands out `batch` frames at once, or fewer.
+
+        With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
+        it comes, and scanned at that pace.
+        """
+        tracker: Tracker | None = None
+        iterator = iter(frames)
+        ended: FerStreamError | None = None
+        while ended is None:
+            chunk: list[Frame] = []
+            uploaded: list[torch.Tensor] = []
+            found: list[_Found] = []
+            try:
+                for frame in itertools.islice(iterator, batch):
+                    tracker = tracker or Tracker(self._detector, pace, first_index=frame.index)
+                    if scans_batches:  # it travels while the next one is decoded
+                        uploaded.append(upload(frame.bgr, self.device))
+                        chunk.append(frame)
+                        continue
+                    with self._profile.stage("detect"):
+                        found.append((frame, tracker.update(frame.bgr, frame.time_s)))
+                    if self.device == "cpu" and sum(len(faces) for _, faces in found) >= ENOUGH_FACES_ON_CPU:
+                        break
+            except FerStreamError as error:  # of the source: what came before it is analyzed first
+                ended = error
+            if chunk and tracker is not None:
+                began_s = time.perf_counter()
+                found = [
+                    (frame, tracker.update(frame.bgr, frame.time_s, scanned))
+                    for frame, scanned in zip(chunk, self._detector.scan_batch(uploaded), strict=True)
+                ]
+                self._profile.add("detect", time.perf_counter() - began_s, frames=len(chunk))
+            if not found:
+                break
+            yield found
         if ended is not None:
             raise ended
 
-    def _classify(self, frames: list[Frame], tracked: list[list[TrackedFace]]) -> Iterator[np.ndarray]:
-        """Reads all faces of some frames in one batch; returns float32 (7,) for each, in order."""
+    def _read(self, found: list[_Found], smoother: Smoother) -> Iterator[AnalyzedFrame]:
+        """Reads all faces of some frames in one batch."""
+        began_s = time.perf_counter()
         spec = self._classifier.input
         crops = [
             network_input(
                 frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec, face_roll(face.landmarks_xy)
             )
-            for frame, faces in zip(frames, tracked, strict=True)
+            for frame, faces in found
             for face in faces
         ]
-        if not crops:
-            return iter(())
-        return iter(self._classifier.probabilities(np.stack(crops)))
+        probabilities = iter(self._classifier.probabilities(np.stack(crops)) if crops else ())
+        self._classify_s = time.perf_counter() - began_s
+        self._profile.add("classify", self._classify_s, frames=len(found))
+        for frame, faces in found:
+            yield AnalyzedFrame(
+                frame,
+                tuple(
+                    Face(
+                        face.id,
+                        face.box_xyxy,
+                        face.landmarks_xy,
+                        face.score,
+                        smoother.smooth(face.id, next(probabilities), frame.time_s),
+                    )
+                    for face in faces
+                ),
+            )

@@ -178,7 +178,7 @@ def add_analysis_options(
         "--scan-every",
         type=_scan_every,
         metavar="N",
-        help="search the whole frame for new faces at least every N frames; auto (the default) is 10, or 4 "
+        help="search the whole frame for new faces at least every N frames; auto (the default) is 10, or 3 "
         "from three faces on, and with a live source what keeps up",
     )
     analysis.add_argument(

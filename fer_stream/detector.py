@@ -120,8 +120,8 @@ class Detector:
             boxes_xyxy: (N, 4) px, where the faces were or are expected.
 
         Returns:
-            N detections, in the order of the boxes. A score under `O_NET_THRESHOLD` says that
-            there is no face any more.
+            N detections, in the order of the boxes. A low score says that there is no face any more;
+            see `tracker.STILL_THERE_SCORE`.
         """
         if not len(boxes_xyxy):
             return Detections.none()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 R_NET_INPUT = 24  # side in px
 O_NET_INPUT = 48
 BLOCK = 8  # channels that ONNX Runtime holds together
-# By measurement: all the 360 crops of a crowd at once take R-Net a quarter longer each, 27 take O-Net a sixth.
+# By measurement: 360 crops of a crowd at once take R-Net a quarter longer each, 27 take O-Net a sixth.
 _MOST_ON_CPU = {"PNet": 0, "RNet": 64, "ONet": 8}
 _EXAMPLE_SHAPES = {
     "PNet": (1, 3, 64, 96),

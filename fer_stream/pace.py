@@ -10,7 +10,7 @@ from fer_stream.types import Frame
 
 # Frames. One or two faces are followed well, and who comes in is seen after 10 frames at the latest;
 # in a crowd somebody comes into sight all the time.
-CALM_EVERY, CROWD_EVERY = 10, 4
+CALM_EVERY, CROWD_EVERY = 10, 3
 CROWD = 3  # faces
 LONGEST_GAP = 30  # frames: also the slowest machine finds a new face some day
 BUSY_SHARE = 0.7  # of the time between two frames that analysis may take; what is left evens out

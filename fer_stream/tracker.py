@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from fer_stream.detector import O_NET_THRESHOLD, Detector
+from fer_stream.detector import Detector
 from fer_stream.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.pace import ScanPace
 from fer_stream.types import Detections
@@ -35,7 +35,10 @@ REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the sa
 CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
 # At positions that this divides, which both paces of `auto` scan, motion is measured anew: nothing is
 # left there of the frames before but ids, and trackers that started elsewhere come to see the same.
-ANEW_EVERY = 20
+ANEW_EVERY = 30
+# Scores from which a followed face is one still. New faces need more (`detector.O_NET_THRESHOLD`): near a
+# face that was there a moment ago there is one, and who drops out comes back a frame later.
+STILL_THERE_SCORE = 0.45
 MISSED_SCANS = 2  # a face that is followed, but not found by so many scans ahead, is none
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut
 THUMBNAIL_WH = (32, 18)
@@ -376,4 +379,4 @@ def _still_there(found: Detections) -> np.ndarray:
     rank = np.argsort(best_first)
     overlap = overlap_of_smaller(found.boxes_xyxy, found.boxes_xyxy)
     on_a_better_one = (overlap > DUPLICATE_OVERLAP) & (rank[None, :] < rank[:, None])
-    return (found.scores >= O_NET_THRESHOLD) & ~on_a_better_one.any(axis=1)
+    return (found.scores >= STILL_THERE_SCORE) & ~on_a_better_one.any(axis=1)

@@ -300,7 +300,7 @@ def test_the_only_face_is_found_in_the_frame_in_which_it_is_back(
 
 def test_in_a_crowd_scans_come_closer_together(scene: Scene, counting: CountingDetector) -> None:
     cards = [(scene.card(0.2), x, y) for x in (90.0, 240.0, 390.0) for y in (70.0, 200.0)]
-    for count, scans in ((1, 2), (6, 5)):
+    for count, scans in ((1, 2), (6, 7)):
         counting.scans = 0
         tracker = Tracker(counting, first_index=0)  # type: ignore[arg-type]
         for index in range(20):
