@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,21 @@ def test_frames_before_an_error_are_not_lost(analyzer: Analyzer, clip: list[Fram
         for one in analyzer.analyze_frames(breaks_off(), "video"):
             seen.append(one.frame.index)  # noqa: PERF401 - what came before the error counts
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_who_stops_early_leaves_no_thread_behind(analyzer: Analyzer, clip: list[Frame]) -> None:
+    before, taken = threading.active_count(), []
+
+    def endless() -> Iterator[Frame]:
+        for frame in itertools.cycle(clip):
+            taken.append(frame)
+            yield frame
+
+    analysis = analyzer.analyze_frames(endless(), "video")
+    next(analysis)
+    analysis.close()
+    assert threading.active_count() == before
+    assert len(taken) < 50
 
 
 def test_a_profile_gets_each_stage(clip: list[Frame]) -> None:

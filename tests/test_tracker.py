@@ -7,6 +7,7 @@ each frame's true places are known.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -102,6 +103,20 @@ def test_a_moving_face_keeps_its_id_with_few_scans(
         assert faces[0].score > 0.7
     assert counting.scans <= 60 / 5 + 3
     assert counting.scans + counting.refines <= 60 + 3  # one run of the later networks a frame
+
+
+@pytest.mark.parametrize(("score", "scans"), [(0.5, 1), (0.4, 2)])
+def test_a_followed_face_may_be_less_certain_than_a_new_one(
+    scene: Scene, counting: CountingDetector, score: float, scans: int
+) -> None:
+    tracker = Tracker(counting, ScanPace(every=5))  # type: ignore[arg-type]
+    frame = scene.frame((scene.card(), 200, 130))
+    tracker.update(frame, 0.0)
+    refined = counting.refine
+    counting.refine = lambda *at: replace(refined(*at), scores=np.array([score], np.float32))  # type: ignore[method-assign]
+    (face,) = tracker.update(frame, 0.04)
+    assert face.id == 1
+    assert counting.scans == scans
 
 
 def test_scanning_every_frame_when_asked_to(scene: Scene, counting: CountingDetector) -> None:
