@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.capture import Background
-from fer_stream.classifier import Classifier
+from fer_stream.classifier import MOST_ON_CPU, Classifier
 from fer_stream.detector import Detector
 from fer_stream.errors import FerStreamError
 from fer_stream.pace import LivePace, ScanEvery, ScanPace
@@ -22,6 +24,7 @@ from fer_stream.profiling import Profile
 from fer_stream.runtime import pick_device
 from fer_stream.smoothing import DEFAULT_SMOOTH_S, Smoother
 from fer_stream.sources import Source, open_source
+from fer_stream.threads import CORES, WORKERS
 from fer_stream.tracker import TrackedFace, Tracker
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -32,15 +35,16 @@ _Found = tuple[Frame, list[TrackedFace]]
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
-# Faces that are read at once, whatever the batch: on a CPU more gain nothing, and who draws and encodes
-# the frames would wait for them. On a GPU more gain much.
-ENOUGH_FACES_ON_CPU = 16
+# Once there are so many faces on a CPU, no frame is waited for to read them: more at once gain nothing, and
+# who draws and encodes the frames would wait.
+ENOUGH_FACES_ON_CPU = WORKERS * MOST_ON_CPU
+LAST_FRAME_S = 10.0  # for the frame that is worked on when an analysis is left
 
 
 class Analyzer:
     """Finds every face, follows it, and reads its expression.
 
-    Not for use by two threads at once.
+    Not for use by two threads at once, and for one recording at a time.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -50,8 +54,10 @@ class Analyzer:
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
             3 while there are three faces or more, however slow the machine; on a GPU every frame.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
-        batch: Frames of a recording whose faces go through the network together, at most.
-        threads: CPU threads of the analysis; 0 takes one a core.
+        batch: Frames of a recording that are worked on together on a GPU; half of them on a CPU, where the
+            next are searched while the faces of the last are read.
+        threads: CPU threads of each stage of the analysis; 0 takes one a core. With 1 it all runs in the
+            thread that calls.
         profile: Gets the time of each stage.
 
     Raises:
@@ -79,8 +85,8 @@ class Analyzer:
         self._scan_every = scan_every
         self._smooth_s = smooth_s
         self._batch = batch
+        self._side_by_side = self.device == "cpu" and (threads or CORES) > 1
         self._profile = profile or Profile()
-        self._classify_s = 0.0  # what the last frames' faces took to be read
 
     @property
     def crop_scale(self) -> float:
@@ -116,7 +122,11 @@ class Analyzer:
             yield from self.analyze_frames(source, source.info.kind)
 
     def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Generator[AnalyzedFrame, None, None]:
-        """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`."""
+        """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`.
+
+        Those of a recording, kind `video`, are read ahead in another thread until the returned generator
+        ends or is closed.
+        """
         if kind == "images":
             for frame in frames:  # each picture is by itself: other people, other ids
                 for found in self._find([frame], ScanPace(), batch=1):
@@ -127,14 +137,27 @@ class Analyzer:
             yield from self._analyze_live(frames)
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Analyzes some frames at a time, and finds the faces of the next while it reads those."""
+        """Analyzes some frames at a time; on several cores, the next are searched while those are read."""
         # Following goes frame by frame, which would leave a GPU waiting.
         scans_batches = self.device != "cpu" and self._scan_every == "auto"
-        found = self._find(frames, self._pace(), batch=self._batch, scans_batches=scans_batches)
+        batch = max(1, self._batch // 2) if self.device == "cpu" else self._batch
+        left = threading.Event()
+        frames = _until(left, frames)
+        found = self._find(frames, self._pace(), batch=batch, scans_batches=scans_batches)
         smoother = Smoother(self._smooth_s)
         with ExitStack() as stack:
-            if self.device == "cpu":  # a GPU does one thing after the other anyway
-                found = iter(stack.enter_context(Background(found, queue_size=1)))
+            if self._side_by_side:
+                background = stack.enter_context(Background(found, queue_size=1))
+                found = iter(background)
+
+                def leave() -> None:
+                    left.set()  # before the thread is waited for
+                    background.close(LAST_FRAME_S)
+
+                # A generator that a program has left half read is closed when threads run no more.
+                atexit.register(leave)
+                stack.callback(atexit.unregister, leave)
+                stack.callback(leave)
             for some in found:
                 yield from self._read(some, smoother)
 
@@ -156,13 +179,15 @@ class Analyzer:
             faces = tracker.update(frame.bgr, frame.time_s)
             found_s = time.perf_counter() - began_s
             self._profile.add("detect", found_s)
-            yield from self._read([(frame, faces)], smoother)
+            analyzed = self._read([(frame, faces)], smoother)
+            analysis_s = time.perf_counter() - began_s
+            yield from analyzed
             if live_pace:  # handed out first, scanned afterwards
                 began_s = time.perf_counter()
                 tracker.scan_ahead()
                 ahead_s = time.perf_counter() - began_s
                 self._profile.add("scan ahead", ahead_s)
-                live_pace.note(frame, found_s + self._classify_s + ahead_s, scanned=tracker.scanned)
+                live_pace.note(frame, analysis_s + ahead_s, scanned=tracker.scanned)
 
     def _pace(self) -> ScanPace:
         return ScanPace(None if self._scan_every == "auto" else self._scan_every)
@@ -208,7 +233,7 @@ class Analyzer:
         if ended is not None:
             raise ended
 
-    def _read(self, found: list[_Found], smoother: Smoother) -> Iterator[AnalyzedFrame]:
+    def _read(self, found: list[_Found], smoother: Smoother) -> list[AnalyzedFrame]:
         """Reads all faces of some frames in one batch."""
         began_s = time.perf_counter()
         spec = self._classifier.input
@@ -220,10 +245,9 @@ class Analyzer:
             for face in faces
         ]
         probabilities = iter(self._classifier.probabilities(np.stack(crops)) if crops else ())
-        self._classify_s = time.perf_counter() - began_s
-        self._profile.add("classify", self._classify_s, frames=len(found))
-        for frame, faces in found:
-            yield AnalyzedFrame(
+        self._profile.add("classify", time.perf_counter() - began_s, frames=len(found))
+        return [
+            AnalyzedFrame(
                 frame,
                 tuple(
                     Face(
@@ -236,3 +260,13 @@ class Analyzer:
                     for face in faces
                 ),
             )
+            for frame, faces in found
+        ]
+
+
+def _until(left: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Passes frames on until nobody wants them any more."""
+    for frame in frames:
+        if left.is_set():
+            return
+        yield frame

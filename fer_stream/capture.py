@@ -7,6 +7,7 @@ thread is joined: the shape is that of PySceneDetect's scene manager.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections import deque
@@ -53,7 +54,7 @@ class Background(Generic[_T]):
 
         Args:
             source: What to iterate over, such as an open source; read by nobody else.
-            queue_size: Frames held decoded at most, at least 1.
+            queue_size: Items held ready at most, at least 1.
             drop_old: Hold only the newest frame, and never make the source wait.
         """
         if queue_size < 1:
@@ -167,7 +168,7 @@ class Background(Generic[_T]):
     def close(self, limit_s: float = math.inf) -> None:
         """Stops reading and joins the thread; may be called more than once.
 
-        It waits for the frame that is being decoded.
+        It waits for what is being decoded or worked on.
 
         Args:
             limit_s: Wait no longer than this for a thread that nothing can interrupt; it then ends
@@ -178,6 +179,10 @@ class Background(Generic[_T]):
             self._stopping = True
             self._items.clear()
             self._changed.notify_all()
+        # A reader that nobody has closed may be found at the end of the program, when threads run no more,
+        # or by a thread that happens to collect garbage, and that may be this very one.
+        if sys.is_finalizing() or self._thread is threading.current_thread():
+            return
         while self._thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0:
             self._thread.join(min(left_s, _WAIT_S))
 

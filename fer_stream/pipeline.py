@@ -1,8 +1,8 @@
 """`run`: source -> analyzer -> overlay -> sinks, each stage while the others work on other frames.
 
-Three threads share the work: one decodes, one analyzes and draws, and the caller's writes, because
-windows belong to the main thread and Ctrl-C arrives there. Writing video alone takes as long as the
-rest together. The queues between them are bounded.
+Threads share the work: one decodes, one analyzes and draws (of a recording, one finds the faces before),
+and the caller's writes, because windows belong to the main thread and Ctrl-C arrives there. Writing
+video alone takes as long as the rest together. The queues between them are bounded.
 
 Ctrl-C and SIGTERM end a run between two frames, not within one: an exception that interrupts a
 sink could leave half a row or half a packet behind. Who asks again after seconds is obeyed at once.

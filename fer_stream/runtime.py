@@ -154,13 +154,10 @@ class OnnxNetwork:
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """Runs the network on float32 (N, C, H, W)."""
-        step = self._most or len(batch)
-        if len(batch) <= step:
+        if len(batch) <= (self._most or len(batch)):
             return tuple(self._session.run(None, {self._input: batch}))
-        runs = [
-            self._session.run(None, {self._input: batch[first : first + step]})
-            for first in range(0, len(batch), step)
-        ]
+        portions = np.array_split(batch, -(-len(batch) // self._most))
+        runs = [self._session.run(None, {self._input: portion}) for portion in portions]
         return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))
 
 

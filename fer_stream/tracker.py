@@ -21,7 +21,7 @@ import numpy as np
 
 from fer_stream.detector import Detector
 from fer_stream.geometry import iou_matrix, overlap_of_smaller
-from fer_stream.pace import ScanPace
+from fer_stream.pace import CALM_EVERY, CROWD_EVERY, ScanPace
 from fer_stream.types import Detections
 
 MATCH_IOU = 0.25  # a detection and a face's expected box are the same face from here
@@ -35,9 +35,9 @@ REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the sa
 CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
 # At positions that this divides, which both paces of `auto` scan, motion is measured anew: nothing is
 # left there of the frames before but ids, and trackers that started elsewhere come to see the same.
-ANEW_EVERY = 30
-# Scores from which a followed face is one still. New faces need more (`detector.O_NET_THRESHOLD`): near a
-# face that was there a moment ago there is one, and who drops out comes back a frame later.
+ANEW_EVERY = math.lcm(CALM_EVERY, CROWD_EVERY)
+# The score from which a followed face is one still, between scans; a scan asks for more of everyone
+# (`detector.O_NET_THRESHOLD`). With 0.7 here too, every second scan of a crowd is one for faces that flicker.
 STILL_THERE_SCORE = 0.45
 MISSED_SCANS = 2  # a face that is followed, but not found by so many scans ahead, is none
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut

@@ -8,6 +8,7 @@ import pytest
 
 from fer_stream.detector import O_NET_THRESHOLD, Detector
 from fer_stream.geometry import clipped, iou_matrix
+from fer_stream.tracker import STILL_THERE_SCORE
 from fer_stream.types import Detections
 
 HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600
@@ -111,7 +112,7 @@ def test_no_face_where_there_is_none(detector: Detector, size_wh: tuple[int, int
     places = np.array([[0, 0, 40, 40], [-90, -80, -30, -20], [5000, 0, 5060, 60], [3, 3, 3, 3]], np.float32)
     followed = detector.refine(image, places)
     assert len(followed) == len(places)
-    assert (followed.scores < O_NET_THRESHOLD).all()
+    assert (followed.scores < STILL_THERE_SCORE).all()
     assert_inside(followed, image)
 
 
@@ -146,7 +147,7 @@ def test_following_settles_on_the_face(detector: Detector, hopper_bgr: np.ndarra
 def test_following_says_that_a_face_has_gone(detector: Detector, hopper_bgr: np.ndarray) -> None:
     image = placed(hopper_bgr, 0.5, (300, 30), (640, 360))
     background = np.array([[20, 20, 130, 150], [150, 180, 260, 300]], np.float32)
-    assert (detector.refine(image, background).scores < O_NET_THRESHOLD).all()
+    assert (detector.refine(image, background).scores < STILL_THERE_SCORE).all()
 
 
 def test_several_faces_are_followed_in_their_order(detector: Detector, hopper_bgr: np.ndarray) -> None:
