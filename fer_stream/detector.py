@@ -12,6 +12,7 @@ MTCNN's habits end here: it wants RGB in -1..1, and counts pixels from 1.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -55,6 +56,7 @@ class Detector:
         self.min_face = max(int(min_face), P_NET_INPUT)
         self._device = device
         self._workers = Workers(threads if device == "cpu" else 1)
+        self._last = threading.local()  # the pixels of each thread's last scan
         self._p_net, self._r_net, self._o_net = (
             load_mtcnn(name, device, self._workers.network_threads) for name in ("PNet", "RNet", "ONet")
         )
@@ -82,7 +84,9 @@ class Detector:
     ) -> list[Detections]:
         pixels: Pixels
         if self._device == "cpu":
-            pixels = SummedPixels(cast("Sequence[np.ndarray]", images_bgr))
+            last = getattr(self._last, "pixels", None)
+            pixels = SummedPixels(cast("Sequence[np.ndarray]", images_bgr), reuse=last)
+            self._last.pixels = pixels
         else:
             pixels = TorchSummedPixels(images_bgr, self._device)
         return self._cascade(pixels, self._scales(pixels.size_wh), known_xyxy)

@@ -11,7 +11,7 @@ on any device of torch, for many frames at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -31,9 +31,17 @@ class SummedPixels:
     Args:
         images_bgr: uint8 (H, W, 3) each.
         around_xyxy: (N, 4) px, the squares that will be cut out; the whole frames where None.
+        reuse: One that is used no more, whose memory is written anew: fresh memory costs as much time
+            as the sums.
     """
 
-    def __init__(self, images_bgr: Sequence[np.ndarray], around_xyxy: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        images_bgr: Sequence[np.ndarray],
+        around_xyxy: np.ndarray | None = None,
+        *,
+        reuse: SummedPixels | None = None,
+    ) -> None:
         height, width = images_bgr[0].shape[:2]
         self.size_wh = (width, height)
         self._origin_xy = np.zeros(2, np.int64)
@@ -43,7 +51,8 @@ class SummedPixels:
             (left, top), (right, bottom) = self._origin_xy, highs.max(axis=0)
             images_bgr = [image_bgr[top:bottom, left:right] for image_bgr in images_bgr]
         # int32 overflows beyond 4K, but the difference of two sums is right all the same.
-        self._sums = [cv2.integral(image_bgr) for image_bgr in images_bgr]
+        old: Iterator[np.ndarray] = iter(reuse._sums if reuse else ())
+        self._sums: list[np.ndarray] = [cv2.integral(image_bgr, next(old, None)) for image_bgr in images_bgr]
 
     def __len__(self) -> int:
         return len(self._sums)

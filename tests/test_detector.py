@@ -8,6 +8,7 @@ import pytest
 
 from fer_stream.detector import O_NET_THRESHOLD, Detector
 from fer_stream.geometry import clipped, iou_matrix
+from fer_stream.pixels import SummedPixels
 from fer_stream.tracker import STILL_THERE_SCORE
 from fer_stream.types import Detections
 
@@ -237,3 +238,14 @@ def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bg
 def test_a_search_where_nothing_is_finds_nothing(detector: Detector, box) -> None:
     blank = np.full((360, 640, 3), 120, np.uint8)
     assert len(detector.search(blank, np.array(box, np.float32))) == 0
+
+
+def test_memory_of_an_earlier_picture_is_written_anew() -> None:
+    first, second, smaller = (
+        np.random.default_rng(seed).integers(0, 256, (side, 80, 3), np.uint8)
+        for seed, side in enumerate((60, 60, 40))
+    )
+    pixels = SummedPixels([first])
+    for picture in (second, smaller):
+        pixels = SummedPixels([picture], reuse=pixels)
+        np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels([picture]).resized((30, 20)))
