@@ -16,7 +16,6 @@ import numpy as np
 from fer_stream.capture import Background
 from fer_stream.classifier import MOST_ON_CPU, Classifier
 from fer_stream.detector import Detector
-from fer_stream.errors import FerStreamError
 from fer_stream.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.pixels import upload
 from fer_stream.preprocessing import face_roll, face_square, network_input
@@ -202,7 +201,7 @@ class Analyzer:
         """
         tracker: Tracker | None = None
         iterator = iter(frames)
-        ended: FerStreamError | None = None
+        ended: Exception | None = None
         while ended is None:
             chunk: list[Frame] = []
             uploaded: list[torch.Tensor] = []
@@ -218,7 +217,7 @@ class Analyzer:
                         found.append((frame, tracker.update(frame.bgr, frame.time_s)))
                     if self.device == "cpu" and sum(len(faces) for _, faces in found) >= ENOUGH_FACES_ON_CPU:
                         break
-            except FerStreamError as error:  # of the source: what came before it is analyzed first
+            except Exception as error:  # of the source: what came before it is analyzed first
                 ended = error
             if chunk and tracker is not None:
                 began_s = time.perf_counter()

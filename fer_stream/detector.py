@@ -40,6 +40,7 @@ SEARCH_REACH = 3.0  # side of what is searched for a lost face over that of its 
 SEARCH_SIZES = 2.0  # by so much it may have grown or shrunk
 # Of the places where R-Net sees a face that is known already, O-Net looks at the best few only.
 KNOWN_IOU, LOOKED_AT_OF_KNOWN = 0.5, 2
+LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
 REFINE_MARGIN = 1.1  # side of what O-Net looks at over the longer side of the last box
 
 
@@ -84,9 +85,14 @@ class Detector:
     ) -> list[Detections]:
         pixels: Pixels
         if self._device == "cpu":
-            last = getattr(self._last, "pixels", None)
-            pixels = SummedPixels(cast("Sequence[np.ndarray]", images_bgr), reuse=last)
-            self._last.pixels = pixels
+            frames_bgr = cast("Sequence[np.ndarray]", images_bgr)
+            height, width = frames_bgr[0].shape[:2]
+            last: SummedPixels | None = self._last.__dict__.pop("pixels", None)
+            if last is not None and last.size_wh != (width, height):
+                last = None  # gone before the next takes its memory
+            pixels = SummedPixels(frames_bgr, reuse=last)
+            if width * height <= LARGEST_KEPT:
+                self._last.pixels = pixels
         else:
             pixels = TorchSummedPixels(images_bgr, self._device)
         return self._cascade(pixels, self._scales(pixels.size_wh), known_xyxy)

@@ -179,13 +179,16 @@ def test_a_live_source_that_is_searched_in_every_frame_shows_a_new_face_in_its_f
     assert found == [1, 1, 1, 2, 2]
 
 
-def test_frames_before_an_error_are_not_lost(analyzer: Analyzer, clip: list[Frame]) -> None:
+@pytest.mark.parametrize("kind_of_error", [SourceError, ValueError])
+def test_frames_before_an_error_are_not_lost(
+    analyzer: Analyzer, clip: list[Frame], kind_of_error: type[Exception]
+) -> None:
     def breaks_off() -> Iterator[Frame]:
         yield from clip[:5]
-        raise SourceError("the file breaks off; copy it again")
+        raise kind_of_error("the file breaks off; copy it again")
 
     seen = []
-    with pytest.raises(SourceError, match="breaks off"):
+    with pytest.raises(kind_of_error, match="breaks off"):
         for one in analyzer.analyze_frames(breaks_off(), "video"):
             seen.append(one.frame.index)  # noqa: PERF401 - what came before the error counts
     assert seen == [0, 1, 2, 3, 4]
