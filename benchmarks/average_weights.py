@@ -1,0 +1,81 @@
+"""Makes one checkpoint whose weights are the mean of several, and measures it.
+
+    python benchmarks/average_weights.py runs/mean DATA/validation runs/*/best-weights.pt
+
+Epochs of one run, or runs that began from the same weights, lie in one basin of the loss, and their mean
+often does better than each of them. Its temperature is fitted on the folder.
+
+Source: Wortsman et al., Model soups: averaging weights of multiple fine-tuned models improves accuracy
+without increasing inference time, 2022.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fer_stream.errors import FerStreamError, WeightsError
+from fer_stream.weights import Checkpoint, load_checkpoint, save_checkpoint
+from train.data import evaluation_loader, open_folder
+from train.folders import WEIGHTS_NAME
+from train.loop import predict
+from train.metrics import fit_temperature, report
+
+BATCH_SIZE = 128
+
+
+def mean_of(paths: Sequence[Path]) -> Checkpoint:
+    """Returns the checkpoint of the first path with the mean of the weights of all.
+
+    Raises:
+        WeightsError: One can't be read, or reads its pictures otherwise than the first.
+    """
+    checkpoints = [load_checkpoint(path) for path in paths]
+    first = checkpoints[0]
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        if (checkpoint.architecture, checkpoint.input) != (first.architecture, first.input):
+            raise WeightsError(f"{path} takes other pictures than {paths[0]}; give weights of one kind")
+
+    def mean(name: str) -> torch.Tensor:
+        tensors = [checkpoint.state_dict[name] for checkpoint in checkpoints]
+        if not tensors[0].is_floating_point():
+            return tensors[0]
+        return torch.stack([tensor.float() for tensor in tensors]).mean(dim=0)
+
+    return replace(first, state_dict={name: mean(name) for name in first.state_dict})
+
+
+def main() -> int:
+    """Runs the script and returns its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help=f"where {WEIGHTS_NAME} is written")
+    parser.add_argument("validation", type=Path, metavar="VALIDATION", help="a folder of labelled pictures")
+    parser.add_argument("weights", type=Path, nargs="+", metavar="WEIGHTS", help="checkpoints of fer-train")
+    options = parser.parse_args()
+    try:
+        checkpoint = mean_of(options.weights)
+        batches = evaluation_loader(open_folder(options.validation), checkpoint.input, BATCH_SIZE)
+        model = checkpoint.build_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        logits, labels = predict(model, batches, torch.device("cpu"))
+    except FerStreamError as error:
+        print(f"average_weights: {error}", file=sys.stderr)
+        return error.exit_code
+    temperature = fit_temperature(logits, labels)
+    measured = report(logits, labels, temperature)
+    metrics = {"validation_accuracy": measured.accuracy, "validation_loss": measured.loss}
+    options.run.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(options.run / WEIGHTS_NAME, replace(checkpoint, temperature=temperature, metrics=metrics))
+    print(
+        f"mean of {len(options.weights)}: accuracy {100 * measured.accuracy:.2f} %  "
+        f"cross-entropy {measured.loss:.4f}  ECE {100 * measured.ece:.2f} %"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
