@@ -21,12 +21,9 @@ import torch
 
 from fer_stream.errors import FerStreamError, WeightsError
 from fer_stream.weights import Checkpoint, load_checkpoint, save_checkpoint
-from train.data import evaluation_loader, open_folder
+from train.data import open_folder
 from train.folders import WEIGHTS_NAME
-from train.loop import predict
-from train.metrics import fit_temperature, report
-
-BATCH_SIZE = 128
+from train.loop import fit_best
 
 
 def mean_of(paths: Sequence[Path]) -> Checkpoint:
@@ -58,18 +55,13 @@ def main() -> int:
     parser.add_argument("weights", type=Path, nargs="+", metavar="WEIGHTS", help="checkpoints of fer-train")
     options = parser.parse_args()
     try:
-        checkpoint = mean_of(options.weights)
-        batches = evaluation_loader(open_folder(options.validation), checkpoint.input, BATCH_SIZE)
-        model = checkpoint.build_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        logits, labels = predict(model, batches, torch.device("cpu"))
+        validation, checkpoint = open_folder(options.validation), mean_of(options.weights)
+        options.run.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(options.run / WEIGHTS_NAME, checkpoint)
+        _, measured, _ = fit_best(options.run, validation, 0, torch.device("cpu"))
     except FerStreamError as error:
         print(f"average_weights: {error}", file=sys.stderr)
         return error.exit_code
-    temperature = fit_temperature(logits, labels)
-    measured = report(logits, labels, temperature)
-    metrics = {"validation_accuracy": measured.accuracy, "validation_loss": measured.loss}
-    options.run.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(options.run / WEIGHTS_NAME, replace(checkpoint, temperature=temperature, metrics=metrics))
     print(
         f"mean of {len(options.weights)}: accuracy {100 * measured.accuracy:.2f} %  "
         f"cross-entropy {measured.loss:.4f}  ECE {100 * measured.ece:.2f} %"

@@ -141,12 +141,11 @@ class Analyzer:
         scans_batches = self.device != "cpu" and self._scan_every == "auto"
         batch = max(1, self._batch // 2) if self.device == "cpu" else self._batch
         left = threading.Event()
-        frames = _until(left, frames)
-        found = self._find(frames, self._pace(), batch=batch, scans_batches=scans_batches)
+        found = self._find(_until(left, frames), self._pace(), batch=batch, scans_batches=scans_batches)
         smoother = Smoother(self._smooth_s)
         with ExitStack() as stack:
             if self._side_by_side:
-                background = stack.enter_context(Background(found, queue_size=1))
+                background = Background(found, queue_size=1)
                 found = iter(background)
 
                 def leave() -> None:

@@ -394,7 +394,7 @@ class _Run:
             raise UsageError(f"no epoch had a finite validation loss; lower --lr (now {self._config.lr:g})")
         # A stop may have come between the state and this.
         write_history(self._output / HISTORY_NAME, self._history)
-        checkpoint, measured, untempered = _fit_best(
+        checkpoint, measured, untempered = fit_best(
             self._output, self._validation, self._config.workers, self._device
         )
         return Result(
@@ -486,7 +486,7 @@ def predict(
     return np.concatenate(all_logits), np.concatenate(all_labels)
 
 
-def _fit_best(
+def fit_best(
     output: Path, validation: ImageFolder, workers: int, device: torch.device
 ) -> tuple[Checkpoint, Report, Report]:
     """Fits the temperature of the saved weights on the validation split and saves it with them.
