@@ -22,11 +22,13 @@ from fer_stream.weights import load_checkpoint
 from train import loop, pretrained
 from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, TrainConfig
-from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, open_folder
+from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, one_hot, open_folder
 from train.evaluation import evaluate
-from train.loop import Reporter, learning_rate, train
+from train.loop import learning_rate, train
+from train.objective import mixed_target
 from train.parallel import Processes
 from train.pretrained import copy_lite0, create_model
+from train.reporter import Reporter
 from train.votes import expected_labels, read_votes
 
 CONFIG = TrainConfig(epochs=2, batch_size=14, input_size=32, pretrained="none", device="cpu")
@@ -295,7 +297,7 @@ def test_training_pictures_are_flipped_and_rotated_and_validation_ones_are_not(d
 def test_no_batch_of_a_single_picture(count, steps, data):
     folder, shares = open_folder(data / "train"), ShuffledShares(count, 14, torch.Generator(), Processes())
     batches = LightlyAugmented(folder, loop.input_spec(CONFIG, 48), CONFIG, shares)
-    sizes = [len(batch.labels) for batch in batches]
+    sizes = [len(batch.target) for batch in batches]
     assert len(sizes) == len(batches) == steps and min(sizes) > 1
 
 
@@ -357,6 +359,58 @@ def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_
     assert same(weights_of(tmp_path), weights_of(output))
 
 
+@pytest.fixture(scope="module")
+def taught(unbroken, voted_data, tmp_path_factory):
+    """A strong run with a teacher: its config, its folder and what it returned."""
+    teacher = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    shutil.copy(unbroken[0] / "best-weights.pt", teacher)
+    config, output = replace(STRONG, teachers=(str(teacher),)), tmp_path_factory.mktemp("taught")
+    return config, output, train(voted_data, output, config)
+
+
+def test_a_teachers_answers_are_those_of_its_pictures_and_their_mirror_images(taught, voted_data):
+    config, output, _ = taught
+    answers = torch.load(output / "last-state.pt", weights_only=True)["answers"]
+    folder, teacher = open_folder(voted_data / "train"), load_checkpoint(Path(config.teachers[0]))
+    loop.evaluation_loader(folder, teacher.input, 8)
+    images = torch.stack([folder[index][0] for index in range(len(folder))])
+    model = teacher.build_model().eval()
+    with torch.no_grad():
+        expected = (model(images).softmax(dim=1) + model(images.flip(-1)).softmax(dim=1)) / 2
+    assert torch.allclose(answers, expected, atol=1e-5)
+
+
+def test_a_resumed_run_needs_its_teacher_no_more(taught, voted_data, tmp_path):
+    config, _, result = taught
+    teacher = tmp_path / "teacher.pt"
+    shutil.copy(config.teachers[0], teacher)
+    config = replace(config, teachers=(str(teacher),))
+    with pytest.raises(KeyboardInterrupt):
+        train(voted_data, tmp_path / "run", config, reporter=StopInEpoch(2))
+    teacher.unlink()
+    resumed = train(voted_data, tmp_path / "run", config, resume=True)
+    assert without_times(resumed.history) == without_times(result.history)
+
+
+def test_a_teacher_that_comes_or_goes_does_not_fit_a_run(taught, strong_run, voted_data, tmp_path):
+    config, output, _ = taught
+    for run, now, says in (
+        (output, STRONG, "had teachers, now none is given"),
+        (strong_run[0], config, "had no teacher, now one is given"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            train(voted_data, run, now, resume=True)
+
+
+def test_the_target_is_the_label_mixed_with_what_else_is_known():
+    labels, config = torch.tensor([0, 1]), replace(STRONG, expected_share=0.4, teacher_share=0.25)
+    second, third = torch.eye(7)[[1, 1]], torch.eye(7)[[2, 2]]
+    assert torch.equal(mixed_target(labels, None, None, config), torch.eye(7)[:2])
+    mixed = mixed_target(labels, second, third, config)
+    assert mixed[0].tolist() == pytest.approx([0.45, 0.3, 0.25, 0, 0, 0, 0])
+    assert mixed[1].tolist() == pytest.approx([0, 0.75, 0.25, 0, 0, 0, 0])
+
+
 def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_run, voted_data):
     with pytest.raises(UsageError, match="epochs = 3, not 5"):
         train(voted_data, strong_run[0], replace(STRONG, epochs=5), resume=True)
@@ -373,6 +427,7 @@ def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_r
         ("model", {}),
         ("optimizer", {}),
         ("config", {"lr": torch.zeros(3)}),
+        ("answers", torch.zeros(3, 7)),
     ],
 )
 def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, value):
@@ -467,11 +522,12 @@ def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, 
     folder, spec = open_folder(data / "train"), loop.input_spec(replace(STRONG, grayscale=False), 48)
     shares = ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes())
     order = list(ShuffledShares(len(folder), 14, torch.Generator().manual_seed(1), Processes()))
-    batch = next(iter(StronglyAugmented(folder, spec, STRONG, None, shares, torch.device("cpu"))))
+    target = one_hot(torch.tensor(folder.targets))
+    batch = next(iter(StronglyAugmented(folder, spec, STRONG, target, None, shares, torch.device("cpu"))))
     loop.evaluation_loader(folder, spec, 8)
     seen = torch.stack([folder[index][0] for index in order[0]])
     assert torch.allclose(batch.images, seen, atol=1e-5)
-    assert batch.labels.tolist() == [folder.targets[index] for index in order[0]]
+    assert batch.target.argmax(dim=1).tolist() == [folder.targets[index] for index in order[0]]
 
 
 def test_votes_tell_which_labels_are_to_be_expected():

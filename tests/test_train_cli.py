@@ -174,6 +174,17 @@ def test_weights_that_are_wrong(run, data, tmp_path, capsys):
     assert fails(["evaluate", tmp_path / "none.pt", data / "validation"], capsys)[0] == 5
 
 
+def test_teachers_that_are_wrong(run, data, tmp_path, capsys):
+    teacher, output = ["--teacher", run / "best-weights.pt"], ["--output", tmp_path / "run"]
+    code, said = fails([data, *output, *teacher], capsys)
+    assert code == 2 and "--recipe strong" in said
+    code, said = fails(
+        [data, *output, *teacher, "--recipe", "strong", "--teacher", tmp_path / "no.pt"], capsys
+    )
+    assert code == 5 and "no.pt" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_path, capsys):
     weights = run / "best-weights.pt"
     code, said = fails(["evaluate", weights, data], capsys)
@@ -211,10 +222,12 @@ codes = [main(arguments) for arguments in (
     [data + "/none"],
     [data, "--output", run],
     [data, "--output", new, "--pretrained", "none.pt"],
+    [data, "--output", new, "--teacher", run + "/best-weights.pt"],
+    [data, "--output", new, "--recipe", "strong", "--teacher", "none.pt"],
     ["evaluate", "none.pt", data],
     ["evaluate", run + "/best-weights.pt", data],
 )]
-assert codes == [2, 3, 4, 5, 5, 3], codes
+assert codes == [2, 3, 4, 5, 2, 5, 5, 3], codes
 assert "torch" not in sys.modules and "matplotlib" not in sys.modules
 """
     done = subprocess.run(
@@ -222,7 +235,7 @@ assert "torch" not in sys.modules and "matplotlib" not in sys.modules
         cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("\n") == 6 and done.stdout == ""
+    assert done.stderr.count("\n") == 8 and done.stdout == ""
 
 
 def test_a_run_to_replace_that_is_interrupted_before_it_began_is_not_gone_on_with(

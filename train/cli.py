@@ -115,6 +115,13 @@ def _train_parser() -> argparse.ArgumentParser:
         f"or -Lite0 (default: {_default('pretrained')})",
     )
     recipe.add_argument(
+        "--teacher",
+        action="append",
+        metavar="PATH",
+        dest="teachers",
+        help="a checkpoint whose answers are learned, too, with --recipe strong; several may be given",
+    )
+    recipe.add_argument(
         "--seed",
         type=whole(0, 2**31 - 1),
         metavar="N",
@@ -174,6 +181,8 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     check_classes(options.data / "validation")
     if config.pretrained not in ("imagenet", "none") and not options.resume:
         _check_pretrained(Path(config.pretrained))
+    if config.teachers and not options.resume:
+        _check_teachers(config)
     check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
     if options.resume and not (output / STATE_NAME).is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
@@ -210,6 +219,8 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     """Returns the recipe with the values that the options give."""
     names = TrainConfig.__dataclass_fields__
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    if "teachers" in given:
+        given["teachers"] = tuple(given["teachers"])
     return replace(RECIPES[options.recipe], **given)
 
 
@@ -266,6 +277,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _check_pretrained(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
+
+
+def _check_teachers(config: TrainConfig) -> None:
+    from fer_stream.weights import check_weights_file
+
+    if not config.teacher_share:
+        raise UsageError(f"--teacher needs --recipe strong; the {config.recipe} recipe learns labels alone")
+    for teacher in config.teachers:
+        check_weights_file(Path(teacher))
 
 
 @contextmanager

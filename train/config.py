@@ -42,10 +42,11 @@ class TrainConfig:
             rotation, for whole batches.
         standardize: Each picture is brought to one mean and contrast, in training and in use.
         mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
-        label_smoothing: Share of the target that is spread over all classes.
         dropout: Share of the features left out before the last layer.
         expected_share: Share of the target that is not the picture's label but which labels its FER+ votes
             let expect (`votes.expected_labels`); without votes beside the pictures all of it is the label.
+        teachers: Paths of checkpoints whose mean answer is part of the target (`teachers.mean_answers`).
+        teacher_share: That part; the rest is shared as without teachers.
         votes_weight: Weight of a second last layer's loss, which learns the distribution of the
             FER+ votes and is dropped afterwards. 0, or no votes beside the pictures: none.
         best_by: Whether the weights of the best validation `loss` or `accuracy` are kept.
@@ -70,9 +71,10 @@ class TrainConfig:
     strong_augmentation: bool = False
     standardize: bool = False
     mixup_alpha: float = 0.0
-    label_smoothing: float = 0.0
     dropout: float = 0.0
     expected_share: float = 0.0
+    teachers: tuple[str, ...] = ()
+    teacher_share: float = 0.0
     votes_weight: float = 0.0
     best_by: str = "loss"
 
@@ -93,8 +95,8 @@ RECIPES = {
         strong_augmentation=True,
         standardize=True,
         mixup_alpha=0.2,
-        label_smoothing=0.05,
-        expected_share=0.5,
+        expected_share=0.4,
+        teacher_share=0.35,
         dropout=0.2,
         votes_weight=0.5,
         best_by="accuracy",

@@ -16,12 +16,12 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
+from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import InputSpec, cut, network_input, whole_image
 from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import check_classes
 from train.parallel import Processes
-from train.votes import expected_labels
 
 SAMPLED_SIZES = 64  # pictures looked at to learn the folder's resolution
 
@@ -32,16 +32,14 @@ class Batch:
 
     Attributes:
         images: float32 (N, 3, size, size), normalised.
-        labels: int64 (N,).
+        target: float32 (N, 7), how probable each label is to be called.
         votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, or all 0 where a
             picture has none; None where there are no votes at all.
-        expected: float32 (N, 7), see `votes.expected_labels`; None where there are no votes at all.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    target: torch.Tensor
     votes: torch.Tensor | None = None
-    expected: torch.Tensor | None = None
 
 
 class ToNetworkInput:
@@ -161,7 +159,7 @@ class LightlyAugmented:
 
     def __iter__(self) -> Iterator[Batch]:
         for images, labels in _errors_in_words(self._loader):
-            yield Batch(images, labels)
+            yield Batch(images, one_hot(labels))
 
 
 class StronglyAugmented:
@@ -173,6 +171,7 @@ class StronglyAugmented:
         folder: The pictures; those of another size are brought to `spec.native_size`.
         spec: What the network expects.
         config: The run.
+        target: float32 (N, 7) of `objective.mixed_target`.
         votes: float32 (N, 10) of `read_votes`, or None.
         shares: Whose pictures make each batch.
         device: Where the batches are made.
@@ -183,14 +182,13 @@ class StronglyAugmented:
         folder: ImageFolder,
         spec: InputSpec,
         config: TrainConfig,
+        target: torch.Tensor,
         votes: torch.Tensor | None,
         shares: ShuffledShares,
         device: torch.device,
     ) -> None:
         self._pixels = torch.stack([_packed(path, spec) for path, _ in folder.samples])
-        self._labels = torch.tensor(folder.targets)
-        self._expected = None if votes is None else expected_labels(votes, self._labels)
-        self._votes, self._shares, self._device = votes, shares, device
+        self._target, self._votes, self._shares, self._device = target, votes, shares, device
         self._size, self._standardize = spec.size, spec.standardize
         self._rotation_degrees = config.rotation_degrees
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
@@ -205,11 +203,13 @@ class StronglyAugmented:
             images = augment(pixels, self._size, self._rotation_degrees)
             if self._standardize:
                 images = standardize(images)
-            images = (images - self._mean) / self._std
-            if self._votes is None or self._expected is None:
-                yield Batch(images, self._labels[indices])
-            else:
-                yield Batch(images, self._labels[indices], self._votes[indices], self._expected[indices])
+            votes = None if self._votes is None else self._votes[indices]
+            yield Batch((images - self._mean) / self._std, self._target[indices], votes)
+
+
+def one_hot(labels: torch.Tensor) -> torch.Tensor:
+    """Returns labels as distributions: float32 (N, 7) of int64 (N,)."""
+    return torch.nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
 
 
 def _packed(path: str, spec: InputSpec) -> torch.Tensor:

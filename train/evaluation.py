@@ -14,8 +14,10 @@ from fer_stream.errors import SourceError
 from fer_stream.weights import Checkpoint, load_checkpoint
 from train.data import evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes
-from train.loop import EVALUATION_BATCH, Reporter, pick_device, predict
+from train.loop import pick_device
 from train.metrics import Report, report
+from train.prediction import EVALUATION_BATCH, predict
+from train.reporter import Reporter
 from train.votes import VOTED, read_votes
 
 # The votes' names for the seven expressions, in their order; contempt, unknown and NF are none of them.
@@ -99,9 +101,9 @@ def evaluate(
     model = checkpoint.build_model().to(torch_device).to(memory_format=torch.channels_last)
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
     reporter.phase(0, "evaluation", len(batches))
-    logits, labels = predict(model, batches, torch_device, reporter)
+    logits, labels = predict(model, batches, torch_device, reporter.batch)
     reporter.phase(0, "mirrored", len(batches))
-    mirrored, _ = predict(model, batches, torch_device, reporter, mirrored=True)
+    mirrored, _ = predict(model, batches, torch_device, reporter.batch, mirrored=True)
 
     everything = np.ones(len(labels), bool)
     answers = (logits, (logits + mirrored) / 2, labels, votes, checkpoint.temperature)

@@ -17,17 +17,16 @@ from timm.models.efficientnet import EfficientNet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import UsageError
+from fer_stream.expressions import EXPRESSIONS
 from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
 from train.config import TrainConfig
 from train.data import (
     LightlyAugmented,
     ShuffledShares,
     StronglyAugmented,
-    evaluation_batches,
     evaluation_loader,
     folder_resolution,
     input_spec,
@@ -43,54 +42,15 @@ from train.folders import (
     write_text_atomically,
 )
 from train.metrics import Report, fit_temperature, report
-from train.objective import Objective, TrainedNetwork
+from train.objective import Objective, TrainedNetwork, mixed_target
 from train.parallel import Processes, joined_processes, local_device
+from train.prediction import EVALUATION_BATCH, predict
 from train.pretrained import create_model
-from train.votes import read_votes
+from train.reporter import Epoch, Reporter
+from train.teachers import mean_answers
+from train.votes import expected_labels, read_votes
 
-EVALUATION_BATCH = 256
 COMPILE_PAYS_STEPS = 2000  # compiling takes a minute
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history.
-
-    Attributes:
-        epoch: From 1.
-        train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
-        train_accuracy: The same pictures; for mixed ones, how often the larger part's label was found.
-        validation_loss: Mean cross-entropy.
-        validation_accuracy: The same pictures.
-        images_per_s: Training pictures a second.
-        duration_s: Of the whole epoch, validation included.
-        best: Whether its weights were saved.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    images_per_s: float
-    duration_s: float
-    best: bool
-
-
-class Reporter:
-    """What a run says while it goes. This one says nothing; the command's shows progress."""
-
-    def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
-        """The data and the network are there."""
-
-    def phase(self, epoch: int, name: str, batches: int) -> None:
-        """A phase (`train` or `validation`) of an epoch begins."""
-
-    def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
-        """A batch is done; the figures are of the phase so far."""
-
-    def epoch_done(self, row: Epoch) -> None:
-        """An epoch is done and saved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,13 +166,15 @@ class _Run:
         self._train_count = len(training)
         self._counts = (len(training), len(self._validation))
 
-        _seed(config.seed, 0, 0)
         state = None
         if resume:
             own = None
             if processes.first:
                 own = _load_state(self._output, config, self._counts, votes is not None)
             state = processes.share(own)
+        # A run that goes on has the answers in its state: the teachers may be gone or changed since.
+        self._answers = state["answers"] if state else self._answers_of_teachers(training)
+        _seed(config.seed, 0, 0)
         body, self._origin = create_model("none" if state else config.pretrained)
         body.drop_rate = config.dropout
         # Weights that begin at random have to be learned; of a resumed run that is said in its state.
@@ -239,7 +201,10 @@ class _Run:
         self._spec = input_spec(config, folder_resolution(training))
         self._batches: LightlyAugmented | StronglyAugmented
         if config.strong_augmentation:
-            self._batches = StronglyAugmented(training, self._spec, config, votes, shares, device)
+            labels = torch.tensor(training.targets)
+            expected = None if votes is None else expected_labels(votes, labels)
+            target = mixed_target(labels, expected, self._answers, config)
+            self._batches = StronglyAugmented(training, self._spec, config, target, votes, shares, device)
         else:
             loader_config = replace(config, device=device.type)
             self._batches = LightlyAugmented(training, self._spec, loader_config, shares)
@@ -251,6 +216,13 @@ class _Run:
     def _votes_of(self, training: ImageFolder) -> torch.Tensor | None:
         path = self._data / VOTES_NAME
         return read_votes(path, training) if self._config.votes_weight and path.is_file() else None
+
+    def _answers_of_teachers(self, training: ImageFolder) -> torch.Tensor | None:
+        config = self._config
+        if not config.teachers:
+            return None
+        paths = [Path(teacher) for teacher in config.teachers]
+        return mean_answers(paths, training, self._device, self._processes, self._reporter, config.workers)
 
     def _for_training(self) -> nn.Module:
         """Returns the network as the steps call it: compiled, or joined with the other processes'."""
@@ -351,7 +323,7 @@ class _Run:
         self._processes.average_buffers(self._network)
         if self._average is not None:
             self._processes.average_buffers(self._average)
-        logits, labels = predict(self._validated(), loader, self._device, self._reporter)
+        logits, labels = predict(self._validated(), loader, self._device, self._reporter.batch)
         return self._processes.in_order(logits), self._processes.in_order(labels)
 
     def _is_best(self, measured: Report) -> bool:
@@ -381,6 +353,7 @@ class _Run:
             "counts": list(self._counts),
             "votes": self._network.votes_layer is not None,
             "origin": self._origin,
+            "answers": self._answers,
             "model": self._network.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -460,32 +433,6 @@ def _compiled(model: nn.Module) -> nn.Module:
     return compiled
 
 
-def predict(
-    model: nn.Module,
-    batches: DataLoader,
-    device: torch.device,
-    reporter: Reporter | None = None,
-    *,
-    mirrored: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float32 logits (N, 7) and int labels (N,) of every picture, or its mirror image, in order."""
-    model.eval()
-    all_logits, all_labels, loss_sum, hits, count = [], [], 0.0, 0, 0
-    began_s = time.monotonic()
-    with torch.no_grad():
-        for images, labels in evaluation_batches(batches):
-            images = images.to(device, memory_format=torch.channels_last)
-            logits = model(images.flip(-1) if mirrored else images).float().cpu()
-            loss_sum += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            hits += int((logits.argmax(dim=1) == labels).sum())
-            count += len(labels)
-            all_logits.append(logits.numpy())
-            all_labels.append(labels.numpy())
-            if reporter:
-                reporter.batch(loss_sum / count, hits / count, count / (time.monotonic() - began_s))
-    return np.concatenate(all_logits), np.concatenate(all_labels)
-
-
 def fit_best(
     output: Path, validation: ImageFolder, workers: int, device: torch.device
 ) -> tuple[Checkpoint, Report, Report]:
@@ -528,15 +475,19 @@ def _read_state(path: Path) -> dict:
     """Reads a state, whose settings and history are then as a run makes them; raises anything."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     # A run from before a setting there was, was made without it.
+    state = {"answers": None} | state
     state["config"] = asdict(TrainConfig()) | state["config"]
     history = [Epoch(**row) for row in state["history"]]
     numbers = [value for row in history for value in asdict(row).values()]
     if not all(isinstance(value, int | float) for value in numbers):
         raise TypeError("a history without numbers")
-    if not all(isinstance(value, int | float | str | None) for value in state["config"].values()):
+    if not all(isinstance(value, int | float | str | tuple | None) for value in state["config"].values()):
         raise TypeError("settings that are none")
     if not isinstance(state["origin"], str) or any(row.images_per_s <= 0 for row in history):
         raise ValueError("not of a run")
+    answers = state["answers"]
+    if answers is not None and answers.shape != (state["counts"][0], len(EXPRESSIONS)):
+        raise ValueError("answers for other pictures")
     return {**state, "history": history}
 
 
@@ -555,7 +506,7 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with
     before = state["config"]
     # A run may go on elsewhere, and for longer where its course does not depend on its length; what
     # shapes its result must be the same.
-    free = {"device", "pretrained"}
+    free = {"device", "pretrained", "teachers"}
     if config.warmup_share is None:
         free.add("epochs")
     for name, value in asdict(config).items():
@@ -566,6 +517,9 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with
             )
     if state.get("counts", list(counts)) != list(counts):
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
+    if (state["answers"] is not None) != bool(config.teachers):
+        had, now = ("teachers", "none is given") if before["teachers"] else ("no teacher", "one is given")
+        raise UsageError(f"the run in {output} had {had}, now {now}; choose another --output")
     if state.get("votes", with_votes) != with_votes:
         has, has_not = ("no ", "one") if with_votes else ("a ", "none")
         raise UsageError(

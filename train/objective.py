@@ -6,10 +6,9 @@ import torch
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
-from fer_stream.expressions import EXPRESSIONS
 from train.augmentation import mix_up
 from train.config import TrainConfig
-from train.data import Batch
+from train.data import Batch, one_hot
 from train.votes import VOTED
 
 
@@ -49,14 +48,9 @@ class Objective:
     def prepare(self, batch: Batch, device: torch.device) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Returns images, and the targets as distributions: (N, 7), and (N, 10) where there are votes."""
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        labels = batch.labels.to(device, non_blocking=True)
-        smoothing = self._config.label_smoothing
-        target = nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
-        targets = [target * (1 - smoothing) + smoothing / len(EXPRESSIONS)]
-        if batch.votes is not None and batch.expected is not None:
-            share = self._config.expected_share
-            expected = batch.expected.to(device, non_blocking=True)
-            targets = [(1 - share) * targets[0] + share * expected, batch.votes.to(device, non_blocking=True)]
+        targets = [batch.target.to(device, non_blocking=True)]
+        if batch.votes is not None:
+            targets.append(batch.votes.to(device, non_blocking=True))
         if self._config.mixup_alpha:
             images, targets = mix_up(images, targets, self._config.mixup_alpha)
         return images, targets
@@ -73,3 +67,25 @@ class Objective:
         if votes is not None:
             loss = loss + self._config.votes_weight * nn.functional.cross_entropy(votes, targets[1])
         return loss
+
+
+def mixed_target(
+    labels: torch.Tensor, expected: torch.Tensor | None, answers: torch.Tensor | None, config: TrainConfig
+) -> torch.Tensor:
+    """Returns what the network is to answer for each picture: its label, mixed with what else is known.
+
+    Args:
+        labels: int64 (N,).
+        expected: float32 (N, 7) of `votes.expected_labels`, or None.
+        answers: float32 (N, 7) of `teachers.mean_answers`, or None.
+        config: Says the shares.
+
+    Returns:
+        float32 (N, 7), rows that add up to 1.
+    """
+    target = one_hot(labels)
+    if expected is not None:
+        target = (1 - config.expected_share) * target + config.expected_share * expected
+    if answers is not None:
+        target = (1 - config.teacher_share) * target + config.teacher_share * answers
+    return target

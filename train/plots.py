@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from train.loop import Epoch
     from train.metrics import Report
+    from train.reporter import Epoch
 
 # No class's colour: the splits and the cells of the matrix are not expressions.
 TRAIN_HEX = "#a9adb5"

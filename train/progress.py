@@ -16,13 +16,15 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.times import format_time
 from train.config import TrainConfig
 from train.evaluation import Evaluation
-from train.loop import Epoch, Reporter, Result
+from train.loop import Result
 from train.metrics import Report
+from train.reporter import Epoch, Reporter
 
 # A training picture, with its backward pass, costs about as much as this many in validation.
 TRAINING_COST = 3
-# What an evaluation, which has no epochs, says of itself where no bar can be shown.
-EVALUATION_PHASES = {
+# What an evaluation and a run before its epochs say of themselves where no bar can be shown.
+PHASES = {
+    "teacher": "a teacher reads the training pictures, once as they are, once mirrored",
     "repeats": "looking for pictures that occur in train/ as well",
     "evaluation": "reading the pictures",
     "mirrored": "reading their mirror images",
@@ -81,7 +83,7 @@ class TrainingProgress(Reporter):
             self._first_epoch, self._began_s = epoch, time.monotonic()
         self._epoch, self._phase, self._batch, self._batches = epoch, name, 0, batches
         if not epoch and self._bars.disable:
-            self._say(EVALUATION_PHASES.get(name, name))
+            self._say(PHASES.get(name, name))
         self._bars.reset(
             self._batches_task, description=name, total=batches, visible=True, counted="", figures=""
         )

@@ -1,0 +1,48 @@
+"""What a run tells whoever watches it, epoch by epoch and batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history.
+
+    Attributes:
+        epoch: From 1.
+        train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
+        train_accuracy: The same pictures; how often the target's most probable label was found.
+        validation_loss: Mean cross-entropy.
+        validation_accuracy: The same pictures.
+        images_per_s: Training pictures a second.
+        duration_s: Of the whole epoch, validation included.
+        best: Whether its weights were saved.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    images_per_s: float
+    duration_s: float
+    best: bool
+
+
+class Reporter:
+    """What a run says while it goes. This one says nothing; the command's shows progress."""
+
+    def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
+        """The data and the network are there."""
+
+    def phase(self, epoch: int, name: str, batches: int) -> None:
+        """A phase (`train` or `validation`) of an epoch begins."""
+
+    def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
+        """A batch is done; the figures are of the phase so far."""
+
+    def epoch_done(self, row: Epoch) -> None:
+        """An epoch is done and saved."""
