@@ -1,6 +1,6 @@
 """Makes one checkpoint whose weights are the mean of several, and measures it.
 
-    python benchmarks/average_weights.py runs/mean DATA/validation runs/*/best-weights.pt
+    python benchmarks/average_weights.py runs/mean DATA/validation runs/[ab]/best-weights.pt
 
 Epochs of one run, or runs that began from the same weights, lie in one basin of the loss, and their mean
 often does better than each of them. Its temperature is fitted on the folder.
@@ -22,7 +22,7 @@ import torch
 from fer_stream.errors import FerStreamError, WeightsError
 from fer_stream.weights import Checkpoint, load_checkpoint, save_checkpoint
 from train.data import open_folder
-from train.folders import WEIGHTS_NAME
+from train.folders import WEIGHTS_NAME, check_run_folder
 from train.loop import fit_best
 
 
@@ -37,6 +37,7 @@ def mean_of(paths: Sequence[Path]) -> Checkpoint:
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         if (checkpoint.architecture, checkpoint.input) != (first.architecture, first.input):
             raise WeightsError(f"{path} takes other pictures than {paths[0]}; give weights of one kind")
+        checkpoint.build_model()  # says what it lacks
 
     def mean(name: str) -> torch.Tensor:
         tensors = [checkpoint.state_dict[name] for checkpoint in checkpoints]
@@ -44,7 +45,7 @@ def mean_of(paths: Sequence[Path]) -> Checkpoint:
             return tensors[0]
         return torch.stack([tensor.float() for tensor in tensors]).mean(dim=0)
 
-    return replace(first, state_dict={name: mean(name) for name in first.state_dict})
+    return replace(first, epoch=0, state_dict={name: mean(name) for name in first.state_dict})
 
 
 def main() -> int:
@@ -56,7 +57,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         validation, checkpoint = open_folder(options.validation), mean_of(options.weights)
-        options.run.mkdir(parents=True, exist_ok=True)
+        check_run_folder(options.run, resume=False, overwrite=False)
         save_checkpoint(options.run / WEIGHTS_NAME, checkpoint)
         _, measured, _ = fit_best(options.run, validation, 0, torch.device("cpu"))
     except FerStreamError as error:

@@ -47,7 +47,9 @@ class CommandParser(argparse.ArgumentParser):
         """Parses as usual, and refuses `--option=--`, which before Python 3.13 leaves an empty list."""
         options, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
-            if action.nargs is None and getattr(options, action.dest, None) == []:
+            value = getattr(options, action.dest, None)
+            # [[]] where the option may be given several times.
+            if action.nargs is None and isinstance(value, list) and (not value or [] in value):
                 self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
         return options, rest
 

@@ -160,7 +160,7 @@ def _check_is_file(path: Path) -> None:
     if not exists:
         raise WeightsError(f"no weights file at {path}")
     if is_folder:
-        raise WeightsError(f"{path} is a folder; --weights takes a file such as best-weights.pt")
+        raise WeightsError(f"{path} is a folder; give a file such as best-weights.pt")
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def _weights_errors(path: Path) -> Iterator[None]:
         yield
     except NotATorchFileError as error:
         raise WeightsError(
-            f"{path} is not a PyTorch checkpoint ({error}); --weights takes a best-weights.pt of fer-train"
+            f"{path} is not a PyTorch checkpoint ({error}); give a best-weights.pt of fer-train"
         ) from error
     except UnsafeTorchFileError as error:
         raise WeightsError(
@@ -205,7 +205,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise
     except Exception as error:  # a field of a type that nobody thought of, such as a sparse tensor
         raise WeightsError(
-            f"{path} holds fields that fer-train does not write; --weights takes a best-weights.pt made by it"
+            f"{path} holds fields that fer-train does not write; give a best-weights.pt made by it"
         ) from error
 
 
@@ -213,7 +213,7 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     import torch
 
     def wrong(what: str) -> WeightsError:
-        return WeightsError(f"{path} {what}; --weights takes a best-weights.pt made by fer-train")
+        return WeightsError(f"{path} {what}; give a best-weights.pt made by fer-train")
 
     if not isinstance(content, dict) or "state_dict" not in content:
         raise wrong("is a PyTorch file, but not a checkpoint of fer-train")

@@ -388,18 +388,29 @@ def test_a_resumed_run_needs_its_teacher_no_more(taught, voted_data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(voted_data, tmp_path / "run", config, reporter=StopInEpoch(2))
     teacher.unlink()
-    resumed = train(voted_data, tmp_path / "run", config, resume=True)
+    resumed = train(voted_data, tmp_path / "run", replace(config, teachers=()), resume=True)
     assert without_times(resumed.history) == without_times(result.history)
 
 
-def test_a_teacher_that_comes_or_goes_does_not_fit_a_run(taught, strong_run, voted_data, tmp_path):
+def test_other_teachers_than_a_run_had_are_refused(taught, strong_run, voted_data, tmp_path):
     config, output, _ = taught
     for run, now, says in (
-        (output, STRONG, "had teachers, now none is given"),
-        (strong_run[0], config, "had no teacher, now one is given"),
+        (output, replace(config, teachers=("other.pt",)), "had other teachers"),
+        (strong_run[0], config, "had no teacher"),
     ):
         with pytest.raises(UsageError, match=says):
             train(voted_data, run, now, resume=True)
+
+
+def test_what_a_run_began_from_is_kept_whatever_resumes_it(taught, voted_data, tmp_path):
+    config, _, result = taught
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            resumed = replace(config, pretrained="imagenet", teachers=()) if epoch == 3 else config
+            train(voted_data, tmp_path, resumed, resume=epoch == 3, reporter=StopInEpoch(epoch))
+    last = train(voted_data, tmp_path, replace(config, pretrained="imagenet", teachers=()), resume=True)
+    assert without_times(last.history) == without_times(result.history)
+    assert (last.config.pretrained, last.config.teachers) == ("none", config.teachers)
 
 
 def test_the_target_is_the_label_mixed_with_what_else_is_known():
@@ -463,6 +474,16 @@ def test_a_world_size_that_somebody_left_behind(unbroken, data, tmp_path, monkey
         return
     with pytest.raises(UsageError, match=says):
         train(data, tmp_path / "run", CONFIG)
+
+
+def test_a_setting_that_is_no_more_is_not_forgotten(unbroken, data, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    path = tmp_path / "run" / "last-state.pt"
+    state = torch.load(path, weights_only=True)
+    state["config"]["label_smoothing"] = 0.05
+    torch.save(state, path)
+    with pytest.raises(UsageError, match=r"label_smoothing = 0\.05, which this version does not know"):
+        train(data, tmp_path / "run", CONFIG, resume=True)
 
 
 def test_votes_that_come_or_go_do_not_fit_a_run(strong_run, voted_data, data, tmp_path):

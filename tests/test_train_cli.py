@@ -182,6 +182,8 @@ def test_teachers_that_are_wrong(run, data, tmp_path, capsys):
         [data, *output, *teacher, "--recipe", "strong", "--teacher", tmp_path / "no.pt"], capsys
     )
     assert code == 5 and "no.pt" in said
+    code, said = fails([data, *output, "--recipe", "strong", "--teacher=--"], capsys)
+    assert code == 2 and "--teacher" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -20,7 +20,7 @@ from fer_stream.command import CommandParser, exit_code_of, number, whole
 from fer_stream.errors import UsageError, WeightsError
 from fer_stream.interrupts import ended_at_once
 from fer_stream.version import __version__
-from train.config import RECIPES, TrainConfig
+from train.config import RECIPES, TrainConfig, check_teachers_are_used
 from train.folders import STATE_NAME, check_classes, check_run_folder
 from train.process import prepare_process
 
@@ -176,15 +176,18 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     if options.resume and options.overwrite:
         raise UsageError(f"--resume and --overwrite exclude each other; see {PROG} --help")
     config = _config(options)
+    check_teachers_are_used(config)
     output: Path = options.output or Path("runs") / config.recipe
     check_classes(options.data / "train")
     check_classes(options.data / "validation")
     if config.pretrained not in ("imagenet", "none") and not options.resume:
         _check_pretrained(Path(config.pretrained))
-    if config.teachers and not options.resume:
+    if not options.resume:
         _check_teachers(config)
     check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
-    if options.resume and not (output / STATE_NAME).is_file():
+    # Of several machines only the first one has the state.
+    first = os.environ.get("RANK", "0") == "0"
+    if options.resume and first and not (output / STATE_NAME).is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
 
     state_before = _stamp(output / STATE_NAME)  # of a run that is replaced, which is not to be gone on with
@@ -208,7 +211,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
                 reporter=progress,
             )
         if result is not None:
-            files = write_results(output, result, config)
+            files = write_results(output, result)
             summarize_run(console, result, files)
     except KeyboardInterrupt:
         is_ours = _stamp(output / STATE_NAME) != state_before
@@ -282,8 +285,6 @@ def _check_pretrained(path: Path) -> None:
 def _check_teachers(config: TrainConfig) -> None:
     from fer_stream.weights import check_weights_file
 
-    if not config.teacher_share:
-        raise UsageError(f"--teacher needs --recipe strong; the {config.recipe} recipe learns labels alone")
     for teacher in config.teachers:
         check_weights_file(Path(teacher))
 

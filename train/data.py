@@ -32,7 +32,7 @@ class Batch:
 
     Attributes:
         images: float32 (N, 3, size, size), normalised.
-        target: float32 (N, 7), how probable each label is to be called.
+        target: float32 (N, 7), what the network is to answer.
         votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, or all 0 where a
             picture has none; None where there are no votes at all.
     """
@@ -158,7 +158,7 @@ class LightlyAugmented:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels in _errors_in_words(self._loader):
+        for images, labels in read_batches(self._loader):
             yield Batch(images, one_hot(labels))
 
 
@@ -234,7 +234,7 @@ def evaluation_loader(
     """Returns batches in order, the pictures converted and nothing more.
 
     Args:
-        folder: The pictures.
+        folder: The pictures; its transform is replaced, also for loaders made of it before.
         spec: What the network expects.
         batch_size: Pictures at once.
         workers: Processes that prepare pictures.
@@ -246,16 +246,12 @@ def evaluation_loader(
     return DataLoader(share, batch_size=batch_size, shuffle=False, num_workers=workers)
 
 
-def evaluation_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def read_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yields a loader's batches: float32 (N, 3, size, size) and int64 (N,).
 
     Raises:
         SourceError: A picture can't be read.
     """
-    yield from _errors_in_words(loader)
-
-
-def _errors_in_words(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     try:
         yield from loader
     except SourceError as error:

@@ -14,8 +14,8 @@ from fer_stream.errors import SourceError
 from fer_stream.weights import Checkpoint, load_checkpoint
 from train.data import evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes
-from train.loop import pick_device
 from train.metrics import Report, report
+from train.parallel import pick_device
 from train.prediction import EVALUATION_BATCH, predict
 from train.reporter import Reporter
 from train.votes import VOTED, read_votes

@@ -1,4 +1,4 @@
-"""The training run, top to bottom: data, network, phases, checkpoints, resuming."""
+"""The training run, top to bottom: data, network, epochs, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torchvision.datasets import ImageFolder
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
-from train.config import TrainConfig
+from train.config import TrainConfig, check_teachers_are_used
 from train.data import (
     LightlyAugmented,
     ShuffledShares,
@@ -43,7 +43,7 @@ from train.folders import (
 )
 from train.metrics import Report, fit_temperature, report
 from train.objective import Objective, TrainedNetwork, mixed_target
-from train.parallel import Processes, joined_processes, local_device
+from train.parallel import Processes, joined_processes, local_device, pick_device
 from train.prediction import EVALUATION_BATCH, predict
 from train.pretrained import create_model
 from train.reporter import Epoch, Reporter
@@ -59,8 +59,8 @@ class Result:
 
     Attributes:
         history: A row an epoch.
-        weights_path: The checkpoint of the best epoch on the validation split.
-        epoch: That epoch, from 1.
+        config: Of the run; of a resumed one, what it began from is what its start said.
+        epoch: The best one on the validation split, from 1.
         temperature: What its logits are divided by, fitted on the validation split.
         validation: Its figures on the validation split, with that temperature.
         untempered: The same without it.
@@ -69,32 +69,13 @@ class Result:
     """
 
     history: tuple[Epoch, ...]
-    weights_path: Path
+    config: TrainConfig
     epoch: int
     temperature: float
     validation: Report
     untempered: Report
     origin: str
     train_count: int
-
-
-def pick_device(name: str) -> torch.device:
-    """Returns the device that `auto`, `cpu`, `cuda` or `cuda:N` means.
-
-    Raises:
-        UsageError: No such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"no CUDA device {name}; PyTorch sees {torch.cuda.device_count()}; use --device cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
-    return device
 
 
 def train(
@@ -123,8 +104,9 @@ def train(
 
     Raises:
         SourceError: The data can't be used.
-        WeightsError: The pretrained weights can't be had.
-        UsageError: The run in `output` was made with other settings, or the loss got out of hand.
+        WeightsError: The pretrained weights or a teacher can't be had.
+        UsageError: The run in `output` was made with other settings, the recipe has no use for teachers,
+            there are fewer pictures than processes, or the loss got out of hand.
         OutputError: `output` holds a run already, or can't be written.
     """
     device = local_device(pick_device(config.device))
@@ -153,35 +135,45 @@ class _Run:
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
         """Opens the data, makes the network or reads the state to go on from."""
-        config, processes, device = self._config, self._processes, self._device
+        processes, device = self._processes, self._device
+        check_teachers_are_used(self._config)
         if processes.first:
             check_run_folder(self._output, resume=resume, overwrite=overwrite)
-        if config.batch_size < 2 * processes.count:
+        if self._config.batch_size < 2 * processes.count:
             raise UsageError(
-                f"a batch of {config.batch_size} is too small for {processes.count} processes; "
+                f"a batch of {self._config.batch_size} is too small for {processes.count} processes; "
                 f"give --batch-size {2 * processes.count} or more"
             )
         training, self._validation = open_folder(self._data / "train"), open_folder(self._data / "validation")
         votes = self._votes_of(training)
+        self._votes_given = votes is not None
         self._train_count = len(training)
         self._counts = (len(training), len(self._validation))
+        if len(training) < 2 * processes.count or len(self._validation) < processes.count:
+            raise UsageError(
+                f"{len(training)} pictures for training and {len(self._validation)} for validation are too "
+                f"few for {processes.count} processes; start fewer"
+            )
 
+        _seed(self._config.seed, 0, 0)
         state = None
         if resume:
             own = None
             if processes.first:
-                own = _load_state(self._output, config, self._counts, votes is not None)
+                own = _load_state(self._output, self._config, self._counts, votes is not None)
             state = processes.share(own)
-        # A run that goes on has the answers in its state: the teachers may be gone or changed since.
-        self._answers = state["answers"] if state else self._answers_of_teachers(training)
-        _seed(config.seed, 0, 0)
+            # What a run began from stays what it began from, whatever the command that resumes it says.
+            began = {name: state["config"][name] for name in ("pretrained", "teachers")}
+            self._config = replace(self._config, **began)
+        config = self._config
         body, self._origin = create_model("none" if state else config.pretrained)
         body.drop_rate = config.dropout
-        # Weights that begin at random have to be learned; of a resumed run that is said in its state.
-        if (state["config"]["pretrained"] if state else config.pretrained) != "none":
+        # Weights that begin at random have to be learned.
+        if config.pretrained != "none":
             _freeze(body, config.frozen_stages)
         # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
-        network = TrainedNetwork(body, with_votes=votes is not None).to(device)
+        with_votes = votes is not None and config.votes_weight > 0
+        network = TrainedNetwork(body, with_votes=with_votes).to(device)
         self._network = network.to(memory_format=torch.channels_last)
         self._average = _moving_average(self._network, config.ema_decay)
         self._optimizer = _optimizer(self._network, config)
@@ -199,6 +191,8 @@ class _Run:
         self._order = torch.Generator()
         shares = ShuffledShares(len(training), config.batch_size, self._order, processes)
         self._spec = input_spec(config, folder_resolution(training))
+        # A run that goes on has the answers in its state: the teachers may be gone or changed since.
+        self._answers = state["answers"] if state else self._answers_of_teachers(training)
         self._batches: LightlyAugmented | StronglyAugmented
         if config.strong_augmentation:
             labels = torch.tensor(training.targets)
@@ -215,7 +209,8 @@ class _Run:
 
     def _votes_of(self, training: ImageFolder) -> torch.Tensor | None:
         path = self._data / VOTES_NAME
-        return read_votes(path, training) if self._config.votes_weight and path.is_file() else None
+        wanted = self._config.votes_weight or self._config.expected_share
+        return read_votes(path, training) if wanted and path.is_file() else None
 
     def _answers_of_teachers(self, training: ImageFolder) -> torch.Tensor | None:
         config = self._config
@@ -351,7 +346,7 @@ class _Run:
         state = {
             "config": asdict(self._config),
             "counts": list(self._counts),
-            "votes": self._network.votes_layer is not None,
+            "votes": self._votes_given,
             "origin": self._origin,
             "answers": self._answers,
             "model": self._network.state_dict(),
@@ -372,7 +367,7 @@ class _Run:
         )
         return Result(
             history=tuple(self._history),
-            weights_path=self._output / WEIGHTS_NAME,
+            config=self._config,
             epoch=checkpoint.epoch,
             temperature=checkpoint.temperature,
             validation=measured,
@@ -515,11 +510,17 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with
                 f"the run in {output} has {name} = {before[name]}, not {value}; resume with the same "
                 "options and version, or choose another --output"
             )
+    for name, value in before.items():
+        if value and name not in asdict(config):
+            raise UsageError(
+                f"the run in {output} has {name} = {value}, which this version does not know; "
+                "choose another --output"
+            )
     if state.get("counts", list(counts)) != list(counts):
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
-    if (state["answers"] is not None) != bool(config.teachers):
-        had, now = ("teachers", "none is given") if before["teachers"] else ("no teacher", "one is given")
-        raise UsageError(f"the run in {output} had {had}, now {now}; choose another --output")
+    if config.teachers and config.teachers != before["teachers"]:
+        had = "other teachers" if before["teachers"] else "no teacher"
+        raise UsageError(f"the run in {output} had {had}; leave --teacher out, or choose another --output")
     if state.get("votes", with_votes) != with_votes:
         has, has_not = ("no ", "one") if with_votes else ("a ", "none")
         raise UsageError(

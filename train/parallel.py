@@ -92,6 +92,25 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
+def pick_device(name: str) -> torch.device:
+    """Returns the device that `auto`, `cpu`, `cuda` or `cuda:N` means.
+
+    Raises:
+        UsageError: No such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"no CUDA device {name}; PyTorch sees {torch.cuda.device_count()}; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
+    return device
+
+
 def local_device(device: torch.device) -> torch.device:
     """Returns the GPU of this process where several share a machine and `device` names none."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from train.data import evaluation_batches
+from train.data import read_batches
 
 EVALUATION_BATCH = 256
 
@@ -42,7 +42,7 @@ def predict(
     all_logits, all_labels, loss_sum, hits, count = [], [], 0.0, 0, 0
     began_s = time.monotonic()
     with torch.no_grad():
-        for images, labels in evaluation_batches(batches):
+        for images, labels in read_batches(batches):
             images = images.to(device, memory_format=torch.channels_last)
             logits = model(images.flip(-1) if mirrored else images).float().cpu()
             loss_sum += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))

@@ -24,7 +24,8 @@ from train.reporter import Epoch, Reporter
 TRAINING_COST = 3
 # What an evaluation and a run before its epochs say of themselves where no bar can be shown.
 PHASES = {
-    "teacher": "a teacher reads the training pictures, once as they are, once mirrored",
+    "teacher": "a teacher reads the training pictures",
+    "teacher mirrored": "and their mirror images",
     "repeats": "looking for pictures that occur in train/ as well",
     "evaluation": "reading the pictures",
     "mirrored": "reading their mirror images",
@@ -41,7 +42,7 @@ class TrainingProgress(Reporter):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Progress(
-            TextColumn("{task.description:<11}"),
+            TextColumn("{task.description:<16}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[counted]:>9}"),
             TextColumn("{task.fields[figures]}"),

@@ -39,7 +39,7 @@ class Reporter:
         """The data and the network are there."""
 
     def phase(self, epoch: int, name: str, batches: int) -> None:
-        """A phase (`train` or `validation`) of an epoch begins."""
+        """A phase (`train` or `validation`) of an epoch begins; epoch 0: what comes before or without any."""
 
     def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
         """A batch is done; the figures are of the phase so far."""

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.config import TrainConfig
 from train.folders import (
     CONFUSION_NAME,
     CURVES_NAME,
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from train.loop import Result
 
 
-def run_metrics(result: Result, config: TrainConfig) -> dict[str, Any]:
+def run_metrics(result: Result) -> dict[str, Any]:
     """Returns what `metrics.json` holds: the best epoch's figures, and what the run was and cost."""
+    config = result.config
     training_s = sum(result.train_count / row.images_per_s for row in result.history)
     return {
         **result.validation.as_dict(),
@@ -71,7 +71,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_results(output: Path, result: Result, config: TrainConfig) -> list[Path]:
+def write_results(output: Path, result: Result) -> list[Path]:
     """Writes curves.png, confusion-matrix.png and metrics.json; returns all files of the run.
 
     Raises:
@@ -86,5 +86,5 @@ def write_results(output: Path, result: Result, config: TrainConfig) -> list[Pat
         subtitle=f"epoch {result.epoch}  ·  {measured.count} validation pictures  ·  "
         f"accuracy {100 * measured.accuracy:.1f} %  ·  macro-F1 {100 * measured.macro_f1:.1f} %",
     )
-    write_json(output / METRICS_NAME, run_metrics(result, config))
+    write_json(output / METRICS_NAME, run_metrics(result))
     return [output / name for name in RESULT_NAMES]

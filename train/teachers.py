@@ -30,6 +30,8 @@ def mean_answers(
 ) -> torch.Tensor:
     """Returns the mean of what networks answer for a folder's pictures and their mirror images.
 
+    Without their temperatures: a network of the strong recipe is less sure without its own than it is right.
+
     Args:
         teachers: Checkpoints of fer-train; each sees the pictures in its own size.
         folder: The pictures.
@@ -46,12 +48,12 @@ def mean_answers(
         WeightsError: A checkpoint can't be used.
     """
     answers = torch.zeros(len(folder), len(EXPRESSIONS))
-    for path in teachers:
-        checkpoint = load_checkpoint(path)
+    checkpoints = [load_checkpoint(path) for path in teachers]  # before any of them has worked for minutes
+    for checkpoint in checkpoints:
         model = checkpoint.build_model().to(device).to(memory_format=torch.channels_last)
         loader = evaluation_loader(folder, checkpoint.input, EVALUATION_BATCH, workers, processes)
         for mirrored in (False, True):
-            reporter.phase(0, "teacher", len(loader))
+            reporter.phase(0, "teacher mirrored" if mirrored else "teacher", len(loader))
             logits, _ = predict(model, loader, device, reporter.batch, mirrored=mirrored)
             answers += torch.from_numpy(processes.in_order(logits)).softmax(dim=1)
     return answers / (2 * len(teachers))

@@ -15,6 +15,7 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
+from train.data import one_hot
 
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
@@ -79,7 +80,7 @@ def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         loss.backward()
         return loss
 
-    expected = nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
+    expected = one_hot(labels)
     if bool(voted.any()):
         optimizer.step(loss)  # type: ignore[arg-type]  # declared for numbers
         with torch.no_grad():
