@@ -520,8 +520,13 @@ def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
 
 
 def test_the_learning_rate_rises_and_falls_and_the_baselines_stays():
-    rates = [learning_rate(STRONG, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
+    whole = replace(STRONG, gentle_share=0.0)
+    rates = [learning_rate(whole, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
     assert rates == pytest.approx([0.00001, 0.000505, 0.001, 0.0005, 0])
+    # With a gentle half it does so twice, and not as high the second time.
+    halves = replace(STRONG, epochs=4, gentle_share=0.5, gentle_lr=0.6)
+    rates = [learning_rate(halves, progress) for progress in (0, 0.1, 0.3, 0.499999, 0.5, 0.6, 0.8, 1)]
+    assert rates == pytest.approx([0.00001, 0.001, 0.0005, 0, 0.000006, 0.0006, 0.0003, 0], abs=1e-8)
     assert {learning_rate(CONFIG, progress) for progress in (0, 0.5, 1)} == {0.001}
 
 
@@ -549,6 +554,43 @@ def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, 
     seen = torch.stack([folder[index][0] for index in order[0]])
     assert torch.allclose(batch.images, seen, atol=1e-5)
     assert batch.target.argmax(dim=1).tolist() == [folder.targets[index] for index in order[0]]
+
+
+def test_gentle_batches_stay_near_the_pictures_and_their_labels(data):
+    folder, spec = open_folder(data / "train"), loop.input_spec(STRONG, 48)
+    count, generator = len(folder), torch.Generator()
+    shares = ShuffledShares(count, count, generator, Processes())
+    generator.manual_seed(1)
+    order = next(iter(shares))
+    labels = one_hot(torch.tensor(folder.targets))
+    doubtful = 0.4 * labels + 0.6 * labels.roll(1, dims=1)
+    batches = StronglyAugmented(folder, spec, STRONG, doubtful, None, shares, torch.device("cpu"))
+    loop.evaluation_loader(folder, spec, 8)
+    seen = torch.stack([folder[index][0] for index in order])
+    off = {}
+    for batches.gentle in (False, True):
+        torch.manual_seed(0)
+        generator.manual_seed(1)
+        batch = next(iter(batches))
+        nearest = torch.minimum((batch.images - seen).abs(), (batch.images.flip(-1) - seen).abs())
+        off[batches.gentle] = float(nearest.mean())
+        share = batch.target[labels[order] == 1]
+        assert share.tolist() == pytest.approx([0.8 if batches.gentle else 0.4] * count)
+    assert 0 < off[True] < 0.75 * off[False]
+
+
+def test_the_last_epochs_are_gentle_and_not_mixed(voted_data, tmp_path, monkeypatch):
+    seen = []
+
+    class Noted(loop.Objective):
+        def prepare(self, batch, device, *, mixed):
+            seen.append(mixed)
+            return super().prepare(batch, device, mixed=mixed)
+
+    monkeypatch.setattr(loop, "Objective", Noted)
+    train(voted_data, tmp_path, STRONG)
+    steps = len(seen) // 3
+    assert seen == [True] * 2 * steps + [False] * steps
 
 
 def test_votes_tell_which_labels_are_to_be_expected():

@@ -7,22 +7,50 @@ takes several times as long, and worker processes would take the cores from the 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from fer_stream.preprocessing import LOWEST_STD, STANDARD_MEAN, STANDARD_STD
 
-SCALE = 0.2  # natural logarithm: 0.82 to 1.22 times
-SHIFT = 0.08  # of the side; MTCNN's boxes differ from FER2013's crops by about as much
-GAMMA = 0.5  # natural logarithm: faces in the dark and against the light
-LOW_RESOLUTION_SHARE, LOWEST_RESOLUTION = 0.25, 0.3  # down to 14 px of FER2013's 48
-NOISE_SHARE, NOISE = 0.15, 0.07
-ERASED_SHARE = 0.25
+LOWEST_RESOLUTION = 0.3  # down to 14 px of FER2013's 48
+NOISE = 0.07
 ERASED_SIDES = (0.15, 0.45)
 
 
-def augment(pixels: torch.Tensor, size: int, rotation_degrees: float) -> torch.Tensor:
+@dataclass(frozen=True)
+class Strength:
+    """How far pictures are changed.
+
+    Attributes:
+        rotation: Share of the run's rotation.
+        scale: Up to this much either way, as a natural logarithm.
+        shift: Up to this much either way, of the side.
+        gamma: The picture's exponent up to this much either way, as a natural logarithm.
+        low_resolution_share: Share of the pictures whose detail is taken away.
+        noise_share: Share of the pictures that get noise.
+        erased_share: Share of the pictures with a rectangle covered.
+    """
+
+    rotation: float
+    scale: float
+    shift: float
+    gamma: float
+    low_resolution_share: float
+    noise_share: float
+    erased_share: float
+
+
+# For most of a run: boxes that differ from FER2013's crops as MTCNN's do, faces in the dark, small, covered.
+STRONG = Strength(1.0, 0.2, 0.08, 0.5, 0.25, 0.15, 0.25)
+# For its last epochs: nearly as the pictures are when they are read.
+GENTLE = Strength(0.24, 0.07, 0.03, 0.15, 0.05, 0.03, 0.0)
+
+
+def augment(
+    pixels: torch.Tensor, size: int, rotation_degrees: float, strength: Strength = STRONG
+) -> torch.Tensor:
     """Changes each picture of a batch at random and brings it to the network's size.
 
     Everything is drawn from torch's global generator.
@@ -30,16 +58,17 @@ def augment(pixels: torch.Tensor, size: int, rotation_degrees: float) -> torch.T
     Args:
         pixels: uint8 (N, C, H, W).
         size: Side of the result in px.
-        rotation_degrees: Rotated by up to this much either way.
+        rotation_degrees: Rotated by up to this much either way, at full strength.
+        strength: How far they are changed.
 
     Returns:
         float32 (N, C, size, size) in 0..1.
     """
     images = pixels.float() / 255
     # Noise comes with the pixels of the picture: before they are enlarged.
-    images = _add_noise(_lower_resolution(images))
-    images = _move(images, size, rotation_degrees)
-    return _erase(_relight(images))
+    images = _add_noise(_lower_resolution(images, strength.low_resolution_share), strength.noise_share)
+    images = _move(images, size, rotation_degrees, strength)
+    return _erase(_relight(images, strength.gamma), strength.erased_share)
 
 
 def standardize(images: torch.Tensor) -> torch.Tensor:
@@ -81,9 +110,9 @@ def _chosen(images: torch.Tensor, share: float) -> torch.Tensor:
     return torch.rand(len(images), device=images.device) < share
 
 
-def _lower_resolution(images: torch.Tensor) -> torch.Tensor:
+def _lower_resolution(images: torch.Tensor, share: float) -> torch.Tensor:
     """Takes the detail of small faces from some pictures, all of a batch to the same resolution."""
-    chosen = _chosen(images, LOW_RESOLUTION_SHARE)
+    chosen = _chosen(images, share)
     if not chosen.any():
         return images
     side_hw = images.shape[-2:]
@@ -97,13 +126,15 @@ def _lower_resolution(images: torch.Tensor) -> torch.Tensor:
     return images
 
 
-def _move(images: torch.Tensor, size: int, rotation_degrees: float) -> torch.Tensor:
+def _move(images: torch.Tensor, size: int, rotation_degrees: float, strength: Strength) -> torch.Tensor:
     """Flips, rotates, scales, shifts and resizes, in one interpolation."""
     count, device = len(images), images.device
-    angle = torch.empty(count, device=device).uniform_(-1, 1) * math.radians(rotation_degrees)
-    scale = torch.empty(count, device=device).uniform_(-SCALE, SCALE).exp()
+    most = math.radians(rotation_degrees * strength.rotation)
+    angle = torch.empty(count, device=device).uniform_(-most, most)
+    scale = torch.empty(count, device=device).uniform_(-strength.scale, strength.scale).exp()
     flip = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
-    shift = torch.empty(2, count, device=device).uniform_(-2 * SHIFT, 2 * SHIFT)  # coordinates span 2
+    reach = 2 * strength.shift  # coordinates span 2
+    shift = torch.empty(2, count, device=device).uniform_(-reach, reach)
     cos, sin = angle.cos() * scale, angle.sin() * scale
     to_source = torch.stack(
         [
@@ -118,18 +149,18 @@ def _move(images: torch.Tensor, size: int, rotation_degrees: float) -> torch.Ten
     )
 
 
-def _relight(images: torch.Tensor) -> torch.Tensor:
+def _relight(images: torch.Tensor, gamma: float) -> torch.Tensor:
     # Brightness and contrast are left alone: `standardize` takes them away.
     # The smallest value keeps the power's gradient-free computation finite at 0.
-    return images.clamp_min(1e-4) ** _uniform(images, -GAMMA, GAMMA).exp()
+    return images.clamp_min(1e-4) ** _uniform(images, -gamma, gamma).exp()
 
 
-def _add_noise(images: torch.Tensor) -> torch.Tensor:
-    sigma = _uniform(images, 0, NOISE) * _chosen(images, NOISE_SHARE)[:, None, None, None]
+def _add_noise(images: torch.Tensor, share: float) -> torch.Tensor:
+    sigma = _uniform(images, 0, NOISE) * _chosen(images, share)[:, None, None, None]
     return (images + sigma * torch.randn_like(images[:, :1])).clamp(0, 1)
 
 
-def _erase(images: torch.Tensor) -> torch.Tensor:
+def _erase(images: torch.Tensor, share: float) -> torch.Tensor:
     """Covers a rectangle of some pictures, as hands, hair and masks do.
 
     Source: Zhong et al., Random Erasing Data Augmentation, 2017.
@@ -140,5 +171,5 @@ def _erase(images: torch.Tensor) -> torch.Tensor:
     tall, wide = _uniform(images, *ERASED_SIDES), _uniform(images, *ERASED_SIDES)
     top, left = _uniform(images, 0, 1) * (1 - tall), _uniform(images, 0, 1) * (1 - wide)
     inside = (rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)
-    inside &= _chosen(images, ERASED_SHARE)[:, None, None, None]
+    inside &= _chosen(images, share)[:, None, None, None]
     return torch.where(inside, _uniform(images, 0, 1), images)

@@ -35,8 +35,11 @@ class TrainConfig:
         frozen_stages: Of a pretrained network the first layer and this many of the seven stages keep
             their weights: they see edges and textures, which are the same in faces, and take much of
             a step's time on a CPU. 0: nothing is kept.
-        warmup_share: Share of the steps in which the learning rate rises linearly to `lr`; after
-            it, it falls to 0 along a cosine. None: the rate stays.
+        gentle_share: Share of the epochs, the last ones, in which pictures are changed little and not mixed,
+            and most of the target is the label.
+        gentle_lr: The highest learning rate in them, as a share of `lr`; it rises and falls anew.
+        warmup_share: Share of the steps, before the gentle epochs and in them, in which the learning rate
+            rises linearly to its highest; after it, it falls to 0 along a cosine. None: the rate stays.
         weight_decay: AdamW's, on weights and not on biases or normalisation. None: plain Adam.
         ema_decay: What is validated and saved is the exponential moving average of the weights over
             the steps with this decay. None: the weights themselves.
@@ -68,6 +71,8 @@ class TrainConfig:
     device: str = "auto"
     workers: int = 0
     frozen_stages: int = 0
+    gentle_share: float = 0.0
+    gentle_lr: float = 0.75
     warmup_share: float | None = None
     weight_decay: float | None = None
     ema_decay: float | None = None
@@ -92,9 +97,10 @@ RECIPES = {
         input_size=112,
         rotation_degrees=25.0,
         frozen_stages=2,
+        gentle_share=0.25,
         warmup_share=0.03,
         weight_decay=0.03,
-        ema_decay=0.999,
+        ema_decay=0.998,
         strong_augmentation=True,
         standardize=True,
         mixup_alpha=0.2,

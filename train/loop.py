@@ -272,6 +272,9 @@ class _Run:
     def _train_epoch(self, epoch: int) -> tuple[float, float, float]:
         """Returns the mean loss, the accuracy and the pictures a second of one pass with backpropagation."""
         objective, device = Objective(self._config), self._device
+        gentle = epoch > self._config.epochs - gentle_epochs(self._config)
+        if isinstance(self._batches, StronglyAugmented):
+            self._batches.gentle = gentle
         self._network.train()
         scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
         loss_sum, hits, count = 0.0, 0, 0
@@ -280,7 +283,7 @@ class _Run:
         for step, batch in enumerate(self._batches, first_step):
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate(self._config, step / steps)
-            images, targets = objective.prepare(batch, device)
+            images, targets = objective.prepare(batch, device, mixed=not gentle)
             with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):
                 outputs = self._trained_for(len(images))(images)
                 loss = objective.loss(outputs, targets)
@@ -384,10 +387,20 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     """
     if config.warmup_share is None:
         return config.lr
+    highest, gentle = config.lr, gentle_epochs(config) / config.epochs
+    if progress < 1 - gentle:
+        progress /= 1 - gentle
+    elif gentle:
+        highest, progress = config.lr * config.gentle_lr, (progress - 1 + gentle) / gentle
     if progress < config.warmup_share:
-        return config.lr * (0.01 + 0.99 * progress / config.warmup_share)
+        return highest * (0.01 + 0.99 * progress / config.warmup_share)
     falling = (progress - config.warmup_share) / (1 - config.warmup_share)
-    return config.lr * (1 + math.cos(math.pi * falling)) / 2
+    return highest * (1 + math.cos(math.pi * falling)) / 2
+
+
+def gentle_epochs(config: TrainConfig) -> int:
+    """Returns how many epochs at the end of a run are gentle."""
+    return round(config.gentle_share * config.epochs)
 
 
 def _freeze(body: EfficientNet, stages: int) -> None:

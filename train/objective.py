@@ -45,13 +45,24 @@ class Objective:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
 
-    def prepare(self, batch: Batch, device: torch.device) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Returns images, and the targets as distributions: (N, 7), and (N, 10) where there are votes."""
+    def prepare(
+        self, batch: Batch, device: torch.device, *, mixed: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Prepares a batch.
+
+        Args:
+            batch: As the folder's batches give it.
+            device: Where the network is.
+            mixed: Whether pictures may be mixed.
+
+        Returns:
+            Images, and the targets as distributions: (N, 7), and (N, 10) where there are votes.
+        """
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
         targets = [batch.target.to(device, non_blocking=True)]
         if batch.votes is not None:
             targets.append(batch.votes.to(device, non_blocking=True))
-        if self._config.mixup_alpha:
+        if mixed and self._config.mixup_alpha:
             images, targets = mix_up(images, targets, self._config.mixup_alpha)
         return images, targets
 
