@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from fer_stream.errors import FerStreamError, WeightsError
-from fer_stream.weights import Checkpoint, load_checkpoint, save_checkpoint
+from fer_stream.weights import Checkpoint, load_model, save_checkpoint
 from train.data import open_folder
 from train.folders import WEIGHTS_NAME, check_run_folder
 from train.loop import fit_best
@@ -32,12 +32,11 @@ def mean_of(paths: Sequence[Path]) -> Checkpoint:
     Raises:
         WeightsError: One can't be read, or reads its pictures otherwise than the first.
     """
-    checkpoints = [load_checkpoint(path) for path in paths]
+    checkpoints = [load_model(path)[0] for path in paths]
     first = checkpoints[0]
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         if (checkpoint.architecture, checkpoint.input) != (first.architecture, first.input):
             raise WeightsError(f"{path} takes other pictures than {paths[0]}; give weights of one kind")
-        checkpoint.build_model()  # says what it lacks
 
     def mean(name: str) -> torch.Tensor:
         tensors = [checkpoint.state_dict[name] for checkpoint in checkpoints]
@@ -45,7 +44,8 @@ def mean_of(paths: Sequence[Path]) -> Checkpoint:
             return tensors[0]
         return torch.stack([tensor.float() for tensor in tensors]).mean(dim=0)
 
-    return replace(first, epoch=0, state_dict={name: mean(name) for name in first.state_dict})
+    weights = {name: mean(name) for name in first.state_dict}
+    return replace(first, epoch=0, temperature=1.0, metrics={}, state_dict=weights)
 
 
 def main() -> int:

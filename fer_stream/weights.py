@@ -189,6 +189,19 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def load_model(path: Path) -> tuple[Checkpoint, nn.Module]:
+    """Reads a checkpoint and returns it with its network, in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: As `load_checkpoint`, and where the weights do not fit the network.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        return checkpoint, checkpoint.build_model()
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint and checks every field of it.
 

@@ -18,17 +18,18 @@ from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.preprocessing import STANDARD_MEAN
-from fer_stream.weights import load_checkpoint
-from train import loop, pretrained
+from fer_stream.weights import load_checkpoint, save_checkpoint
+from train import augmentation, loop, pretrained
 from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, TrainConfig
 from train.data import LightlyAugmented, ShuffledShares, StronglyAugmented, one_hot, open_folder
 from train.evaluation import evaluate
-from train.loop import learning_rate, train
+from train.loop import train
 from train.objective import mixed_target
 from train.parallel import Processes
 from train.pretrained import copy_lite0, create_model
 from train.reporter import Reporter
+from train.schedule import gentle_epochs, learning_rate
 from train.votes import expected_labels, read_votes
 
 CONFIG = TrainConfig(epochs=2, batch_size=14, input_size=32, pretrained="none", device="cpu")
@@ -380,6 +381,20 @@ def test_a_teachers_answers_are_those_of_its_pictures_and_their_mirror_images(ta
     assert torch.allclose(answers, expected, atol=1e-5)
 
 
+def test_a_teacher_changes_what_is_learned(taught, strong_run):
+    losses = [[row.train_loss for row in result.history] for result in (taught[2], strong_run[1])]
+    assert losses[0] != losses[1]
+
+
+def test_a_teacher_that_does_not_fit_is_named(taught, voted_data, tmp_path):
+    config, other = taught[0], tmp_path / "other.pt"
+    checkpoint = load_checkpoint(Path(config.teachers[0]))
+    weights = dict(list(checkpoint.state_dict.items())[:-1])
+    save_checkpoint(other, replace(checkpoint, state_dict=weights))
+    with pytest.raises(WeightsError, match=r"other\.pt: .*do not fit"):
+        train(voted_data, tmp_path / "run", replace(config, teachers=(config.teachers[0], str(other))))
+
+
 def test_a_resumed_run_needs_its_teacher_no_more(taught, voted_data, tmp_path):
     config, _, result = taught
     teacher = tmp_path / "teacher.pt"
@@ -520,14 +535,21 @@ def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
 
 
 def test_the_learning_rate_rises_and_falls_and_the_baselines_stays():
-    whole = replace(STRONG, gentle_share=0.0)
-    rates = [learning_rate(whole, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
-    assert rates == pytest.approx([0.00001, 0.000505, 0.001, 0.0005, 0])
-    # With a gentle half it does so twice, and not as high the second time.
-    halves = replace(STRONG, epochs=4, gentle_share=0.5, gentle_lr=0.6)
-    rates = [learning_rate(halves, progress) for progress in (0, 0.1, 0.3, 0.499999, 0.5, 0.6, 0.8, 1)]
-    assert rates == pytest.approx([0.00001, 0.001, 0.0005, 0, 0.000006, 0.0006, 0.0003, 0], abs=1e-8)
-    assert {learning_rate(CONFIG, progress) for progress in (0, 0.5, 1)} == {0.001}
+    whole = replace(STRONG, epochs=1, gentle_share=0.0)
+    rates = [learning_rate(whole, step, 10_000) for step in (0, 1000, 2000, 6000, 9999)]
+    assert rates == pytest.approx([0.00001, 0.000505, 0.001, 0.0005, 0], abs=1e-8)
+    # With a gentle epoch it does so twice, and not as high the second time.
+    third = replace(STRONG, epochs=3, gentle_share=0.25, gentle_lr=0.6)
+    rates = [
+        learning_rate(third, step, 5000) for step in (0, 2000, 6000, 9999, 10_000, 11_000, 13_000, 14_999)
+    ]
+    assert rates == pytest.approx([0.00001, 0.001, 0.0005, 0, 0.000006, 0.0006, 0.0003, 0], abs=1e-7)
+    assert {learning_rate(CONFIG, step, 10) for step in (0, 15, 29)} == {0.001}
+
+
+def test_a_quarter_of_the_epochs_is_gentle_in_whole_ones():
+    lengths = {epochs: gentle_epochs(replace(STRONG, epochs=epochs)) for epochs in (1, 2, 3, 4, 6, 60)}
+    assert lengths == {1: 0, 2: 1, 3: 1, 4: 1, 6: 2, 60: 15}
 
 
 def test_strong_augmentation_keeps_a_face_a_face(data):
@@ -580,17 +602,24 @@ def test_gentle_batches_stay_near_the_pictures_and_their_labels(data):
 
 
 def test_the_last_epochs_are_gentle_and_not_mixed(voted_data, tmp_path, monkeypatch):
-    seen = []
+    strengths, mixed_batches = [], []
+
+    def noted_augment(pixels, size, rotation, strength):
+        strengths.append(strength)
+        return augment(pixels, size, rotation, strength)
 
     class Noted(loop.Objective):
         def prepare(self, batch, device, *, mixed):
-            seen.append(mixed)
-            return super().prepare(batch, device, mixed=mixed)
+            images, targets = super().prepare(batch, device, mixed=mixed)
+            mixed_batches.append(not torch.equal(images, batch.images))
+            return images, targets
 
+    monkeypatch.setattr("train.data.augment", noted_augment)
     monkeypatch.setattr(loop, "Objective", Noted)
     train(voted_data, tmp_path, STRONG)
-    steps = len(seen) // 3
-    assert seen == [True] * 2 * steps + [False] * steps
+    steps = len(strengths) // 3
+    assert strengths == [augmentation.STRONG] * 2 * steps + [augmentation.GENTLE] * steps
+    assert mixed_batches == [True] * 2 * steps + [False] * steps
 
 
 def test_votes_tell_which_labels_are_to_be_expected():
@@ -774,6 +803,10 @@ def test_a_run_goes_on_with_its_own_pictures_only(unbroken, data, tmp_path):
     output, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(unbroken[0], output)
     shutil.copytree(data, other)
-    next((other / "train" / "happy").iterdir()).unlink()
+    picture = next((other / "train" / "happy").iterdir())
+    picture.rename(picture.with_name("zzz.png"))  # as many as before, and in another order
+    with pytest.raises(UsageError, match="pictures are not those of the run"):
+        train(other, output, CONFIG, resume=True)
+    (picture.with_name("zzz.png")).unlink()
     with pytest.raises(UsageError, match="pictures are not those of the run"):
         train(other, output, CONFIG, resume=True)

@@ -187,6 +187,15 @@ def test_teachers_that_are_wrong(run, data, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_with_a_teacher_and_what_goes_on_from_it(run, data, tmp_path):
+    strong = [str(data), "--output", str(tmp_path), "--epochs", "1", "--quiet", "--recipe", "strong", *TINY]
+    assert main([*strong, "--teacher", str(run / "best-weights.pt")]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["config"]["teachers"] == [
+        str(run / "best-weights.pt")
+    ]
+    assert main([*strong, "--resume"]) == 0
+
+
 def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_path, capsys):
     weights = run / "best-weights.pt"
     code, said = fails(["evaluate", weights, data], capsys)

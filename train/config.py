@@ -31,20 +31,21 @@ class TrainConfig:
         seed: Makes a run repeatable on the same machine and device, with the same processes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: Processes that prepare pictures; 0 is in the training process. The strong recipe
-            prepares its training batches on the device; they serve validation and teachers there.
+            prepares its training batches on the device, and uses these for validation and teachers.
         frozen_stages: Of a pretrained network the first layer and this many of the seven stages keep
             their weights: they see edges and textures, which are the same in faces, and take much of
             a step's time on a CPU. 0: nothing is kept.
-        gentle_share: Share of the epochs, the last ones, in which pictures are changed little and not mixed,
-            and most of the target is the label.
-        gentle_lr: The highest learning rate in them, as a share of `lr`; it rises and falls anew.
-        warmup_share: Share of the steps, before the gentle epochs and in them, in which the learning rate
-            rises linearly to its highest; after it, it falls to 0 along a cosine. None: the rate stays.
+        gentle_share: Share of the epochs, the last ones, in which pictures are changed little and not
+            mixed; rounded to whole epochs.
+        gentle_label_share: Share of the target that in them becomes the label again.
+        gentle_lr: The highest learning rate in them, as a share of `lr`, where it changes.
+        warmup_share: Share of the steps in which the learning rate rises linearly to its highest; after it,
+            it falls to 0 along a cosine. In the gentle epochs it does so anew. None: the rate stays.
         weight_decay: AdamW's, on weights and not on biases or normalisation. None: plain Adam.
         ema_decay: What is validated and saved is the exponential moving average of the weights over
             the steps with this decay. None: the weights themselves.
         strong_augmentation: Shift, scale, light, noise, low resolution and erasing beside flips and
-            rotation, for whole batches.
+            rotation, for whole batches. Only then are the target's shares and `votes_weight` of use.
         standardize: Each picture is brought to one mean and contrast, in training and in use.
         mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
         dropout: Share of the features left out before the last layer.
@@ -52,7 +53,8 @@ class TrainConfig:
             let expect (`votes.expected_labels`); without votes beside the pictures all of it is the label.
         teachers: Paths of checkpoints whose mean answer is part of the target (`teachers.mean_answers`).
         teacher_share: That part. The rest is shared as without teachers: with an `expected_share` of 0.4
-            and 0.35 here, 39 % are the label's, 26 % the expected ones' and 35 % the teachers'.
+            and 0.35 here, 39 % are the label's, 26 % the expected ones' and 35 % the teachers', and in
+            gentle epochs with a `gentle_label_share` of 2/3, 80, 9 and 12 %.
         votes_weight: Weight of a second last layer's loss, which learns the distribution of the
             FER+ votes and is dropped afterwards. 0, or no votes beside the pictures: none.
         best_by: Whether the weights of the best validation `loss` or `accuracy` are kept.
@@ -72,6 +74,7 @@ class TrainConfig:
     workers: int = 0
     frozen_stages: int = 0
     gentle_share: float = 0.0
+    gentle_label_share: float = 2 / 3
     gentle_lr: float = 0.75
     warmup_share: float | None = None
     weight_decay: float | None = None
@@ -115,7 +118,7 @@ RECIPES = {
 
 def check_teachers_are_used(config: TrainConfig) -> None:
     """Raises a UsageError where teachers are given to a recipe that learns from labels alone."""
-    if config.teachers and not config.teacher_share:
+    if config.teachers and not (config.teacher_share and config.strong_augmentation):
         raise UsageError(
             f"teachers need the strong recipe (--recipe strong); the {config.recipe} one learns labels alone"
         )

@@ -23,8 +23,6 @@ from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import check_classes
 from train.parallel import Processes
 
-# Share of the target that goes back to the label in the gentle epochs: 39 % of label become 80 %.
-LABEL_AGAIN = 2 / 3
 SAMPLED_SIZES = 64  # pictures looked at to learn the folder's resolution
 
 
@@ -170,7 +168,8 @@ class StronglyAugmented:
     A picture takes its side squared in bytes: FER2013 is 66 MB.
 
     Attributes:
-        gentle: Whether the pictures are changed little (`augmentation.GENTLE`).
+        gentle: Whether the pictures are changed little (`augmentation.GENTLE`), and the target is nearer to
+            the label (`config.gentle_label_share`).
 
     Args:
         folder: The pictures; those of another size are brought to `spec.native_size`.
@@ -193,7 +192,8 @@ class StronglyAugmented:
         device: torch.device,
     ) -> None:
         self._pixels = torch.stack([_packed(path, spec) for path, _ in folder.samples])
-        self._labels = one_hot(torch.tensor(folder.targets))
+        nearness = config.gentle_label_share
+        self._gentle_target = nearness * one_hot(torch.tensor(folder.targets)) + (1 - nearness) * target
         self._target, self._votes, self._shares, self._device = target, votes, shares, device
         self.gentle = False
         self._size, self._standardize = spec.size, spec.standardize
@@ -207,15 +207,12 @@ class StronglyAugmented:
     def __iter__(self) -> Iterator[Batch]:
         for indices in self._shares:
             pixels = self._pixels[indices].to(self._device)
-            strength = GENTLE if self.gentle else STRONG
+            strength, targets = (GENTLE, self._gentle_target) if self.gentle else (STRONG, self._target)
             images = augment(pixels, self._size, self._rotation_degrees, strength)
             if self._standardize:
                 images = standardize(images)
             votes = None if self._votes is None else self._votes[indices]
-            target = self._target[indices]
-            if self.gentle:
-                target = (1 - LABEL_AGAIN) * target + LABEL_AGAIN * self._labels[indices]
-            yield Batch((images - self._mean) / self._std, target, votes)
+            yield Batch((images - self._mean) / self._std, targets[indices], votes)
 
 
 def one_hot(labels: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
-from fer_stream.weights import Checkpoint, load_checkpoint
+from fer_stream.weights import Checkpoint, load_model
 from train.data import evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes
 from train.metrics import Report, report
@@ -90,7 +90,7 @@ def evaluate(
     reporter = reporter or Reporter()
     torch_device = pick_device(device)
     pictures = open_folder(folder)
-    checkpoint = load_checkpoint(weights)
+    checkpoint, model = load_model(weights)
     votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
     votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
     seen = np.zeros(len(pictures), bool)
@@ -98,7 +98,7 @@ def evaluate(
         reporter.phase(0, "repeats", 1)
         seen = _seen(pictures, open_folder(training_path))
 
-    model = checkpoint.build_model().to(torch_device).to(memory_format=torch.channels_last)
+    model = model.to(torch_device).to(memory_format=torch.channels_last)
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
     reporter.phase(0, "evaluation", len(batches))
     logits, labels = predict(model, batches, torch_device, reporter.batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import time
@@ -21,7 +22,7 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.weights import Checkpoint, load_checkpoint, save_atomically, save_checkpoint
+from fer_stream.weights import Checkpoint, load_model, save_atomically, save_checkpoint
 from train.config import TrainConfig, check_teachers_are_used
 from train.data import (
     LightlyAugmented,
@@ -47,6 +48,7 @@ from train.parallel import Processes, joined_processes, local_device, pick_devic
 from train.prediction import EVALUATION_BATCH, predict
 from train.pretrained import create_model
 from train.reporter import Epoch, Reporter
+from train.schedule import gentle_epochs, learning_rate
 from train.teachers import mean_answers
 from train.votes import expected_labels, read_votes
 
@@ -149,6 +151,7 @@ class _Run:
         self._votes_given = votes is not None
         self._train_count = len(training)
         self._counts = (len(training), len(self._validation))
+        self._pictures = _digest(training, self._validation)
         if len(training) < 2 * processes.count or len(self._validation) < processes.count:
             raise UsageError(
                 f"{len(training)} pictures for training and {len(self._validation)} for validation are too "
@@ -160,7 +163,7 @@ class _Run:
         if resume:
             own = None
             if processes.first:
-                own = _load_state(self._output, self._config, self._counts, votes is not None)
+                own = _load_state(self._output, self._config, self._pictures, votes is not None)
             state = processes.share(own)
             # What a run began from stays what it began from, whatever the command that resumes it says.
             began = {name: state["config"][name] for name in ("pretrained", "teachers")}
@@ -279,10 +282,10 @@ class _Run:
         scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
         loss_sum, hits, count = 0.0, 0, 0
         began_s = time.monotonic()
-        first_step, steps = (epoch - 1) * len(self._batches), self._config.epochs * len(self._batches)
-        for step, batch in enumerate(self._batches, first_step):
+        steps = len(self._batches)
+        for step, batch in enumerate(self._batches, (epoch - 1) * steps):
             for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate(self._config, step / steps)
+                group["lr"] = learning_rate(self._config, step, steps)
             images, targets = objective.prepare(batch, device, mixed=not gentle)
             with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):
                 outputs = self._trained_for(len(images))(images)
@@ -349,6 +352,7 @@ class _Run:
         state = {
             "config": asdict(self._config),
             "counts": list(self._counts),
+            "pictures": self._pictures,
             "votes": self._votes_given,
             "origin": self._origin,
             "answers": self._answers,
@@ -378,29 +382,6 @@ class _Run:
             origin=self._origin,
             train_count=self._train_count,
         )
-
-
-def learning_rate(config: TrainConfig, progress: float) -> float:
-    """Returns the learning rate after a share of the run's steps.
-
-    Source of the cosine: Loshchilov and Hutter, SGDR, 2017.
-    """
-    if config.warmup_share is None:
-        return config.lr
-    highest, gentle = config.lr, gentle_epochs(config) / config.epochs
-    if progress < 1 - gentle:
-        progress /= 1 - gentle
-    elif gentle:
-        highest, progress = config.lr * config.gentle_lr, (progress - 1 + gentle) / gentle
-    if progress < config.warmup_share:
-        return highest * (0.01 + 0.99 * progress / config.warmup_share)
-    falling = (progress - config.warmup_share) / (1 - config.warmup_share)
-    return highest * (1 + math.cos(math.pi * falling)) / 2
-
-
-def gentle_epochs(config: TrainConfig) -> int:
-    """Returns how many epochs at the end of a run are gentle."""
-    return round(config.gentle_share * config.epochs)
 
 
 def _freeze(body: EfficientNet, stages: int) -> None:
@@ -449,8 +430,8 @@ def fit_best(
     Returns:
         The checkpoint, and its figures with and without the temperature.
     """
-    checkpoint = load_checkpoint(output / WEIGHTS_NAME)
-    model = checkpoint.build_model().to(device).to(memory_format=torch.channels_last)
+    checkpoint, model = load_model(output / WEIGHTS_NAME)
+    model = model.to(device).to(memory_format=torch.channels_last)
     logits, labels = predict(
         model, evaluation_loader(validation, checkpoint.input, EVALUATION_BATCH, workers), device
     )
@@ -466,6 +447,14 @@ def fit_best(
     checkpoint = replace(checkpoint, temperature=temperature, metrics=metrics)
     save_checkpoint(output / WEIGHTS_NAME, checkpoint)
     return checkpoint, measured, report(logits, labels)
+
+
+def _digest(*folders: ImageFolder) -> str:
+    """Returns what tells pictures by their names; their answers are kept in the order of these."""
+    names = [
+        [Path(path).relative_to(folder.root).as_posix() for path, _ in folder.samples] for folder in folders
+    ]
+    return hashlib.sha256(repr(names).encode(errors="surrogateescape")).hexdigest()
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -503,7 +492,7 @@ def _unreadable(output: Path) -> UsageError:
     return UsageError(f"{output / STATE_NAME} can't be read; start again with --overwrite")
 
 
-def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with_votes: bool) -> dict:
+def _load_state(output: Path, config: TrainConfig, pictures: str, with_votes: bool) -> dict:
     path = output / STATE_NAME
     if not path.is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start anew with --overwrite")
@@ -515,7 +504,7 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with
     # A run may go on elsewhere, and for longer where its course does not depend on its length; what
     # shapes its result must be the same.
     free = {"device", "pretrained", "teachers"}
-    if config.warmup_share is None:
+    if config.warmup_share is None and not config.gentle_share:
         free.add("epochs")
     for name, value in asdict(config).items():
         if name not in free and before[name] != value:
@@ -529,7 +518,7 @@ def _load_state(output: Path, config: TrainConfig, counts: tuple[int, int], with
                 f"the run in {output} has {name} = {value}, which this version does not know; "
                 "choose another --output"
             )
-    if state.get("counts", list(counts)) != list(counts):
+    if state.get("pictures", pictures) != pictures:
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
     if config.teachers and config.teachers != before["teachers"]:
         had = "other teachers" if before["teachers"] else "no teacher"

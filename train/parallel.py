@@ -1,7 +1,7 @@
 """Several processes that train one network: `torchrun --nproc-per-node N -m train ...`.
 
 Each process takes its share of every batch, the gradients are averaged, and the first process writes
-the files. Without torchrun there is one process, and nothing here does anything.
+the files. Without torchrun there is one process, which has no one to share with.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from timm.models.efficientnet import EfficientNet
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.torch_files import load_torch_file
-from fer_stream.weights import load_checkpoint
+from fer_stream.weights import load_model
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
@@ -107,7 +107,7 @@ def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
     except Exception as error:
         raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:
-        body: Any = load_checkpoint(path).build_model()
+        body: Any = load_model(path)[1]
         return body, f"the checkpoint {path}"
     if (
         not isinstance(content, Mapping)

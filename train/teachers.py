@@ -13,7 +13,7 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.weights import load_checkpoint
+from fer_stream.weights import load_model
 from train.data import evaluation_loader
 from train.parallel import Processes
 from train.prediction import EVALUATION_BATCH, predict
@@ -48,9 +48,9 @@ def mean_answers(
         WeightsError: A checkpoint can't be used.
     """
     answers = torch.zeros(len(folder), len(EXPRESSIONS))
-    checkpoints = [load_checkpoint(path) for path in teachers]  # before any of them has worked for minutes
-    for checkpoint in checkpoints:
-        model = checkpoint.build_model().to(device).to(memory_format=torch.channels_last)
+    loaded = [load_model(path) for path in teachers]  # before any of them has worked for minutes
+    for checkpoint, built in loaded:
+        model = built.to(device).to(memory_format=torch.channels_last)
         loader = evaluation_loader(folder, checkpoint.input, EVALUATION_BATCH, workers, processes)
         for mirrored in (False, True):
             reporter.phase(0, "teacher mirrored" if mirrored else "teacher", len(loader))
