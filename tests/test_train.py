@@ -445,7 +445,7 @@ def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_r
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("counts", 5),
+        ("pictures", 5),
         ("origin", None),
         ("history", 5),
         ("history", [{"a": 1}]),

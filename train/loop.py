@@ -182,8 +182,10 @@ class _Run:
         self._optimizer = _optimizer(self._network, config)
         self._history: list[Epoch] = []
         if state is not None:
-            self._origin, self._history = state["origin"], state["history"]
+            self._origin, self._history, answers = state["origin"], state["history"], state["answers"]
             try:
+                if answers is not None and answers.shape != (len(training), len(EXPRESSIONS)):
+                    raise ValueError("answers for other pictures")
                 self._network.load_state_dict(state["model"])
                 self._optimizer.load_state_dict(state["optimizer"])
                 if self._average is not None:
@@ -351,7 +353,6 @@ class _Run:
     def _save_state(self) -> None:
         state = {
             "config": asdict(self._config),
-            "counts": list(self._counts),
             "pictures": self._pictures,
             "votes": self._votes_given,
             "origin": self._origin,
@@ -480,11 +481,10 @@ def _read_state(path: Path) -> dict:
         raise TypeError("a history without numbers")
     if not all(isinstance(value, int | float | str | tuple | None) for value in state["config"].values()):
         raise TypeError("settings that are none")
-    if not isinstance(state["origin"], str) or any(row.images_per_s <= 0 for row in history):
-        raise ValueError("not of a run")
-    answers = state["answers"]
-    if answers is not None and answers.shape != (state["counts"][0], len(EXPRESSIONS)):
-        raise ValueError("answers for other pictures")
+    if not isinstance(state["pictures"], str) or not isinstance(state["origin"], str):
+        raise TypeError("names that are none")
+    if any(row.images_per_s <= 0 for row in history):
+        raise ValueError("a speed that is none")
     return {**state, "history": history}
 
 
@@ -518,7 +518,7 @@ def _load_state(output: Path, config: TrainConfig, pictures: str, with_votes: bo
                 f"the run in {output} has {name} = {value}, which this version does not know; "
                 "choose another --output"
             )
-    if state.get("pictures", pictures) != pictures:
+    if state["pictures"] != pictures:
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
     if config.teachers and config.teachers != before["teachers"]:
         had = "other teachers" if before["teachers"] else "no teacher"
