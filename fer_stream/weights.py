@@ -154,13 +154,15 @@ def check_weights_file(path: Path) -> None:
 
 def _check_is_file(path: Path) -> None:
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise WeightsError(f"{path} can't be read as weights: {error.strerror}") from error
     if not exists:
         raise WeightsError(f"no weights file at {path}")
     if is_folder:
         raise WeightsError(f"{path} is a folder; give a file such as best-weights.pt")
+    if not is_file:  # a pipe or a device, which may have no end
+        raise WeightsError(f"{path} is not a file; give one such as best-weights.pt")
 
 
 @contextmanager

@@ -381,6 +381,14 @@ def test_a_teachers_answers_are_those_of_its_pictures_and_their_mirror_images(ta
     assert torch.allclose(answers, expected, atol=1e-5)
 
 
+def test_a_teacher_gone_wrong_is_named_before_the_first_epoch(taught, voted_data, tmp_path):
+    checkpoint, wrong = load_checkpoint(Path(taught[0].teachers[0])), tmp_path / "wrong.pt"
+    weights = {name: tensor * 1e30 for name, tensor in checkpoint.state_dict.items()}
+    save_checkpoint(wrong, replace(checkpoint, state_dict=weights))
+    with pytest.raises(WeightsError, match=r"wrong\.pt"):
+        train(voted_data, tmp_path / "run", replace(taught[0], teachers=(str(wrong),)))
+
+
 def test_a_teacher_changes_what_is_learned(taught, strong_run):
     losses = [[row.train_loss for row in result.history] for result in (taught[2], strong_run[1])]
     assert losses[0] != losses[1]
@@ -454,6 +462,7 @@ def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_r
         ("optimizer", {}),
         ("config", {"lr": torch.zeros(3)}),
         ("answers", torch.zeros(3, 7)),
+        ("answers", 5),
     ],
 )
 def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, value):
@@ -522,11 +531,30 @@ def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
     assert 0 < int((~with_votes).sum()) < len(folder)
 
 
-@pytest.mark.parametrize("rows", ["file,happy\n0.png,much\n", "nan,0,0", "-3,5,2"])
+def test_a_state_with_other_bytes_than_it_was_saved_with_is_not_gone_on_with(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    content = bytearray((output / "last-state.pt").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 1000] = bytes(1000)
+    (output / "last-state.pt").write_bytes(content)
+    with pytest.raises(UsageError, match="can't be read"):
+        train(data, output, CONFIG, resume=True)
+
+
+def test_a_run_without_its_best_weights_is_not_gone_on_with(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    (output / "best-weights.pt").unlink()
+    with pytest.raises(UsageError, match=r"lacks best-weights\.pt"):
+        train(data, output, CONFIG, resume=True)
+
+
+@pytest.mark.parametrize("rows", ["", "file,happy\n0.png,much\n", "nan,0,0", "-3,5,2"])
 def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
     shutil.copytree(voted_data, tmp_path / "data")
     path = tmp_path / "data" / "ferplus-votes.csv"
-    if not rows.startswith("file"):
+    if rows and not rows.startswith("file"):
         rows = f"{path.read_text().splitlines()[0]}\n0.png,train,happy,{rows},0,0,0,0,0,0,0\n"
     path.write_text(rows)
     with pytest.raises(SourceError, match="no table of FER\\+ votes") as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import cv2
 import pytest
 from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
 
+from fer_stream.console import PatientConsole
 from fer_stream.expressions import EXPRESSIONS
 from train.cli import main
 
@@ -194,6 +196,60 @@ def test_a_run_with_a_teacher_and_what_goes_on_from_it(run, data, tmp_path):
         str(run / "best-weights.pt")
     ]
     assert main([*strong, "--resume"]) == 0
+
+
+@pytest.mark.parametrize("option", ["--teacher", "--pretrained"])
+def test_what_is_learned_from_is_not_replaced(run, data, tmp_path, capsys, option):
+    output = tmp_path / "run"
+    shutil.copytree(run, output)
+    code, said = fails(
+        [data, "--recipe", "strong", "--output", output, "--overwrite", option, output / "best-weights.pt"],
+        capsys,
+    )
+    assert code == 2 and "--overwrite" in said and (output / "best-weights.pt").exists()
+
+
+def test_a_replacement_stopped_before_its_first_epochs_end_starts_again(
+    run, data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "run"
+    shutil.copytree(run, output)
+
+    def stopped(*_, **__):
+        (output / "last-state.pt").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.loop.train", stopped)
+    code, said = fails([data, "--output", output, "--overwrite", *TINY], capsys)
+    assert code == 130 and "start again" in said and "--overwrite" in said
+
+
+@pytest.mark.parametrize("rank", ["x", "", "5", "9" * 5000])
+def test_variables_of_torchrun_that_are_wrong(data, tmp_path, capsys, monkeypatch, rank):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    code, said = fails([data, "--output", tmp_path / "run", *TINY], capsys)
+    assert code == 2 and "RANK=" in said
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    code, said = fails([data, "--output", tmp_path / "run", *TINY], capsys)
+    assert code == 2 and "MASTER_ADDR" in said
+
+
+def test_a_pipe_is_no_weights_file(data, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.pt")
+    code, said = fails(["evaluate", tmp_path / "pipe.pt", data / "validation"], capsys)
+    assert code == 5 and "not a file" in said
+
+
+def test_training_does_not_end_because_nobody_reads_what_it_says():
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    console = PatientConsole(file=Gone())
+    console.print("epoch 1")
+    assert console.quiet
 
 
 def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_path, capsys):

@@ -21,7 +21,7 @@ from fer_stream.errors import UsageError, WeightsError
 from fer_stream.interrupts import ended_at_once
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig, check_teachers_are_used
-from train.folders import STATE_NAME, check_classes, check_run_folder
+from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder
 from train.process import prepare_process
 
 PROG = "fer-train"
@@ -185,6 +185,8 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     if not options.resume:
         _check_teachers(config)
     check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
+    if options.overwrite:
+        _check_kept(output, config)
     # Of several machines only the first one has the state.
     first = os.environ.get("RANK", "0") == "0"
     if options.resume and first and not (output / STATE_NAME).is_file():
@@ -194,13 +196,12 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     try:
         prepare_process()
         with ended_at_once(PROG):
-            from rich.console import Console
-
+            from fer_stream.console import PatientConsole
             from train.loop import train
             from train.progress import TrainingProgress, summarize_run
             from train.results import write_results
 
-        console = Console(quiet=options.quiet)
+        console = PatientConsole(quiet=options.quiet)
         with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
             result = train(
                 options.data,
@@ -214,7 +215,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             files = write_results(output, result)
             summarize_run(console, result, files)
     except KeyboardInterrupt:
-        is_ours = _stamp(output / STATE_NAME) != state_before
+        is_ours = _stamp(output / STATE_NAME) not in (0, state_before)
         raise KeyboardInterrupt(_how_to_go_on(arguments, can_resume=is_ours or options.resume)) from None
 
 
@@ -257,13 +258,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     prepare_process()
     with ended_at_once(PROG):
-        from rich.console import Console
-
+        from fer_stream.console import PatientConsole
         from train.evaluation import evaluate
         from train.progress import TrainingProgress, summarize_evaluation
         from train.results import evaluation_metrics, write_json
 
-    console = Console(quiet=options.quiet)
+    console = PatientConsole(quiet=options.quiet)
     with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
         evaluation = evaluate(
             options.weights,
@@ -304,3 +304,11 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
     return text
+
+
+def _check_kept(output: Path, config: TrainConfig) -> None:
+    """Refuses to learn from what is removed before the first epoch, in which the run may be stopped."""
+    replaced = [output / name for name in RUN_NAMES if (output / name).exists()]
+    for path in map(Path, (config.pretrained, *config.teachers)):
+        if path.exists() and any(path.samefile(each) for each in replaced):
+            raise UsageError(f"{path} is of the run that --overwrite would replace; choose another --output")

@@ -8,6 +8,7 @@ import io
 import math
 import time
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,7 @@ class _Run:
         """Opens the data, makes the network or reads the state to go on from."""
         processes, device = self._processes, self._device
         check_teachers_are_used(self._config)
-        if processes.first:
-            check_run_folder(self._output, resume=resume, overwrite=overwrite)
+        processes.share_result(lambda: check_run_folder(self._output, resume=resume, overwrite=overwrite))
         if self._config.batch_size < 2 * processes.count:
             raise UsageError(
                 f"a batch of {self._config.batch_size} is too small for {processes.count} processes; "
@@ -161,10 +161,9 @@ class _Run:
         _seed(self._config.seed, 0, 0)
         state = None
         if resume:
-            own = None
-            if processes.first:
-                own = _load_state(self._output, self._config, self._pictures, votes is not None)
-            state = processes.share(own)
+            state = processes.share_result(
+                lambda: _load_state(self._output, self._config, self._pictures, votes is not None)
+            )
             # What a run began from stays what it began from, whatever the command that resumes it says.
             began = {name: state["config"][name] for name in ("pretrained", "teachers")}
             self._config = replace(self._config, **began)
@@ -471,6 +470,9 @@ def _seed(seed: int, epoch: int, rank: int) -> None:
 
 def _read_state(path: Path) -> dict:
     """Reads a state, whose settings and history are then as a run makes them; raises anything."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip():  # torch does not compare the checksums
+            raise ValueError("damaged")
     state = torch.load(path, map_location="cpu", weights_only=True)
     # A run from before a setting there was, was made without it.
     state = {"answers": None} | state
@@ -523,6 +525,12 @@ def _load_state(output: Path, config: TrainConfig, pictures: str, with_votes: bo
     if config.teachers and config.teachers != before["teachers"]:
         had = "other teachers" if before["teachers"] else "no teacher"
         raise UsageError(f"the run in {output} had {had}; leave --teacher out, or choose another --output")
+    best = [row.epoch for row in state["history"] if row.best]
+    if best and not (output / WEIGHTS_NAME).is_file():
+        raise UsageError(
+            f"{output} lacks {WEIGHTS_NAME}, the weights after its best epoch ({best[-1]}); "
+            "put it back, or start again with --overwrite"
+        )
     if state.get("votes", with_votes) != with_votes:
         has, has_not = ("no ", "one") if with_votes else ("a ", "none")
         raise UsageError(

@@ -66,7 +66,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
-    confidence = probabilities.max(axis=1)
+    confidence = np.nan_to_num(probabilities.max(axis=1))  # the loss tells of a network gone wrong
     correct = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)

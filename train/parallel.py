@@ -7,7 +7,7 @@ the files. Without torchrun there is one process, which has no one to share with
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from fer_stream.errors import UsageError
+from fer_stream.errors import FerStreamError, UsageError
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,23 @@ class Processes:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, content: Any) -> Any:
-        """Returns what the first process gave, in every process."""
+    def share_result(self, work: Callable[[], Any]) -> Any:
+        """Returns in every process what the first one's work gave, or raises what it raised.
+
+        Args:
+            work: Done in the first process only.
+        """
         if self.count == 1:
-            return content
-        box = [content]
+            return work()
+        box: list[Any] = [None]
+        if self.first:
+            try:
+                box = [work()]
+            except FerStreamError as error:  # the others would wait for what does not come
+                box = [error]
         distributed.broadcast_object_list(box, src=0)
+        if isinstance(box[0], FerStreamError):
+            raise box[0]
         return box[0]
 
     def in_order(self, part: np.ndarray) -> np.ndarray:
@@ -76,20 +87,33 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     Args:
         device: What this process computes on, as `local_device` returns it.
     """
-    said = os.environ.get("WORLD_SIZE", "1")
-    if not said.isdecimal() or int(said) == 0:
-        raise UsageError(f"WORLD_SIZE={said} is no number of processes; unset it, or start with torchrun")
-    count = int(said)
+    count = _number("WORLD_SIZE", 1, 1, 1_000_000)
     if count == 1 or "RANK" not in os.environ:  # a batch system may leave the one there without the other
         yield Processes()
         return
+    _number("RANK", 0, 0, count - 1)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what NCCL moves objects through
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        why = str(error).partition("\n")[0]
+        raise UsageError(f"can't join the other processes ({why}); start with torchrun") from error
     try:
         yield Processes(rank=distributed.get_rank(), count=count)
     finally:
         distributed.destroy_process_group()
+
+
+def _number(variable: str, default: int, lowest: int, highest: int) -> int:
+    """Returns what torchrun put into a variable of the environment."""
+    said = os.environ.get(variable, str(default))
+    if not said.isdecimal() or len(said) > 7 or not lowest <= int(said) <= highest:
+        raise UsageError(
+            f"{variable}={said[:20]} is no number from {lowest} to {highest}; "
+            "unset it, or start with torchrun"
+        )
+    return int(said)
 
 
 def pick_device(name: str) -> torch.device:

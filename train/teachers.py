@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torchvision.datasets import ImageFolder
 
+from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.weights import load_model
 from train.data import evaluation_loader
@@ -49,11 +50,14 @@ def mean_answers(
     """
     answers = torch.zeros(len(folder), len(EXPRESSIONS))
     loaded = [load_model(path) for path in teachers]  # before any of them has worked for minutes
-    for checkpoint, built in loaded:
+    for path, (checkpoint, built) in zip(teachers, loaded, strict=True):
         model = built.to(device).to(memory_format=torch.channels_last)
         loader = evaluation_loader(folder, checkpoint.input, EVALUATION_BATCH, workers, processes)
         for mirrored in (False, True):
             reporter.phase(0, "teacher mirrored" if mirrored else "teacher", len(loader))
             logits, _ = predict(model, loader, device, reporter.batch, mirrored=mirrored)
-            answers += torch.from_numpy(processes.in_order(logits)).softmax(dim=1)
+            answer = torch.from_numpy(processes.in_order(logits)).softmax(dim=1)
+            if not answer.isfinite().all():
+                raise WeightsError(f"{path} answers some pictures with no numbers; choose another teacher")
+            answers += answer
     return answers / (2 * len(teachers))

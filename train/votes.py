@@ -39,6 +39,8 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+        if not by_name:
+            raise ValueError("no votes at all")
         if any(min(counts) < 0 for counts in by_name.values()):
             raise ValueError("a negative number of votes")
         none = [0] * len(VOTED)

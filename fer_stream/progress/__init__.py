@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
+from fer_stream.console import PatientConsole
 from fer_stream.errors import one_line
 from fer_stream.expressions import color_hex
 from fer_stream.progress.bar import Bar
@@ -56,7 +56,7 @@ class Progress:
         self._info = info
         self._status = status or RunStatus()
         self._noticed = 0
-        self._console = _Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = PatientConsole(stderr=True, quiet=quiet, highlight=False)
         self._view: Bar | Panel | Lines
         if not info.is_live:
             self._view = Bar(info, self._status, self._console)
@@ -116,13 +116,6 @@ class Progress:
         """Says one line. A terminal wraps it, and it is whole again when copied."""
         with suppress(BrokenPipeError):  # rich before 13.8 does not ask on_broken_pipe
             self._console.print(Text.assemble(*parts), soft_wrap=True)
-
-
-class _Console(Console):
-    """A console whose reader may go away: the run's files count, not what is said about them."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
 
 
 def _duration(seconds: float) -> str:
