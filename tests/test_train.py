@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
@@ -28,6 +30,7 @@ from train.loop import train
 from train.objective import mixed_target
 from train.parallel import Processes
 from train.pretrained import copy_lite0, create_model
+from train.progress import summarize_evaluation
 from train.reporter import Reporter
 from train.schedule import gentle_epochs, learning_rate
 from train.votes import expected_labels, read_votes
@@ -156,6 +159,9 @@ def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_t
     rows = ["0.png,0,0,9,0,0,0,0,1,0,0", "1.png,0,5,5,0,0,0,0,0,0,0"]  # the second is a tie
     (tmp_path / "data" / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
     evaluation = evaluate(unbroken[0] / "best-weights.pt", validation, device="cpu")
+    said = io.StringIO()
+    summarize_evaluation(Console(file=said, width=80), evaluation)  # the width of what is no terminal
+    assert "not in train, both views" in said.getvalue() and "…" not in said.getvalue()
     figures, unseen = evaluation.figures, evaluation.unseen
     assert (figures.measured.count, unseen.measured.count) == (14, 11)
     assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]

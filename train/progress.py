@@ -154,12 +154,12 @@ def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
     _say_report(console, figures.measured, evaluation.untempered, checkpoint.temperature)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
-    for heading in ("pictures", "accuracy", "macro-F1", "ECE", "with FER+ majority"):
+    for heading in ("pictures", "accuracy", "macro-F1", "ECE", "with FER+\nmajority"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, each in (("all", figures), ("not in train", evaluation.unseen)):
         if each is not None:
             _add_figures(table, name, each.measured, each.agreement)
-            _add_figures(table, f"{name}, mirror averaged", each.flipped, each.flipped_agreement)
+            _add_figures(table, f"{name}, both views", each.flipped, each.flipped_agreement)
     console.print(table, highlight=False)
 
 
