@@ -214,13 +214,13 @@ def test_a_program_ends_in_the_middle_of_an_analysis(tmp_path: Path) -> None:
 import threading
 from fer_stream import Analyzer
 stream = Analyzer(threads=2).stream({str(CLIP)!r})
-print(next(stream).frame.index, threading.active_count())
+print(next(stream).frame.index, threading.active_count() > 1)
 """
     (tmp_path / "program.py").write_text(program)
     done = subprocess.run(
         [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0 2\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 True\n", "")
 
 
 def test_a_profile_gets_each_stage(clip: list[Frame]) -> None:
