@@ -289,6 +289,14 @@ def _check_teachers(config: TrainConfig) -> None:
         check_weights_file(Path(teacher))
 
 
+def _check_kept(output: Path, config: TrainConfig) -> None:
+    """Refuses to learn from what is removed before the first epoch, in which the run may be stopped."""
+    replaced = [output / name for name in RUN_NAMES if (output / name).exists()]
+    for path in map(Path, (config.pretrained, *config.teachers)):
+        if path.exists() and any(path.samefile(each) for each in replaced):
+            raise UsageError(f"{path} is of the run that --overwrite would replace; choose another --output")
+
+
 @contextmanager
 def _out_of_memory_is_usage() -> Iterator[None]:
     import torch
@@ -304,11 +312,3 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
     return text
-
-
-def _check_kept(output: Path, config: TrainConfig) -> None:
-    """Refuses to learn from what is removed before the first epoch, in which the run may be stopped."""
-    replaced = [output / name for name in RUN_NAMES if (output / name).exists()]
-    for path in map(Path, (config.pretrained, *config.teachers)):
-        if path.exists() and any(path.samefile(each) for each in replaced):
-            raise UsageError(f"{path} is of the run that --overwrite would replace; choose another --output")

@@ -150,7 +150,6 @@ class _Run:
         votes = self._votes_of(training)
         self._votes_given = votes is not None
         self._train_count = len(training)
-        self._counts = (len(training), len(self._validation))
         self._pictures = _digest(training, self._validation)
         if len(training) < 2 * processes.count or len(self._validation) < processes.count:
             raise UsageError(
@@ -207,7 +206,7 @@ class _Run:
             loader_config = replace(config, device=device.type)
             self._batches = LightlyAugmented(training, self._spec, loader_config, shares)
         self._trained = self._for_training()
-        self._reporter.started(config, self._origin, *self._counts)
+        self._reporter.started(config, self._origin, self._train_count, len(self._validation))
         if not resume and processes.first:
             remove_run(self._output)
 
@@ -475,7 +474,6 @@ def _read_state(path: Path) -> dict:
             raise ValueError("damaged")
     state = torch.load(path, map_location="cpu", weights_only=True)
     # A run from before a setting there was, was made without it.
-    state = {"answers": None} | state
     state["config"] = asdict(TrainConfig()) | state["config"]
     history = [Epoch(**row) for row in state["history"]]
     numbers = [value for row in history for value in asdict(row).values()]
@@ -531,7 +529,7 @@ def _load_state(output: Path, config: TrainConfig, pictures: str, with_votes: bo
             f"{output} lacks {WEIGHTS_NAME}, the weights after its best epoch ({best[-1]}); "
             "put it back, or start again with --overwrite"
         )
-    if state.get("votes", with_votes) != with_votes:
+    if state["votes"] != with_votes:
         has, has_not = ("no ", "one") if with_votes else ("a ", "none")
         raise UsageError(
             f"the run in {output} had {has}{VOTES_NAME}, now there is {has_not}; choose another --output"
