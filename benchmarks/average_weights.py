@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from fer_stream.errors import FerStreamError, WeightsError
-from fer_stream.weights import Checkpoint, load_model, save_checkpoint
+from fer_stream.recognition.weights import Checkpoint, load_model, save_checkpoint
 from train.data import open_folder
 from train.folders import WEIGHTS_NAME, check_run_folder
 from train.loop import fit_best

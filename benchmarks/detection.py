@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer_stream.detector import Detector
-from fer_stream.geometry import iou_matrix
-from fer_stream.pace import ScanPace
+from fer_stream.detection.detector import Detector
+from fer_stream.detection.geometry import iou_matrix
+from fer_stream.detection.pace import ScanPace
+from fer_stream.detection.tracker import Tracker, match
 from fer_stream.sources import open_source
-from fer_stream.tracker import Tracker, match
 
 
 def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.ndarray]:

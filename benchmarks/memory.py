@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.overlay import Overlay
 from fer_stream.pipeline import Summary, run
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import TableSink, VideoSink
 from fer_stream.sources import Source, SourceInfo
 from fer_stream.types import AnalyzedFrame, Frame

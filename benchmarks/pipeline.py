@@ -35,13 +35,13 @@ import cv2
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.overlay import Overlay
 from fer_stream.pipeline import run
 from fer_stream.profiling import Profile, peak_rss_mb
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import TableSink, VideoSink
 from fer_stream.sources import Source, SourceInfo, open_source
 from fer_stream.types import AnalyzedFrame, Frame
-from fer_stream.weights import BUILT_IN_WEIGHTS, load_checkpoint
 
 SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 PACED_FRAMES_PER_S = 30

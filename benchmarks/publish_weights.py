@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from fer_stream.errors import FerStreamError
-from fer_stream.weights import BUILT_IN_WEIGHTS, load_checkpoint, save_checkpoint
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint, save_checkpoint
 from train.evaluation import evaluate
 from train.folders import WEIGHTS_NAME
 

@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.classifier import Classifier
 from fer_stream.errors import FerStreamError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.preprocessing import UPRIGHT_WITHIN, network_input
-from fer_stream.smoothing import DEFAULT_SMOOTH_S
+from fer_stream.recognition.classifier import Classifier
+from fer_stream.recognition.preprocessing import UPRIGHT_WITHIN, network_input
+from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import open_source
 from fer_stream.types import Frame
 

@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.overlay import Overlay
 from fer_stream.pipeline import Summary, run
 from fer_stream.profiling import peak_rss_mb
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import TableSink, VideoSink
 from fer_stream.sources import Source, open_source
 from fer_stream.types import AnalyzedFrame, Frame

@@ -10,16 +10,16 @@ for analyzed in Analyzer().stream("interview.mp4"):
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.environment import set_opencv_environment
 from fer_stream.errors import FerStreamError, OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.system.environment import set_opencv_environment
 from fer_stream.version import __version__
 
 set_opencv_environment()
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
-    from fer_stream.overlay import Overlay
+    from fer_stream.rendering.overlay import Overlay
     from fer_stream.sources import Source, SourceInfo, SourceStatus, open_source
     from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
 
@@ -46,7 +46,7 @@ __all__ = [
 # Imported when first asked for: the command checks its options before OpenCV and the rest load.
 _MODULES = {
     "Analyzer": "analyzer",
-    "Overlay": "overlay",
+    "Overlay": "rendering.overlay",
     **dict.fromkeys(("Source", "SourceInfo", "SourceStatus", "open_source"), "sources"),
     **dict.fromkeys(("AnalyzedFrame", "Detections", "Face", "Frame"), "types"),
 }

@@ -1,6 +1,14 @@
-"""`python -m fer_stream` is `fer-stream`."""
+"""Entry point of `fer-stream` and of `python -m fer_stream`."""
 
-from fer_stream.start import fer_stream
+from typing import NoReturn
+
+from fer_stream.command.start import start
+
+
+def main() -> NoReturn:
+    """Run `fer-stream`."""
+    start("fer-stream", "fer_stream.command.cli")
+
 
 if __name__ == "__main__":
-    fer_stream()
+    main()

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.capture import Background
-from fer_stream.classifier import MOST_ON_CPU, Classifier
-from fer_stream.detector import Detector
-from fer_stream.pace import LivePace, ScanEvery, ScanPace
-from fer_stream.pixels import upload
-from fer_stream.preprocessing import face_roll, face_square, network_input
+from fer_stream.detection.detector import Detector
+from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
+from fer_stream.detection.pixels import upload
+from fer_stream.detection.tracker import TrackedFace, Tracker
+from fer_stream.inference.runtime import pick_device
+from fer_stream.inference.threads import CORES, WORKERS
 from fer_stream.profiling import Profile
-from fer_stream.runtime import pick_device
-from fer_stream.smoothing import DEFAULT_SMOOTH_S, Smoother
+from fer_stream.recognition.classifier import MOST_ON_CPU, Classifier
+from fer_stream.recognition.preprocessing import face_roll, face_square, network_input
+from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S, Smoother
 from fer_stream.sources import Source, open_source
-from fer_stream.threads import CORES, WORKERS
-from fer_stream.tracker import TrackedFace, Tracker
+from fer_stream.system.background import Background
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 if TYPE_CHECKING:

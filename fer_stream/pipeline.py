@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.blur import hide_faces
-from fer_stream.capture import Background
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.interrupts import on_interrupt
-from fer_stream.overlay import Overlay
 from fer_stream.profiling import Profile, peak_rss_mb
+from fer_stream.rendering.blur import hide_faces
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import Sink, WindowSink
 from fer_stream.sources import Source, SourceInfo
 from fer_stream.status import RunStatus
+from fer_stream.system.background import Background
+from fer_stream.system.interrupts import on_interrupt
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB

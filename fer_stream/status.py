@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_stream.sources import SourceStatus
-from fer_stream.times import format_time
+from fer_stream.sources.times import format_time
 
 RATE_OVER_S = 2.0  # frames a second are counted over this long: steady to read, soon to react
 LATENCY_S = 0.5  # time constant of the average of the latency

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import FerStreamError, OutputError, SourceError
-from fer_stream.files import replacing
+from fer_stream.system.files import replacing
 
 DEFAULT_OUTPUT = Path(__file__).with_name("two-faces-720p.mp4")
 SIZE_WH = (1280, 720)

@@ -15,7 +15,7 @@ from own_cache import cache_environment
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
-    from fer_stream.detector import Detector
+    from fer_stream.detection.detector import Detector
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -45,7 +45,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def detector(cache_home: Path) -> Detector:
     """A detector of faces from 40 px."""
-    from fer_stream.detector import Detector
+    from fer_stream.detection.detector import Detector
 
     return Detector("cpu", min_face=40)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fer_stream.addresses import is_network_address, without_password, without_passwords
-from fer_stream.cli import main
+from fer_stream.command.cli import main
+from fer_stream.sources.addresses import is_network_address, without_password, without_passwords
 
 
 @pytest.mark.parametrize(

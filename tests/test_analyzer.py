@@ -18,11 +18,11 @@ import pytest
 
 from fer_stream import analyzer as analyzer_module
 from fer_stream.analyzer import Analyzer
+from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.geometry import iou_matrix
-from fer_stream.preprocessing import network_input, whole_image
 from fer_stream.profiling import Profile
+from fer_stream.recognition.preprocessing import network_input, whole_image
 from fer_stream.types import AnalyzedFrame, Frame
 
 CLIP = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"

@@ -83,5 +83,5 @@ def test_all_that_is_named_is_there_and_importing_it_is_light():
 def test_the_command_starts_counting_before_the_heavy_imports() -> None:
     # `first_frame_s` is what a user waits for, and wrong options answer before OpenCV has loaded.
     heavy = "('cv2', 'numpy', 'av', 'rich')"
-    code = f"import sys, fer_stream.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
+    code = f"import sys, fer_stream.command.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

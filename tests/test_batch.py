@@ -37,8 +37,9 @@ from fer_stream.batch.parts import WHOLE, Look, Part, TableWriter, cut, join, lo
 from fer_stream.batch.settings import Settings  # noqa: E402
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError  # noqa: E402
 from fer_stream.expressions import EXPRESSIONS  # noqa: E402
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS  # noqa: E402
 from fer_stream.sinks.table import table_schema  # noqa: E402
-from fer_stream.weights import BUILT_IN_WEIGHTS, file_hash  # noqa: E402
+from fer_stream.system.files import file_hash  # noqa: E402
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")

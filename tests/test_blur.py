@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_stream.blur import HOLD_S, LOOK_AHEAD_S, MARGIN, hide, hide_faces
-from fer_stream.detector import O_NET_THRESHOLD
+from fer_stream.detection.detector import O_NET_THRESHOLD
 from fer_stream.errors import SourceError
+from fer_stream.rendering.blur import HOLD_S, LOOK_AHEAD_S, MARGIN, hide, hide_faces
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 BOX = np.array([60, 40, 100, 90], np.float32)

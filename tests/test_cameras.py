@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_stream.cli import main
+from fer_stream.command.cli import main
 from fer_stream.errors import SourceError
 from fer_stream.sources import cameras, live, open_source
 from fer_stream.sources.cameras import Camera, CameraInfo, list_cameras

@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from fer_stream.capture import Background
 from fer_stream.errors import SourceError
 from fer_stream.sources import Source, open_source
+from fer_stream.system.background import Background
 from fer_stream.types import Frame
 
 

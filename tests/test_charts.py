@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_stream import charts
-from fer_stream.charts import Timeline, face_chart
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS, color_bgr
+from fer_stream.rendering import charts
+from fer_stream.rendering.charts import Timeline, face_chart
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
@@ -277,7 +277,7 @@ def test_charts_can_be_drawn_in_several_threads(tmp_path):
 
 
 def test_matplotlib_loads_with_the_first_chart_only():
-    code = "import sys, fer_stream.charts; assert not {'matplotlib', 'torch'} & set(sys.modules)"
+    code = "import sys, fer_stream.rendering.charts; assert not {'matplotlib', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_stream import classifier as classifier_module
 from fer_stream.analyzer import Analyzer
-from fer_stream.classifier import Classifier, softmax
 from fer_stream.errors import WeightsError
-from fer_stream.preprocessing import face_square, network_input
+from fer_stream.recognition import classifier as classifier_module
+from fer_stream.recognition.classifier import Classifier, softmax
+from fer_stream.recognition.preprocessing import face_square, network_input
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_no_face_gives_no_row(classifier: Classifier) -> None:
 def test_the_temperature_of_the_weights_is_applied(
     classifier: Classifier, crops: np.ndarray, tmp_path: Path
 ) -> None:
-    from fer_stream.weights import BUILT_IN_WEIGHTS, load_checkpoint, save_checkpoint
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)
     softer = tmp_path / "softer.pt"

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_stream import cli
+from fer_stream.command import cli
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sources import SourceInfo
@@ -260,7 +260,7 @@ def test_wrong_input_is_one_line_before_any_network(fer, no_network, material, c
 
 def test_wrong_input_loads_neither_torch_nor_onnxruntime(material):
     code = (
-        "import sys; from fer_stream.cli import main\n"
+        "import sys; from fer_stream.command.cli import main\n"
         "for arguments in eval(sys.argv[1]): main(arguments)\n"
         "print(sorted({'torch', 'onnxruntime', 'matplotlib', 'pyarrow', 'timm'} & set(sys.modules)))"
     )
@@ -344,7 +344,7 @@ def test_blur_searches_every_frame_and_leaves_a_gpu_its_batches(fer, monkeypatch
         asked.append(scan_every)
         raise OutputError("enough")
 
-    monkeypatch.setattr("fer_stream.runtime.pick_device", lambda name: device)
+    monkeypatch.setattr("fer_stream.inference.runtime.pick_device", lambda name: device)
     monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", make)
     assert fer(SAMPLE, "--blur", "--save", "o.mp4").code == 4
     assert asked == [scan_every]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_stream.files import replacing
+from fer_stream.system.files import replacing
 
 
 def test_the_new_file_is_there_at_the_end_and_nothing_beside_it(tmp_path):

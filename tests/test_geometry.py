@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_stream.geometry import (
+from fer_stream.detection.geometry import (
     areas,
     clipped,
     iou_matrix,

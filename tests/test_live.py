@@ -27,9 +27,9 @@ from live_servers import (
 )
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.capture import Background
 from fer_stream.errors import SourceError
 from fer_stream.sources import Source, live, network, open_source
+from fer_stream.system.background import Background
 from fer_stream.types import Frame
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, color_bgr
-from fer_stream.overlay import Overlay
-from fer_stream.overlay.drawing import text_width_px
-from fer_stream.overlay.layout import Layout, Level, PlacedFace, Rect
+from fer_stream.rendering.overlay import Overlay
+from fer_stream.rendering.overlay.drawing import text_width_px
+from fer_stream.rendering.overlay.layout import Layout, Level, PlacedFace, Rect
 from fer_stream.types import AnalyzedFrame, Face, Frame
 from fer_stream.words import percent
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_stream.pace import BUSY_SHARE, CALM_EVERY, CROWD, CROWD_EVERY, LONGEST_GAP, LivePace, ScanPace
+from fer_stream.detection.pace import (
+    BUSY_SHARE,
+    CALM_EVERY,
+    CROWD,
+    CROWD_EVERY,
+    LONGEST_GAP,
+    LivePace,
+    ScanPace,
+)
 from fer_stream.types import Frame
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_stream.preprocessing import InputSpec, cut, face_roll, face_square, network_input, whole_image
+from fer_stream.recognition.preprocessing import (
+    InputSpec,
+    cut,
+    face_roll,
+    face_square,
+    network_input,
+    whole_image,
+)
 
 SPEC = InputSpec(
     size=64,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from fer_stream.command.progress import Progress, live
+from fer_stream.command.progress.live import Panel
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.progress import Progress, live
-from fer_stream.progress.live import Panel
 from fer_stream.sources import SourceInfo, SourceStatus
 from fer_stream.status import Recording, RunStatus
 from fer_stream.types import AnalyzedFrame, Face, Frame

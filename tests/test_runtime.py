@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from own_cache import cache_environment
 
-from fer_stream import runtime
 from fer_stream.analyzer import Analyzer
-from fer_stream.detector import Detector
+from fer_stream.detection.detector import Detector
 from fer_stream.errors import UsageError
-from fer_stream.runtime import ModuleSpec, TorchNetwork, cache_folder, load_network, pick_device
+from fer_stream.inference import runtime
+from fer_stream.inference.runtime import ModuleSpec, TorchNetwork, cache_folder, load_network, pick_device
 
 AGREEMENT = 1e-4
 
@@ -56,7 +56,7 @@ def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> Non
 
 
 def test_the_expression_network_agrees_with_torch(analyzer: Analyzer) -> None:
-    from fer_stream.weights import BUILT_IN_WEIGHTS, load_checkpoint
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint
 
     model = load_checkpoint(BUILT_IN_WEIGHTS).build_model()
     for batch, size in ((1, 64), (5, 64), (2, 48), (1, 112)):
@@ -195,7 +195,7 @@ def environment(folder: Path) -> dict[str, str]:
 def test_two_processes_may_export_at_once(tmp_path: Path) -> None:
     code = """
 import hashlib, numpy as np
-from fer_stream.mtcnn import load_mtcnn
+from fer_stream.detection.mtcnn import load_mtcnn
 answers = load_mtcnn("RNet", "cpu", 1)(np.full((2, 3, 24, 24), 0.25, np.float32))
 print(hashlib.sha256(b"".join(answer.tobytes() for answer in answers)).hexdigest())
 """

@@ -248,7 +248,7 @@ def test_crops_are_the_squares_round_the_faces(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("fer_stream.files.secrets.token_hex", lambda _: "x")
+    monkeypatch.setattr("fer_stream.system.files.secrets.token_hex", lambda _: "x")
     (tmp_path / f".fer-stream-{os.getpid()}-x.part").symlink_to("/dev/full")
     with StillsSink(tmp_path, every_s=1) as sink, pytest.raises(OutputError, match="No space left"):
         sink.write(make_frame(0, 0.0), flat(COLORS_BGR[0]))

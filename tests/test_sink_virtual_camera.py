@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_stream import cli
+from fer_stream.command import cli
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks import VirtualCameraSink
 from fer_stream.sources import SourceInfo

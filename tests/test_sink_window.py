@@ -71,7 +71,7 @@ HEAD = """
     import ctypes, subprocess, sys, time
     import cv2
     import numpy as np
-    from fer_stream.overlay import Overlay
+    from fer_stream.rendering.overlay import Overlay
     from fer_stream.sinks import WindowSink
     from fer_stream.sources import SourceInfo, SourceStatus
     from fer_stream.status import RunStatus

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fer_stream.smoothing import FORGET_S, Smoother
+from fer_stream.recognition.smoothing import FORGET_S, Smoother
 
 ANGRY, HAPPY = np.eye(7, dtype=np.float32)[0], np.eye(7, dtype=np.float32)[3]
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fer_stream.threads import Workers
+from fer_stream.inference.threads import Workers
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

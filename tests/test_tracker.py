@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_stream.detector import Detector
-from fer_stream.pace import ScanPace
-from fer_stream.tracker import REMEMBERED_S, TrackedFace, Tracker, match
+from fer_stream.detection.detector import Detector
+from fer_stream.detection.pace import ScanPace
+from fer_stream.detection.tracker import REMEMBERED_S, TrackedFace, Tracker, match
 from fer_stream.types import Detections
 
 FRAME_WH = (480, 270)

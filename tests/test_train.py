@@ -19,8 +19,8 @@ from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.preprocessing import STANDARD_MEAN
-from fer_stream.weights import load_checkpoint, save_checkpoint
+from fer_stream.recognition.preprocessing import STANDARD_MEAN
+from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
 from train import augmentation, loop, pretrained
 from train.augmentation import augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, TrainConfig

@@ -16,7 +16,7 @@ import cv2
 import pytest
 from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
 
-from fer_stream.console import PatientConsole
+from fer_stream.command.console import PatientConsole
 from fer_stream.expressions import EXPRESSIONS
 from train.cli import main
 

@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_stream import torch_files
-from fer_stream.classifier import Classifier
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.preprocessing import InputSpec
-from fer_stream.weights import BUILT_IN_WEIGHTS, Checkpoint, load_checkpoint, save_atomically, save_checkpoint
+from fer_stream.recognition import torch_files
+from fer_stream.recognition.classifier import Classifier
+from fer_stream.recognition.preprocessing import InputSpec
+from fer_stream.recognition.weights import (
+    BUILT_IN_WEIGHTS,
+    Checkpoint,
+    load_checkpoint,
+    save_atomically,
+    save_checkpoint,
+)
 
 SPEC = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)
 

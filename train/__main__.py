@@ -1,6 +1,14 @@
-"""`python -m train` is `fer-train`."""
+"""Entry point of `fer-train` and of `python -m train`."""
 
-from fer_stream.start import fer_train
+from typing import NoReturn
+
+from fer_stream.command.start import start
+
+
+def main() -> NoReturn:
+    """Run `fer-train`."""
+    start("fer-train", "train.cli")
+
 
 if __name__ == "__main__":
-    fer_train()
+    main()

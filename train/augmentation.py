@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fer_stream.preprocessing import LOWEST_STD, STANDARD_MEAN, STANDARD_STD
+from fer_stream.recognition.preprocessing import LOWEST_STD, STANDARD_MEAN, STANDARD_STD
 
 LOWEST_RESOLUTION = 0.3  # down to 14 px of FER2013's 48
 NOISE = 0.07

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fer_stream.command import CommandParser, exit_code_of, number, whole
+from fer_stream.command.options import CommandParser, exit_code_of, number, whole
 from fer_stream.errors import UsageError, WeightsError
-from fer_stream.interrupts import ended_at_once
+from fer_stream.system.interrupts import ended_at_once
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig, check_teachers_are_used
 from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder
@@ -196,7 +196,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     try:
         prepare_process()
         with ended_at_once(PROG):
-            from fer_stream.console import PatientConsole
+            from fer_stream.command.console import PatientConsole
             from train.loop import train
             from train.progress import TrainingProgress, summarize_run
             from train.results import write_results
@@ -247,7 +247,7 @@ def _how_to_go_on(arguments: list[str], *, can_resume: bool) -> str:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Checks everything, measures, and says what came out."""
-    from fer_stream.weights import check_weights_file
+    from fer_stream.recognition.weights import check_weights_file
 
     check_weights_file(options.weights)
     check_classes(options.folder)
@@ -258,7 +258,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     prepare_process()
     with ended_at_once(PROG):
-        from fer_stream.console import PatientConsole
+        from fer_stream.command.console import PatientConsole
         from train.evaluation import evaluate
         from train.progress import TrainingProgress, summarize_evaluation
         from train.results import evaluation_metrics, write_json
@@ -283,7 +283,7 @@ def _check_pretrained(path: Path) -> None:
 
 
 def _check_teachers(config: TrainConfig) -> None:
-    from fer_stream.weights import check_weights_file
+    from fer_stream.recognition.weights import check_weights_file
 
     for teacher in config.teachers:
         check_weights_file(Path(teacher))

@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.preprocessing import InputSpec, cut, network_input, whole_image
+from fer_stream.recognition.preprocessing import InputSpec, cut, network_input, whole_image
 from train.augmentation import GENTLE, STRONG, augment, standardize
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import check_classes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.files import replacing
+from fer_stream.system.files import replacing
 
 WEIGHTS_NAME = "best-weights.pt"
 STATE_NAME = "last-state.pt"

@@ -23,7 +23,7 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.weights import Checkpoint, load_model, save_atomically, save_checkpoint
+from fer_stream.recognition.weights import Checkpoint, load_model, save_atomically, save_checkpoint
 from train.config import TrainConfig, check_teachers_are_used
 from train.data import (
     LightlyAugmented,

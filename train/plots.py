@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, color_hex
-from fer_stream.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
+from fer_stream.rendering.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

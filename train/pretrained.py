@@ -19,8 +19,8 @@ from timm.models.efficientnet import EfficientNet
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.torch_files import load_torch_file
-from fer_stream.weights import load_model
+from fer_stream.recognition.torch_files import load_torch_file
+from fer_stream.recognition.weights import load_model
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.times import format_time
+from fer_stream.sources.times import format_time
 from train.config import TrainConfig
 from train.evaluation import Evaluation
 from train.loop import Result

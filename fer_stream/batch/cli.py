@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_stream.command import (
+from fer_stream.command.options import (
     CommandParser,
     add_analysis_options,
     analysis_settings,
@@ -23,9 +23,9 @@ from fer_stream.command import (
     whole,
 )
 from fer_stream.errors import UsageError
-from fer_stream.files import to_standard_output
-from fer_stream.interrupts import ended_at_once, interrupts_raised
-from fer_stream.times import format_time, parse_time
+from fer_stream.sources.times import format_time, parse_time
+from fer_stream.system.files import to_standard_output
+from fer_stream.system.interrupts import ended_at_once, interrupts_raised
 from fer_stream.version import __version__
 from fer_stream.words import counted
 
@@ -113,8 +113,9 @@ def _run(options: argparse.Namespace) -> int:
         from fer_stream.batch.manifest import DONE, finished
         from fer_stream.batch.outputs import Output
         from fer_stream.batch.settings import DEFAULT_PART_S, Settings
-        from fer_stream.threads import CORES
-        from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash
+        from fer_stream.inference.threads import CORES
+        from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
+        from fer_stream.system.files import file_hash
 
     address = local_path(options.output)
     address = address if is_address(address) else os.path.abspath(address)  # noqa: PTH100

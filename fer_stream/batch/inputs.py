@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.addresses import without_secrets
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
+from fer_stream.sources.addresses import without_secrets
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.geometry import iou_matrix
 from fer_stream.pipeline import LONGEST_STEP_S
 from fer_stream.sinks.base import Sink, cannot_write
 from fer_stream.sinks.table import table_rows, table_schema

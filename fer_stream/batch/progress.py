@@ -14,9 +14,9 @@ from rich.text import Text
 
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
-from fer_stream.command import say
+from fer_stream.command.options import say
 from fer_stream.errors import FerStreamError, one_line
-from fer_stream.times import format_time
+from fer_stream.sources.times import format_time
 from fer_stream.words import counted
 
 PROG = "fer-batch"

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
-from fer_stream.pace import ScanEvery
-from fer_stream.smoothing import DEFAULT_SMOOTH_S
+from fer_stream.detection.pace import ScanEvery
+from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0

@@ -35,13 +35,14 @@ from fer_stream.batch.parts import (
 )
 from fer_stream.batch.settings import Settings
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
-from fer_stream.overlay import Overlay
 from fer_stream.pipeline import Summary, run
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import Sink, TimelineSink, VideoSink
 from fer_stream.sources.video import VideoSource
+from fer_stream.system.files import file_hash
 from fer_stream.types import AnalyzedFrame, Frame
 from fer_stream.version import __version__
-from fer_stream.weights import BUILT_IN_WEIGHTS, file_hash
 
 _SAME_TIME_S = 1e-6  # the table's resolution
 

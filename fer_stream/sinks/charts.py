@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.capture import Background
-from fer_stream.charts import CHART_SUFFIXES, Timeline, face_chart
-from fer_stream.plotting import load_matplotlib
+from fer_stream.rendering.charts import CHART_SUFFIXES, Timeline, face_chart
+from fer_stream.rendering.plotting import load_matplotlib
 from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sinks.images import PictureOutputs
+from fer_stream.system.background import Background
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo

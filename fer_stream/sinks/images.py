@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
-from fer_stream.files import replacing
 from fer_stream.sinks.base import cannot_write, check_folder, check_output
 from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_of_source
+from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo

@@ -14,8 +14,8 @@ import numpy as np
 
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.files import open_new, replacing, to_standard_output
 from fer_stream.sinks.base import Sink, cannot_write, check_output
+from fer_stream.system.files import open_new, replacing, to_standard_output
 
 if TYPE_CHECKING:
     import pyarrow

@@ -15,12 +15,12 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from fer_stream.errors import OutputError
-from fer_stream.files import open_new
+from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sources.video import MEDIA_ERRORS
 from fer_stream.status import Recording
-from fer_stream.threads import ENCODER_THREADS
+from fer_stream.system.files import open_new
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo

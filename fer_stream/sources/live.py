@@ -11,11 +11,11 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from fer_stream.capture import Background
 from fer_stream.errors import SourceError
 from fer_stream.sources.base import Source, SourceInfo, SourceStatus
 from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.network import Pacer
+from fer_stream.system.background import Background
 from fer_stream.types import Frame
 
 # Before each attempt to open a device anew.

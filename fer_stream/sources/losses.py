@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from fer_stream.times import format_time
+from fer_stream.sources.times import format_time
 
 # A camera leaves out a picture now and then; so long without one, in a recording of a constant rate, is
 # a piece that is not there.

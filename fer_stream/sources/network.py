@@ -6,8 +6,8 @@ import re
 
 import cv2
 
-from fer_stream.addresses import without_password
 from fer_stream.errors import SourceError
+from fer_stream.sources.addresses import without_password
 from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.opencv import Capture
 

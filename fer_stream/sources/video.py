@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from fer_stream.errors import NoFramesError, SourceError, UsageError
 from fer_stream.sources.base import Source, SourceInfo
 from fer_stream.sources.losses import Losses
-from fer_stream.times import format_time, parse_time
+from fer_stream.sources.times import format_time, parse_time
 from fer_stream.types import Frame
 
 # Codecs whose every packet is one picture that is shown: only their packets can be counted in

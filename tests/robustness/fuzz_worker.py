@@ -76,7 +76,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 def said_by(arguments: list[str]) -> dict:
     """Runs the command here and returns its exit code and what came on standard error, also from C."""
-    from fer_stream import cli
+    from fer_stream.command import cli
 
     with tempfile.TemporaryFile() as heard, Path(os.devnull).open("wb") as nowhere:
         kept = os.dup(2), os.dup(1)
@@ -126,7 +126,7 @@ def fuzz_file(material: Path, chance: random.Random, folder: Path) -> str | None
 def fuzz_checkpoint(material: Path, chance: random.Random, folder: Path) -> str | None:
     """A mutation of a checkpoint: of the file, or of a record in an archive that is otherwise whole."""
     from fer_stream.errors import WeightsError
-    from fer_stream.weights import check_weights_file, load_checkpoint
+    from fer_stream.recognition.weights import check_weights_file, load_checkpoint
 
     mutant = folder / "w.pt"
     if chance.random() < 0.3:
@@ -177,7 +177,7 @@ def fuzz_options(material: Path, chance: random.Random, folder: Path) -> str | N
 def fuzz_time(_material: Path, chance: random.Random, _folder: Path) -> str | None:
     """A hundred time expressions, each read or refused in one line."""
     from fer_stream.errors import UsageError
-    from fer_stream.times import format_time, parse_time
+    from fer_stream.sources.times import format_time, parse_time
 
     for _ in range(100):
         text = mutated(chance.choice(("1:30", "01:02:03.250", "12.5", "90", ".5")).encode(), chance)

@@ -23,8 +23,8 @@ from test_cli import COLUMNS, SAMPLE, start, times_of
 from test_train_cli import TINY, epochs_of
 from tiny_dataset import make_dataset, one_thread  # noqa: F401  # a fixture
 
-from fer_stream import cli
-from fer_stream.interrupts import interrupts_raised
+from fer_stream.command import cli
+from fer_stream.system.interrupts import interrupts_raised
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 FRAMES_PER_S = 30
@@ -151,7 +151,7 @@ def test_rows_of_a_killed_parquet_table_can_be_had_back(tmp_path, analyzer):
 def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
     import torch
 
-    from fer_stream.weights import save_atomically
+    from fer_stream.recognition.weights import save_atomically
 
     path = tmp_path / "best-weights.pt"
     save_atomically({"number": 0, "tensor": torch.zeros(500_000)}, path)
@@ -179,7 +179,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
 
 @posix
 def test_a_killed_training_run_goes_on(tmp_path):
-    from fer_stream.weights import load_checkpoint
+    from fer_stream.recognition.weights import load_checkpoint
     from train.cli import main
 
     data, seed = make_dataset(tmp_path / "data"), random.Random(8)
@@ -302,7 +302,7 @@ class Signalling:
             sys.meta_path.remove(self)
             os.kill(os.getpid(), {number})
 sys.meta_path.insert(0, Signalling())
-from fer_stream import start
+from fer_stream.command import start
 start.{command}()
 """
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from test_cli import COLUMNS, SAMPLE, Said, start, times_of
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.overlay import Overlay
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.types import AnalyzedFrame, Frame
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
@@ -49,7 +49,7 @@ class OneFace:
             yield AnalyzedFrame(frame, (Face(1, box, np.zeros((5, 2), np.float32), 0.9, shares),))
 
 fer_stream.analyzer.Analyzer = OneFace
-from fer_stream.cli import main
+from fer_stream.command.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 

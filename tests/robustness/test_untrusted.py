@@ -22,7 +22,7 @@ from test_sources import write_video
 from test_weights import content, refused  # noqa: F401  # a fixture
 
 from fer_stream.errors import WeightsError
-from fer_stream.weights import load_checkpoint
+from fer_stream.recognition.weights import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,7 +127,7 @@ def test_deep_nesting_is_one_line(tmp_path):
     paths = [archive(tmp_path / f"w{number}.pt", pickled) for number, pickled in enumerate(pickles)]
     # In a process of its own, which an overflowing stack would end.
     code = (
-        "import sys, pathlib, fer_stream.weights as weights\n"
+        "import sys, pathlib, fer_stream.recognition.weights as weights\n"
         "for name in sys.argv[1:]:\n"
         "    try: weights.load_checkpoint(pathlib.Path(name))\n"
         "    except weights.WeightsError as error: print(error)\n"

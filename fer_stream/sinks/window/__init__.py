@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import OutputError, one_line
-from fer_stream.overlay import Overlay
+from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks.base import Sink
 from fer_stream.sinks.window import hud
 from fer_stream.sinks.window.captures import Captures
 from fer_stream.sinks.window.display import display_available, why_no_window
+from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus
-from fer_stream.times import format_time
 from fer_stream.types import AnalyzedFrame
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from fer_stream.errors import OutputError
 from fer_stream.sinks.base import check_folder
 from fer_stream.sinks.images import write_image
 from fer_stream.sinks.video import VideoSink
-from fer_stream.times import format_time
+from fer_stream.sources.times import format_time
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo

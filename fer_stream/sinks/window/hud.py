@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fer_stream.overlay.drawing import (
+from fer_stream.rendering.overlay.drawing import (
     DIM_BGR,
     PLATE_BGR,
     WHITE_BGR,
@@ -21,7 +21,7 @@ from fer_stream.overlay.drawing import (
     plate,
     text_width_px,
 )
-from fer_stream.overlay.layout import REGULAR, SEMIBOLD
+from fer_stream.rendering.overlay.layout import REGULAR, SEMIBOLD
 
 # What to press, and what it does: the first of each pair is what `WindowSink` is asked with.
 KEYS: tuple[tuple[tuple[str, ...], str], ...] = (

@@ -18,8 +18,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fer_stream.runtime import ModuleSpec, Network, load_network
-from fer_stream.weights import file_hash
+from fer_stream.inference.runtime import ModuleSpec, Network, load_network
+from fer_stream.system.files import file_hash
 
 if TYPE_CHECKING:
     import torch

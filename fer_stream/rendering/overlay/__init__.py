@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_stream.overlay import drawing
-from fer_stream.overlay.layout import Layout
+from fer_stream.rendering.overlay import drawing
+from fer_stream.rendering.overlay.layout import Layout
 from fer_stream.types import AnalyzedFrame
 
 

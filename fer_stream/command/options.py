@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fer_stream.addresses import without_passwords
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, one_line
-from fer_stream.interrupts import ignore_interrupts, interrupts_raised
+from fer_stream.sources.addresses import without_passwords
+from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
 
 if TYPE_CHECKING:
-    from fer_stream.pace import ScanEvery
+    from fer_stream.detection.pace import ScanEvery
 
 MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 

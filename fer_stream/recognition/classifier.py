@@ -11,10 +11,11 @@ import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.preprocessing import InputSpec
-from fer_stream.runtime import ModuleSpec, load_network
-from fer_stream.threads import Workers
-from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file, file_hash, load_checkpoint
+from fer_stream.inference.runtime import ModuleSpec, load_network
+from fer_stream.inference.threads import Workers
+from fer_stream.recognition.preprocessing import InputSpec
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
+from fer_stream.system.files import file_hash
 
 if TYPE_CHECKING:
     from torch import nn

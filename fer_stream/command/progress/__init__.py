@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from fer_stream.console import PatientConsole
+from fer_stream.command.console import PatientConsole
+from fer_stream.command.progress.bar import Bar
+from fer_stream.command.progress.live import Lines, Panel, bar_text
 from fer_stream.errors import one_line
 from fer_stream.expressions import color_hex
-from fer_stream.progress.bar import Bar
-from fer_stream.progress.live import Lines, Panel, bar_text
+from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus
-from fer_stream.times import format_time
 from fer_stream.words import counted
 
 if TYPE_CHECKING:

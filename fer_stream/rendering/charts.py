@@ -15,7 +15,7 @@ import numpy as np
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, color_hex
-from fer_stream.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
+from fer_stream.rendering.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
 from fer_stream.types import AnalyzedFrame, Face
 from fer_stream.words import counted, percent
 

@@ -18,16 +18,22 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from fer_stream.geometry import clipped, iou_matrix, non_maximum_suppression, squared, suppress_nested
-from fer_stream.mtcnn import O_NET_INPUT, R_NET_INPUT, load_mtcnn
-from fer_stream.pixels import SummedPixels, TorchSummedPixels
-from fer_stream.threads import Workers
+from fer_stream.detection.geometry import (
+    clipped,
+    iou_matrix,
+    non_maximum_suppression,
+    squared,
+    suppress_nested,
+)
+from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT, load_mtcnn
+from fer_stream.detection.pixels import SummedPixels, TorchSummedPixels
+from fer_stream.inference.threads import Workers
 from fer_stream.types import Detections
 
 if TYPE_CHECKING:
     import torch
 
-    from fer_stream.runtime import Network
+    from fer_stream.inference.runtime import Network
 
     Pixels = SummedPixels | TorchSummedPixels
 

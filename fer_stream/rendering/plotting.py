@@ -12,9 +12,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.environment import plain_matplotlib
 from fer_stream.errors import OutputError
-from fer_stream.files import replacing
+from fer_stream.system.environment import plain_matplotlib
+from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

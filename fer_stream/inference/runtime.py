@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fer_stream.errors import UsageError
-from fer_stream.files import replacing
+from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, color_bgr
-from fer_stream.overlay.layout import (
+from fer_stream.rendering.overlay.layout import (
     REGULAR,
     SEMIBOLD,
     Level,

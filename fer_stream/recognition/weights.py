@@ -9,7 +9,6 @@ Importing this module does not import torch: a command whose networks are alread
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import reprlib
@@ -21,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.files import replacing
-from fer_stream.preprocessing import InputSpec
-from fer_stream.torch_files import (
+from fer_stream.recognition.preprocessing import InputSpec
+from fer_stream.recognition.torch_files import (
     MAX_BYTES,
     NotATorchFileError,
     UnsafeTorchFileError,
     check_torch_file,
     load_torch_file,
 )
+from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 ARCHITECTURES = ("efficientnet_b0",)
-BUILT_IN_WEIGHTS = Path(__file__).parent / "data" / "best-weights.pt"
+BUILT_IN_WEIGHTS = Path(__file__).parents[1] / "data" / "best-weights.pt"
 
 MAX_INPUT_SIZE = 512
 
@@ -180,15 +179,6 @@ def _weights_errors(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise WeightsError(f"{path} can't be read as weights: {error.strerror or error}") from error
-
-
-def file_hash(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_model(path: Path) -> tuple[Checkpoint, nn.Module]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import sys
@@ -85,3 +86,12 @@ def to_standard_output(data: bytes) -> None:
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
         raise OutputError(f"can't write to standard output: {error.strerror or error}") from error
+
+
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from fer_stream.detector import Detector
-from fer_stream.geometry import iou_matrix, overlap_of_smaller
-from fer_stream.pace import CALM_EVERY, CROWD_EVERY, ScanPace
+from fer_stream.detection.detector import Detector
+from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
+from fer_stream.detection.pace import CALM_EVERY, CROWD_EVERY, ScanPace
 from fer_stream.types import Detections
 
 MATCH_IOU = 0.25  # a detection and a face's expected box are the same face from here

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from fer_stream.command import (  # noqa: E402
+from fer_stream.command.options import (  # noqa: E402
     CommandParser,
     add_analysis_options,
     analysis_settings,
@@ -37,8 +37,8 @@ from fer_stream.errors import (  # noqa: E402
     UsageError,
     one_line,
 )
-from fer_stream.files import replacing, to_standard_output  # noqa: E402
-from fer_stream.interrupts import ended_at_once  # noqa: E402
+from fer_stream.system.files import replacing, to_standard_output  # noqa: E402
+from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -150,15 +150,15 @@ def _run(options: argparse.Namespace) -> int:
     # Only now: OpenCV, PyAV and the rest take longer than to find a wrong option.
     with ended_at_once(PROG):
         from fer_stream.analyzer import Analyzer
-        from fer_stream.capture import loaded
-        from fer_stream.overlay import Overlay
+        from fer_stream.command.progress import Progress
         from fer_stream.pipeline import profile_report, run, written_files
         from fer_stream.profiling import Profile
-        from fer_stream.progress import Progress
+        from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
+        from fer_stream.rendering.overlay import Overlay
         from fer_stream.sinks import CropsSink, check_output
         from fer_stream.sources import open_source
         from fer_stream.status import RunStatus
-        from fer_stream.weights import BUILT_IN_WEIGHTS, check_weights_file
+        from fer_stream.system.background import loaded
 
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -241,8 +241,8 @@ def _list_cameras() -> None:
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
     """Checks what can be known of the options by themselves; returns the source, the start and the end."""
-    from fer_stream.runtime import pick_device
-    from fer_stream.times import parse_time
+    from fer_stream.inference.runtime import pick_device
+    from fer_stream.sources.times import parse_time
 
     if options.source is None and options.camera is None:
         raise UsageError("a source or --camera N is needed; see fer-stream --help")
@@ -378,7 +378,7 @@ def _window(
 
 def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
     """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
-    from fer_stream.runtime import pick_device
+    from fer_stream.inference.runtime import pick_device
 
     return not info.is_live and pick_device(options.device) != "cpu"
 

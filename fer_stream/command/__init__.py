@@ -1,0 +1,1 @@
+"""The `fer-stream` command: options, entry point, progress and messages."""

@@ -1,0 +1,27 @@
+"""Where a command's process starts: an interrupt gets its one line and its exit code from the first moment.
+
+This module imports nothing heavy, and it sets the interrupt handler before the command's own modules load.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NoReturn
+
+from fer_stream.system.environment import set_matplotlib_environment
+from fer_stream.system.interrupts import end_at_once, set_interrupt_handler
+
+
+def start(prog: str, module: str) -> NoReturn:
+    """Import a command's module, run its `main` and end the process with the exit code.
+
+    Args:
+        prog: The command's name, for messages.
+        module: The module whose `main` runs the command. It loads after the interrupt handler is set.
+    """
+    set_interrupt_handler(lambda: end_at_once(prog))
+    set_matplotlib_environment()
+    code: int = importlib.import_module(module).main()
+    from fer_stream.command.options import end_program
+
+    end_program(code)

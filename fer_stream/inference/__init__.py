@@ -1,0 +1,1 @@
+"""Run a network: ONNX Runtime on the CPU, PyTorch on CUDA; how the CPU's cores are shared."""

@@ -1,0 +1,1 @@
+"""Read the expression of each face: weights, the network's input, the classifier, smoothing."""

@@ -1,0 +1,1 @@
+"""Draw: the overlay on the frames, charts, and what hides faces."""

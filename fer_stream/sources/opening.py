@@ -1,0 +1,99 @@
+"""Recognise what a source is, check the part that is wanted, and open it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from fer_stream.errors import SourceError, UsageError
+from fer_stream.sources.addresses import NETWORK_SCHEMES, has_scheme, is_network_address, without_password
+from fer_stream.sources.base import Source
+from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
+from fer_stream.sources.times import format_time
+
+
+def open_source(
+    spec: str | Path | int,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    mirror: bool = False,
+    camera_size_wh: tuple[int, int] | None = None,
+    camera_frame_rate: float | None = None,
+) -> Source:
+    """Opens a source and reads its first frame, so that what is wrong with it shows at once.
+
+    Args:
+        spec: A camera's index; a network address (rtsp, rtsps, http, https, udp, rtmp); a folder,
+            a glob or a file of images; or a video file.
+        start_s: Of a recording: the first moment wanted, in its presentation time.
+        end_s: Of a recording: the first moment no longer wanted; None reads to its end.
+        mirror: Flip every frame horizontally.
+        camera_size_wh: Of a camera: width and height to ask it for; None leaves them to it.
+        camera_frame_rate: Of a camera: frames a second to ask it for; None leaves them to it.
+
+    Returns:
+        The open source, the caller's to close.
+
+    Raises:
+        SourceError: It is not there, can't be read, or holds no frame between start and end.
+        UsageError: Start and end contradict each other, or go with a source that has no such thing.
+    """
+    _check_part(start_s, end_s)
+    is_cut = start_s > 0 or end_s is not None
+
+    if isinstance(spec, int) or (isinstance(spec, str) and is_network_address(spec)):
+        _refuse_part(is_cut, "a live source")
+        from fer_stream.sources.cameras import Camera
+        from fer_stream.sources.live import LiveSource
+        from fer_stream.sources.network import NetworkStream
+
+        if isinstance(spec, str):
+            return LiveSource(NetworkStream(spec), mirror=mirror)
+        return LiveSource(Camera(spec, camera_size_wh, camera_frame_rate), mirror=mirror)
+
+    name, path = str(spec), Path(spec)
+    if not name:
+        raise UsageError("the source's name is empty: give a file, a folder, a glob or an address")
+    images: list[Path] | None = None
+    images_path: Path | None = path
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+    if is_folder:
+        images = images_in_folder(path)
+    elif exists:
+        images = [path] if is_image_path(path) else None
+    elif any(character in name for character in "*?["):
+        images, images_path = images_of_glob(name), None
+    elif has_scheme(name):
+        raise SourceError(
+            f"{without_password(name)} is of a kind that can't be read; an address begins with one of "
+            f"{', '.join(NETWORK_SCHEMES)}"
+        )
+    else:
+        raise SourceError(f"{name}: no such file or folder")
+    if images is not None:
+        _refuse_part(is_cut, "a picture")
+        return ImagesSource(name, images_path, images, mirror=mirror)
+
+    from fer_stream.sources.video import VideoSource  # PyAV only where a recording is read
+
+    return VideoSource(path, name=name, start_s=start_s, end_s=end_s, mirror=mirror)
+
+
+def _check_part(start_s: float, end_s: float | None) -> None:
+    if not (math.isfinite(start_s) and start_s >= 0):
+        raise UsageError(f"the start is a time of 0 or more, not {start_s}")
+    if end_s is None:
+        return
+    if not math.isfinite(end_s):
+        raise UsageError(f"the end is a time, not {end_s}")
+    if end_s <= start_s:
+        raise UsageError(f"the end ({format_time(end_s)}) must lie after the start ({format_time(start_s)})")
+
+
+def _refuse_part(is_cut: bool, what: str) -> None:
+    if is_cut:
+        raise UsageError(f"start and end pick a part of a recording; {what} has none: leave them out")

@@ -1,0 +1,1 @@
+"""What every stage needs of the system: threads, interrupts, atomic files, the environment."""
