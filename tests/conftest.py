@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
-from own_cache import cache_environment
+from helpers.checkpoints import checkpoint_content
+from helpers.command import Said
+from helpers.own_cache import cache_environment
+from helpers.paths import SHARED_DATA
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
     from fer_stream.detection.detector import Detector
-
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,3 +76,61 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the videos and FER2013 of ../shared/data")
     return SHARED_DATA
+
+
+@pytest.fixture
+def fer(capfd: pytest.CaptureFixture[str], monkeypatch, tmp_path) -> Callable[..., Said]:
+    """Runs the command in this process, in an empty folder."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    from fer_stream.command import cli
+
+    def run(*arguments: object) -> Said:
+        capfd.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return Said(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def no_network(monkeypatch) -> None:
+    """Fails a run that comes as far as making the analyzer."""
+
+    def load(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("the networks were loaded")
+
+    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", load)
+
+
+@pytest.fixture
+def loaded(monkeypatch, analyzer) -> None:
+    """Lets the command use the networks that are loaded already, with its own settings."""
+
+    def take(self, device="auto", weights=None, *, min_face=40, profile=None, **settings) -> None:
+        from fer_stream.profiling import Profile
+
+        vars(self).update(vars(analyzer))
+        self._profile = profile or Profile()
+        for name, value in settings.items():
+            setattr(self, f"_{name}", value)
+
+    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", take)
+
+
+@pytest.fixture
+def content() -> dict:
+    """What a small checkpoint holds that passes every check of its fields."""
+    return checkpoint_content()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Trains in one thread: steps this small gain nothing from more, and beside a busy process they spin."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from helpers.paths import SAMPLE as CLIP
 
 from fer_stream import analyzer as analyzer_module
 from fer_stream.analyzer import Analyzer
@@ -25,7 +26,6 @@ from fer_stream.profiling import Profile
 from fer_stream.recognition.preprocessing import network_input, whole_image
 from fer_stream.types import AnalyzedFrame, Frame
 
-CLIP = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
 IMAGES_A_CLASS = 50
 
 

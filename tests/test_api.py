@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.paths import SAMPLE
 
 import fer_stream
 from fer_stream import EXPRESSIONS, Overlay, SourceError, UsageError, WeightsError, open_source
 from fer_stream.pipeline import run
 from fer_stream.sinks import TableSink, VideoSink
-
-SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
 
 
 def test_a_stream_of_analyzed_frames(analyzer):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from test_cli import Said, fer, loaded, no_network  # noqa: F401  # fixtures
+from helpers.command import Said
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_cli import files_below, pictures_of, times_of
-from test_sink_video import make_clip
-from test_sources import set_display_matrix, write_video
+from helpers.command import files_below
+from helpers.videos import make_clip, pictures_of, set_display_matrix, times_of, write_video
 
 PAL = Fraction(1, 25)
 WEBM = {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8", "g": "12"}}

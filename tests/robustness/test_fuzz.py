@@ -17,10 +17,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from extent import amount
+from helpers.checkpoints import checkpoint_content
+from helpers.extent import amount
+from helpers.paths import SAMPLE
 from PIL import Image
-from test_cli import SAMPLE
-from test_weights import content as checkpoint_content
 
 WORKER = Path(__file__).parent / "fuzz_worker.py"
 LIMIT_S = 60  # of one mutation, on a machine that may be busy; they take a fraction of a second
@@ -72,7 +72,7 @@ def material(tmp_path_factory) -> Path:
         picture.save(folder / name)
     import torch
 
-    torch.save(checkpoint_content.__wrapped__(), folder / "w.pt")
+    torch.save(checkpoint_content(), folder / "w.pt")
     return folder
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import av
 import av.error
 import pytest
-from extent import amount
-from test_cli import COLUMNS, SAMPLE, start, times_of
-from test_train_cli import TINY, epochs_of
-from tiny_dataset import make_dataset, one_thread  # noqa: F401  # a fixture
+from helpers.command import COLUMNS, start
+from helpers.extent import amount
+from helpers.paths import SAMPLE
+from helpers.tiny_dataset import TINY, epochs_of, make_dataset
+from helpers.videos import times_of
 
 from fer_stream.command import cli
 from fer_stream.system.interrupts import interrupts_raised
@@ -29,6 +30,9 @@ from fer_stream.system.interrupts import interrupts_raised
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 FRAMES_PER_S = 30
 SAMPLE_FRAMES = 239
+
+# A forked process hangs in PyTorch if its parent has used more than one thread.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -302,9 +306,10 @@ class Signalling:
             sys.meta_path.remove(self)
             os.kill(os.getpid(), {number})
 sys.meta_path.insert(0, Signalling())
-from fer_stream.command import start
-start.{command}()
+from {package}.__main__ import main
+main()
 """
+PACKAGES = {"fer_stream": "fer_stream", "fer_train": "train", "fer_batch": "fer_stream.batch"}
 
 
 @posix
@@ -327,7 +332,9 @@ def test_a_signal_while_it_loads_ends_it_in_a_line(tmp_path, command, module, nu
         "fer_train": [make_dataset(tmp_path / "data"), "--output", made],
         "fer_batch": [SAMPLE, "--output", made],
     }[command]
-    code = SIGNALLED_IN_AN_IMPORT.format(module=module, number=int(number), command=command)
+    code = SIGNALLED_IN_AN_IMPORT.format(
+        module=module, number=int(number), package=PACKAGES[command]
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         check=False,

@@ -16,17 +16,18 @@ import av
 import cv2
 import numpy as np
 import pytest
-from extent import amount
+from helpers.command import COLUMNS, Said, start
+from helpers.extent import amount
+from helpers.paths import ROOT, SAMPLE
+from helpers.videos import times_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import COLUMNS, SAMPLE, Said, start, times_of
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.types import AnalyzedFrame, Frame
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
-TESTS = Path(__file__).parents[1]
 
 # The command with one face in every frame instead of the networks', so that what is measured is the rest.
 ONE_FACE = """
@@ -205,9 +206,9 @@ def test_no_module_measures_by_the_time_of_day():
 
     Several machines tell by the mark's age whether the run goes on, and share no other clock.
     """
-    mark = TESTS.parent / "fer_stream" / "batch" / "outputs.py"
+    mark = ROOT / "fer_stream" / "batch" / "outputs.py"
     for folder in ("fer_stream", "train"):
-        for path in {*(TESTS.parent / folder).rglob("*.py")} - {mark}:
+        for path in {*(ROOT / folder).rglob("*.py")} - {mark}:
             code = path.read_text(encoding="utf-8")
             assert "time.time(" not in code and "time import time" not in code, path
 

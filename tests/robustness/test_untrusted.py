@@ -17,14 +17,13 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from test_cli import files_below
-from test_sources import write_video
-from test_weights import content, refused  # noqa: F401  # a fixture
+from helpers.checkpoints import refused
+from helpers.command import files_below
+from helpers.paths import ROOT, SAMPLE
+from helpers.videos import write_video
 
 from fer_stream.errors import WeightsError
 from fer_stream.recognition.weights import load_checkpoint
-
-ROOT = Path(__file__).parents[2]
 
 
 def archive(path: Path, pickled: bytes, records: dict[str, bytes] | None = None) -> Path:
@@ -138,7 +137,7 @@ def test_deep_nesting_is_one_line(tmp_path):
     assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
 
 
-def test_a_function_that_torch_would_call_is_refused_by_us(tmp_path, content):  # noqa: F811
+def test_a_function_that_torch_would_call_is_refused_by_us(tmp_path, content):
     """`weights_only=True` would call these; so that the test says when that changes."""
     assert torch.load(
         archive(tmp_path / "a.pt", call(b"builtins\nbytearray", 5)), weights_only=True
@@ -150,13 +149,13 @@ def test_a_function_that_torch_would_call_is_refused_by_us(tmp_path, content):  
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_view_that_claims_gigabytes_is_refused_before_it_is_used(tmp_path, content):  # noqa: F811
+def test_a_view_that_claims_gigabytes_is_refused_before_it_is_used(tmp_path, content):
     for view in (torch.zeros(1).expand(10**10), torch.zeros(4).as_strided((2**20, 2**20), (0, 0))):
         torch.save({**content, "state_dict": {"w": view}}, tmp_path / "w.pt")
         assert "too large" in refused(tmp_path / "w.pt")
 
 
-def test_archives_that_are_not_what_they_seem(tmp_path, content):  # noqa: F811
+def test_archives_that_are_not_what_they_seem(tmp_path, content):
     torch.save(content, tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()
     path = tmp_path / "w.pt"
@@ -185,7 +184,6 @@ def test_archives_that_are_not_what_they_seem(tmp_path, content):  # noqa: F811
 
 
 def test_weights_of_a_stranger_end_the_command_with_5(fer, no_network, tmp_path):
-    from test_cli import SAMPLE
 
     path = archive(tmp_path / "w.pt", call(b"builtins\nbytearray", 10**11))
     said = fer(SAMPLE, "--weights", path, "--data", "o.csv")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from helpers.paths import ROOT
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS
@@ -22,7 +23,6 @@ from fer_stream.sinks import TABLE_COLUMNS, TableSink
 from fer_stream.sources import SourceInfo
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
-ROOT = Path(__file__).parents[1]
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
@@ -124,9 +124,16 @@ def test_what_a_killed_run_left_is_not_lost(tmp_path):
 
 
 def run(program: str, **options: object) -> subprocess.Popen:
-    head = "import sys; sys.path[:0] = sys.argv[1:]\nfrom test_sink_table import *\n"
+    head = "import sys; sys.path[:0] = sys.argv[1:]\nfrom test_table import *\n"
     return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(program), str(ROOT), str(ROOT / "tests")],
+        [
+            sys.executable,
+            "-c",
+            head + textwrap.dedent(program),
+            str(ROOT),
+            str(ROOT / "tests"),
+            str(ROOT / "tests" / "sinks"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_cache import cache_environment
+from helpers.own_cache import cache_environment
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.detection.detector import Detector

@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from live_servers import (
+from helpers.live_servers import (
     MjpegServer,
     NoRtspServerError,
     RtspServer,

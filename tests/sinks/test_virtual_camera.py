@@ -6,10 +6,10 @@ import sys
 import time
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import SAMPLE
 
 from fer_stream.command import cli
 from fer_stream.errors import OutputError, UsageError
@@ -17,7 +17,6 @@ from fer_stream.sinks import VirtualCameraSink
 from fer_stream.sources import SourceInfo
 from fer_stream.types import AnalyzedFrame, Frame
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
 INFO = SourceInfo("camera 0", "camera", None, (64, 48), None, None, None, None)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset
 from PIL import Image
 from rich.console import Console
-from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS

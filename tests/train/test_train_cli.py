@@ -14,14 +14,12 @@ from pathlib import Path
 
 import cv2
 import pytest
-from tiny_dataset import TRAIN_COUNT, VALIDATION_COUNT, make_dataset, one_thread  # noqa: F401
+from helpers.paths import ROOT
+from helpers.tiny_dataset import TINY, TRAIN_COUNT, VALIDATION_COUNT, epochs_of, make_dataset
 
 from fer_stream.command.console import PatientConsole
 from fer_stream.expressions import EXPRESSIONS
 from train.cli import main
-
-TINY = ["--input-size", "32", "--batch-size", "14", "--pretrained", "none", "--device", "cpu"]
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +297,7 @@ assert "torch" not in sys.modules and "matplotlib" not in sys.modules
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(data), str(run), str(tmp_path / "new")],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 8 and done.stdout == ""
@@ -328,7 +326,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
     arguments = [str(data), "--output", str(output), "--epochs", "100", *TINY]
     with subprocess.Popen(
         [sys.executable, "-m", "train", *arguments],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
@@ -344,8 +342,3 @@ def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
     assert main([*arguments, "--epochs", str(done + 1), "--resume", "--quiet"]) == 0
     assert epochs_of(output) == done + 1
     assert json.loads((output / "metrics.json").read_text())["cost"]["epochs"] == done + 1
-
-
-def epochs_of(output: Path) -> int:
-    with (output / "history.csv").open(newline="") as file:
-        return len(list(csv.DictReader(file)))

@@ -27,7 +27,6 @@ fsspec = pytest.importorskip("fsspec")
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from fer_stream import cli as single  # noqa: E402
 from fer_stream.batch import cli, work  # noqa: E402
 from fer_stream.batch.archive import estimate  # noqa: E402
 from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list, shown  # noqa: E402
@@ -35,6 +34,7 @@ from fer_stream.batch.manifest import Record, finished, read_manifest, write_man
 from fer_stream.batch.outputs import Output  # noqa: E402
 from fer_stream.batch.parts import WHOLE, Look, Part, TableWriter, cut, join, look  # noqa: E402
 from fer_stream.batch.settings import Settings  # noqa: E402
+from fer_stream.command import cli as single  # noqa: E402
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError  # noqa: E402
 from fer_stream.expressions import EXPRESSIONS  # noqa: E402
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS  # noqa: E402

@@ -17,6 +17,9 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
+from helpers.paths import ROOT
+from helpers.paths import SHARED_VIDEOS as VIDEOS
+from helpers.videos import make_clip, number_of, numbered
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks import VideoSink, check_output
@@ -24,7 +27,6 @@ from fer_stream.sinks.audio import goes_on_after
 from fer_stream.sources import SourceInfo, open_source
 from fer_stream.types import AnalyzedFrame, Frame
 
-VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 EXTENSIONS = (".mp4", ".mkv", ".webm")
 NTSC = Fraction(24000, 1001)
 # Matroska and WebM count in milliseconds.
@@ -34,18 +36,6 @@ TOLERANCE_S = {".mp4": 0, ".mkv": Fraction(1, 2000), ".webm": Fraction(1, 2000)}
 def make_info(**fields: object) -> SourceInfo:
     known: dict = dict.fromkeys(("path", "size_wh", "frame_rate", "time_base", "duration_s", "frame_count"))
     return SourceInfo(**(known | {"name": "clip", "kind": "video"} | fields))
-
-
-def numbered(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
-    """A picture that shows its index as eight black or white stripes, the lowest bit first."""
-    width, height = size_wh
-    bits = np.array([(index >> bit & 1) * 200 + 25 for bit in range(8)], np.uint8)
-    return np.repeat(np.repeat(bits, width // 8)[None, :, None], height, 0).repeat(3, 2)
-
-
-def number_of(image: np.ndarray) -> int:
-    stripes = image[:, :, 1].mean(0).reshape(8, -1).mean(1) > 128
-    return int(sum(1 << bit for bit in range(8) if stripes[bit]))
 
 
 def analyzed(image: np.ndarray, index: int, time_s: float) -> AnalyzedFrame:
@@ -97,32 +87,6 @@ def annotate(source: Path, output: Path, start_s: float = 0.0, end_s: float | No
                     times_s.append(time_s)
                     sink.write(analyzed(image, index, float(time_s)), image)
     return times_s, sink.problems
-
-
-def make_clip(
-    path: Path, *, codec: str = "aac", video_s: float = 2.0, audio_s: float = 2.0, start_s: int = 0
-) -> Path:
-    """Makes a small recording with a tone."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=25)
-        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
-        audio = container.add_stream(codec, rate=48000, layout="mono")
-        packets = []
-        for index in range(round(video_s * 25)):
-            frame = av.VideoFrame.from_ndarray(numbered(index), "bgr24")
-            frame.pts, frame.time_base = index + start_s * 25, Fraction(1, 25)
-            packets += video.encode(frame)
-        packets += video.encode(None)
-        samples = np.arange(round(audio_s * 48000))
-        tone = (8000 * np.sin(samples * 2 * np.pi * 440 / 48000)).astype(np.int16)
-        for begin in range(0, len(tone), 1024):
-            sound = av.AudioFrame.from_ndarray(tone[None, begin : begin + 1024], "s16", "mono")
-            sound.sample_rate, sound.pts, sound.time_base = 48000, begin + start_s * 48000, Fraction(1, 48000)
-            packets += audio.encode(sound)
-        packets += audio.encode(None)
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-            container.mux(packet)
-    return path
 
 
 # Every frame, at its own time.
@@ -442,19 +406,18 @@ def test_a_killed_run_leaves_a_video_that_plays(tmp_path):
     program = """
         import sys
         sys.path.insert(0, sys.argv[1])
-        from test_sink_video import *
+        from test_video import *
         sink = VideoSink(sys.argv[2], make_info(frame_rate=Fraction(25), time_base=Fraction(1, 25)))
         write_numbered(sink, [Fraction(index, 25) for index in range(250)])
         print("written", flush=True)
         sys.stdin.read()
     """
     path = tmp_path / "killed.mp4"
-    root = str(Path(__file__).parents[1])
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), str(Path(__file__).parent), str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": root},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)

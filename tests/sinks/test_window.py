@@ -17,7 +17,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from live_servers import MjpegServer, video_jpegs
+from helpers.live_servers import MjpegServer, video_jpegs
+from helpers.paths import ROOT
 
 from fer_stream.errors import OutputError
 from fer_stream.sinks import WindowSink, display_available
@@ -26,7 +27,6 @@ from fer_stream.sinks.window.captures import Captures
 from fer_stream.sources import SourceInfo, open_source
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
-ROOT = Path(__file__).parents[1]
 INFO = SourceInfo("camera 0", "camera", None, (640, 360), None, None, None, None)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a display is optional on Linux only")
 

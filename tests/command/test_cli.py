@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import shutil
@@ -11,8 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,91 +17,15 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.command import COLUMNS, files_below, posix, start
+from helpers.paths import SAMPLE
+from helpers.videos import opened, pictures_of, times_of
 
 from fer_stream.command import cli
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sources import SourceInfo
 from fer_stream.status import RunStatus
-
-SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
-COLUMNS = [
-    *("source", "frame", "time_s", "face_id", "x1", "y1", "x2", "y2", "detection_score"),
-    *("expression", "confidence", *EXPRESSIONS),
-]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
-
-
-@dataclass
-class Said:
-    """What a run said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def line(self) -> str:
-        """The one line on standard error."""
-        assert self.err.endswith("\n") and self.err.count("\n") == 1, self.err
-        assert "Traceback" not in self.err
-        return self.err.rstrip("\n")
-
-
-@pytest.fixture
-def fer(capfd: pytest.CaptureFixture[str], monkeypatch, tmp_path) -> Callable[..., Said]:
-    """Runs the command in this process, in an empty folder."""
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-
-    def run(*arguments: object) -> Said:
-        capfd.readouterr()
-        code = cli.main([str(argument) for argument in arguments])
-        return Said(code, *capfd.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def no_network(monkeypatch) -> None:
-    """Fails a run that comes as far as making the analyzer."""
-
-    def load(*_arguments: object, **_options: object) -> None:
-        raise AssertionError("the networks were loaded")
-
-    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", load)
-
-
-@pytest.fixture
-def loaded(monkeypatch, analyzer) -> None:
-    """Lets the command use the networks that are loaded already, with its own settings."""
-
-    def take(self, device="auto", weights=None, *, min_face=40, profile=None, **settings) -> None:
-        from fer_stream.profiling import Profile
-
-        vars(self).update(vars(analyzer))
-        self._profile = profile or Profile()
-        for name, value in settings.items():
-            setattr(self, f"_{name}", value)
-
-    monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", take)
-
-
-def opened(path: Path) -> av.container.InputContainer:
-    return av.open(f"file:{path}")  # a name with a colon is no protocol
-
-
-def times_of(path: Path) -> list[Fraction]:
-    """The time of every frame that is shown, without decoding any."""
-    with opened(path) as container:
-        packets = container.demux(video=0)
-        return sorted(packet.pts * packet.time_base for packet in packets if packet.pts is not None)
-
-
-def pictures_of(path: Path, start: int = 0, end: int | None = None) -> list[np.ndarray]:
-    with opened(path) as container:
-        frames = itertools.islice(container.decode(video=0), start, end)
-        return [frame.to_ndarray(format="bgr24") for frame in frames]
 
 
 def audio_s(path: Path) -> float:
@@ -114,10 +35,6 @@ def audio_s(path: Path) -> float:
 
 def psnr_db(first: np.ndarray, second: np.ndarray) -> float:
     return 10 * np.log10(255**2 / max(float(np.mean((first.astype(float) - second) ** 2)), 1e-9))
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 # Wrong input.
@@ -603,16 +520,6 @@ def test_an_unreadable_picture_among_others_is_noted(fer, loaded):
 
 
 # Ends that come early, in processes of their own.
-
-
-def start(arguments: Sequence[object], **options) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "fer_stream", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
 
 
 @posix

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from fer_stream.expressions import EXPRESSIONS
 
+# fer-train's options for a run of seconds.
+TINY = ["--input-size", "32", "--batch-size", "14", "--pretrained", "none", "--device", "cpu"]
 TRAIN_PER_CLASS, VALIDATION_PER_CLASS = 4, 2
 TRAIN_COUNT = TRAIN_PER_CLASS * len(EXPRESSIONS)
 VALIDATION_COUNT = VALIDATION_PER_CLASS * len(EXPRESSIONS)
@@ -30,12 +31,6 @@ def make_dataset(root: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Trains in one thread: steps this small gain nothing from more, and beside a busy process they spin."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def epochs_of(output: Path) -> int:
+    with (output / "history.csv").open(newline="") as file:
+        return len(list(csv.DictReader(file)))

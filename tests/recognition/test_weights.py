@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.checkpoints import refused
 
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
@@ -40,35 +41,6 @@ def checkpoint() -> Checkpoint:
         epoch=3,
         metrics={"validation_loss": 1.5},
     )
-
-
-@pytest.fixture
-def content() -> dict:
-    """A small file that passes every check of its fields."""
-    return {
-        "state_dict": {"layer.weight": torch.ones(2, 2)},
-        "architecture": "efficientnet_b0",
-        "classes": list(EXPRESSIONS),
-        "input_size": 64,
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.2, 0.2, 0.2],
-        "grayscale": True,
-        "crop_scale": 0.94,
-        "native_size": 48,
-        "temperature": 1.0,
-        "recipe": "baseline",
-        "epoch": 1,
-        "metrics": {"validation_loss": 1.0},
-        "format_version": 1,
-    }
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(WeightsError) as caught:
-        load_checkpoint(path)
-    message = str(caught.value)
-    assert "\n" not in message and path.name in message
-    return message
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,13 +17,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.paths import SHARED_VIDEOS
+from helpers.videos import index_in, picture, set_display_matrix, write_video
 from PIL import Image
 
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources import open_source
-
-SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
-NTSC = Fraction(1001, 24000)
 
 
 @pytest.fixture(autouse=True)
@@ -31,55 +30,6 @@ def _no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
     assert threading.active_count() == before
-
-
-def picture(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
-    """Returns uint8 (H, W, 3) BGR that says its index, 0 to 255, and which way is up."""
-    width, height = size_wh
-    bgr = np.full((height, width, 3), 60, np.uint8)
-    for bit in range(8):
-        bgr[: height // 2, bit * width // 8 : (bit + 1) * width // 8] = 255 * (index >> bit & 1)
-    bgr[height * 3 // 4 :, : width // 2] = 200
-    return bgr
-
-
-def index_in(bgr: np.ndarray) -> int:
-    """Returns the index that a picture says; fails if the picture is not upright."""
-    height, width = bgr.shape[:2]
-    low = bgr[height * 7 // 8, [width // 4, width * 3 // 4]].mean(1)
-    assert low[0] > 150 > 100 > low[1], f"the picture is turned or mirrored: {low}"
-    bits = [bgr[height // 4, (2 * bit + 1) * width // 16].mean() > 127 for bit in range(8)]
-    return sum(bool(is_set) << bit for bit, is_set in enumerate(bits))
-
-
-def write_video(
-    path: Path,
-    ticks: Sequence[int],
-    *,
-    time_base: Fraction = NTSC,
-    size_wh: tuple[int, int] = (160, 96),
-    codec: str = "libx264",
-    pix_fmt: str = "yuv420p",
-    options: dict[str, str] | None = None,
-    shown: Callable[[np.ndarray], np.ndarray] = lambda bgr: bgr,
-) -> Path:
-    """Writes pictures 0, 1, 2, ... at the given times, in ticks of the time base."""
-    if options is None:
-        options = {"g": "12", "bf": "2"} if codec == "libx264" else {}
-    muxing = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
-    with av.open(str(path), "w", options=muxing) as container:
-        stream = container.add_stream(codec, rate=round(1 / time_base), options=options)
-        coded = shown(picture(0, size_wh))
-        stream.height, stream.width = coded.shape[:2]
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = time_base
-        for index, tick in enumerate(ticks):
-            bgr = np.ascontiguousarray(shown(picture(index, size_wh)))
-            frame = av.VideoFrame.from_ndarray(bgr, format="bgr24").reformat(format=pix_fmt)
-            frame.pts, frame.time_base = tick, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def write_images(folder: Path, count: int) -> Path:
@@ -333,16 +283,6 @@ class TestVideoPictures:
         with open_source(both) as source:
             frames = [(index_in(frame.bgr), frame.size_wh) for frame in source]
         assert frames == [(index, (160, 96)) for index in [*range(6), *range(6)]]
-
-
-def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    """Sets how an MP4's picture is to be turned, as a phone does, in its track header."""
-    a, b, c, d = (value << 16 for value in matrix)
-    data = path.read_bytes()
-    identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    turned = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    track_header = data.index(b"tkhd")
-    path.write_bytes(data[:track_header] + data[track_header:].replace(identity, turned, 1))
 
 
 class TestDamagedVideo:

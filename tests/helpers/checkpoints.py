@@ -1,0 +1,40 @@
+"""Small checkpoints, and what is said of bad ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fer_stream.errors import WeightsError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.weights import load_checkpoint
+
+
+def checkpoint_content() -> dict:
+    """A small file that passes every check of its fields."""
+    return {
+        "state_dict": {"layer.weight": torch.ones(2, 2)},
+        "architecture": "efficientnet_b0",
+        "classes": list(EXPRESSIONS),
+        "input_size": 64,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+        "grayscale": True,
+        "crop_scale": 0.94,
+        "native_size": 48,
+        "temperature": 1.0,
+        "recipe": "baseline",
+        "epoch": 1,
+        "metrics": {"validation_loss": 1.0},
+        "format_version": 1,
+    }
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert "\n" not in message and path.name in message
+    return message

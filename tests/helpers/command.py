@@ -1,0 +1,49 @@
+"""Run the commands as a user would, and look at what they say and leave."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fer_stream.expressions import EXPRESSIONS
+
+COLUMNS = [
+    *("source", "frame", "time_s", "face_id", "x1", "y1", "x2", "y2", "detection_score"),
+    *("expression", "confidence", *EXPRESSIONS),
+]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+
+
+@dataclass
+class Said:
+    """What a run said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line on standard error."""
+        assert self.err.endswith("\n") and self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err
+        return self.err.rstrip("\n")
+
+
+def start(arguments: Sequence[object], **options) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fer_stream", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}

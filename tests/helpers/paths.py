@@ -1,0 +1,10 @@
+"""Where the repository, the sample clip and the shared data are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "samples" / "two-faces-720p.mp4"
+SHARED_DATA = ROOT.parent / "shared" / "data"
+SHARED_VIDEOS = SHARED_DATA / "videos"
