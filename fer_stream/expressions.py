@@ -6,6 +6,9 @@ The order is that of the class folders of FER2013 sorted by name, which is what 
 
 EXPRESSIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
+# Stands in for the expression of a face whose best probability is too low to name one.
+UNSURE = "unsure"
+
 # Okabe and Ito's colour-blind-safe palette (jfly.uni-koeln.de/color), sRGB; grey stands for neutral.
 COLORS_RGB: dict[str, tuple[int, int, int]] = {
     "angry": (213, 94, 0),  # vermillion

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import EXPRESSIONS, UNSURE
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ class Face:
         landmarks_xy: float32 (5, 2), px.
         detection_score: The detector's confidence, 0 to 1.
         probabilities: float32 (7,), in the order of `EXPRESSIONS`, summing to 1, smoothed.
+        unsure: Whether the best probability is below the threshold of the weights or of `--unsure-below`.
     """
 
     id: int
@@ -92,6 +93,7 @@ class Face:
     landmarks_xy: np.ndarray
     detection_score: float
     probabilities: np.ndarray
+    unsure: bool = False
 
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(EXPRESSIONS),):
@@ -108,6 +110,11 @@ class Face:
     def confidence(self) -> float:
         """The probability of the most probable expression, 0 to 1."""
         return float(self.probabilities.max())
+
+    @property
+    def label(self) -> str:
+        """The text to show people: the expression, or `UNSURE`."""
+        return UNSURE if self.unsure else self.expression
 
 
 @dataclass(frozen=True, eq=False)
