@@ -29,7 +29,7 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.pipeline import LONGEST_STEP_S
 from fer_stream.sinks.base import Sink, cannot_write
 from fer_stream.sinks.table import table_rows, table_schema
-from fer_stream.sources.video import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
+from fer_stream.sources.container import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
 from fer_stream.types import AnalyzedFrame, Face
 
 SAME_FACE_IOU = 0.5
