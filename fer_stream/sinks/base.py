@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
+from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fer_stream.status import Recording
-    from fer_stream.types import AnalyzedFrame
+    from fer_stream.system.files import resolved
+from fer_stream.types import AnalyzedFrame
 
 
 class Sink(ABC):
@@ -195,4 +197,4 @@ def _same(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:
-        return path.resolve() == other.resolve()
+        return resolved(path) == resolved(other)

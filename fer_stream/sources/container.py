@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.times import parse_time
+from fer_stream.system.files import unreadable_kind
 
 # Codecs in which every packet is exactly one shown picture. Only their packets can be counted instead
 # of frames: a VP8 packet may be hidden, an MPEG-4 packet may be empty, and two MPEG-2 packets may
@@ -76,10 +77,13 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
         SourceError: The file is missing, empty, no video, or in a codec that FFmpeg cannot decode.
     """
     try:
-        if not path.is_file():
-            raise SourceError(f"{name} is not a file")
+        if kind := unreadable_kind(path):
+            raise SourceError(f"{name} is {kind}, not a video file")
         if path.stat().st_size == 0:
             raise SourceError(f"{name} is empty (zero bytes)")
+    except OSError as error:
+        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+    try:
         container = open_container(path)
     except PermissionError as error:
         raise SourceError(f"{name} can't be read: {error.strerror}") from error
