@@ -143,9 +143,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with only_our_words():
-            return _run(build_parser().parse_args(argv))
+            return _run(_parsed(argv))
 
     return exit_code_of(PROG, run)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; several sources point to fer-batch."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
+        raise UsageError(
+            f"{PROG} reads one source, and {1 + len(rest)} are given ({rest[0]!r} is the second); "
+            "fer-batch analyzes many recordings"
+        )
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
