@@ -8,7 +8,8 @@ every frame, also with one frame alone:
 - A tag outside its box is never moved onto another face's box.
 
 A tag keeps its place as long as the rules allow. It never hops from above its box to below it, or back,
-from one frame to the next: it goes inside or is left out for `PAUSE_S` first, and turns at most every `TURN_S`.
+from one frame to the next: it goes inside or is left out for `PAUSE_S` first. It turns at most every
+`TURN_S`.
 """
 
 from __future__ import annotations
@@ -110,8 +111,7 @@ def place_tags(
         For each face its tag, None where no place is free for one.
     """
     plates = [
-        _Plate(face, scene, factor, measure)
-        for face, factor in zip(scene.faces, text_factors, strict=True)
+        _Plate(face, scene, factor, measure) for face, factor in zip(scene.faces, text_factors, strict=True)
     ]
     placed: list[Rect | None] = [None] * len(plates)
 
