@@ -219,7 +219,6 @@ class RowsSink(Sink):
     """Gathers the rows of analyzed frames and gives them to a writer in bounded pieces."""
 
     name = "table"
-    needs_image = False
 
     def __init__(self, writer: TableWriter, source: str, *, with_landmarks: bool) -> None:
         super().__init__()

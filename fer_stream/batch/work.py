@@ -267,6 +267,7 @@ class _Replay:
 
     def __init__(self, tables: Iterable[Any]) -> None:
         self._known = faces_by_frame(tables)
+        self.crop_scale = 1.0  # for crops, which fer-batch does not write
 
     def analyze_frames(self, frames: Iterable[Frame], _kind: str) -> Iterator[AnalyzedFrame]:
         """Yields the frames with their faces; goes by time, for damage may hide a frame from one of two."""

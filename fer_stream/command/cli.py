@@ -42,6 +42,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
     from fer_stream.status import RunStatus
@@ -151,11 +152,11 @@ def _run(options: argparse.Namespace) -> int:
     with ended_at_once(PROG):
         from fer_stream.analyzer import Analyzer
         from fer_stream.command.progress import Progress
-        from fer_stream.pipeline import profile_report, run, written_files
+        from fer_stream.pipeline import RunOptions, profile_report, run, written_files
         from fer_stream.profiling import Profile
         from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
         from fer_stream.rendering.overlay import Overlay
-        from fer_stream.sinks import CropsSink, check_output
+        from fer_stream.sinks import check_output
         from fer_stream.sources import open_source
         from fer_stream.status import RunStatus
         from fer_stream.system.background import loaded
@@ -203,19 +204,19 @@ def _run(options: argparse.Namespace) -> int:
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
         status.device = str(analyzer.device)
-        for sink in sinks:
-            if isinstance(sink, CropsSink):
-                sink.crop_scale = analyzer.crop_scale
         summary = run(
             source,
             analyzer,
             Overlay(),
             sinks,
-            blur=options.blur,
-            profile=profile,
-            status=status,
-            on_frame=lambda analyzed, _: progress.update(analyzed),
-            on_idle=progress.update,
+            RunOptions(
+                blur=options.blur,
+                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                profile=profile,
+                status=status,
+                on_frame=lambda analyzed, _: progress.update(analyzed),
+                on_idle=progress.update,
+            ),
         )
         files = written_files(sinks)
         if profile_path is not None:
@@ -330,8 +331,9 @@ def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
 def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
     """Yields the sinks that the options ask for, each checked when it is made."""
     from fer_stream import sinks
+    from fer_stream.sources import SourceKind
 
-    overwrite, images = options.overwrite, info.kind == "images"
+    overwrite, images = options.overwrite, info.kind == SourceKind.IMAGES
     if options.save is not None:
         yield (sinks.ImageSink if images else sinks.VideoSink)(options.save, info, overwrite=overwrite)
     if options.stills is not None:
@@ -381,6 +383,23 @@ def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
     from fer_stream.inference.runtime import pick_device
 
     return not info.is_live and pick_device(options.device) != "cpu"
+
+
+def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
+    """Return what makes this run's results, for the outputs that keep it."""
+    from fer_stream.provenance import Provenance
+    from fer_stream.system.files import file_hash
+
+    left_out = ("source", "weights", "device", "quiet", "overwrite")  # said elsewhere, or of no effect
+    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
+    return Provenance(
+        source_name=info.name,
+        source_path=info.path,
+        weights_name=weights.name,
+        weights_sha256=file_hash(weights),
+        device=device,
+        options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
+    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

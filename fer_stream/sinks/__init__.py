@@ -2,7 +2,7 @@
 
 import cv2  # noqa: F401  before PyAV, whose wheel brings an X11 library with which OpenCV's windows hang
 
-from fer_stream.sinks.base import Sink, check_folder, check_output
+from fer_stream.sinks.base import RunContext, Sink, check_folder, check_output
 from fer_stream.sinks.charts import FaceChartSink, TimelineSink
 from fer_stream.sinks.crops import CropsSink
 from fer_stream.sinks.images import IMAGE_EXTENSIONS
@@ -20,6 +20,7 @@ __all__ = [
     "CropsSink",
     "FaceChartSink",
     "ImageSink",
+    "RunContext",
     "Sink",
     "StillsSink",
     "TableSink",

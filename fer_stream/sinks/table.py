@@ -48,7 +48,6 @@ class TableSink(Sink):
     """
 
     name = "table"
-    needs_image = False
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the path; the file is opened, and one that is there replaced, with the first row.

@@ -7,10 +7,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,15 @@ import numpy as np
 from fer_stream.types import Frame
 
 _SourceT = TypeVar("_SourceT", bound="Source")
+
+
+class SourceKind(str, Enum):
+    """What a source is. Each is a string as well: `SourceKind.VIDEO == "video"`."""
+
+    VIDEO = "video"
+    IMAGES = "images"
+    CAMERA = "camera"
+    NETWORK = "network"
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class SourceInfo:
     """
 
     name: str
-    kind: Literal["video", "images", "network", "camera"]
+    kind: SourceKind
     path: Path | None
     size_wh: tuple[int, int] | None
     frame_rate: Fraction | None
@@ -52,7 +62,7 @@ class SourceInfo:
     @property
     def is_live(self) -> bool:
         """Whether frames come when they come, and are lost when nobody fetches them."""
-        return self.kind in ("network", "camera")
+        return self.kind in (SourceKind.CAMERA, SourceKind.NETWORK)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import SourceError
-from fer_stream.sources.base import Source, SourceInfo
+from fer_stream.sources.base import Source, SourceInfo, SourceKind
 from fer_stream.sources.opencv import quiet_opencv
 from fer_stream.types import Frame
 
@@ -56,7 +56,7 @@ def images_of_glob(pattern: str) -> list[Path]:
 
 def images_of_source(info: SourceInfo) -> list[Path]:
     """Returns the images that an open source reads; none where it is a video or live."""
-    if info.kind != "images":
+    if info.kind != SourceKind.IMAGES:
         return []
     if info.path is None:
         return images_of_glob(info.name)
@@ -102,7 +102,7 @@ class ImagesSource(Source):
         bgr = self._first[0]
         self.info = SourceInfo(
             name=name,
-            kind="images",
+            kind=SourceKind.IMAGES,
             path=path,
             size_wh=(bgr.shape[1], bgr.shape[0]),
             frame_rate=None,

@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from fer_stream.errors import NoFramesError, SourceError, UsageError
-from fer_stream.sources.base import Source, SourceInfo
+from fer_stream.sources.base import Source, SourceInfo, SourceKind
 from fer_stream.sources.losses import Losses
 from fer_stream.sources.times import format_time, parse_time
 from fer_stream.types import Frame
@@ -151,7 +151,7 @@ class VideoSource(Source):
             width, height = height, width
         return SourceInfo(
             name=self._name,
-            kind="video",
+            kind=SourceKind.VIDEO,
             path=self._path,
             size_wh=(width, height),
             frame_rate=rate,
