@@ -8,6 +8,7 @@ EXPRESSIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", 
 
 # Stands in for the expression of a face whose best probability is too low to name one.
 UNSURE = "unsure"
+LABELS: tuple[str, ...] = (*EXPRESSIONS, UNSURE)
 
 # Okabe and Ito's colour-blind-safe palette (jfly.uni-koeln.de/color), sRGB; grey stands for neutral.
 COLORS_RGB: dict[str, tuple[int, int, int]] = {

@@ -13,8 +13,8 @@ import pytest
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS, color_bgr
-from fer_stream.rendering import charts
 from fer_stream.rendering.charts import Timeline, face_chart
+from fer_stream.rendering.charts import timeline as timeline_module
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
@@ -231,15 +231,8 @@ def test_the_thumbnail_is_the_best_look_at_the_face(tmp_path):
     assert not (chart == (10, 10, 250)).all(axis=2).any()
 
 
-def kept_bytes(timeline: Timeline) -> int:
-    total = 0
-    for record in timeline._records.values():
-        total += sum(value.nbytes for value in vars(record).values() if isinstance(value, np.ndarray))
-    return total
-
-
 def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "MOST_BINS", 64)
+    monkeypatch.setattr(timeline_module, "MOST_BINS", 64)
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
     picture = np.zeros((90, 160, 3), np.uint8)
@@ -248,10 +241,10 @@ def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, mo
         faces = [make_face(1, "happy" if index < 2000 else "sad"), make_face(2 + index // 30)]
         timeline.add(make_frame(index, 2.0, faces, picture))
         if index % 100 == 99:
-            sizes.append(kept_bytes(timeline))
+            sizes.append(timeline.kept_bytes)
     assert max(sizes[20:]) <= 1.5 * max(sizes[:20])
-    assert len(timeline._records) <= 2 * charts.MOST_KEPT_FACES
-    _, means = timeline._records[1].curve(1)
+    assert len(timeline._records) <= 2 * timeline_module.MOST_KEPT_FACES
+    _, means, _ = timeline._records[1].curve.means()
     assert np.allclose(means.sum(axis=1), 1, atol=1e-5)
     assert means[:, EXPRESSIONS.index("happy")].mean() == pytest.approx(0.45, abs=0.03)
     timeline.save()

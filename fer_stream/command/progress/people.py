@@ -1,0 +1,63 @@
+"""The people of a recording in the end-of-run summary: one line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from fer_stream.expressions import UNSURE, color_hex
+from fer_stream.face_time import shares_of
+from fer_stream.sources.times import format_time
+from fer_stream.words import counted
+
+if TYPE_CHECKING:
+    from fer_stream.pipeline import Summary
+
+MOST_LINES = 12
+LEAST_SHARE = 0.05  # of the time that a person was seen; a smaller share is not named
+MOST_LABELS = 4
+
+
+def people_lines(summary: Summary) -> list[Text]:
+    """Return a line for each person: id, time seen, main labels with their share of that time.
+
+    The people who were seen longest are named, in the order of their ids. A line counts the others, and
+    the last one is about all faces together, if there are several.
+    """
+    by_length = sorted(summary.people.people.values(), key=lambda person: (-person.seen_s, person.id))
+    named = sorted(by_length[:MOST_LINES], key=lambda person: person.id)
+    rows = [(f"face {person.id}", person.seen_s, person.shares()) for person in named]
+    others = [person.seen_s for person in by_length[MOST_LINES:]]
+    if summary.faces > 1:
+        rows.append(("all faces", sum(summary.label_s.values()), shares_of(summary.label_s)))
+    width = max((len(name) for name, _, _ in rows), default=0)
+    times = [duration_text(seen_s) for _, seen_s, _ in rows]
+    time_width = max(map(len, times), default=0)
+    lines = [
+        Text.assemble(f"{name:<{width}}  seen {time:>{time_width}}  ", shares_text(shares))
+        for (name, _, shares), time in zip(rows, times, strict=True)
+    ]
+    more = len(others) + summary.people.dropped
+    if more:
+        longest_s = max([summary.people.dropped_longest_s, *others])
+        at = len(named)
+        lines.insert(at, Text(f"and {counted(more, 'face')} seen {duration_text(longest_s)} or less"))
+    return lines
+
+
+def shares_text(shares: dict[str, float]) -> Text:
+    """Return the main labels with their shares, "happy 62 %, unsure 20 %", each in its colour."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    main = [(label, share) for label, share in ranked if share >= LEAST_SHARE][:MOST_LABELS]
+    text = Text()
+    for label, share in main or ranked[:1]:
+        text.append(", " if text else "")
+        text.append(label, "dim" if label == UNSURE else color_hex(label))
+        text.append(f" {100 * share:.0f} %")
+    return text
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as seconds with a tenth, from a minute on as a clock does."""
+    return f"{seconds:.1f} s" if seconds < 60 else format_time(round(seconds))
