@@ -6,8 +6,10 @@ import hashlib
 from dataclasses import dataclass
 
 from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
+from fer_stream.batch.outputs import FOLDERS
 from fer_stream.detection.pace import ScanEvery
 from fer_stream.expressions import FERPLUS
+from fer_stream.provenance import Provenance
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.version import __version__
 
@@ -38,6 +40,7 @@ class Settings:
         smooth_s: See `Analyzer`.
         batch: See `Analyzer`.
         part_s: A recording at least twice this long is cut into parts of about this length.
+        table: The format of tables and summary, `parquet` or `csv`.
         save: Whether an annotated video is made of every recording.
         chart: Whether a timeline is made of every recording.
         version: The package's, where the run was started.
@@ -55,6 +58,7 @@ class Settings:
     smooth_s: float = DEFAULT_SMOOTH_S
     batch: int = DEFAULT_BATCH
     part_s: float = DEFAULT_PART_S
+    table: str = "parquet"
     save: bool = False
     chart: bool = False
     version: str = __version__
@@ -63,6 +67,30 @@ class Settings:
     def warm_up_s(self) -> float:
         """How long before its cut a part begins, so that tracking and smoothing have settled there."""
         return TRACKER_WARM_UP_S + SMOOTHING_WARM_UP * self.smooth_s
+
+    def provenance(self, unsure_below: float | None = None) -> Provenance:
+        """Return what makes the results.
+
+        Args:
+            unsure_below: The threshold in use, which the weights may have set; the option if None.
+        """
+        options = {
+            name: str(getattr(self, name))
+            for name in ("labels", "unsure_below", "min_face", "scan_every", "smooth_s")
+            if getattr(self, name) is not None
+        }
+        return Provenance(
+            weights_sha256=self.weights_hash,
+            labels=self.labels,
+            unsure_below=(self.unsure_below or 0.0) if unsure_below is None else unsure_below,
+            device=self.device_kind,
+            options=options,
+            version=self.version,
+        )
+
+    def suffix(self, folder: str) -> str:
+        """Return the suffix of the files in a folder of the output."""
+        return ".csv" if folder == "tables" and self.table == "csv" else FOLDERS[folder]
 
     @property
     def key(self) -> str:

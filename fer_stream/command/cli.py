@@ -42,6 +42,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.analyzer import Analyzer
     from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
@@ -211,7 +212,7 @@ def _run(options: argparse.Namespace) -> int:
             sinks,
             RunOptions(
                 blur=options.blur,
-                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                provenance=_provenance(options, source.info, weights, analyzer),
                 profile=profile,
                 status=status,
                 on_frame=lambda analyzed, _: progress.update(analyzed),
@@ -385,7 +386,9 @@ def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
     return not info.is_live and pick_device(options.device) != "cpu"
 
 
-def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
+def _provenance(
+    options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
+) -> Provenance:
     """Return what makes this run's results, for the outputs that keep it."""
     from fer_stream.provenance import Provenance
     from fer_stream.system.files import file_hash
@@ -397,7 +400,9 @@ def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, de
         source_path=info.path,
         weights_name=weights.name,
         weights_sha256=file_hash(weights),
-        device=device,
+        labels=analyzer.labels,
+        unsure_below=analyzer.unsure_below,
+        device=str(analyzer.device),
         options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
     )
 

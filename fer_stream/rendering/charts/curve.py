@@ -116,9 +116,7 @@ class Curve:
         for first, end in zip(firsts, [*firsts[1:], len(bins)], strict=True):
             last_s = starts_s[end - 1] + max(width_s, binning.frame_s)
             last_s = min(last_s, binning.first_s + binning.span_s)  # the last bin is seldom full
-            yield Stretch(
-                np.append(starts_s[first:end], last_s), probabilities[first:end], labels[first:end]
-            )
+            yield Stretch(np.append(starts_s[first:end], last_s), probabilities[first:end], labels[first:end])
 
 
 def _merged(bins: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

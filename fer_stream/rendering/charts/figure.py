@@ -85,9 +85,7 @@ def timeline_figure(
             axes.text(0.5, 0.5, "no face found", transform=axes.transAxes, ha="center", va="center",
                       fontsize=13, color=QUIET_HEX)  # fmt: skip
     if more:
-        figure.text(
-            MARGIN_IN / WIDTH_IN, 0.24 / figure_in, more, fontsize=9.5, color=QUIET_HEX, va="bottom"
-        )
+        figure.text(MARGIN_IN / WIDTH_IN, 0.24 / figure_in, more, fontsize=9.5, color=QUIET_HEX, va="bottom")
     return figure
 
 

@@ -42,7 +42,7 @@ class Portraits:
         self.by_label: dict[str, Portrait] = {}
 
     def look(self, analyzed: AnalyzedFrame, face: Face) -> None:
-        """Keep this picture if the face's label has its peak here, or as good as here and better to be seen."""
+        """Keep this picture if the label has its peak here, or if it is as good a peak and a better look."""
         best = self.by_label.get(face.label)
         rank = 0 if face.unsure else round(face.confidence / STEP)
         if best is not None and rank < best.rank:
