@@ -24,7 +24,8 @@ from fer_stream.batch.tables import LANDMARKS, ROW_GROUP_ROWS, UNSURE_ROW
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.sources.video import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
+from fer_stream.sources.container import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
+from fer_stream.system.files import unreadable_kind
 from fer_stream.types import Face
 
 SAME_FACE_IOU = 0.5
@@ -75,6 +76,8 @@ def look(file: Path | BinaryIO) -> Look:
         What it says; of what can't be read that nothing is known, for its analysis will say why.
     """
     try:
+        if isinstance(file, Path) and unreadable_kind(file):
+            return Look()
         with open_container(file) as container:
             stream = pick_video_stream(container)
             if stream is None or stream.time_base is None or stream.codec_context is None:

@@ -97,9 +97,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="PATH", help="table, .csv, .jsonl or .parquet; - is JSON lines on standard output"
     )
     outputs.add_argument(
+        "--episodes",
+        metavar="PATH",
+        help="stretches of one expression on one face: .csv, .vtt (subtitles) or .eaf (ELAN)",
+    )
+    outputs.add_argument(
         "--chart",
         metavar="PATH",
         help="image beside its bar chart; of a video a timeline (.png, .jpg, .svg, .pdf)",
+    )
+    outputs.add_argument(
+        "--report", metavar="PATH", help="report on a recording, one .html file that opens in any browser"
     )
     outputs.add_argument(
         "--show",
@@ -268,7 +276,7 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
     )
 
 
-_FILE_OUTPUTS = ("save", "data", "chart", "profile")
+_FILE_OUTPUTS = ("save", "data", "episodes", "chart", "report", "profile")
 _FOLDER_OUTPUTS = ("stills", "crops")
 
 
@@ -350,6 +358,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield sinks.CropsSink(options.crops, overwrite=overwrite)
     if options.data is not None:
         yield sinks.TableSink(options.data, info, overwrite=overwrite)
+    if options.episodes is not None:
+        yield sinks.EpisodesSink(options.episodes, info, overwrite=overwrite)
     if options.chart is not None:
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
