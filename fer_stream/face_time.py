@@ -12,8 +12,10 @@ from fractions import Fraction
 
 from fer_stream.expressions import LABELS
 from fer_stream.types import Face
+from fer_stream.words import counted, duration_text
 
 LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much, unless frames come that slowly
+MOMENT_S = 0.5  # a person who was seen for less is not listed where there are others
 MOST_PEOPLE = 256  # that are kept one by one
 RETURN_S = 60.0  # a person who is away for longer may be forgotten
 
@@ -116,3 +118,17 @@ def shares_of(label_s: dict[str, float]) -> dict[str, float]:
     """Return each label's share of the whole time, 0 to 1; 0 for all if there is no time."""
     total_s = sum(label_s.values())
     return {label: value / total_s if total_s > 0 else 0.0 for label, value in label_s.items()}
+
+
+def more_people_text(count: int, longest_s: float) -> str:
+    """Return a line about the people who are not listed, empty if there are none.
+
+    Args:
+        count: How many there are.
+        longest_s: The longest time that one of them was seen.
+    """
+    if count == 0:
+        return ""
+    if longest_s < MOMENT_S:
+        return f"+{counted(count, 'face')} seen for under {MOMENT_S} s"
+    return f"+{counted(count, 'face')} seen for {duration_text(longest_s)} or less"

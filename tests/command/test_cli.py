@@ -24,7 +24,7 @@ from helpers.videos import opened, pictures_of, times_of
 
 from fer_stream.command import cli
 from fer_stream.errors import OutputError
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import EXPRESSIONS, LABELS
 from fer_stream.sources import SourceInfo
 from fer_stream.status import RunStatus
 
@@ -386,10 +386,15 @@ def test_the_profile(made):
 def test_the_summary(made):
     lines = (made / "said.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith(f"{SAMPLE}: 15 frames in ")
-    assert lines[1].startswith("2 faces; share of the time")
-    shares = [line.split() for line in lines[2:] if line.startswith("  ")]
-    assert shares and all(name in EXPRESSIONS for name, *_ in shares)
-    assert 97 <= sum(int(share.rstrip("%")) for _, share, *_ in shares) <= 103
+    assert lines[1].startswith("2 faces; percentages are shares of the time")
+    people = [line for line in lines[2:] if line.startswith("  face ")]
+    assert [line.split()[1] for line in people] == ["1", "2"]
+    for line in people:
+        seen_s, _, named = line.split("seen")[1].partition(" s ")
+        assert float(seen_s) == pytest.approx(len(part_of_sample()) / 30, abs=0.06)
+        shares = [part.split() for part in named.split(",")]
+        assert all(label in LABELS for label, *_ in shares)
+        assert sum(int(share) for _, share, _ in shares) <= 101
     wrote = [line.removeprefix("wrote ") for line in lines if line.startswith("wrote ")]
     names = ("o.mp4", "stills", "crops", "o.csv", "o.jpg", "p.json")
     assert wrote == [str(made / name) for name in names]

@@ -16,12 +16,12 @@ from rich.text import Text
 from fer_stream.command.console import PatientConsole
 from fer_stream.command.progress.bar import Bar
 from fer_stream.command.progress.live import Lines, Panel, bar_text
-from fer_stream.command.progress.people import duration_text, people_lines
+from fer_stream.command.progress.people import people_lines
 from fer_stream.errors import one_line
 from fer_stream.expressions import color_hex
 from fer_stream.sources import SourceKind
 from fer_stream.status import RunStatus
-from fer_stream.words import counted
+from fer_stream.words import counted, duration_text
 
 if TYPE_CHECKING:
     from fer_stream.pipeline import Summary

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from fer_stream.expressions import UNSURE, color_hex
-from fer_stream.face_time import shares_of
-from fer_stream.sources.times import format_time
-from fer_stream.words import counted
+from fer_stream.face_time import MOMENT_S, more_people_text, shares_of
+from fer_stream.words import duration_text
 
 if TYPE_CHECKING:
     from fer_stream.pipeline import Summary
@@ -26,9 +25,10 @@ def people_lines(summary: Summary) -> list[Text]:
     the last one is about all faces together, if there are several.
     """
     by_length = sorted(summary.people.people.values(), key=lambda person: (-person.seen_s, person.id))
-    named = sorted(by_length[:MOST_LINES], key=lambda person: person.id)
+    lasting = [person for person in by_length if person.seen_s >= MOMENT_S] or by_length
+    named = sorted(lasting[:MOST_LINES], key=lambda person: person.id)
     rows = [(f"face {person.id}", person.seen_s, person.shares()) for person in named]
-    others = [person.seen_s for person in by_length[MOST_LINES:]]
+    others = [person.seen_s for person in by_length if person not in named]
     if summary.faces > 1:
         rows.append(("all faces", sum(summary.label_s.values()), shares_of(summary.label_s)))
     width = max((len(name) for name, _, _ in rows), default=0)
@@ -38,11 +38,10 @@ def people_lines(summary: Summary) -> list[Text]:
         Text.assemble(f"{name:<{width}}  seen {time:>{time_width}}  ", shares_text(shares))
         for (name, _, shares), time in zip(rows, times, strict=True)
     ]
-    more = len(others) + summary.people.dropped
+    longest_s = max([summary.people.dropped_longest_s, *others])
+    more = more_people_text(len(others) + summary.people.dropped, longest_s)
     if more:
-        longest_s = max([summary.people.dropped_longest_s, *others])
-        at = len(named)
-        lines.insert(at, Text(f"and {counted(more, 'face')} seen {duration_text(longest_s)} or less"))
+        lines.insert(len(named), Text(more))
     return lines
 
 
@@ -56,8 +55,3 @@ def shares_text(shares: dict[str, float]) -> Text:
         text.append(label, "dim" if label == UNSURE else color_hex(label))
         text.append(f" {100 * share:.0f} %")
     return text
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as seconds with a tenth, from a minute on as a clock does."""
-    return f"{seconds:.1f} s" if seconds < 60 else format_time(round(seconds))

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, LABELS, UNSURE, color_hex
-from fer_stream.face_time import PersonTime
+from fer_stream.face_time import MOMENT_S, PersonTime
 from fer_stream.rendering.charts.curve import Binning, Curve, Stretch
 from fer_stream.rendering.charts.portrait import Portraits
 from fer_stream.rendering.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure
-from fer_stream.words import counted, percent
+from fer_stream.words import clock_text, counted, duration_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOMENT_S = 0.5  # a face seen for less has no row; a gap that is shorter is not drawn
 # Across a timeline. Fewer than dots: an hour has to show its course, not every frame's noise.
 CURVE_POINTS = 240
 
@@ -164,7 +163,7 @@ def _draw_curve(axes: Axes, row: Row, binning: Binning) -> None:
 
     Area and strip come from the same bins, so that they begin and end together.
     """
-    stretches = list(row.curve.stretches(binning, CURVE_POINTS, MOMENT_S))
+    stretches = list(row.curve.stretches(binning, CURVE_POINTS, away_s=MOMENT_S))
     times_s, tops = _area(stretches)
     bottoms = np.concatenate([np.zeros_like(tops[:, :1]), tops[:, :-1]], axis=1)
     strip = _strip(stretches)
@@ -214,7 +213,7 @@ def _draw_person(
     shares = row.time.shares()
     named = [each for each in dict.fromkeys((label, UNSURE)) if each == label or shares[each] >= 0.005]
     lines = [
-        f"seen for {seen_text(row.time.seen_s)}, of that time",
+        f"seen for {duration_text(row.time.seen_s)}, of that time",
         ", ".join(f"{each} {percent(shares[each])} %" for each in named),
     ]
     if portrait is not None:
@@ -251,31 +250,3 @@ def tick_times(first_s: float, span_s: float) -> list[float]:
     first = math.ceil(first_s / step_s - 1e-6)
     last = math.floor((first_s + span_s) / step_s + 1e-6)
     return [round(step_s * number, 3) for number in range(first, last + 1)]
-
-
-def clock_text(time_s: float, *, exact: bool = False) -> str:
-    """Return a time as m:ss or h:mm:ss, with tenths if `exact`."""
-    tenths = round(10 * time_s) if exact else 10 * round(time_s)
-    minutes, tenths = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{tenths // 10:02d}" + (f".{tenths % 10}" if exact else "")
-    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
-
-
-def seen_text(seen_s: float) -> str:
-    """Return how long a face was seen, in words."""
-    return f"{seen_s:.1f} s" if seen_s < 60 else clock_text(seen_s)
-
-
-def more_text(count: int, longest_s: float) -> str:
-    """Return a line about the faces without a row, empty if there are none.
-
-    Args:
-        count: How many there are.
-        longest_s: The longest time that one of them was seen.
-    """
-    if count == 0:
-        return ""
-    if longest_s < MOMENT_S:
-        return f"+{counted(count, 'face')} seen for under {MOMENT_S} s"
-    return f"+{counted(count, 'face')} seen for {seen_text(longest_s)} or less"

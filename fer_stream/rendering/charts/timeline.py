@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fer_stream.face_time import FrameClock, PersonTime
+from fer_stream.face_time import MOMENT_S, FrameClock, PersonTime, more_people_text
 from fer_stream.rendering.charts.curve import Binning, Curve
-from fer_stream.rendering.charts.figure import MOMENT_S, Row, more_text, timeline_figure
+from fer_stream.rendering.charts.figure import Row, timeline_figure
 from fer_stream.rendering.charts.portrait import Portraits
 from fer_stream.rendering.plotting import check_chart_path, save_figure
 from fer_stream.types import AnalyzedFrame
@@ -99,7 +99,9 @@ class Timeline:
             Binning(self._first_s, self._last_s - self._first_s + frame_s, frame_s, self._bin_s),
             title=self._source_name or "Expressions over time",
             face_count=len(records) + self._dropped,
-            more=more_text(len(left_out_s) + self._dropped, max([self._dropped_longest_s, *left_out_s])),
+            more=more_people_text(
+                len(left_out_s) + self._dropped, max([self._dropped_longest_s, *left_out_s])
+            ),
         )
         save_figure(figure, self._path)
 
