@@ -24,6 +24,7 @@ from fer_stream.types import AnalyzedFrame
 REFERENCE_AREA_PX = 1280 * 720
 REFERENCE_TEXT_PX = 16
 
+STILL_CROWDED_S = 2.0  # panels stay small for so long after a crowd, for people come and go
 MEMORY_S = 1.0  # how long a face may be away and still find its old place
 
 
@@ -51,7 +52,7 @@ class Layout:
         self._memories: dict[int, _Memory] = {}
         self._last: tuple[str, tuple[int, int]] | None = None
         self._now_s = -math.inf
-        self._crowded = False
+        self._crowded_s = -math.inf
 
     def arrange(self, analyzed: AnalyzedFrame) -> tuple[PlacedFace, ...]:
         """Place the parts of every face of a frame.
@@ -76,14 +77,14 @@ class Layout:
             now_s=frame.time_s,
             step_s=step_s,
         )
-        self._crowded = self._panels.is_crowded(scene, before=self._crowded)
+        if self._panels.is_crowded(scene):
+            self._crowded_s = frame.time_s
+        crowded = frame.time_s - self._crowded_s < STILL_CROWDED_S
         for memory, box in zip(memories, scene.boxes, strict=True):
-            memory.panel.update_size(box.height / scene.text_px, crowded=self._crowded)
+            memory.panel.update_size(box.height / scene.text_px, crowded=crowded)
 
-        # In a crowd, small faces get small tags: ordinary ones are much wider than the face.
-        factors = [
-            min(TEXT_STEPS[memory.panel.text_step], 1.0) if self._crowded else 1.0 for memory in memories
-        ]
+        # Small faces get small tags: ordinary ones are much wider than the face.
+        factors = [min(TEXT_STEPS[memory.panel.text_step], 1.0) for memory in memories]
         tags = place_tags(scene, [memory.tag for memory in memories], factors, self._measure)
         panels: list[PlacedPanel | None] = [None] * len(faces)
         if self._show_bars:
@@ -103,7 +104,7 @@ class Layout:
         # Time that does not go on means another picture: those of a folder are all at 0.
         if not is_same or step_s <= 0:
             self._memories.clear()
-            self._crowded = False
+            self._crowded_s = -math.inf
             return 0.0
         gone = [key for key, memory in self._memories.items() if time_s - memory.seen_s > MEMORY_S]
         for key in gone:

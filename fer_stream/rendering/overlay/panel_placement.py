@@ -164,11 +164,11 @@ class PanelPlacer:
             panels.append(PlacedPanel(rect, panel, opacity, tie if tie and is_free(tie, tags) else None))
         return panels
 
-    def is_crowded(self, scene: Scene, *, before: bool) -> bool:
-        """Return whether there are too many faces for full panels, with hysteresis."""
+    def is_crowded(self, scene: Scene) -> bool:
+        """Return whether there are too many faces for full panels."""
         width, height = self._style(Level.FULL, scene.text_px).size_wh
         share = len(scene.boxes) * width * height / max(scene.view.width * scene.view.height, 1)
-        return share > CROWDED_SHARE * (0.8 if before else 1.0) and len(scene.boxes) > 1
+        return share > CROWDED_SHARE and len(scene.boxes) > 1
 
     def _find(
         self, memory: PanelMemory, above: Level, index: int, scene: Scene, parts: Sequence[Rect]
