@@ -178,7 +178,9 @@ class PanelPlacer:
         for level in range(memory.wanted or Level.TAG, above, -1):
             style = self._style_for(memory, Level(level), scene.text_px)
             best: tuple[float, str, Rect] | None = None
-            spots = SPOTS_OVER_UNDER if level == Level.MINI else (*SPOTS_BESIDE, *SPOTS_OVER_UNDER)
+            spots = (*SPOTS_BESIDE, *SPOTS_OVER_UNDER)
+            if level == Level.MINI:  # as wide as a face, so it looks best below one
+                spots = (*SPOTS_OVER_UNDER, *SPOTS_BESIDE)
             for order, spot in enumerate(spots):
                 panel = _panel_at(spot, index, style, scene, is_placed=False)
                 if panel is None or not _is_allowed(panel, index, scene.boxes, parts, margin_px=scene.gap):
@@ -304,7 +306,7 @@ def _panel_at(spot: str, index: int, style: PanelStyle, scene: Scene, *, is_plac
 def _panel_inside(box: Rect, size_wh: tuple[int, int], gap: int) -> Rect | None:
     """Return the panel at the lower edge of the box, if it takes no more than a chin's height of it."""
     width, height = size_wh
-    if box.width < width + 2 * gap or box.height < 3 * height:
+    if box.width < width + 2 * gap or box.height < 4 * height:
         return None
     left = (box.left + box.right - width) // 2
     return Rect(left, box.bottom - gap - height, left + width, box.bottom - gap)
