@@ -1,11 +1,11 @@
 """The one window in which a recording looks ahead: smoothing, people and hidden places all work on it.
 
 A frame waits here with its faces and their readings until the frames of the next half second are known. Then
-it is decided who is a person and who is who, what each face's expression is, and where faces may be. What goes
-out for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S` where frames come slowly), so that a
-recording that is analyzed in overlapping parts gives what one pass gives.
+it is decided who is a person and who is who, what each face's expression is, and where faces may be. What
+goes out for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S` where frames come
+slowly). So a recording that is analyzed in overlapping parts gives what one pass gives.
 
-A live source can't wait. It goes through a window of no length.
+A live source can't wait, see `NoLookAhead`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from fer_stream.types import Frame
 
 # Pictures are held for so long. At 4K and 60 frames a second that is 30 pictures of 25 MB, 750 MB.
 AHEAD_S = max(REACH_S + GUIDE_S, CONFIRMED_S, BEFORE_S)
-# Where frames come slowly, two of them are awaited all the same, but not for longer than this: what goes out for a
-# frame depends on nothing later than this after it.
+# Where frames come slowly, a frame waits for two more all the same, but for no longer than this.
 AHEAD_FRAMES, LONGEST_AHEAD_S = 2, 2.0
 MOST_FRAMES = 128  # a file whose timestamps are damaged may squeeze any number of frames into half a second
 

@@ -124,8 +124,9 @@ class AnalyzedFrame:
     Attributes:
         frame: The frame, as it came from the source.
         faces: Its faces; empty when there is none.
-        possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be: all that the detector took
-            for one, shown as a face or not, and where a face probably is while the detector misses it. `--blur` hides these.
+        possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be: all that the detector
+            took for one, shown or not, and where a face probably is while the detector misses it. `--blur`
+            hides these places.
     """
 
     frame: Frame

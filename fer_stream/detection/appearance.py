@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 BINS = 16  # of lightness, and of each of the two colour axes
-# Half the range of lightness, a and b of Lab round their middle of 128. Most of what people wear is near grey.
+# Half the range of L, a and b of Lab round their middle of 128. Most of what people wear is near grey.
 SPANS = np.array([128, 24, 24], np.float32)
 SAMPLE_PX = 16  # side of the picture that a part is reduced to
 # Parts of a person in widths and heights of the face, from the centre of its box: left, top, right, bottom.

@@ -85,7 +85,7 @@ def still_there(found: Detections, preference: np.ndarray | None = None) -> np.n
 
     Args:
         found: A detection for each followed face.
-        preference: (N,), which of several on one face stays: the one with the highest number. None goes by score.
+        preference: (N,), of several on one face the one with the highest number stays. None goes by score.
     """
     best_first = np.argsort(-(found.scores if preference is None else preference), kind="stable")
     rank = np.argsort(best_first)

@@ -53,7 +53,7 @@ class Backfill:
         self._seen: frozenset[int] = frozenset()  # tracks in the frame before
 
     def earlier(self, frame: Frame, tracked: TrackedFrame) -> tuple[FoundEarlier, ...]:
-        """Take in the next frame, and return where its new faces were in the frames before, up to the last scan."""
+        """Take in the next frame, and return where its new faces were before it, back to the last scan."""
         if tracked.scene != self._scene:
             self._past.clear()
             self._scene = tracked.scene

@@ -1,8 +1,8 @@
 """Where a face is or may be in each frame, whether it is shown or not: the places that `--blur` hides.
 
-A detector misses faces in single frames, so a place counts from half a second before its face is first found to half
-a second after it is last found, and throughout gaps of up to a second. A live source can't look ahead; there a
-place counts for a second after the face was found.
+A detector misses faces in single frames. So a place counts from half a second before its face is first found
+to half a second after it is last found, and throughout gaps of up to a second. A live source can't look
+ahead: there a place counts for a second after the face was found.
 """
 
 from __future__ import annotations

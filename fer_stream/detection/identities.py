@@ -4,8 +4,8 @@ A track is shown once it is confirmed: more than one frame saw its face, and in 
 A confirmed track takes the number of a person who was lost a moment ago where place, size and looks
 agree, else the next number. A wrong merge is worse than a new number: a doubt speaks against it.
 
-Everything is decided from what is in the window: the frame in question, the frames before it, and those of the
-look-ahead. So a recording that is analyzed in overlapping parts gets the ids of one pass.
+Everything is decided from the frame in question, the seconds before it and the look-ahead. So a recording
+that is analyzed in overlapping parts gets the ids of one pass.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from fer_stream.detection.tracker import TrackedFace
 
 CONFIRMED_SIGHTINGS = 2  # frames that saw the face
 CONFIRMED_S = 0.25  # from the first of them to the last, in a recording
-# A face that is hidden for 3 s keeps its id. The detector loses it a little earlier and finds it a little later:
-# at the edge of the picture or of what covers it, only a part of the face is in sight.
+# A face that is hidden for 3 s keeps its id. The detector loses it a little earlier and finds it a little
+# later, because at the edge of the picture or of what covers it only a part of the face is in sight.
 REMEMBERED_S = 3.5
 SAME_LIKENESS = (
     0.87  # of one person before and after; different people reach 0.92 where light and coats are alike
@@ -113,7 +113,7 @@ class Identities:
             track.first_s, track.first = time_s, face
 
     def name(self, faces: Sequence[TrackedFace], time_s: float) -> list[int | None]:
-        """Return the ids of the faces of the next frame that leaves the window; None for one that is not shown.
+        """Return the ids of the faces of the next frame that goes out; None for one that is not shown.
 
         Args:
             faces: All faces of that frame.
@@ -153,15 +153,14 @@ class Identities:
         """Return which of these new tracks are people who were lost, the most alike first."""
         alike = []
         for track in tracks:
-            known = [(likeness(track.last.looks, person.face.looks), person) for person in self._people]
-            for score, person in known:
-                others = [other for other, one in known if one is not person]
-                if (
-                    score >= SAME_LIKENESS
-                    and score >= max(others, default=0.0) + LIKELIER_BY
-                    and _can_be(track, person)
-                ):
-                    alike.append((score, track, person))
+            looks = [likeness(track.last.looks, person.face.looks) for person in self._people]
+            possible = [_can_be(track, person) for person in self._people]
+            for index in np.flatnonzero(possible):
+                margins = [LIKELIER_BY if can_be else 0.0 for can_be in possible]
+                margins[index] = 0.0
+                needed = max(look + margin for look, margin in zip(looks, margins, strict=True))
+                if looks[index] >= max(needed, SAME_LIKENESS):
+                    alike.append((looks[index], track, self._people[index]))
         pairs: list[tuple[_Track, _Person]] = []
         for _, track, person in sorted(alike, key=lambda pair: -pair[0]):
             if all(track is not one and person is not other for one, other in pairs):
@@ -180,7 +179,10 @@ class Identities:
 
 
 def _settle(track: _Track, time_s: float) -> None:
-    """Let a track that is back after another one took up its person have that person, or else be somebody new."""
+    """Decide about a track that is back after another track took over its person.
+
+    It gets the person back unless the other track is in sight; then it is somebody new.
+    """
     if track.person is not None and track.person.track is not track:
         if track.person.track.last_s >= time_s:
             track.person = None

@@ -1,4 +1,4 @@
-"""When a frame is scanned: the pace, counted in frames from the start of the recording or from the last scan."""
+"""When a frame is scanned: the pace, counted from the start of the recording or from the last scan."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ class Tracker:
         expected_xyxy: np.ndarray,
         time_s: float,
     ) -> None:
-        """Move the followed faces to where they are now; those that a search nearby does not find are gone."""
+        """Move the followed faces to where they are now; one that a search nearby does not find is gone."""
         if not there.all():
             found = self._search(image_bgr, found, expected_xyxy, _last_boxes(followed), there)
             there = still_there(found)

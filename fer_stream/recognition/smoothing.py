@@ -14,7 +14,7 @@ import numpy as np
 
 DEFAULT_SMOOTH_S = 0.3
 FORGET_S = 2.0  # after a gap this long a face starts afresh
-# The centred smoother uses readings up to GUIDE_S + REACH_S before and after a moment: the look-ahead of a recording.
+# The centred smoother uses readings up to REACH_S + GUIDE_S away: so far a recording has to look ahead.
 REACH_S = 0.38
 GUIDE_S = 0.12  # a guide is the median of the readings this long before and after its moment, at most
 GUIDE_SHARE = 0.4  # of the time constant, where that is shorter
@@ -155,7 +155,7 @@ class CentredSmoother:
 
 
 def _between(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
-    """Return the values at a moment, interpolated between the nearest before and after it; times are in order."""
+    """Return the values at a moment, interpolated between the nearest ones; the times are in order."""
     after = min(bisect_left(times_s, time_s), len(times_s) - 1)
     before = after if times_s[after] <= time_s else max(after - 1, 0)
     apart_s = times_s[after] - times_s[before]
