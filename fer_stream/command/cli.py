@@ -232,6 +232,11 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        if options.blur and files and not options.quiet:
+            say(
+                PROG,
+                "look the result through before you hand it on: a face that was never found is not hidden",
+            )
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0

@@ -43,14 +43,14 @@ class _Path:
             return self.boxes_xyxy[before]
         if before >= 0 and after < len(self.times_s):
             gap_s = self.times_s[after] - self.times_s[before]
-            if gap_s <= LONGEST_GAP_S:
+            if gap_s <= LONGEST_GAP_S + 1e-6:
                 share = np.float32((time_s - self.times_s[before]) / gap_s)
                 box = (1 - share) * self.boxes_xyxy[before] + share * self.boxes_xyxy[after]
                 away_s = min(time_s - self.times_s[before], self.times_s[after] - time_s)
                 return _grown(box, away_s)
-        if before >= 0 and time_s - self.times_s[before] <= after_s:
+        if before >= 0 and time_s - self.times_s[before] <= after_s + 1e-6:
             return self._moved(before, -1, time_s)
-        if after < len(self.times_s) and self.times_s[after] - time_s <= before_s:
+        if after < len(self.times_s) and self.times_s[after] - time_s <= before_s + 1e-6:
             return self._moved(after, 1, time_s)
         return None
 
