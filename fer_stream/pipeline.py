@@ -161,7 +161,7 @@ def run(
     frames = Background(_timed(source, profile), queue_size=DECODED_AHEAD, drop_old=live)
     analysis = analyzer.analyze_frames(frames, source.info.kind)
     if options.blur:
-        analysis = hide_faces(analysis, source.info.kind)
+        analysis = _hidden(analysis)
     drawn_frames = Background(
         _drawn(analysis, overlay, sinks, profile), queue_size=1 if live else ANALYZED_AHEAD
     )
@@ -230,6 +230,13 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
             return
         profile.add("decode", time.perf_counter() - began_s)
         yield frame
+
+
+def _hidden(analysis: Generator[AnalyzedFrame, None, None]) -> Generator[AnalyzedFrame, None, None]:
+    """Pass the frames on with their faces hidden."""
+    with closing(analysis):
+        for analyzed in analysis:
+            yield hide_faces(analyzed)
 
 
 @dataclass(frozen=True, eq=False)

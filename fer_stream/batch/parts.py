@@ -1,9 +1,10 @@
 """How a long recording is cut, and how its parts become one table, as if it had been one pass.
 
 A part begins some seconds before its cut, so that at the cut it knows what one pass would know: the
-same frames are scanned, from nothing, and smoothing has forgotten how it began. Those seconds are
+same frames are scanned, and what was remembered from the start is forgotten. Those seconds are
 analyzed twice, by the part before and by this one. The faces that both see there, in the
-same place, are the same, and that joins the ids.
+same place, are the same, and that joins the ids. A part is also read past its end, for as long as a recording
+looks ahead; the rows of that time are the next part's, and are dropped when the parts are joined.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fer_stream.batch.tables import LANDMARKS, ROW_GROUP_ROWS, UNSURE_ROW
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.lookahead import LONGEST_AHEAD_S
 from fer_stream.sources.container import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
 from fer_stream.system.files import unreadable_kind
 from fer_stream.types import Face
@@ -46,6 +48,11 @@ class Part:
     start_s: float = 0.0
     end_s: float | None = None
     from_s: float = 0.0
+
+    @property
+    def until_s(self) -> float | None:
+        """Where reading ends: later than `end_s`, so that the look-ahead sees what it sees in one pass."""
+        return None if self.end_s is None else self.end_s + LONGEST_AHEAD_S
 
 
 WHOLE = Part()
@@ -117,12 +124,12 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
 
     Args:
         parts: All of them, in order.
-        read: Returns the table of a part, from its `from_s` on.
+        read: Returns the table of a part, from its `from_s` to its `until_s`.
         name: The recording's, for errors.
 
     Yields:
-        The rows of one part after the other, without the warm-up, ids joined and counted in order of
-        appearance, and frames counted on where damage made a part count otherwise.
+        The rows of one part after the other, without warm-up and look-ahead. Ids are joined and count in
+        order of appearance. Frames count on where damage made a part count otherwise.
 
     Raises:
         SourceError: Two parts saw the same time, and no frame in common.
@@ -131,6 +138,8 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
     known_ids = shift = 0
     for part in parts:
         table = read(part)
+        if part.end_s is not None:
+            table = table.filter(pc.less(table["time_s"], part.end_s))
         if table.num_rows == 0:  # the recording is shorter than it says
             continue
         new_ids: dict[int, int] = {}

@@ -15,11 +15,10 @@ from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0
 # A tracker that starts midway soon sees what it would see had it come from the beginning: scans that
-# are due take nothing from before, and every 30 frames motion is measured anew (`tracker.ANEW_EVERY`). With a
-# --scan-every that does not divide 30 that comes less often; but how expected motions differ fell to
+# are due take nothing from before, and every 30 frames motion is measured from zero (`schedule.RESET_EVERY`).
+# With a --scan-every that does not divide 30 that comes less often; but how expected motions differ fell to
 # 1/e in 0.7 s in the portrait video, so after this long nothing is left that changes a pixel of a crop.
 TRACKER_WARM_UP_S = 12.0
-SMOOTHING_WARM_UP = 12  # time constants: e^-12 of the past is 6 millionths
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class Settings:
 
     @property
     def warm_up_s(self) -> float:
-        """How long before its cut a part begins, so that tracking and smoothing have settled there."""
-        return TRACKER_WARM_UP_S + SMOOTHING_WARM_UP * self.smooth_s
+        """How long before its cut a part begins, so that tracking has settled there."""
+        return TRACKER_WARM_UP_S
 
     def provenance(self, unsure_below: float | None = None) -> Provenance:
         """Return what makes the results.

@@ -283,7 +283,7 @@ class _Replay:
 
 
 def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:  # noqa: B008
-    return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.end_s, mirror=False)
+    return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.until_s, mirror=False)
 
 
 def _pictures(
@@ -359,7 +359,7 @@ def _record(
 
 def _part_place(settings: Settings, recording: Recording, part: Part) -> tuple[str, str, str]:
     """Returns where the table of a part is: elsewhere for other settings, cuts or content."""
-    shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s)
+    shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s, part.until_s)
     return "parts", recording.output_name, hashlib.sha256(repr(shape).encode()).hexdigest()[:16] + ".parquet"
 
 
