@@ -164,6 +164,15 @@ def test_a_larger_panel_is_tied_to_its_face():
     assert panel.tie.distance_px(placed[0].box) == 0 and panel.tie.distance_px(panel.rect) == 0
 
 
+def test_certainty_leaves_room_for_the_id():
+    for confidence in (0.87, 1.0):
+        face = make_face(1, (500, 200, 700, 460), "happy", confidence)
+        tag = Layout(text_width_px).arrange(make_frame((1280, 720), [face]))[0].tag
+        assert tag is not None and tag.shows_id
+        words_px = text_width_px(tag_text(face), tag.text_px, 600) + text_width_px("1", tag.text_px, 400)
+        assert tag.rect.width >= words_px + 2 * tag.padding + tag.text_px // 3
+
+
 def test_an_unsure_face_has_a_grey_tag_and_keeps_its_bars():
     sure = make_face(1, (500, 200, 700, 460), "sad", 0.87)
     unsure = replace(sure, unsure=True)
