@@ -42,6 +42,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.analyzer import Analyzer
     from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
@@ -221,7 +222,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and not _scans_every_frame(options, source.info):
+        if options.blur:
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
@@ -233,7 +234,7 @@ def _run(options: argparse.Namespace) -> int:
             sinks,
             RunOptions(
                 blur=options.blur,
-                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                provenance=_provenance(options, source.info, weights, analyzer),
                 profile=profile,
                 status=status,
                 on_frame=lambda analyzed, _: progress.update(analyzed),
@@ -246,6 +247,11 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        if options.blur and files and not options.quiet:
+            say(
+                PROG,
+                "look the result through before you hand it on: a face that was never found is not hidden",
+            )
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
@@ -402,14 +408,9 @@ def _window(
     return None
 
 
-def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
-    """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
-    from fer_stream.inference.runtime import pick_device
-
-    return not info.is_live and pick_device(options.device) != "cpu"
-
-
-def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
+def _provenance(
+    options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
+) -> Provenance:
     """Return what makes this run's results, for the outputs that keep it."""
     from fer_stream.provenance import Provenance
     from fer_stream.system.files import file_hash
@@ -421,7 +422,9 @@ def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, de
         source_path=info.path,
         weights_name=weights.name,
         weights_sha256=file_hash(weights),
-        device=device,
+        labels=analyzer.labels,
+        unsure_below=analyzer.unsure_below,
+        device=str(analyzer.device),
         options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
     )
 
