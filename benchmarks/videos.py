@@ -127,7 +127,7 @@ def onset_errors(unsmoothed: Readings, smoothed: Readings) -> list[float]:
 
 
 def _smoothed_onset(run: Run, smoothed: Sequence[Run]) -> float:
-    """Return the start of the smoothed run with this expression that overlaps it most; infinity without one."""
+    """Return the start of the smoothed run of this expression that overlaps most; infinity without one."""
     same = [other for other in smoothed if other.expression == run.expression and other.overlap(run)]
     return max(same, key=run.overlap).start if same else float("inf")
 
