@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from people import LABELS_OF_VIDEOS, Boxes, print_score, read_people, score_people
 
 from fer_stream.analyzer import Analyzer
+from fer_stream.expressions import FER2013, UNSURE
 from fer_stream.sources import open_source
 from fer_stream.types import Frame
 
@@ -28,23 +29,22 @@ class Readings:
     Attributes:
         times_s: The time of each frame.
         expressions: Of each frame, the expression of each face by its id.
+        labels: The same, but `unsure` for faces that are shown as such.
         boxes: By frame, then by id: float32 (4,) px.
     """
 
     times_s: Sequence[float]
     expressions: Sequence[dict[int, str]]
+    labels: Sequence[dict[int, str]]
     boxes: Boxes
 
-    @property
-    def faces(self) -> int:
-        """Faces over all frames."""
-        return sum(map(len, self.expressions))
+    def share(self, expressions: Collection[str]) -> float:
+        """Return the share of the faces, over all frames, that read as one of these."""
+        return _share(self.expressions, expressions)
 
-    def share(self, expressions: Iterable[str]) -> float:
-        """Return the share of faces, over all frames, that read as one of these."""
-        wanted = set(expressions)
-        count = sum(name in wanted for of_frame in self.expressions for name in of_frame.values())
-        return count / max(self.faces, 1)
+    def share_shown(self, labels: Collection[str]) -> float:
+        """Return the share of the faces, over all frames, that are shown with one of these labels."""
+        return _share(self.labels, labels)
 
     def label_changes(self) -> tuple[int, float]:
         """Return how often a face's label changes from a frame to the next, and the faces' seconds."""
@@ -62,6 +62,11 @@ class Readings:
             for face_id, name in of_frame.items():
                 seen[face_id].append((frame, name))
         return {face_id: list(_runs(readings)) for face_id, readings in seen.items()}
+
+
+def _share(of_frames: Sequence[dict[int, str]], wanted: Collection[str]) -> float:
+    names = [name for of_frame in of_frames for name in of_frame.values()]
+    return sum(name in wanted for name in names) / max(len(names), 1)
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,14 @@ def _runs(readings: list[tuple[int, str]]) -> Iterator[Run]:
 
 def read_video(analyzer: Analyzer, path: Path) -> Readings:
     """Analyze a video as a recording."""
-    times_s, expressions, boxes = [], [], {}
+    times_s, expressions, labels, boxes = [], [], [], {}
     with open_source(path) as source:
         for index, analyzed in enumerate(analyzer.stream(source)):
             times_s.append(analyzed.frame.time_s)
             expressions.append({face.id: face.expression for face in analyzed.faces})
+            labels.append({face.id: face.label for face in analyzed.faces})
             boxes[index] = {face.id: face.box_xyxy for face in analyzed.faces}
-    return Readings(times_s, expressions, boxes)
+    return Readings(times_s, expressions, labels, boxes)
 
 
 def onset_errors(unsmoothed: Readings, smoothed: Readings) -> list[float]:
@@ -134,33 +140,52 @@ def _smoothed_onset(run: Run, smoothed: Sequence[Run]) -> float:
 
 def compare_videos(videos: Sequence[Path], weights: Path | None) -> None:
     """Print label changes, onsets, shares and ids of some videos, and what happens at a cut."""
-    errors: list[float] = []
-    default: dict[Path, Readings] = {}
-    print(f"{'':20}{'face seconds':>14}{'changes a second':>18}{'fear or sad':>13}")
-    for path in videos:
-        unsmoothed = read_video(Analyzer("cpu", weights, smooth_s=0), path)
-        default[path] = read_video(Analyzer("cpu", weights), path)
-        errors += onset_errors(unsmoothed, default[path])
-        print(path.stem)
-        for name, readings in (("  unsmoothed", unsmoothed), ("  default", default[path])):
-            changes, seconds = readings.label_changes()
-            a_second = changes / max(seconds, 1e-9)
-            print(f"{name:20}{seconds:14.1f}{a_second:18.2f}{readings.share(WORRIED):13.1%}", flush=True)
-    print_onsets(errors)
-    for path in videos:
+    default = Analyzer("cpu", weights)
+    shown = {}
+    # Weights that follow FER+ also hold a layer for FER2013's labels.
+    for labels in dict.fromkeys((default.labels, FER2013)):
+        print(f"labels of {labels}")
+        shown[labels] = compare_labels(
+            videos,
+            Analyzer("cpu", weights, labels=labels, smooth_s=0),
+            Analyzer("cpu", weights, labels=labels),
+        )
+        print()
+    for path, readings in zip(videos, shown[default.labels], strict=True):
         if path.stem in LABELS_OF_VIDEOS:
-            print(f"\n{path.stem}: faces against the people labelled by hand")
-            print_score(score_people(read_people(LABELS_OF_VIDEOS[path.stem]), default[path].boxes))
-    print("\ncut from one video to another: frames until a new face is there")
+            print(f"{path.stem}: faces against the people labelled by hand")
+            print_score(score_people(read_people(LABELS_OF_VIDEOS[path.stem]), readings.boxes))
+            print()
+    print("cut from one video to another: frames until a new face is there")
     for before, after in pairwise(videos):
-        delay = _cut_delay(Analyzer("cpu", weights), before, after)
+        delay = _cut_delay(default, before, after)
         print(f"{before.stem} to {after.stem}: {'never' if delay is None else delay}", flush=True)
+
+
+def compare_labels(videos: Sequence[Path], unsmoothed: Analyzer, smoothed: Analyzer) -> list[Readings]:
+    """Print how smoothing changes labels, and return the smoothed readings of each video."""
+    print(f"{'':20}{'face seconds':>14}{'changes a second':>18}"
+          f"{'fear or sad':>13}{'shown so':>10}{'unsure':>8}")  # fmt: skip
+    errors: list[float] = []
+    tables = []
+    for path in videos:
+        before, after = read_video(unsmoothed, path), read_video(smoothed, path)
+        errors += onset_errors(before, after)
+        tables.append(after)
+        print(path.stem)
+        for name, readings in (("  unsmoothed", before), ("  default", after)):
+            changes, seconds = readings.label_changes()
+            print(f"{name:20}{seconds:14.1f}{changes / max(seconds, 1e-9):18.2f}"
+                  f"{readings.share(WORRIED):13.1%}{readings.share_shown(WORRIED):10.1%}"
+                  f"{readings.share_shown([UNSURE]):8.1%}", flush=True)  # fmt: skip
+    print_onsets(errors)
+    return tables
 
 
 def print_onsets(errors: Sequence[float]) -> None:
     """Print how far the onsets of the default table are from those of the unsmoothed one."""
     away = np.abs([error for error in errors if np.isfinite(error)])
-    print(f"\nonsets of expressions that hold for {HELD_S} s unsmoothed: {len(errors)}")
+    print(f"onsets of expressions that hold for {HELD_S} s unsmoothed: {len(errors)}")
     print(f"onsets that smoothing removes: {len(errors) - len(away)}")
     if len(away):
         print(f"error of the others in frames: median {np.median(away):.1f}, "

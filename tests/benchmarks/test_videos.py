@@ -14,7 +14,7 @@ def readings(labels: str) -> Readings:
     """One face, with a letter a frame."""
     names = {"n": "neutral", "h": "happy", "f": "fear", "s": "sad"}
     expressions = [{1: names[letter]} if letter in names else {} for letter in labels]
-    return Readings([index * FRAME_S for index in range(len(labels))], expressions, {})
+    return Readings([index * FRAME_S for index in range(len(labels))], expressions, expressions, {})
 
 
 @pytest.mark.parametrize(
