@@ -31,8 +31,13 @@ def sample(analyzer: Analyzer) -> PeopleScore:
 
 
 def test_a_crowd_is_found(street: PeopleScore) -> None:
-    assert street.recall >= 0.95  # measured: 0.956
-    assert street.precision >= 0.97  # measured: 0.977
+    assert street.recall >= 0.95  # measured: 0.958; without the look-ahead 0.956
+    assert street.precision >= 0.985  # measured: 0.994
+
+
+def test_ids_are_people(street: PeopleScore) -> None:
+    assert street.ids <= 11
+    assert street.false_ids == 0
 
 
 def test_no_false_face_lasts(street: PeopleScore) -> None:
@@ -41,7 +46,12 @@ def test_no_false_face_lasts(street: PeopleScore) -> None:
 
 def test_people_in_a_crowd_do_not_share_an_id(street: PeopleScore) -> None:
     assert street.shared_ids == 0
-    assert street.idf1 >= 0.935  # measured: 0.944
+    assert street.idf1 >= 0.96  # measured: 0.976
+
+
+def test_who_leaves_and_returns_keeps_the_id(sample: PeopleScore) -> None:
+    assert (sample.ids, sample.switches) == (2, 0)
+    assert sample.idf1 >= 0.98
 
 
 def test_two_people_who_come_close_keep_their_ids(sample: PeopleScore) -> None:
