@@ -82,6 +82,8 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
             analyzer = Analyzer(
                 settings.device,
                 path,
+                labels=settings.labels,
+                unsure_below=settings.unsure_below,
                 min_face=settings.min_face,
                 scan_every=settings.scan_every,
                 smooth_s=settings.smooth_s,

@@ -189,7 +189,7 @@ def _run(options: argparse.Namespace) -> int:
             profile_path = check_output(
                 options.profile, overwrite=options.overwrite, source_path=source.info.path
             )
-        check_weights_file(weights)
+        check_weights_file(weights, options.labels)
         status = RunStatus()
         # The window after everything that can be wrong, and before what takes long.
         window = _window(options, source.info, status, has_outputs=bool(sinks or profile_path))

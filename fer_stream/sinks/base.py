@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
+from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -238,4 +239,4 @@ def _same(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:
-        return path.resolve() == other.resolve()
+        return resolved(path) == resolved(other)

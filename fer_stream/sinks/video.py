@@ -19,7 +19,7 @@ from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sources import SourceKind
-from fer_stream.sources.video import MEDIA_ERRORS
+from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
 from fer_stream.system.files import open_new
 
@@ -276,7 +276,8 @@ class VideoSink(Sink):
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
         if self._audio is not None:
-            self._audio.add_streams(self._output, self._offset_pts * self._time_base, cut)
+            offset_s = self._offset_pts * self._time_base
+            self._audio.add_streams(self._output, offset_s, cut=cut, can_seek=self._info.can_seek)
         self._output.start_encoding()
         self._stream = stream
 

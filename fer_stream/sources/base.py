@@ -46,6 +46,8 @@ class SourceInfo:
             video, None if not known or live.
         start_s: First moment asked for, in presentation time.
         end_s: First moment no longer asked for; None for the end of the recording.
+        can_seek: Whether a time leads to a place in the file: not where its timestamps restart before
+            the part.
     """
 
     name: str
@@ -58,6 +60,7 @@ class SourceInfo:
     frame_count: int | None
     start_s: float = 0.0
     end_s: float | None = None
+    can_seek: bool = True
 
     @property
     def is_live(self) -> bool:
