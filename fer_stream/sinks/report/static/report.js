@@ -12,6 +12,7 @@
   const CHARTS_AT_FIRST = 3;
   const GAP_S = 0.5; // as in the episodes: a face that is away for longer breaks its curve
   const SHORTEST_VIEW_S = 0.4;
+  const SEEK_SLACK_S = 0.002;
   const DASHES = [[8, 3], [9, 3, 2, 3], [2, 3], [], [], [4, 3], [14, 4]];
 
   /** Make an element with a class and text or children. Text is never read as markup. */
@@ -68,7 +69,8 @@
   /** Go to a moment of the source: the video shows it, and the playhead stands there. */
   function seek(seconds) {
     const moment = Math.min(Math.max(seconds, firstS), lastS);
-    if (saved) video.currentTime = Math.max(0, moment - saved.starts_s);
+    // A frame lasts from its time on: a rounding error must not show the one before.
+    if (saved) video.currentTime = Math.max(0, moment - saved.starts_s + SEEK_SLACK_S);
     setNow(moment);
   }
 
