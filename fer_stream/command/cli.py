@@ -383,6 +383,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
         )
+    if options.report is not None:
+        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
     if options.virtual_camera:
         yield sinks.VirtualCameraSink(info)
 

@@ -202,8 +202,10 @@ def _stated_size(head: bytes) -> tuple[int, int]:
 
     limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # ours counts
     try:
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(head)) as image:
-            return image.size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(io.BytesIO(head)) as image:
+                return image.size
     except Exception:  # damaged, or longer than what was read: then OpenCV's own limit counts
         return 0, 0
     finally:

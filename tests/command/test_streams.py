@@ -50,7 +50,7 @@ def test_a_closed_terminal_ends_the_run_as_a_signal_does(tmp_path: Path) -> None
         stdout=its_end,
         stderr=its_end,
         start_new_session=True,
-        preexec_fn=_take_terminal,
+        preexec_fn=_take_terminal,  # noqa: PLW1509  # no threads run in this test
     )
     os.close(its_end)
     while not (table.exists() and table.stat().st_size):
