@@ -1,4 +1,4 @@
-"""Tell an error of too little memory from any other, whichever library raises it."""
+"""Recognize errors that mean too little memory, whichever library raises them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import errno
 _MESSAGES = (
     *("bad_alloc", "bad allocation", "not enough memory", "out of memory", "failed to allocate"),
     *("cannot allocate memory", "insufficient memory", "can't allocate", "unable to allocate"),
-    "can't start new thread",  # its stack finds no room
-    "failed to map segment",  # of a shared library
+    "can't start new thread",  # no room for its stack
+    "failed to map segment",  # while a shared library loads
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error, or what caused it, says that memory ran out."""
+    """Return whether an error, or one that caused it, means that memory ran out."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM:
