@@ -29,9 +29,9 @@ COUNTABLE_CODECS = frozenset(
 # Above this rate FFmpeg has probably taken the resolution of the timestamps for the frame rate.
 _HIGHEST_RATE = 300
 
-# The containers that may be opened; FFmpeg knows hundreds. Left out are all that name other files or
-# addresses (playlists, session descriptions) and the formats of old games, which are little tested.
-# The pipes are single pictures.
+# The containers that may be opened; FFmpeg knows hundreds. Formats that name other files or addresses
+# (playlists, session descriptions) are left out, and so are the little-tested formats of old games. The pipes
+# are single pictures.
 _CONTAINERS = (
     *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "av1", "obu"),
     *("ivf", "m4v", "h263", "flv", "live_flv", "asf", "asf_o", "ogg", "mxf", "gxf", "dv", "nut", "rm", "wtv"),
@@ -41,7 +41,7 @@ _CONTAINERS = (
     *("mp3", "aac", "flac", "wav", "aiff", "caf", "amr", "ac3", "eac3", "w64"),
 )
 
-# A frame of 8K has half as many. A damaged or hostile header may state more than memory holds.
+# An 8K frame has half as many. A damaged or hostile header may state more than fits into memory.
 MAX_PIXELS = 2**26
 
 _OPENING = {
@@ -109,14 +109,14 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
 
 
 def open_container(file: Path | BinaryIO) -> InputContainer:
-    """Open a recording, but no other file that it may name.
+    """Open a recording, but none of the files that it may name.
 
     Args:
         file: A path, or a binary file open for reading.
 
     Raises:
-        FFmpegError: It is no recording, or of a kind that is not read.
-        OSError: It can't be read.
+        FFmpegError: The file is no recording, or of a kind that is not allowed.
+        OSError: The file can't be read.
     """
     # "file:" because FFmpeg takes a name with a colon for a protocol. "replace" because metadata in
     # another encoding is no reason to refuse a video.
