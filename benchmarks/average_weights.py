@@ -27,7 +27,7 @@ from train.loop import fit_best
 
 
 def mean_of(paths: Sequence[Path]) -> Checkpoint:
-    """Returns the checkpoint of the first path with the mean of the weights of all.
+    """Return the checkpoint of the first path with the mean of the weights of all.
 
     Raises:
         WeightsError: One can't be read, or reads its pictures otherwise than the first.
@@ -49,7 +49,7 @@ def mean_of(paths: Sequence[Path]) -> Checkpoint:
 
 
 def main() -> int:
-    """Runs the script and returns its exit code."""
+    """Run the script and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help=f"where {WEIGHTS_NAME} is written")
     parser.add_argument("validation", type=Path, metavar="VALIDATION", help="a folder of labelled pictures")

@@ -24,7 +24,7 @@ SHARED_VIDEO = Path(__file__).parents[2] / "shared" / "data" / "videos" / "portr
 
 
 def measure(name: str, command: list[str], output: Path | None) -> dict:
-    """Runs a command and returns its figures; those of the manifest where there is an output."""
+    """Run a command and return its figures; those of the manifest where there is an output."""
     began_s = time.perf_counter()
     subprocess.run([sys.executable, "-m", *command, "--quiet"], check=True)
     row = {"row": name, "wall_s": round(time.perf_counter() - began_s, 2)}
@@ -41,7 +41,7 @@ def measure(name: str, command: list[str], output: Path | None) -> dict:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def face_box(mtcnn: MTCNN, image_bgr: np.ndarray) -> np.ndarray | None:
-    """Returns the best box in shares of the picture's sides, float64 (4,), or None without a sure face."""
+    """Return the best box in shares of the picture's sides, float64 (4,), or None without a sure face."""
     height, width = image_bgr.shape[:2]
     enlarged = cv2.resize(image_bgr, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
     padding = (PADDING_PX,) * 4
@@ -44,7 +44,7 @@ def face_box(mtcnn: MTCNN, image_bgr: np.ndarray) -> np.ndarray | None:
 
 
 def main() -> int:
-    """Runs the measurement and returns the exit code."""
+    """Run the measurement and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds folders of face crops")
     parser.add_argument(

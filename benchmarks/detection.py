@@ -26,7 +26,7 @@ from fer_stream.sources import open_source
 
 
 def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.ndarray]:
-    """Returns MTCNN's boxes of every frame, float32 (N, 4) each; kept in `cache` for the next run."""
+    """Return MTCNN's boxes of every frame, float32 (N, 4) each; kept in `cache` for the next run."""
     kept = cache / f"{video.stem}-{min_face}.pickle" if cache else None
     if kept and kept.exists():
         return pickle.loads(kept.read_bytes())
@@ -44,7 +44,7 @@ def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.nda
 
 
 def count_ids(boxes_of_frames: list[np.ndarray]) -> int:
-    """Returns how many ids the simplest following gives: overlap with the frame before, nothing else."""
+    """Return how many ids the simplest following gives: overlap with the frame before, nothing else."""
     ids, before = 0, np.zeros((0, 4), np.float32)
     for boxes in boxes_of_frames:
         ids += len(boxes) - len(match(before, boxes))
@@ -53,7 +53,7 @@ def count_ids(boxes_of_frames: list[np.ndarray]) -> int:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--scan-every", type=int, help="(default: by how many faces there are)")

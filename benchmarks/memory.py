@@ -65,13 +65,13 @@ class MovingFace(Source):
 
 
 def rss_mb() -> float:
-    """Returns the memory that this process holds now, in MB."""
+    """Return the memory that this process holds now, in MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) / 2**10
 
 
 def main() -> int:
-    """Runs the measurement and returns the exit code."""
+    """Run the measurement and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, default=20_000, help="(default: %(default)s)")
     options = parser.parse_args()

@@ -81,12 +81,12 @@ class Nothing:
     crop_scale = 1.0
 
     def analyze_frames(self, frames, kind):
-        """Passes the frames on without faces."""
+        """Pass the frames on without faces."""
         for frame in frames:
             yield AnalyzedFrame(frame, ())
 
     def annotate(self, analyzed):
-        """Returns the frame as it is."""
+        """Return the frame as it is."""
         return analyzed.frame.bgr
 
 
@@ -97,12 +97,12 @@ class Faces:
         self.count = 0
 
     def __call__(self, analyzed, summary) -> None:
-        """Takes note of a frame."""
+        """Take note of a frame."""
         self.count += len(analyzed.faces)
 
 
 def measure(row: str, clip: Path, frames: int, folder: Path) -> dict:
-    """Runs one row and returns its figures."""
+    """Run one row and return its figures."""
     if row.startswith("obvious"):
         return obvious(clip, frames, folder, 40 if row.endswith("40 px") else None)
     paced = row == "ours, paced"
@@ -180,7 +180,7 @@ def obvious(clip: Path, frames: int, folder: Path, min_face: int | None) -> dict
 
 
 def make_clip(path: Path, faces: int, frames: int) -> None:
-    """Makes a 720p clip of a portrait pasted several times, each copy on a small circle of its own."""
+    """Make a 720p clip of a portrait pasted several times, each copy on a small circle of its own."""
     from matplotlib import cbook
 
     with cbook.get_sample_data("grace_hopper.jpg") as file:
@@ -204,7 +204,7 @@ def make_clip(path: Path, faces: int, frames: int) -> None:
 
 
 def enlarge(source_path: Path, path: Path, frames: int) -> None:
-    """Makes a 720p clip of another one."""
+    """Make a 720p clip of another one."""
     with open_source(source_path) as source:
         info = replace(source.info, path=None)
         with VideoSink(path, info, overwrite=True) as sink:
@@ -216,7 +216,7 @@ def enlarge(source_path: Path, path: Path, frames: int) -> None:
 
 
 def prepare(folder: Path, frames: int, names: list[str]) -> dict[str, Path]:
-    """Makes the clips that are asked for and can be had; returns their paths by name."""
+    """Make the clips that are asked for and can be had; return their paths by name."""
     clips = {}
     for name in names:
         path = folder / f"{name}.mp4"
@@ -234,7 +234,7 @@ def prepare(folder: Path, frames: int, names: list[str]) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     names = ["portrait-720p", "street-1080p", "made-1", "made-5", "made-20"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--frames", type=int, default=100, help="of each clip (default: %(default)s)")
@@ -266,7 +266,7 @@ def main() -> None:
 
 
 def print_rows(clip: str, rounds: dict[str, list[dict]], *, stages: bool) -> None:
-    """Prints the median round of each row of a clip."""
+    """Print the median round of each row of a clip."""
     middle = {
         row: sorted(each, key=lambda got: got["seconds"])[len(each) // 2] for row, each in rounds.items()
     }

@@ -54,7 +54,7 @@ def publish(run: Path, validation: Path, target: Path = BUILT_IN_WEIGHTS) -> boo
 
 
 def main() -> int:
-    """Runs the script and returns its exit code."""
+    """Run the script and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the output folder of fer-train")
     parser.add_argument("validation", type=Path, metavar="VALIDATION", help="a folder of labelled pictures")

@@ -50,7 +50,7 @@ class Fault:
 
 
 def jpeg(quality: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns compression as JPEG."""
+    """Return compression as JPEG."""
 
     def compress(frame_bgr: np.ndarray) -> np.ndarray:
         packed = cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
@@ -60,7 +60,7 @@ def jpeg(quality: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def noise(frame_bgr: np.ndarray) -> np.ndarray:
-    """Adds noise of a standard deviation of 20 of 255 to every channel."""
+    """Add noise of a standard deviation of 20 of 255 to every channel."""
     drawn = np.random.default_rng(0).normal(0, 20, frame_bgr.shape)
     return np.clip(frame_bgr + drawn, 0, 255).astype(np.uint8)
 
@@ -71,7 +71,7 @@ def blur(frame_bgr: np.ndarray) -> np.ndarray:
 
 
 def dark(frame_bgr: np.ndarray) -> np.ndarray:
-    """Leaves a fifth of the light, with the noise of a sensor."""
+    """Leave a fifth of the light, with the noise of a sensor."""
     drawn = np.random.default_rng(0).normal(0, 3, frame_bgr.shape)
     return np.clip(0.2 * frame_bgr + drawn, 0, 255).astype(np.uint8)
 
@@ -98,7 +98,7 @@ FAULTS = (
 
 
 def framed(picture_bgr: np.ndarray, fault: Fault) -> tuple[np.ndarray, np.ndarray]:
-    """Puts a face into a frame.
+    """Put a face into a frame.
 
     Returns:
         The frame, uint8 (H, W, 3), and the face's square float32 (4,) px.
@@ -120,7 +120,7 @@ def framed(picture_bgr: np.ndarray, fault: Fault) -> tuple[np.ndarray, np.ndarra
 
 
 def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
-    """Prints a row for each fault."""
+    """Print a row for each fault."""
     analyzer, classifier = Analyzer("cpu", weights, min_face=20), Classifier("cpu", weights=weights)
     chosen: list[tuple[Path, int]] = []
     for label, name in enumerate(EXPRESSIONS):
@@ -155,7 +155,7 @@ def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
 
 
 def main() -> int:
-    """Runs the measurement and returns the exit code."""
+    """Run the measurement and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("faces", "videos"))
     parser.add_argument(

@@ -38,7 +38,7 @@ GAP_S = 8.0
 
 
 def main() -> None:
-    """Runs it and prints the table."""
+    """Run it and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,7 +75,7 @@ class Watch:
         self._thread = threading.Thread(target=self._work)
 
     def frame_done(self, analyzed: AnalyzedFrame, summary: Summary) -> None:
-        """Takes note of a frame that has gone to every sink."""
+        """Take note of a frame that has gone to every sink."""
         frame = analyzed.frame
         self._latency_ms.append(1000 * (time.monotonic() - frame.captured_s))
         if self._last is not None:
@@ -130,7 +130,7 @@ class Watch:
 
 
 def memory_mb() -> float:
-    """Returns what the process holds now; the most it has held where the system does not tell."""
+    """Return what the process holds now; the most it has held where the system does not tell."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
@@ -141,7 +141,7 @@ def memory_mb() -> float:
 
 
 def native_threads() -> int:
-    """Returns the threads of the process, those of libraries included; 0 where the system does not tell."""
+    """Return the threads of the process, those of libraries included; 0 where the system does not tell."""
     tasks = Path("/proc/self/task")
     return sum(1 for _ in tasks.iterdir()) if tasks.is_dir() else 0
 

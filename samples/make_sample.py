@@ -91,7 +91,7 @@ class Scene:
 
 
 def make_scene() -> Scene:
-    """Loads the two photos and paints the layers.
+    """Load the two photos and paints the layers.
 
     Raises:
         SourceError: scikit-image isn't installed, or a photo can't be read.
@@ -149,7 +149,7 @@ def render_frame(scene: Scene, index: int) -> np.ndarray:
 
 
 def synthesize_audio() -> np.ndarray:
-    """Makes the sound: soft chords, and a plucked note on each whole second.
+    """Make the sound: soft chords, and a plucked note on each whole second.
 
     Returns:
         Samples, float32 (2, N), left and right, within -1 and 1, as long as the video.
@@ -180,7 +180,7 @@ def synthesize_audio() -> np.ndarray:
 
 
 def write_clip(path: Path) -> None:
-    """Renders and encodes the clip: H.264 yuv420p and AAC in MP4.
+    """Render and encodes the clip: H.264 yuv420p and AAC in MP4.
 
     Args:
         path: The file to write, replaced if it exists. It appears only once it is complete.
@@ -203,7 +203,7 @@ def write_clip(path: Path) -> None:
 
 
 def _encode(scene: Scene, path: Path) -> None:
-    """Encodes all frames, and the sound beside them, to an MP4 file."""
+    """Encode all frames, and the sound beside them, to an MP4 file."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "slow"})
         video.width, video.height = SIZE_WH
@@ -284,7 +284,7 @@ def _paint_bokeh() -> np.ndarray:
 
 
 def _make_card(photo_bgr: np.ndarray) -> np.ndarray:
-    """Makes a portrait card: the photo with round corners in a white frame, over its soft shadow."""
+    """Make a portrait card: the photo with round corners in a white frame, over its soft shadow."""
     shrinks = photo_bgr.shape[1] > PHOTO_SIZE_WH[0]
     photo_bgr = cv2.resize(
         photo_bgr, PHOTO_SIZE_WH, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -332,7 +332,7 @@ def _pose(keyframes: np.ndarray, time_s: float) -> np.ndarray:
 
 
 def _paint_card(picture_bgr: np.ndarray, card_bgra: np.ndarray, pose: np.ndarray, gain: float) -> None:
-    """Lays a card over the float32 picture, in place; what lies outside the frame is cut off."""
+    """Lay a card over the float32 picture, in place; what lies outside the frame is cut off."""
     center_x, center_y, zoom, rotation_deg = pose
     height, width = card_bgra.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -rotation_deg, zoom)
@@ -353,7 +353,7 @@ def _paint_card(picture_bgr: np.ndarray, card_bgra: np.ndarray, pose: np.ndarray
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description="Make the sample clip with two faces.")
     parser.add_argument(
         "--output", type=Path, default=DEFAULT_OUTPUT, metavar="PATH", help="default: beside this script"

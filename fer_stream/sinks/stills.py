@@ -1,4 +1,4 @@
-"""Annotated pictures: those of an image source, and stills of a video."""
+"""Write annotated pictures: those of an image source, and stills of a video."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
-# A face that has not been seen for so long is forgotten: when it comes back it counts as new.
+# A face that was not seen for this long is forgotten. If it comes back, it counts as new.
 FORGET_AFTER_S = 60.0
 
 
 class ImageSink(Sink):
     """Writes the annotated pictures of an image source.
 
-    One picture goes to the file that was named. Several go into a folder, each under its own name;
-    where two have the same name, the second becomes `name-2.jpg`.
+    One picture goes to the named file. Several go into a folder, each under its own name. If two have the
+    same name, the second becomes `name-2.jpg`.
     """
 
     name = "image"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Checks the file or the folder; makes folders that are missing.
+        """Check the file or the folder. Make missing folders.
 
         Args:
             path: A file for one picture, a folder for several.
-            info: What is read.
+            info: Facts about the source.
             overwrite: Whether existing pictures are replaced.
 
         Raises:
-            UsageError: A file for several pictures, or no known extension for one.
+            UsageError: A file is named for several pictures, or its extension is unknown.
             OutputError: A file exists, is an input, or can't be written.
         """
         super().__init__()
@@ -58,7 +58,7 @@ class ImageSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Writes one picture. See `Sink.write`."""
+        """Write one picture. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("an image sink needs the annotated picture")
         path = self._outputs.path_of(analyzed.frame.source)
@@ -66,10 +66,10 @@ class ImageSink(Sink):
         self._made = True
 
     def close(self) -> None:
-        """Does nothing: every picture is finished when written."""
+        """Do nothing: every picture is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the file or the folder, once there is a picture."""
+        """Return the file or the folder, once there is a picture."""
         return [self._outputs.path] if self._made else []
 
 
@@ -112,7 +112,7 @@ class StillsSink(Sink):
         hold_s: float = 0.3,
         overwrite: bool = False,
     ) -> None:
-        """Checks the folder and makes it if missing.
+        """Check the folder and make it if missing.
 
         Args:
             folder: Where the stills go.
@@ -144,7 +144,7 @@ class StillsSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Writes the frame if it is due. See `Sink.write`."""
+        """Write the frame if it is due. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a stills sink needs the annotated picture")
         changed = self._on_change and self._changed(analyzed)
@@ -154,14 +154,14 @@ class StillsSink(Sink):
             self._count += 1
 
     def close(self) -> None:
-        """Does nothing: every still is finished when written."""
+        """Do nothing: every still is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the folder, once it holds a still."""
+        """Return the folder, once it holds a still."""
         return [self._folder] if self._count else []
 
     def _due(self, time_s: float) -> bool:
-        """Tells whether the next multiple of `every_s` has come."""
+        """Tell whether the next multiple of `every_s` has come."""
         if self._every_s is None:
             return False
         if self._first_s is None:
@@ -174,7 +174,7 @@ class StillsSink(Sink):
         return True
 
     def _changed(self, analyzed: AnalyzedFrame) -> bool:
-        """Takes note of the faces and tells whether one of them has changed."""
+        """Take note of the faces and tell whether one of them has changed."""
         now_s = analyzed.frame.time_s
         changed = False
         for face in analyzed.faces:
@@ -196,7 +196,7 @@ class StillsSink(Sink):
 
 
 def _clock(time_s: float) -> str:
-    """Returns a time as a part of a file name, `HH-MM-SS.mmm`."""
+    """Return a time as a part of a file name, `HH-MM-SS.mmm`."""
     total_ms = max(0, round(time_s * 1000))
     seconds, milliseconds = divmod(total_ms, 1000)
     return f"{seconds // 3600:02d}-{seconds // 60 % 60:02d}-{seconds % 60:02d}.{milliseconds:03d}"

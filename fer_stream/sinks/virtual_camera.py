@@ -1,4 +1,4 @@
-"""The annotated picture as a camera that meeting software can choose."""
+"""Send the annotated picture to a virtual camera, for meeting software."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 _UNKNOWN_RATE = 30.0
-_LONGEST_WAIT_S = 1.0  # for the moment of a recording's next frame; Ctrl-C waits as long
+_LONGEST_WAIT_S = 1.0  # for the time of a recording's next frame, because Ctrl-C waits as long
 
 _REMEDIES = {
     "linux": "load one with: sudo modprobe v4l2loopback (package v4l2loopback-dkms)",
@@ -31,14 +31,14 @@ _REMEDIES = {
 class VirtualCameraSink(Sink):
     """Sends the annotated pictures to a virtual camera: v4l2loopback on Linux, OBS's elsewhere.
 
-    A recording is sent at its own pace; what is live as it comes. The camera keeps the size of the
-    first picture; another one is fitted into it.
+    A recording is sent at its own pace, and a live source as its frames come. The camera keeps the size of
+    the first picture, and other pictures are resized to it.
     """
 
     name = "virtual camera"
 
     def __init__(self, info: SourceInfo) -> None:
-        """Opens the camera.
+        """Open the camera.
 
         Raises:
             UsageError: The source is pictures.
@@ -71,7 +71,7 @@ class VirtualCameraSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Sends one picture. See `Sink.write`."""
+        """Send one picture. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a virtual camera needs the annotated picture")
         if self._paced:
@@ -84,19 +84,19 @@ class VirtualCameraSink(Sink):
             raise OutputError(f"can't send to the virtual camera {self.device}: {error}") from error
 
     def close(self) -> None:
-        """Lets go of the camera; may be called again."""
+        """Release the camera. May be called again."""
         self._camera.close()
 
     def outputs(self) -> list[Path]:
-        """Returns nothing: it makes no file."""
+        """Return an empty list: a virtual camera makes no file."""
         return []
 
     def _wait_for(self, time_s: float) -> None:
-        """Waits until a moment of a recording has come."""
+        """Wait until it is time for a frame of a recording."""
         now_s = time.monotonic()
         if self._began_s is None:
             self._began_s = now_s - time_s
         ahead_s = self._began_s + time_s - now_s
         wait_s = min(max(ahead_s, 0.0), _LONGEST_WAIT_S)
         time.sleep(wait_s)
-        self._began_s -= ahead_s - wait_s  # late, or after a gap: goes on from here at its own pace
+        self._began_s -= ahead_s - wait_s  # after a delay or a gap, go on from here at the usual pace

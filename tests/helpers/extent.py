@@ -11,5 +11,5 @@ SHARE = float(os.environ.get("FER_STREAM_ROBUSTNESS", "0"))
 
 
 def amount(quick: int, whole: int) -> int:
-    """Returns how many of something to do."""
+    """Return how many of something to do."""
     return max(quick, round(SHARE * whole))

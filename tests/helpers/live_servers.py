@@ -30,21 +30,21 @@ _RTSP_NEEDS = (
 
 
 def grey_jpegs(count: int) -> list[bytes]:
-    """Returns pictures, each as bright as its index."""
+    """Return pictures, each as bright as its index."""
     return [
         cv2.imencode(".jpg", np.full((96, 128, 3), index, np.uint8))[1].tobytes() for index in range(count)
     ]
 
 
 def video_jpegs(path: Path, count: int) -> list[bytes]:
-    """Returns the first pictures of a video."""
+    """Return the first pictures of a video."""
     with av.open(str(path)) as container:
         frames = (frame.to_ndarray(format="bgr24") for frame in container.decode(video=0))
         return [cv2.imencode(".jpg", bgr)[1].tobytes() for bgr, _ in zip(frames, range(count), strict=False)]
 
 
 def long_video(path: Path, target: Path, duration_s: float) -> Path:
-    """Writes a video over and over, its packets as they are, until it is as long as wanted."""
+    """Write a video over and over, its packets as they are, until it is as long as wanted."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
         given = source.streams.video[0]
         stream = output.add_stream_from_template(given)
@@ -125,16 +125,16 @@ class MjpegServer:
                 return
 
     def stall(self) -> None:
-        """Sends nothing any more, and keeps every connection open."""
+        """Send nothing any more, and keeps every connection open."""
         self._sending.clear()
 
     def go_on(self) -> None:
-        """Sends again, and lets everybody in."""
+        """Send again, and lets everybody in."""
         self._sending.set()
         self._refusing = False
 
     def cut(self, *, refusing: bool = False) -> None:
-        """Ends every connection; refuses new ones until told to go on, if asked to."""
+        """End every connection; refuses new ones until told to go on, if asked to."""
         self._refusing = refusing
         self._cuts += 1
 
@@ -153,7 +153,7 @@ class MjpegServer:
 
 @contextmanager
 def file_server(folder: Path, *, share: float = 1.0) -> Iterator[str]:
-    """Serves a folder's files over HTTP, each broken off after a share of it; yields the address."""
+    """Serve a folder's files over HTTP, each broken off after a share of it; yields the address."""
 
     class Handler(SimpleHTTPRequestHandler):
         def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:  # type: ignore[override]
@@ -206,7 +206,7 @@ class RtspServer:
         self.start()
 
     def start(self) -> None:
-        """Starts playing, again at the same address if it was stopped."""
+        """Start playing, again at the same address if it was stopped."""
         # Python's own settings of the tests' environment are not for the system's Python.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self._process = subprocess.Popen(
@@ -224,14 +224,14 @@ class RtspServer:
         self._port = int(self.address.rsplit(":", 1)[1].split("/")[0])
 
     def stall(self) -> None:
-        """Holds the process: its connections stay open, and nothing comes."""
+        """Hold the process: its connections stay open, and nothing comes."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ends the process and with it every connection."""
+        """End the process and with it every connection."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None

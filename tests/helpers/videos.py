@@ -14,7 +14,7 @@ NTSC = Fraction(1001, 24000)
 
 
 def picture(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
-    """Returns uint8 (H, W, 3) BGR that says its index, 0 to 255, and which way is up."""
+    """Return uint8 (H, W, 3) BGR that says its index, 0 to 255, and which way is up."""
     width, height = size_wh
     bgr = np.full((height, width, 3), 60, np.uint8)
     for bit in range(8):
@@ -24,7 +24,7 @@ def picture(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
 
 
 def index_in(bgr: np.ndarray) -> int:
-    """Returns the index that a picture says; fails if the picture is not upright."""
+    """Return the index that a picture says; fails if the picture is not upright."""
     height, width = bgr.shape[:2]
     low = bgr[height * 7 // 8, [width // 4, width * 3 // 4]].mean(1)
     assert low[0] > 150 > 100 > low[1], f"the picture is turned or mirrored: {low}"
@@ -43,7 +43,7 @@ def write_video(
     options: dict[str, str] | None = None,
     shown: Callable[[np.ndarray], np.ndarray] = lambda bgr: bgr,
 ) -> Path:
-    """Writes pictures 0, 1, 2, ... at the given times, in ticks of the time base."""
+    """Write pictures 0, 1, 2, ... at the given times, in ticks of the time base."""
     if options is None:
         options = {"g": "12", "bf": "2"} if codec == "libx264" else {}
     muxing = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
@@ -63,7 +63,7 @@ def write_video(
 
 
 def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    """Sets how an MP4's picture is to be turned, as a phone does, in its track header."""
+    """Set how an MP4's picture is to be turned, as a phone does, in its track header."""
     a, b, c, d = (value << 16 for value in matrix)
     data = path.read_bytes()
     identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
@@ -87,7 +87,7 @@ def number_of(image: np.ndarray) -> int:
 def make_clip(
     path: Path, *, codec: str = "aac", video_s: float = 2.0, audio_s: float = 2.0, start_s: int = 0
 ) -> Path:
-    """Makes a small recording with a tone."""
+    """Make a small recording with a tone."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
