@@ -4,9 +4,10 @@
     python benchmarks/recognition.py videos VIDEO...
 
 `faces` pastes labelled pictures into frames, makes the frames worse, and analyzes them as any
-picture: the share of faces found, the accuracy on those, and the accuracy where the face's place is
-given, which leaves the detector out. `videos` counts how often a face's label changes with and
-without smoothing, and the frames after a cut from one video to the next until a new face is there.
+picture: the share of faces found, the accuracy on those, the share of them that are not unsure and the
+accuracy on these, and the accuracy on all pictures where the face's place is given, which leaves the
+detector out. With FER+ a picture's label is the majority of its votes in `DATA/ferplus-votes.csv`. `videos`
+counts how often a face's label changes with and without smoothing, and the frames after a cut from one video to the next until a new face is there.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ import numpy as np
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.errors import FerStreamError
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FERPLUS
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import UPRIGHT_WITHIN, network_input
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import open_source
 from fer_stream.types import Frame
+from train.data import open_folder
+from train.folders import VOTES_NAME
+from train.votes import majority, read_votes
 
 MARGIN = 1.0  # of the face's side, on every side of it
 CUT_FRAMES = 48
@@ -122,19 +126,17 @@ def framed(picture_bgr: np.ndarray, fault: Fault) -> tuple[np.ndarray, np.ndarra
     return fault.worsen(frame), square
 
 
-def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
-    """Prints a row for each fault."""
-    analyzer, classifier = Analyzer("cpu", weights, min_face=20), Classifier("cpu", weights=weights)
-    chosen: list[tuple[Path, int]] = []
-    for label, name in enumerate(EXPRESSIONS):
-        paths = sorted((folder / name).iterdir())
-        chosen += [(path, label) for path in random.Random(0).sample(paths, min(len(paths), count))]
-    print(f"{len(chosen)} pictures, at most {count} of each expression\n")
-    print(f"{'':24}{'found':>8}{'read, of these':>16}{'read in place':>15}")
+def compare_faces(folder: Path, weights: Path | None, labels: str | None, count: int) -> None:
+    """Print a row for each fault."""
+    analyzer = Analyzer("cpu", weights, labels=labels, min_face=20)
+    classifier = Classifier("cpu", weights=weights, labels=labels)
+    chosen = _pictures(folder, classifier.labels, count)
+    print(f"{len(chosen)} pictures, at most {count} of each expression, against {classifier.labels}\n")
+    print(f"{'':24}{'found':>8}{'read right':>12}{'shown':>9}{'right of shown':>16}{'in place':>11}")
     for fault in FAULTS:
-        found = right = right_in_place = 0
+        found = right = shown = right_of_shown = right_in_place = 0
         for path, label in chosen:
-            frame, square = framed(np.asarray(cv2.imread(str(path))), fault)
+            frame, square = framed(np.asarray(cv2.imread(path)), fault)
             # As streaming would turn it; the frame is turned anticlockwise.
             roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN)
             given = classifier.probabilities(network_input(frame, square, classifier.input, roll)[None])[0]
@@ -143,10 +145,32 @@ def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
             if at_place:
                 found += 1
                 best = max(at_place, key=lambda face: face.detection_score)
-                right += best.expression == EXPRESSIONS[label]
-        share = f"{100 * right / found:.1f} %" if found else "-"
-        print(f"{fault.name:24}{100 * found / len(chosen):6.1f} %{share:>16}"
-              f"{100 * right_in_place / len(chosen):13.1f} %", flush=True)  # fmt: skip
+                is_right = best.expression == EXPRESSIONS[label]
+                right += is_right
+                shown += not best.unsure
+                right_of_shown += is_right and not best.unsure
+        print(f"{fault.name:24}{_share(found, len(chosen)):>8}{_share(right, found):>12}"
+              f"{_share(shown, found):>9}{_share(right_of_shown, shown):>16}"
+              f"{_share(right_in_place, len(chosen)):>11}", flush=True)  # fmt: skip
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _pictures(folder: Path, annotation: str, count: int) -> list[tuple[str, int]]:
+    """Return at most `count` pictures of each expression, by an annotation: paths and expressions."""
+    pictures = open_folder(folder)
+    labels = np.array(pictures.targets)
+    if annotation == FERPLUS:
+        labels = majority(read_votes(folder.parent / VOTES_NAME, pictures).numpy())
+    chosen: list[tuple[str, int]] = []
+    for label in range(len(EXPRESSIONS)):
+        paths = sorted(
+            path for (path, _), each in zip(pictures.samples, labels, strict=True) if each == label
+        )
+        chosen += [(path, label) for path in random.Random(0).sample(paths, min(len(paths), count))]
+    return chosen
 
 
 def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
@@ -215,11 +239,12 @@ def main() -> int:
         "paths", type=Path, nargs="+", metavar="PATH", help="a folder of labelled pictures; videos"
     )
     parser.add_argument("--weights", type=Path, help="a checkpoint of fer-train (default: the built-in one)")
+    parser.add_argument("--labels", choices=ANNOTATIONS, help="of pictures (default: as the weights have it)")
     parser.add_argument("--pictures", type=int, default=50, help="of each expression (default: %(default)s)")
     options = parser.parse_args()
     try:
         if options.what == "faces":
-            compare_faces(options.paths[0], options.weights, options.pictures)
+            compare_faces(options.paths[0], options.weights, options.labels, options.pictures)
         else:
             compare_videos(options.paths, options.weights)
     except FerStreamError as error:
