@@ -2,6 +2,7 @@
 
     python benchmarks/recognition.py faces DATA/validation
     python benchmarks/recognition.py videos VIDEO...
+    python benchmarks/recognition.py speed
 
 `faces` pastes labelled pictures into frames, makes the frames worse, and analyzes them as any
 picture: the share of faces found, the accuracy on those, the share of them that are not unsure and the
@@ -9,7 +10,7 @@ accuracy on these, and the accuracy on all pictures where the face's place is gi
 detector out. With FER+ a picture's label is the majority of its votes in `DATA/ferplus-votes.csv`. `videos`
 measures how often a face's label changes, how far smoothing shifts the onset of an expression, the share of
 fear and sadness, ids against people where those are labelled, and the frames after a cut from one video to
-the next until a new face is there.
+the next until a new face is there. `speed` measures how long the network takes for a face, in batches.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ from train.data import open_folder
 from train.folders import VOTES_NAME
 from train.votes import majority, read_votes
 
+BATCHES, ROUNDS = (1, 8, 16, 64), 20
 MARGIN = 1.0  # of the face's side, on every side of it
 
 
@@ -152,6 +155,21 @@ def compare_faces(folder: Path, weights: Path | None, labels: str | None, count:
               f"{_share(right_in_place, len(chosen)):>11}", flush=True)  # fmt: skip
 
 
+def compare_speed(weights: Path | None, labels: str | None) -> None:
+    """Print the milliseconds that the network takes for a face, by the size of the batch."""
+    classifier = Classifier("cpu", weights=weights, labels=labels)
+    size = classifier.input.size
+    random_faces = np.random.default_rng(0).normal(size=(max(BATCHES), 3, size, size)).astype(np.float32)
+    print(f"{'faces at once':>14}{'median':>10}{'best':>10}   ms a face, of {ROUNDS} runs")
+    for count in BATCHES:
+        times_ms = []
+        for _ in range(ROUNDS):
+            began_s = time.perf_counter()
+            classifier.probabilities(random_faces[:count])
+            times_ms.append(1000 * (time.perf_counter() - began_s) / count)
+        print(f"{count:14}{np.median(times_ms):10.2f}{min(times_ms):10.2f}", flush=True)
+
+
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
@@ -182,17 +200,21 @@ def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
 def main() -> int:
     """Runs the measurement and returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("faces", "videos"))
+    parser.add_argument("what", choices=("faces", "videos", "speed"))
     parser.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help="a folder of labelled pictures; videos"
+        "paths", type=Path, nargs="*", metavar="PATH", help="a folder of labelled pictures; videos"
     )
     parser.add_argument("--weights", type=Path, help="a checkpoint of fer-train (default: the built-in one)")
     parser.add_argument("--labels", choices=ANNOTATIONS, help="of pictures (default: as the weights have it)")
     parser.add_argument("--pictures", type=int, default=50, help="of each expression (default: %(default)s)")
     options = parser.parse_args()
+    if bool(options.paths) == (options.what == "speed"):
+        parser.error("faces takes a folder, videos takes videos, and speed takes no path")
     try:
         if options.what == "faces":
             compare_faces(options.paths[0], options.weights, options.labels, options.pictures)
+        elif options.what == "speed":
+            compare_speed(options.weights, options.labels)
         else:
             compare_videos(options.paths, options.weights)
     except FerStreamError as error:
