@@ -17,7 +17,7 @@ from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.pixels import upload
 from fer_stream.detection.tracker import TrackedFace, Tracker
-from fer_stream.inference.runtime import pick_device
+from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES, WORKERS
 from fer_stream.profiling import Profile
 from fer_stream.recognition.classifier import MOST_ON_CPU, Classifier

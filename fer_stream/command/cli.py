@@ -241,7 +241,7 @@ def _list_cameras() -> None:
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
     """Checks what can be known of the options by themselves; returns the source, the start and the end."""
-    from fer_stream.inference.runtime import pick_device
+    from fer_stream.inference.devices import pick_device
     from fer_stream.sources.times import parse_time
 
     if options.source is None and options.camera is None:
@@ -378,7 +378,7 @@ def _window(
 
 def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
     """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
-    from fer_stream.inference.runtime import pick_device
+    from fer_stream.inference.devices import pick_device
 
     return not info.is_live and pick_device(options.device) != "cpu"
 

@@ -18,7 +18,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fer_stream.inference.runtime import ModuleSpec, Network, load_network
+from fer_stream.inference.network import Network
+from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
 from fer_stream.system.files import file_hash
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def load_mtcnn(name: str, device: str, threads: int) -> Network:
         device: `cpu` or `cuda:N`.
         threads: CPU threads for one run of the network; 0 takes one a core.
     """
+    if device != "cpu":
+        return _load_on_cuda(name, device)
     # Found without importing the package, which would import torch.
     package = importlib.util.find_spec("facenet_pytorch")
     assert package is not None and package.origin is not None
@@ -67,10 +70,18 @@ def load_mtcnn(name: str, device: str, threads: int) -> Network:
         example_shape=_EXAMPLE_SHAPES[name],
         dynamic_axes=(2, 3) if name == "PNet" else (),
         outputs=3 if name == "ONet" else 2,
-        half_on_cuda=False,  # boxes and thresholds stay those of the CPU
         most_on_cpu=_MOST_ON_CPU[name],
     )
-    return load_network(spec, device, threads)[0]
+    return load_network(spec, threads)[0]
+
+
+def _load_on_cuda(name: str, device: str) -> Network:
+    from facenet_pytorch.models import mtcnn
+
+    from fer_stream.inference.torch_cuda import TorchNetwork
+
+    # Not in half precision: boxes and thresholds stay those of the CPU.
+    return TorchNetwork(getattr(mtcnn, name)().eval(), device)
 
 
 def for_onnx(net: nn.Module) -> nn.Module:

@@ -11,7 +11,8 @@ import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.inference.runtime import ModuleSpec, load_network
+from fer_stream.inference.network import Network
+from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
 from fer_stream.inference.threads import Workers
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
@@ -28,7 +29,7 @@ class Classifier:
     """Reads expressions. Not for use by two threads at once.
 
     Args:
-        device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
+        device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         weights: A checkpoint of fer-train; the built-in one where None.
         threads: CPU threads; 0 takes one a core.
 
@@ -56,7 +57,14 @@ class Classifier:
             most_on_cpu=MOST_ON_CPU,
         )
         self._workers = Workers(threads if device == "cpu" else 1)
-        self._network, stored = load_network(spec, device, self._workers.network_threads)
+        self._network: Network
+        if device == "cpu":
+            self._network, stored = load_network(spec, self._workers.network_threads)
+        else:
+            from fer_stream.inference.torch_cuda import TorchNetwork
+
+            model, stored = build()
+            self._network = TorchNetwork(model, device, half=True)
         self._temperature = float(stored["temperature"])
         self.input = InputSpec(**stored["input"])
 

@@ -1,4 +1,4 @@
-"""Runs a network: ONNX Runtime on the CPU, torch on CUDA.
+"""Run a network in ONNX Runtime, on the CPU.
 
 A network is exported from its torch module once, into the user's cache, and a later start loads
 it from there without importing torch, which alone takes seconds. A cache file is
@@ -14,7 +14,6 @@ model is kept in memory.
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import hashlib
 import io
 import json
@@ -24,27 +23,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_stream.errors import UsageError
+from fer_stream.inference.network import Network
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 EXPORT_VERSION = 3  # raise it when the exported graphs change
 OPSET = 17
-
-
-class Network(Protocol):
-    """A network as the stages use it: float32 batch in, float32 arrays out."""
-
-    def __call__(self, batch: Any) -> tuple[np.ndarray, ...]:
-        """Runs the network on (N, C, H, W), an array; on a GPU a tensor that is there already, too."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,6 @@ class ModuleSpec:
         example_shape: (N, C, H, W) of an input.
         dynamic_axes: The axes of the input that vary, besides the batch: such as (2, 3).
         outputs: How many arrays come out.
-        half_on_cuda: Whether it runs in half precision on CUDA.
         for_onnx: Puts the module into operations that ONNX Runtime does quickly.
         most_on_cpu: Runs on the CPU take no more of a batch at once than this: what the layers hand
             on then stays in the processor's cache. 0: the whole batch.
@@ -70,58 +59,20 @@ class ModuleSpec:
     example_shape: tuple[int, int, int, int]
     dynamic_axes: tuple[int, ...] = ()
     outputs: int = 1
-    half_on_cuda: bool = True
     for_onnx: Callable[[nn.Module], nn.Module] = lambda module: module
     most_on_cpu: int = 0
 
 
-def pick_device(name: str) -> str:
-    """Returns `cpu` or `cuda:N` for `auto`, `cpu`, `cuda` or `cuda:N`.
-
-    torch is imported only where a driver for an NVIDIA GPU is installed.
-
-    Raises:
-        UsageError: No such device here.
-    """
-    if name == "cpu":
-        return "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("auto", "cuda") or (number and (kind == "auto" or not number.isdecimal())):
-        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
-    if kind == "auto":
-        return "cuda:0" if _has_nvidia_driver() and _cuda_device_count() else "cpu"
-    index, count = int(number or 0), _cuda_device_count()
-    if index >= count:
-        raise UsageError(f"no CUDA device {index}: this machine offers {count}; use --device cpu or auto")
-    return f"cuda:{index}"
-
-
-def _has_nvidia_driver() -> bool:
-    return sys.platform != "darwin" and (
-        ctypes.util.find_library("nvcuda" if sys.platform == "win32" else "cuda") is not None
-    )
-
-
-def _cuda_device_count() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def load_network(spec: ModuleSpec, device: str, threads: int = 0) -> tuple[Network, dict[str, Any]]:
-    """Loads a network for a device.
+def load_network(spec: ModuleSpec, threads: int = 0) -> tuple[Network, dict[str, Any]]:
+    """Load a network.
 
     Args:
-        spec: Which.
-        device: `cpu` or `cuda:N`, as `pick_device` returns it.
+        spec: The network.
         threads: CPU threads for one run of the network; 0 takes one a core.
 
     Returns:
         The network, and what `spec.build` stored with it.
     """
-    if device != "cpu":
-        module, stored = spec.build()
-        return TorchNetwork(module, device, half=spec.half_on_cuda), stored
     path = cache_folder() / f"{spec.name}-{_digest(spec)[:32]}.onnx"
     cached = _read_cache(path)
     if cached is not None:
@@ -159,35 +110,6 @@ class OnnxNetwork:
         portions = np.array_split(batch, -(-len(batch) // self._most))
         runs = [self._session.run(None, {self._input: portion}) for portion in portions]
         return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))
-
-
-class TorchNetwork:
-    """A network in torch, in half precision if `half`, else in float32."""
-
-    def __init__(self, module: nn.Module, device: str, *, half: bool = False) -> None:
-        import torch
-
-        self._torch = torch
-        self._device = torch.device(device)
-        self._dtype = torch.float16 if half else torch.float32
-        self._module = (
-            module.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        )
-
-    def __call__(self, batch: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
-        """Runs the network on float32 (N, C, H, W)."""
-        torch = self._torch
-        with torch.inference_mode():
-            if isinstance(batch, torch.Tensor):
-                images = batch
-            else:
-                images = torch.from_numpy(np.ascontiguousarray(batch))
-                if self._device.type == "cuda":
-                    images = images.pin_memory()
-            images = images.to(self._device, self._dtype, non_blocking=True)
-            outputs = self._module(images.contiguous(memory_format=torch.channels_last))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(output.float().cpu().numpy() for output in outputs)
 
 
 def export_onnx(module: nn.Module, spec: ModuleSpec) -> bytes:
