@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fer_stream.errors import FerStreamError, WeightsError
-from fer_stream.recognition.weights import Checkpoint, load_model, save_checkpoint
+from fer_stream.recognition.torch_model import load_model
+from fer_stream.recognition.weights import Checkpoint, save_checkpoint
 from train.data import open_folder
 from train.folders import WEIGHTS_NAME, check_run_folder
 from train.loop import fit_best
@@ -38,11 +40,9 @@ def mean_of(paths: Sequence[Path]) -> Checkpoint:
         if (checkpoint.architecture, checkpoint.input) != (first.architecture, first.input):
             raise WeightsError(f"{path} takes other pictures than {paths[0]}; give weights of one kind")
 
-    def mean(name: str) -> torch.Tensor:
-        tensors = [checkpoint.state_dict[name] for checkpoint in checkpoints]
-        if not tensors[0].is_floating_point():
-            return tensors[0]
-        return torch.stack([tensor.float() for tensor in tensors]).mean(dim=0)
+    def mean(name: str) -> np.ndarray:
+        arrays = [checkpoint.state_dict[name] for checkpoint in checkpoints]
+        return np.mean(arrays, axis=0) if arrays[0].dtype == np.float32 else arrays[0]
 
     weights = {name: mean(name) for name in first.state_dict}
     return replace(first, epoch=0, temperature=1.0, metrics={}, state_dict=weights)

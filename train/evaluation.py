@@ -11,7 +11,8 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
-from fer_stream.recognition.weights import Checkpoint, load_model
+from fer_stream.recognition.torch_model import load_model
+from fer_stream.recognition.weights import Checkpoint
 from train.data import evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes
 from train.metrics import Report, report

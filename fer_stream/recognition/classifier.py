@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.network import Network
-from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
+from fer_stream.inference.onnx_runtime import OnnxNetwork
 from fer_stream.inference.threads import Workers
-from fer_stream.recognition.preprocessing import InputSpec
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
-from fer_stream.system.files import file_hash
-
-if TYPE_CHECKING:
-    from torch import nn
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, Checkpoint, load_checkpoint
 
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
@@ -39,34 +31,14 @@ class Classifier:
 
     def __init__(self, device: str = "cpu", *, weights: Path | None = None, threads: int = 0) -> None:
         path = weights or BUILT_IN_WEIGHTS
-        check_weights_file(path)
-
-        def build() -> tuple[nn.Module, dict[str, Any]]:
-            checkpoint = load_checkpoint(path)
-            stored = {"input": dataclasses.asdict(checkpoint.input), "temperature": checkpoint.temperature}
-            model = checkpoint.build_model()
-            _check_runs(model, path)
-            return model, stored
-
-        spec = ModuleSpec(
-            name="expression",
-            key=(file_hash(path), importlib.metadata.version("timm")),
-            build=build,
-            example_shape=(2, 3, 64, 64),
-            dynamic_axes=(2, 3),
-            most_on_cpu=MOST_ON_CPU,
-        )
+        checkpoint = load_checkpoint(path)
+        self.input = checkpoint.input
+        self._temperature = checkpoint.temperature
         self._workers = Workers(threads if device == "cpu" else 1)
-        self._network: Network
-        if device == "cpu":
-            self._network, stored = load_network(spec, self._workers.network_threads)
-        else:
-            from fer_stream.inference.torch_cuda import TorchNetwork
-
-            model, stored = build()
-            self._network = TorchNetwork(model, device, half=True)
-        self._temperature = float(stored["temperature"])
-        self.input = InputSpec(**stored["input"])
+        try:
+            self._network = _load_network(checkpoint, device, self._workers.network_threads)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Reads a batch of faces.
@@ -87,14 +59,27 @@ class Classifier:
         return softmax(np.concatenate(logits) / self._temperature)
 
 
-def _check_runs(model: nn.Module, path: Path) -> None:
-    """Refuses weights that are numbers, but whose network gives none, such as of negative variances."""
-    import torch
+def _load_network(checkpoint: Checkpoint, device: str, threads: int) -> Network:
+    """Load a checkpoint's network and try it.
 
-    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        if not bool(torch.isfinite(model(noise)).all()):
-            raise WeightsError(f"{path} gives no finite numbers; train it again, or choose another file")
+    Raises:
+        WeightsError: The weights do not fit the network, or it answers with numbers that are not finite.
+    """
+    network: Network
+    if device == "cpu":
+        network = OnnxNetwork(
+            checkpoint.graph_path, checkpoint.graph_arrays(), threads=threads, max_batch=MOST_ON_CPU
+        )
+    else:
+        from fer_stream.inference.torch_cuda import TorchNetwork
+        from fer_stream.recognition.torch_model import build_model
+
+        network = TorchNetwork(build_model(checkpoint), device, half=True)
+    # Finite weights can give infinite answers, for example with negative variances.
+    noise = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
+    if not np.isfinite(network(noise)[0]).all():
+        raise WeightsError("its network gives no finite numbers; train it again, or choose another file")
+    return network
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

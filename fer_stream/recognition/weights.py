@@ -3,42 +3,44 @@
 Weights come from strangers: `torch_files.py` reads them so that they can neither run code nor make the
 program allocate without bound, and every field is checked before it is used.
 
-Importing this module does not import torch: a command whose networks are already exported
-(`onnx_runtime.py`) never needs it.
+Loading needs no PyTorch; `torch_model.py` makes a PyTorch module of a checkpoint. Only saving imports it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.inference.onnx_runtime import DATA
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.torch_files import (
-    MAX_BYTES,
+    MAX_ELEMENTS,
     NotATorchFileError,
     UnsafeTorchFileError,
-    check_torch_file,
     load_torch_file,
 )
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 FORMAT_VERSION = 1
 ARCHITECTURES = ("efficientnet_b0",)
-BUILT_IN_WEIGHTS = Path(__file__).parents[1] / "data" / "best-weights.pt"
+BUILT_IN_WEIGHTS = DATA / "best-weights.pt"
 
 MAX_INPUT_SIZE = 512
+ONLY_FOR_TRAINING = ".num_batches_tracked"  # counters that a state_dict holds and no graph needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Checkpoint:
     """A trained network and everything that is needed to use it.
 
     Attributes:
-        state_dict: The parameters and buffers, float32.
+        state_dict: The parameters and buffers by their names in timm's network, float32.
         input: What the network expects: size, mean, std, grayscale, crop_scale, native_size, standardize.
         architecture: timm's name of the network.
         classes: The names of the outputs, in order.
@@ -56,7 +58,7 @@ class Checkpoint:
         metrics: Figures measured on the validation split when it was saved.
     """
 
-    state_dict: dict[str, torch.Tensor]
+    state_dict: Mapping[str, np.ndarray]
     input: InputSpec
     architecture: str = "efficientnet_b0"
     classes: tuple[str, ...] = EXPRESSIONS
@@ -65,23 +67,29 @@ class Checkpoint:
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def build_model(self) -> nn.Module:
-        """Returns the network with these weights, in evaluation mode, on the CPU.
+    @property
+    def graph_path(self) -> Path:
+        """The ONNX graph of the architecture, without weights."""
+        return DATA / f"{self.architecture}.onnx"
+
+    def graph_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that the ONNX graph takes, by name.
 
         Raises:
             WeightsError: The weights do not fit the architecture.
         """
-        import timm
-
-        model = timm.create_model(self.architecture, num_classes=len(self.classes))
-        try:
-            model.load_state_dict(self.state_dict)
-        except RuntimeError as error:
+        shapes = json.loads(self.graph_path.with_suffix(".json").read_text(encoding="utf-8"))
+        given = {
+            name: array for name, array in self.state_dict.items() if not name.endswith(ONLY_FOR_TRAINING)
+        }
+        if given.keys() != shapes.keys() or any(
+            array.dtype != np.float32 or list(array.shape) != shapes[name] for name, array in given.items()
+        ):
             raise WeightsError(
                 f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
                 "train them again with fer-train, or choose another file"
-            ) from error
-        return model.eval()
+            )
+        return {name: np.ascontiguousarray(array) for name, array in given.items()}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool = False) -> None:
@@ -92,13 +100,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         checkpoint: What.
         half_precision: Store floats in 16 bits, in half the space, for a file to hand out.
     """
+    import torch
 
-    def stored(tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.detach().cpu()
-        return tensor.half() if half_precision and tensor.is_floating_point() else tensor.contiguous()
+    def stored(array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.array(array))
+        return tensor.half() if half_precision and tensor.is_floating_point() else tensor
 
     content = {
-        "state_dict": {name: stored(tensor) for name, tensor in checkpoint.state_dict.items()},
+        "state_dict": {name: stored(array) for name, array in checkpoint.state_dict.items()},
         "architecture": checkpoint.architecture,
         "classes": list(checkpoint.classes),
         "input_size": checkpoint.input.size,
@@ -139,16 +148,25 @@ def save_atomically(content: object, path: Path) -> None:
 
 
 def check_weights_file(path: Path) -> None:
-    """Checks what can be known of a weights file without torch: that it holds tensors and nothing else.
+    """Check that a file holds weights that this program can run.
 
     Raises:
-        WeightsError: With one line that says what is wrong.
+        WeightsError: It does not; one line says why.
     """
-    _check_is_file(path)
-    if path == BUILT_IN_WEIGHTS:  # ours; a tenth of a second at each start for nothing
+    if path == BUILT_IN_WEIGHTS:  # ours
         return
-    with _weights_errors(path):
-        check_torch_file(path)
+    checkpoint = load_checkpoint(path)
+    with _named(path):
+        checkpoint.graph_arrays()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an error about its weights."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _check_is_file(path: Path) -> None:
@@ -181,19 +199,6 @@ def _weights_errors(path: Path) -> Iterator[None]:
         raise WeightsError(f"{path} can't be read as weights: {error.strerror or error}") from error
 
 
-def load_model(path: Path) -> tuple[Checkpoint, nn.Module]:
-    """Reads a checkpoint and returns it with its network, in evaluation mode, on the CPU.
-
-    Raises:
-        WeightsError: As `load_checkpoint`, and where the weights do not fit the network.
-    """
-    checkpoint = load_checkpoint(path)
-    try:
-        return checkpoint, checkpoint.build_model()
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint and checks every field of it.
 
@@ -215,8 +220,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:
-    import torch
-
     def wrong(what: str) -> WeightsError:
         return WeightsError(f"{path} {what}; give a best-weights.pt made by fer-train")
 
@@ -275,16 +278,17 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     )
     state_dict = content["state_dict"]
     if not isinstance(state_dict, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items()
+        isinstance(name, str) and isinstance(array, np.ndarray) for name, array in state_dict.items()
     ):
         raise wrong("has a state_dict that is not made of tensors")
-    # A small file can claim a huge tensor (a view with stride 0), so count before converting.
-    if sum(tensor.numel() for tensor in state_dict.values()) * 4 > MAX_BYTES:
+    # One tensor may occur under many names and grow with each conversion, so count first.
+    if sum(array.size for array in state_dict.values()) > MAX_ELEMENTS:
         raise wrong("claims tensors too large for the network")
     state_dict = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()
+        name: array.astype(np.float32) if array.dtype.kind == "f" else array
+        for name, array in state_dict.items()
     }
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in state_dict.values()):
+    if not all(bool(np.isfinite(array).all()) for array in state_dict.values()):
         raise wrong("holds numbers that are not finite")
     metrics = content.get("metrics") or {}
     epoch = content.get("epoch", 0)
