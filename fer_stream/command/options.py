@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fer_stream.command.logs import LOGGER, log_to_standard_error
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, one_line
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
@@ -106,13 +107,16 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     Returns:
         That code, or the error's.
     """
+    log_to_standard_error(prog, verbose=False)
     try:
         with interrupts_raised():
             return run()
     except FerStreamError as error:
+        LOGGER.debug("ended by an error", exc_info=True)
         say(prog, str(error))
         return error.exit_code
     except OSError as error:  # which nobody has put into words
+        LOGGER.debug("ended by an error", exc_info=True)
         what = f" {error.filename}" if error.filename else ""
         say(prog, f"can't read or write{what}: {error.strerror or error}")
         return OutputError.exit_code

@@ -20,6 +20,7 @@ from rich.console import Console
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import STANDARD_MEAN
+from fer_stream.recognition.torch_model import build_model, load_model
 from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
 from train import augmentation, loop, pretrained
 from train.augmentation import augment, standardize
@@ -166,7 +167,7 @@ def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_t
     assert (figures.measured.count, unseen.measured.count) == (14, 11)
     assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
     assert figures.voted_count == 7  # the 0.png of each class
-    model = load_checkpoint(unbroken[0] / "best-weights.pt").build_model()
+    model = load_model(unbroken[0] / "best-weights.pt")[1]
     loader = loop.evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
     pixels, labels = next(iter(loader))
     with torch.no_grad():
@@ -206,7 +207,7 @@ def test_another_seed_gives_another_run_and_saved_weights_compute_what_the_model
     result = train(data, tmp_path, replace(CONFIG, epochs=1, seed=1))
     assert result.history[0].train_loss != unbroken[1].history[0].train_loss
     in_memory = models[0][0].eval()
-    reloaded = load_checkpoint(tmp_path / "best-weights.pt").build_model()
+    reloaded = load_model(tmp_path / "best-weights.pt")[1]
     pixels = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         assert torch.equal(in_memory(pixels), reloaded.to(memory_format=torch.channels_last)(pixels))
@@ -381,7 +382,7 @@ def test_a_teachers_answers_are_those_of_its_pictures_and_their_mirror_images(ta
     folder, teacher = open_folder(voted_data / "train"), load_checkpoint(Path(config.teachers[0]))
     loop.evaluation_loader(folder, teacher.input, 8)
     images = torch.stack([folder[index][0] for index in range(len(folder))])
-    model = teacher.build_model().eval()
+    model = build_model(teacher)
     with torch.no_grad():
         expected = (model(images).softmax(dim=1) + model(images.flip(-1)).softmax(dim=1)) / 2
     assert torch.allclose(answers, expected, atol=1e-5)
