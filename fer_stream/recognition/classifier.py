@@ -11,7 +11,13 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.network import Network
 from fer_stream.inference.onnx_runtime import OnnxNetwork
 from fer_stream.inference.threads import Workers
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, Checkpoint, load_checkpoint
+from fer_stream.recognition.weights import (
+    BUILT_IN_WEIGHTS,
+    Checkpoint,
+    annotation,
+    load_checkpoint,
+    name_in_errors,
+)
 
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
@@ -23,22 +29,39 @@ class Classifier:
     Args:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         weights: A checkpoint of fer-train; the built-in one where None.
+        labels: The annotation to follow, `ferplus` or `fer2013`; the weights' default where None.
         threads: CPU threads; 0 takes one a core.
 
+    Attributes:
+        labels: The annotation that is followed.
+        unsure_below: The weights' threshold for it, see `weights.Head`.
+        input: The preprocessing that the network expects.
+
     Raises:
-        WeightsError: The weights can't be used.
+        UsageError: There is no such annotation.
+        WeightsError: The weights can't be used, or lack the annotation's layer.
     """
 
-    def __init__(self, device: str = "cpu", *, weights: Path | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        weights: Path | None = None,
+        labels: str | None = None,
+        threads: int = 0,
+    ) -> None:
         path = weights or BUILT_IN_WEIGHTS
         checkpoint = load_checkpoint(path)
-        self.input = checkpoint.input
-        self._temperature = checkpoint.temperature
         self._workers = Workers(threads if device == "cpu" else 1)
-        try:
-            self._network = _load_network(checkpoint, device, self._workers.network_threads)
-        except WeightsError as error:
-            raise WeightsError(f"{path}: {error}") from error
+        with name_in_errors(path):
+            self.labels = annotation(labels, has_ferplus=checkpoint.ferplus is not None)
+            self._network = _load_network(
+                checkpoint, self.labels, device, threads=self._workers.network_threads
+            )
+        head = checkpoint.head(self.labels)
+        self._temperature = head.temperature
+        self.unsure_below = head.unsure_below
+        self.input = checkpoint.input
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Reads a batch of faces.
@@ -59,8 +82,8 @@ class Classifier:
         return softmax(np.concatenate(logits) / self._temperature)
 
 
-def _load_network(checkpoint: Checkpoint, device: str, threads: int) -> Network:
-    """Load a checkpoint's network and try it.
+def _load_network(checkpoint: Checkpoint, labels: str, device: str, *, threads: int) -> Network:
+    """Load a checkpoint's network with the last layer of an annotation, and try it.
 
     Raises:
         WeightsError: The weights do not fit the network, or it answers with numbers that are not finite.
@@ -68,13 +91,16 @@ def _load_network(checkpoint: Checkpoint, device: str, threads: int) -> Network:
     network: Network
     if device == "cpu":
         network = OnnxNetwork(
-            checkpoint.graph_path, checkpoint.graph_arrays(), threads=threads, max_batch=MOST_ON_CPU
+            checkpoint.graph_path,
+            checkpoint.network_arrays(labels),
+            threads=threads,
+            max_batch=MOST_ON_CPU,
         )
     else:
         from fer_stream.inference.torch_cuda import TorchNetwork
         from fer_stream.recognition.torch_model import build_model
 
-        network = TorchNetwork(build_model(checkpoint), device, half=True)
+        network = TorchNetwork(build_model(checkpoint, labels), device, half=True)
     # Finite weights can give infinite answers, for example with negative variances.
     noise = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
     if not np.isfinite(network(noise)[0]).all():

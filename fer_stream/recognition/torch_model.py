@@ -9,20 +9,21 @@ import timm
 import torch
 from torch import nn
 
-from fer_stream.errors import WeightsError
-from fer_stream.recognition.weights import Checkpoint, load_checkpoint
+from fer_stream.expressions import FER2013
+from fer_stream.recognition.weights import Checkpoint, load_checkpoint, name_in_errors
 
 
-def build_model(checkpoint: Checkpoint) -> nn.Module:
-    """Return the network with its weights, in evaluation mode, on the CPU.
+def build_model(checkpoint: Checkpoint, labels: str = FER2013) -> nn.Module:
+    """Return the network with the last layer of an annotation, in evaluation mode, on the CPU.
 
     Raises:
-        WeightsError: The weights do not fit the architecture.
+        WeightsError: The weights do not fit the architecture, or lack that layer.
     """
-    checkpoint.graph_arrays()
+    arrays = checkpoint.network_arrays(labels)
     model: nn.Module = timm.create_model(checkpoint.architecture, num_classes=len(checkpoint.classes))
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in checkpoint.state_dict.items()}
-    model.load_state_dict(tensors)
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    counters = {name: tensor for name, tensor in model.state_dict().items() if name not in tensors}
+    model.load_state_dict({**counters, **tensors})
     return model.eval()
 
 
@@ -36,13 +37,11 @@ def arrays_of(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_model(path: Path) -> tuple[Checkpoint, nn.Module]:
-    """Read a checkpoint and return it with its network, in evaluation mode, on the CPU.
+    """Read a checkpoint and return it with its network for FER2013's labels, on the CPU.
 
     Raises:
         WeightsError: As for `load_checkpoint`, or the weights do not fit the network.
     """
     checkpoint = load_checkpoint(path)
-    try:
+    with name_in_errors(path):
         return checkpoint, build_model(checkpoint)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error

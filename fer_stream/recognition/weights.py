@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_stream.errors import OutputError, WeightsError
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.errors import OutputError, UsageError, WeightsError
+from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.inference.onnx_runtime import DATA
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.torch_files import (
@@ -35,12 +35,31 @@ from fer_stream.system.files import replacing
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 1
-ARCHITECTURES = ("efficientnet_b0",)
+FORMAT_VERSION = 1  # keys that older programs can ignore, such as `ferplus`, do not raise it
+FEATURES = {"efficientnet_b0": 1280}  # the architectures, and the inputs of their last layers
+LAST_LAYER = "classifier"  # timm's name of it
 BUILT_IN_WEIGHTS = DATA / "best-weights.pt"
 
 MAX_INPUT_SIZE = 512
+TEMPERATURES = (0.01, 100)
 ONLY_FOR_TRAINING = ".num_batches_tracked"  # counters that a state_dict holds and no graph needs
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A last layer and how to use its answers.
+
+    Attributes:
+        weight: float32 (7, features).
+        bias: float32 (7,).
+        temperature: The logits are divided by it before the softmax; fitted after training.
+        unsure_below: A face whose best probability is below this is unsure; 0: never.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    temperature: float = 1.0
+    unsure_below: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +67,14 @@ class Checkpoint:
     """A trained network and everything that is needed to use it.
 
     Attributes:
-        state_dict: The parameters and buffers by their names in timm's network, float32.
+        state_dict: The parameters and buffers by their names in timm's network, float32. The last layer
+            follows FER2013's labels.
         input: What the network expects: size, mean, std, grayscale, crop_scale, native_size, standardize.
         architecture: timm's name of the network.
         classes: The names of the outputs, in order.
-        temperature: What the logits are divided by before the softmax, fitted after training.
+        temperature: See `Head`; of the FER2013 layer.
+        unsure_below: See `Head`; of the FER2013 layer.
+        ferplus: A second last layer over the same features, which follows the FER+ majority.
         recipe: The name of the recipe that trained it.
         epoch: The epoch that it was saved after, from 1.
         metrics: Figures measured on the validation split when it was saved.
@@ -63,33 +85,74 @@ class Checkpoint:
     architecture: str = "efficientnet_b0"
     classes: tuple[str, ...] = EXPRESSIONS
     temperature: float = 1.0
+    unsure_below: float = 0.0
+    ferplus: Head | None = None
     recipe: str = ""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def head(self, labels: str | None = None) -> Head:
+        """Return the last layer that follows an annotation, the default one (`annotation`) where None.
+
+        Raises:
+            WeightsError: There is no such layer.
+        """
+        if annotation(labels, has_ferplus=self.ferplus is not None) == FERPLUS and self.ferplus is not None:
+            return self.ferplus
+        try:
+            weight, bias = (self.state_dict[f"{LAST_LAYER}.{name}"] for name in ("weight", "bias"))
+        except KeyError as error:
+            raise self._misfit() from error
+        return Head(weight, bias, self.temperature, self.unsure_below)
+
+    def network_arrays(self, labels: str | None = None) -> dict[str, np.ndarray]:
+        """Return the arrays of the network whose last layer follows an annotation, by name.
+
+        Raises:
+            WeightsError: The weights do not fit the architecture, or lack that layer.
+        """
+        head = self.head(labels)
+        last_layer = {f"{LAST_LAYER}.weight": head.weight, f"{LAST_LAYER}.bias": head.bias}
+        arrays = {
+            name: np.ascontiguousarray(array)
+            for name, array in {**self.state_dict, **last_layer}.items()
+            if not name.endswith(ONLY_FOR_TRAINING)
+        }
+        shapes = json.loads(self.graph_path.with_suffix(".json").read_text(encoding="utf-8"))
+        if arrays.keys() != shapes.keys() or any(
+            array.dtype != np.float32 or list(array.shape) != shapes[name] for name, array in arrays.items()
+        ):
+            raise self._misfit()
+        return arrays
 
     @property
     def graph_path(self) -> Path:
         """The ONNX graph of the architecture, without weights."""
         return DATA / f"{self.architecture}.onnx"
 
-    def graph_arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that the ONNX graph takes, by name.
+    def _misfit(self) -> WeightsError:
+        return WeightsError(
+            f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
+            "train them again with fer-train, or choose another file"
+        )
 
-        Raises:
-            WeightsError: The weights do not fit the architecture.
-        """
-        shapes = json.loads(self.graph_path.with_suffix(".json").read_text(encoding="utf-8"))
-        given = {
-            name: array for name, array in self.state_dict.items() if not name.endswith(ONLY_FOR_TRAINING)
-        }
-        if given.keys() != shapes.keys() or any(
-            array.dtype != np.float32 or list(array.shape) != shapes[name] for name, array in given.items()
-        ):
-            raise WeightsError(
-                f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
-                "train them again with fer-train, or choose another file"
-            )
-        return {name: np.ascontiguousarray(array) for name, array in given.items()}
+
+def annotation(labels: str | None, *, has_ferplus: bool) -> str:
+    """Return the annotation to read: `labels`, or the default of the weights where None.
+
+    Raises:
+        UsageError: There is no such annotation.
+        WeightsError: It is FER+, and the weights lack that layer.
+    """
+    if labels is None:
+        return FERPLUS if has_ferplus else FER2013
+    if labels not in ANNOTATIONS:
+        raise UsageError(f"no labels {labels!r}; use {' or '.join(ANNOTATIONS)}")
+    if labels == FERPLUS and not has_ferplus:
+        raise WeightsError(
+            "the weights have no FER+ layer; use --labels fer2013, or weights trained with FER+ votes"
+        )
+    return labels
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool = False) -> None:
@@ -106,7 +169,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         tensor = torch.from_numpy(np.array(array))
         return tensor.half() if half_precision and tensor.is_floating_point() else tensor
 
-    content = {
+    content: dict[str, object] = {
         "state_dict": {name: stored(array) for name, array in checkpoint.state_dict.items()},
         "architecture": checkpoint.architecture,
         "classes": list(checkpoint.classes),
@@ -118,11 +181,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         "native_size": checkpoint.input.native_size,
         "standardize": checkpoint.input.standardize,
         "temperature": checkpoint.temperature,
+        "unsure_below": checkpoint.unsure_below,
         "recipe": checkpoint.recipe,
         "epoch": checkpoint.epoch,
         "metrics": dict(checkpoint.metrics),
         "format_version": FORMAT_VERSION,
     }
+    if checkpoint.ferplus is not None:
+        content["ferplus"] = {
+            "weight": stored(checkpoint.ferplus.weight),
+            "bias": stored(checkpoint.ferplus.bias),
+            "temperature": checkpoint.ferplus.temperature,
+            "unsure_below": checkpoint.ferplus.unsure_below,
+        }
     save_atomically(content, path)
 
 
@@ -147,22 +218,27 @@ def save_atomically(content: object, path: Path) -> None:
         raise OutputError(f"can't write {path}: {cause.strerror or cause}") from error
 
 
-def check_weights_file(path: Path) -> None:
-    """Check that a file holds weights that this program can run.
+def check_weights_file(path: Path, labels: str | None = None) -> str:
+    """Check that a file holds weights that this program can run, and that they can read `labels`.
+
+    Returns:
+        The annotation that they will read, see `annotation`.
 
     Raises:
-        WeightsError: It does not; one line says why.
+        UsageError: There is no such annotation.
+        WeightsError: They can't; one line says why.
     """
-    if path == BUILT_IN_WEIGHTS:  # ours
-        return
+    if path == BUILT_IN_WEIGHTS:  # ours; the check would take a twentieth of a second at each start
+        return annotation(labels, has_ferplus=True)
     checkpoint = load_checkpoint(path)
-    with _named(path):
-        checkpoint.graph_arrays()
+    with name_in_errors(path):
+        checkpoint.network_arrays(labels)
+        return annotation(labels, has_ferplus=checkpoint.ferplus is not None)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in an error about its weights."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Name the file in errors about its weights."""
     try:
         yield
     except WeightsError as error:
@@ -234,15 +310,15 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         raise wrong("does not say its format version")
     if version > FORMAT_VERSION:
         raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
-    if content["architecture"] not in ARCHITECTURES:
-        raise wrong(
-            f"holds a network {reprlib.repr(content['architecture'])}, not {' or '.join(ARCHITECTURES)}"
-        )
+    if content["architecture"] not in FEATURES:
+        raise wrong(f"holds a network {reprlib.repr(content['architecture'])}, not {' or '.join(FEATURES)}")
     if list(content["classes"]) != list(EXPRESSIONS):
         raise wrong(f"knows the classes {reprlib.repr(content['classes'])}, not {', '.join(EXPRESSIONS)}")
 
-    def number(name: str, low: float, high: float, default: float | None = None) -> float:
-        value = content.get(name, default)
+    def number(
+        name: str, low: float, high: float, default: float | None = None, *, group: dict[str, Any] = content
+    ) -> float:
+        value = group.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise wrong(
                 f"says {name} = {reprlib.repr(value)}, which should be a number from {low:g} to {high:g}"
@@ -259,6 +335,27 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             raise wrong(f"says {name} = {reprlib.repr(values)}, not three numbers from {low:g} to {high:g}")
         red, green, blue = (float(value) for value in values)
         return red, green, blue
+
+    def ferplus_head(features: int) -> Head | None:
+        given = content.get("ferplus")
+        if given is None:
+            return None
+        if not isinstance(given, dict):
+            raise wrong("says ferplus, but does not hold a last layer there")
+        layer: dict[str, np.ndarray] = {}
+        for name, shape in (("weight", (len(EXPRESSIONS), features)), ("bias", (len(EXPRESSIONS),))):
+            array = given.get(name)
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.shape != shape:
+                raise wrong(f"says ferplus, but its {name} is not a tensor of {shape}")
+            if not np.isfinite(array).all():
+                raise wrong(f"says ferplus, but its {name} holds numbers that are not finite")
+            layer[name] = array.astype(np.float32)
+        return Head(
+            layer["weight"],
+            layer["bias"],
+            temperature=number("temperature", *TEMPERATURES, default=1.0, group=given),
+            unsure_below=number("unsure_below", 0, 1, default=0.0, group=given),
+        )
 
     def boolean(name: str, default: bool | None = None) -> bool:
         value = content.get(name, default)
@@ -296,7 +393,9 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         state_dict=state_dict,
         input=spec,
         architecture=content["architecture"],
-        temperature=number("temperature", 0.01, 100, default=1.0),
+        temperature=number("temperature", *TEMPERATURES, default=1.0),
+        unsure_below=number("unsure_below", 0, 1, default=0.0),
+        ferplus=ferplus_head(FEATURES[content["architecture"]]),
         recipe=str(content.get("recipe", "")),
         epoch=epoch if isinstance(epoch, int) else 0,
         metrics={

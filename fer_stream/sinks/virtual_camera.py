@@ -12,6 +12,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks.base import Sink
+from fer_stream.sources import SourceKind
 from fer_stream.system.extras import require_extra
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ class VirtualCameraSink(Sink):
     """
 
     name = "virtual camera"
-    needs_image = True
 
     def __init__(self, info: SourceInfo) -> None:
         """Opens the camera.
@@ -46,13 +46,13 @@ class VirtualCameraSink(Sink):
             OutputError: There is no virtual camera.
         """
         super().__init__()
-        if info.kind == "images" or info.size_wh is None:
+        if info.kind == SourceKind.IMAGES or info.size_wh is None:
             raise UsageError("--virtual-camera sends a video or a camera; pictures are saved with --save")
         require_extra("virtual-camera", "--virtual-camera")
         import pyvirtualcam
 
         self._size_wh = info.size_wh
-        self._paced = info.kind == "video"
+        self._paced = info.kind == SourceKind.VIDEO
         self._began_s: float | None = None
         rate = float(info.frame_rate or _UNKNOWN_RATE)
         self._camera: Any
@@ -62,6 +62,10 @@ class VirtualCameraSink(Sink):
             remedy = _REMEDIES.get(sys.platform, "install one")
             raise OutputError(f"there is no virtual camera to send to; {remedy}") from error
         self.device: str = self._camera.device
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: every frame is sent."""
+        return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Sends one picture. See `Sink.write`."""

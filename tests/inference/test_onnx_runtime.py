@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
-from fer_stream.analyzer import Analyzer
 from fer_stream.detection.detector import Detector
+from fer_stream.expressions import ANNOTATIONS
 from fer_stream.inference.network import Network
 from fer_stream.inference.onnx_runtime import DATA, OnnxNetwork
+from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint
 
 if TYPE_CHECKING:
@@ -58,16 +59,18 @@ def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> Non
     assert_agrees(detector._o_net, ONet().eval(), images(batch, 3, 48, 48))
 
 
-@pytest.mark.parametrize(("batch", "size"), [(1, 64), (5, 64), (2, 48), (1, 112), (17, 112), (3, 97)])
-def test_the_expression_network_agrees_with_torch(analyzer: Analyzer, batch: int, size: int) -> None:
+@pytest.mark.parametrize("labels", ANNOTATIONS)
+def test_the_expression_network_agrees_with_torch(labels: str) -> None:
     from fer_stream.recognition.torch_model import build_model
 
-    model = build_model(load_checkpoint(BUILT_IN_WEIGHTS))
-    assert_agrees(analyzer._classifier._network, model, images(batch, 3, size, size))
+    model = build_model(load_checkpoint(BUILT_IN_WEIGHTS), labels)
+    network = Classifier(labels=labels)._network
+    for batch, size in ((1, 64), (5, 64), (2, 48), (1, 112), (17, 112), (3, 97)):
+        assert_agrees(network, model, images(batch, 3, size, size))
 
 
 def test_a_large_batch_runs_in_parts() -> None:
-    arrays = load_checkpoint(BUILT_IN_WEIGHTS).graph_arrays()
+    arrays = load_checkpoint(BUILT_IN_WEIGHTS).network_arrays()
     whole, parts = (
         OnnxNetwork(DATA / "efficientnet_b0.onnx", arrays, max_batch=max_batch) for max_batch in (0, 2)
     )
@@ -77,11 +80,11 @@ def test_a_large_batch_runs_in_parts() -> None:
 
 def test_the_weights_outlive_the_arrays_that_were_given() -> None:
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)
-    network = OnnxNetwork(checkpoint.graph_path, checkpoint.graph_arrays())
+    network = OnnxNetwork(checkpoint.graph_path, checkpoint.network_arrays())
     batch = images(2, 3, 48, 48)
     before = network(batch)[0]
     zeros = {name: np.zeros_like(array) for name, array in checkpoint.state_dict.items()}
-    other = OnnxNetwork(checkpoint.graph_path, replace(checkpoint, state_dict=zeros).graph_arrays())
+    other = OnnxNetwork(checkpoint.graph_path, replace(checkpoint, state_dict=zeros).network_arrays())
     del checkpoint
     assert not np.allclose(other(batch)[0], before)
     np.testing.assert_array_equal(network(batch)[0], before)
@@ -113,7 +116,6 @@ def test_a_start_needs_no_torch_and_writes_nothing(tmp_path: Path) -> None:
     code = """
 import sys
 import numpy as np
-from fer_stream.analyzer import Analyzer
 assert Analyzer("cpu").analyze(np.zeros((120, 160, 3), np.uint8)) == ()
 slow = {"torch", "torchvision", "timm", "facenet_pytorch", "onnx", "matplotlib"} & set(sys.modules)
 assert not slow, slow
