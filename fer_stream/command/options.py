@@ -17,6 +17,7 @@ from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
+from fer_stream.system.requirements import installation_problem
 
 if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
@@ -121,6 +122,13 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
         what = f" {error.filename}" if error.filename else ""
         say(prog, f"can't read or write{what}: {error.strerror or error}")
         return OutputError.exit_code
+    except (ImportError, AttributeError, TypeError) as error:
+        problem = installation_problem(error)
+        if problem is None:
+            raise
+        LOGGER.debug("ended by an error", exc_info=True)
+        say(prog, problem)
+        return UsageError.exit_code
     except KeyboardInterrupt as interrupt:
         say(prog, str(interrupt) or "interrupted")
         return INTERRUPTED_EXIT_CODE

@@ -116,8 +116,9 @@ def test_a_start_needs_no_torch_and_writes_nothing(tmp_path: Path) -> None:
     code = """
 import sys
 import numpy as np
+from fer_stream.analyzer import Analyzer
 assert Analyzer("cpu").analyze(np.zeros((120, 160, 3), np.uint8)) == ()
-slow = {"torch", "torchvision", "timm", "facenet_pytorch", "onnx", "matplotlib"} & set(sys.modules)
+slow = {"torch", "torchvision", "timm", "facenet_pytorch", "onnx", "matplotlib", "pyarrow"} & set(sys.modules)
 assert not slow, slow
 """
     homes = ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "APPDATA")
