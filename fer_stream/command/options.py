@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -13,10 +14,19 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, one_line
+from fer_stream.errors import (
+    INTERRUPTED_EXIT_CODE,
+    FerStreamError,
+    OutOfMemoryError,
+    OutputError,
+    ReaderGoneError,
+    UsageError,
+    one_line,
+)
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
+from fer_stream.system.memory import is_out_of_memory
 from fer_stream.system.requirements import installation_problem
 
 if TYPE_CHECKING:
@@ -26,16 +36,21 @@ MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 
 
 def end_program(code: int) -> NoReturn:
-    """Ends the process of a command whose `main` has returned, with its exit code.
+    """End the process of a command whose `main` has returned, with its exit code.
 
-    A second Ctrl-C that comes now must not turn the code into a signal's, and a thread that is still
-    blocked in a silent stream must not come back into an interpreter that is being taken down.
+    A second Ctrl-C that comes now must not turn the code into a signal's. A thread that is still blocked in
+    a silent stream must not come back into an interpreter that is being taken down. A stream that takes
+    no more text must not change the code.
     """
     ignore_interrupts()
-    if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
                 stream.flush()
+        except (OSError, ValueError):  # Python would flush it once more and end with 120
+            with suppress(AttributeError, OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
         os._exit(code)
     sys.exit(code)
 
@@ -57,8 +72,15 @@ class CommandParser(argparse.ArgumentParser):
         return options, rest
 
     def error(self, message: str) -> NoReturn:
-        """Raises a UsageError instead of printing the usage and ending."""
-        raise UsageError(f"{message}; see {self.prog} --help")
+        """Raise a UsageError instead of printing the usage and ending the process."""
+        raise UsageError(f"{message}{self._suggestion(message)}; see {self.prog} --help")
+
+    def _suggestion(self, message: str) -> str:
+        """Return the options that are meant where an unknown one is close to them."""
+        names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        unknown = re.findall(r"--[\w-]+", message) if message.startswith("unrecognized arguments") else []
+        meant = [close[0] for name in unknown if (close := difflib.get_close_matches(name, names, n=1))]
+        return f"; did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
 
 
 @contextmanager
@@ -113,25 +135,33 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     try:
         with interrupts_raised():
             return run()
-    except FerStreamError as error:
-        LOGGER.debug("ended by an error", exc_info=True)
-        say(prog, str(error))
+    except ReaderGoneError as error:
         return error.exit_code
-    except OSError as error:  # which nobody has put into words
-        LOGGER.debug("ended by an error", exc_info=True)
-        what = f" {error.filename}" if error.filename else ""
-        say(prog, f"can't read or write{what}: {error.strerror or error}")
-        return OutputError.exit_code
-    except (ImportError, AttributeError, TypeError) as error:
-        problem = installation_problem(error)
-        if problem is None:
-            raise
-        LOGGER.debug("ended by an error", exc_info=True)
-        say(prog, problem)
-        return UsageError.exit_code
     except KeyboardInterrupt as interrupt:
         say(prog, str(interrupt) or "interrupted")
         return INTERRUPTED_EXIT_CODE
+    except Exception as error:
+        known = _in_words(error)
+        if known is None:
+            raise
+        LOGGER.debug("ended by an error", exc_info=True)
+        say(prog, str(known))
+        return known.exit_code
+
+
+def _in_words(error: Exception) -> FerStreamError | None:
+    """Return what an error means to the user, or None for a fault of this program."""
+    if is_out_of_memory(error):
+        return OutOfMemoryError()
+    if isinstance(error, FerStreamError):
+        return error
+    if isinstance(error, OSError):  # of the system, and nobody has put it into words
+        what = f" {error.filename}" if error.filename else ""
+        return OutputError(f"can't read or write{what}: {error.strerror or error}")
+    if isinstance(error, (ImportError, AttributeError, TypeError)):
+        problem = installation_problem(error)
+        return None if problem is None else UsageError(problem)
+    return None
 
 
 def say(program: str, text: str) -> None:

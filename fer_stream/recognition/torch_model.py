@@ -19,11 +19,9 @@ def build_model(checkpoint: Checkpoint, labels: str = FER2013) -> nn.Module:
     Raises:
         WeightsError: The weights do not fit the architecture, or lack that layer.
     """
-    arrays = checkpoint.network_arrays(labels)
+    arrays = {**checkpoint.state_dict, **checkpoint.network_arrays(labels)}
     model: nn.Module = timm.create_model(checkpoint.architecture, num_classes=len(checkpoint.classes))
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    counters = {name: tensor for name, tensor in model.state_dict().items() if name not in tensors}
-    model.load_state_dict({**counters, **tensors})
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     return model.eval()
 
 

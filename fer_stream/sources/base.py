@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +20,14 @@ from fer_stream.types import Frame
 
 _SourceT = TypeVar("_SourceT", bound="Source")
 
+# The files that count as recordings in a folder. A file that is named is read whatever it is called.
+RECORDING_EXTENSIONS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
 
-class SourceKind(str, Enum):
+
+class SourceKind(StrEnum):
     """What a source is. Each is a string as well: `SourceKind.VIDEO == "video"`."""
 
     VIDEO = "video"
