@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ RECORDING_EXTENSIONS = (
 )
 
 
-class SourceKind(str, Enum):
+class SourceKind(StrEnum):
     """The kinds of sources. Each is also a string: `SourceKind.VIDEO == "video"`."""
 
     VIDEO = "video"
