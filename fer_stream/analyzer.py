@@ -17,7 +17,7 @@ from fer_stream.detection.backfill import Backfill, FoundEarlier
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
-from fer_stream.errors import UsageError
+from fer_stream.errors import SourceError, UsageError
 from fer_stream.inference.runtime import pick_device
 from fer_stream.inference.threads import CORES, WORKERS
 from fer_stream.lookahead import DecidedFrame, EarlierFace, LookAhead, NoLookAhead, ReadFace, ReadFrame
@@ -131,7 +131,15 @@ class Analyzer:
 
         Returns:
             Its faces, from left to right; ids count from 1.
+
+        Raises:
+            SourceError: The picture is None, as OpenCV returns for a file that it can't read.
+            ValueError: The array has another type or shape.
         """
+        if image_bgr is None:
+            raise SourceError(
+                "the picture could not be read: OpenCV gives None for a missing or damaged file"
+            )
         return next(self.analyze_frames([Frame(image_bgr, 0, 0.0)], "images")).faces
 
     def stream(self, source: Source | str | Path | int) -> Iterator[AnalyzedFrame]:

@@ -144,9 +144,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with only_our_words():
-            return _run(build_parser().parse_args(argv))
+            return _run(_parsed(argv))
 
     return exit_code_of(PROG, run)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; several sources point to fer-batch."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
+        raise UsageError(
+            f"{PROG} reads one source, and {1 + len(rest)} are given ({rest[0]!r} is the second); "
+            "fer-batch analyzes many recordings"
+        )
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -369,6 +383,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
         )
+    if options.report is not None:
+        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
     if options.virtual_camera:
         yield sinks.VirtualCameraSink(info)
 

@@ -153,7 +153,7 @@ def table_schema() -> pyarrow.Schema:
 
 
 def printable_source(name: str) -> str:
-    """Return a source's name as it is written: bytes of a file name that are not valid Unicode are spelled out."""
+    """Return a source's name as it is written: odd bytes of a file name are spelled out."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
