@@ -202,18 +202,14 @@ def keep_record(settings: Settings, record: Record, output: Output) -> None:
                 path.write_text(json.dumps(asdict(record)), encoding="utf-8")
             except OSError as error:
                 raise cannot_write(output.place(*_record_place(record.output_name)), error) from error
-    names = output.names("tables")
     for table_format in SUMMARIES:
-        other = f"{record.output_name}.{table_format}"
-        if table_format != settings.table and other in names:
-            output.remove("tables", other)
+        if table_format != settings.table:  # removed unseen: listing a million tables takes longer
+            output.remove("tables", f"{record.output_name}.{table_format}")
 
 
 def forget_record(output_name: str, output: Output) -> None:
     """Remove the record of a CSV table that is about to be replaced."""
-    folder, name = _record_place(output_name)
-    if name in output.names(folder):
-        output.remove(folder, name)
+    output.remove(*_record_place(output_name))
 
 
 def _record_place(output_name: str) -> tuple[str, str]:
