@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from fer_stream.batch.inputs import Recording
@@ -23,7 +22,7 @@ from fer_stream.batch.tables import read_footer
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.sinks.base import cannot_write
-from fer_stream.sinks.table import parquet_metadata
+from fer_stream.sinks.table import csv_line, parquet_metadata
 
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 MANIFEST = "manifest.parquet"
@@ -130,8 +129,8 @@ def write_manifest(output: Output, records: Iterable[Record], settings: Settings
 
 def _write_table(table: pa.Table, path: Path, *, as_csv: bool) -> None:
     if as_csv:
-        options = pyarrow.csv.WriteOptions(quoting_style="needed")
-        pyarrow.csv.write_csv(table, path, options)
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        path.write_bytes(b"".join(map(csv_line, (table.column_names, *rows))))
     else:
         pq.write_table(table, path)
 
@@ -141,7 +140,7 @@ def _summary(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name) for name in ("source", "table", "frames", "faces")}
     row |= {"duration_s": record.duration_s, "face_s": round(face_s, 6)}
     if face_s > 0:
-        row |= {f"share_{label}": share for label, share in shares_of(record.label_s).items()}
+        row |= {f"share_{label}": round(share, 6) for label, share in shares_of(record.label_s).items()}
         row["expression"] = max(record.label_s, key=record.label_s.__getitem__)
     return row
 
