@@ -75,13 +75,13 @@ class ImageSink(Sink):
 
 @dataclass
 class _Known:
-    """What is known of one face.
+    """State of one face.
 
     Attributes:
-        label: The label that counted last, see `Face.label`; None for a face that has not counted yet.
-        candidate: The other label that it has at present, if any.
-        since_s: Since when it shows the candidate.
-        seen_s: When it was seen last.
+        label: The label that counted last, see `Face.label`; None if none has counted yet.
+        candidate: A different label that it has now, if any.
+        since_s: Time since which it has the candidate.
+        seen_s: Time at which it was last seen.
     """
 
     label: str | None
@@ -91,14 +91,14 @@ class _Known:
 
 
 class StillsSink(Sink):
-    """Writes annotated stills, every so often and when a face's expression changes.
+    """Writes annotated stills, at regular times and when a face's expression changes.
 
-    A face counts as changed when it is new, or has another label than the one that counted last, and has
-    held that label without a break for `hold_s`. Flicker between two labels therefore gives no still, and
-    the still shows the new label established, `hold_s` late. "Unsure" is a label like the expressions: while
-    a face is unsure, it does not matter which expression is ahead.
+    A face counts as changed if it is new, or has another label than the last one that counted, and has kept
+    it without a break for `hold_s`. So flicker between two labels gives no still, and the still shows the new
+    label well established, `hold_s` late. "Unsure" is a label like the expressions: while a face is unsure,
+    it does not matter which expression is ahead.
 
-    Stills are named after their place in the source, and sort by it:
+    Stills are named after their position in the source, and sort by it:
     `frame-000123_00-00-05.120.jpg` is frame 123, at 5.12 seconds.
     """
 
@@ -113,19 +113,19 @@ class StillsSink(Sink):
         hold_s: float = 0.3,
         overwrite: bool = False,
     ) -> None:
-        """Check the folder and make it if missing.
+        """Check the folder. Make it if it is missing.
 
         Args:
-            folder: Where the stills go.
-            every_s: Seconds of source time from one still to the next, the first frame being the
-                first; None for none of these.
+            folder: The folder for the stills.
+            every_s: Seconds of source time from one still to the next, starting with the first frame; None
+                for no regular stills.
             on_change: Whether a change of expression gives a still.
             hold_s: Seconds of source time that a change must last.
             overwrite: Whether existing stills are replaced.
 
         Raises:
             UsageError: `every_s` is not above 0.
-            OutputError: The folder can't be written, or holds stills and `overwrite` is False.
+            OutputError: The folder can't be written, or contains stills and `overwrite` is False.
         """
         super().__init__()
         if every_s is not None and not every_s > 0:
@@ -141,7 +141,7 @@ class StillsSink(Sink):
         self._count = 0
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return True: whether a frame is due is known when it is written."""
+        """Return True, because `write` decides whether a frame is due."""
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
@@ -162,7 +162,7 @@ class StillsSink(Sink):
         return [self._folder] if self._count else []
 
     def _due(self, time_s: float) -> bool:
-        """Tell whether the next multiple of `every_s` has come."""
+        """Return whether the next multiple of `every_s` has come."""
         if self._every_s is None:
             return False
         if self._first_s is None:
@@ -175,7 +175,7 @@ class StillsSink(Sink):
         return True
 
     def _changed(self, analyzed: AnalyzedFrame) -> bool:
-        """Take note of the faces and tell whether one of them has changed."""
+        """Update the state of the faces, and return whether one of them has changed."""
         now_s = analyzed.frame.time_s
         changed = False
         for face in analyzed.faces:
@@ -197,7 +197,7 @@ class StillsSink(Sink):
 
 
 def _clock(time_s: float) -> str:
-    """Return a time as a part of a file name, `HH-MM-SS.mmm`."""
+    """Return a time for a file name, `HH-MM-SS.mmm`."""
     total_ms = max(0, round(time_s * 1000))
     seconds, milliseconds = divmod(total_ms, 1000)
     return f"{seconds // 3600:02d}-{seconds // 60 % 60:02d}-{seconds % 60:02d}.{milliseconds:03d}"

@@ -170,7 +170,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with quiet_opencv():
             bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error as error:  # for some damage OpenCV raises, for other it returns None
+    except cv2.error as error:  # depending on the damage, OpenCV raises or returns None
         if is_out_of_memory(error):
             raise
     if bgr is None:

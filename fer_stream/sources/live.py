@@ -133,7 +133,7 @@ class LiveSource(Source):
             ):  # it held for a while, so start with short pauses again
                 pause_s = FIRST_PAUSE_S
             self._outages += self._attempt == 0
-            connection, pause_s = self._open_anew(pause_s)
+            connection, pause_s = self._reopen(pause_s)
 
     def _check_end(self, frame_count: int) -> None:
         """Raise an error if a recording ended early because the connection broke.
@@ -146,7 +146,7 @@ class LiveSource(Source):
                 "download it, or start again"
             )
 
-    def _open_anew(self, pause_s: float) -> tuple[Connection | None, float]:
+    def _reopen(self, pause_s: float) -> tuple[Connection | None, float]:
         """Try to reopen the device until it opens or the source is closed.
 
         Returns:

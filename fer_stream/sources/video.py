@@ -38,7 +38,7 @@ class VideoSource(Source):
 
     `time_s` is the presentation time as stored, without an offset, and rises strictly. Where the timestamps
     restart or jump, time runs on; see clock.py. `index` counts from the recording's first frame
-    wherever reading starts.
+    even if reading starts later.
     """
 
     def __init__(

@@ -27,7 +27,8 @@ def connect(display: str) -> socket.socket:
         closed, and drops programs that are just connecting.
 
     Raises:
-        PermissionError: The server refuses us, for its reason: the cookie is wrong, or it is full.
+        PermissionError: The server refuses us: the cookie is wrong, or it has no room. The message is its
+            own.
         OSError: No server answers.
     """
     parts = re.fullmatch(r"(?P<host>.*?):(?P<number>\d+)(\.\d+)?", display)
