@@ -41,6 +41,7 @@ from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS, LABELS  # noqa: E402
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS  # noqa: E402
 from fer_stream.sinks.table import table_schema  # noqa: E402
+from fer_stream.sources.video import VideoSource  # noqa: E402
 from fer_stream.system.files import file_hash  # noqa: E402
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -215,7 +216,7 @@ def test_recordings_that_look_the_same_when_shown_are_all_done(tmp_path):
     write_manifest(
         output, [Record(each.name, output_name=each.output_name) for each in recordings], Settings("0")
     )
-    assert len(read_manifest(output)) == len(inputs)
+    assert len(read_manifest(output)[0]) == len(inputs)
     other_password = Recording("ftp://ann:new@host/a.mp4", shown(inputs[0]), 1, "")
     assert other_password.output_name == recordings[0].output_name
 
@@ -455,7 +456,7 @@ def test_what_the_manifest_does_not_know_yet_the_table_tells(tmp_path):
     with output.writing("tables", f"{recording.output_name}.parquet") as path:
         writer = TableWriter(path, 1.0)
         writer.close(asdict(replace(old, stamp=recording.stamp)))
-    states = [finished([recording], kinds, output) for kinds in ([cpu], [cuda], [cpu, cuda])]
+    states = [finished([recording], kinds, output).records for kinds in ([cpu], [cuda], [cpu, cuda])]
     assert [state[recording.output_name].state for state in states] == ["done", "waiting", "done"]
 
 
@@ -475,7 +476,7 @@ def test_other_labels_or_another_threshold_make_a_finished_table_stale(tmp_path)
         (replace(before, unsure_below=0.0), "waiting"),
         (replace(before, unsure_below=None), "waiting"),
     ):
-        assert finished([recording], [after], output)[recording.output_name].state == state
+        assert finished([recording], [after], output).records[recording.output_name].state == state
 
 
 def test_workers_read_the_labels_and_the_threshold_of_the_command(settings, monkeypatch):
@@ -687,3 +688,34 @@ def test_without_the_extra_one_line_says_how_to_get_it(batch, clip, tmp_path, mo
 def test_a_record_of_another_version_is_no_error():
     assert Record.of({"source": "a", "new": 1}) == Record("a")
     assert Record.of({"new": 1}) is None and Record.of(None) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_link_to_itself_stops_nobody_else(tmp_path, clip):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    shutil.copy(clip, archive / "good.mp4")
+    os.mkfifo(archive / "pipe.mp4")
+    (archive / "loop.mp4").symlink_to(archive / "loop.mp4")
+    found = {Path(recording.name).name: recording for recording in find_recordings([str(archive)])}
+    assert sorted(found) == ["good.mp4", "loop.mp4", "pipe.mp4"]
+    for name, reason in (("pipe.mp4", "is a pipe"), ("loop.mp4", "symbolic links")):
+        assert work.inspect(None, found[name]) == Look()
+        with pytest.raises(SourceError, match=reason), local_copy(found[name]) as path:
+            VideoSource(path, name=name, mirror=False)
+
+
+def test_recordings_that_differ_only_in_a_query_get_a_number():
+    memory = fsspec.filesystem("memory")
+    for name in ("a.mp4?id=1", "a.mp4?id=2"):
+        memory.pipe_file(f"/cameras/{name}", b"x")
+    found = find_recordings(["memory://cameras/a.mp4?id=1", "memory://cameras/a.mp4?id=2"])
+    assert [each.name for each in found] == ["memory://cameras/a.mp4 (1)", "memory://cameras/a.mp4 (2)"]
+
+
+def test_a_list_without_an_end_is_refused(tmp_path):
+    path = tmp_path / "list.txt"
+    with path.open("wb") as file:
+        file.truncate(100 * 2**20)
+    with pytest.raises(SourceError, match="MiB"):
+        read_list(str(path))
