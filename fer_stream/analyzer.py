@@ -73,6 +73,7 @@ class Analyzer:
             next are searched while the faces of the last are read.
         threads: CPU threads of each stage of the analysis; 0 takes one a core. With 1 it all runs in the
             thread that calls.
+        cautious: Also count among `AnalyzedFrame.possible_faces_xyxy` what is hardly a face, for `--blur`.
         profile: Gets the time of each stage.
 
     Raises:
@@ -92,6 +93,7 @@ class Analyzer:
         smooth_s: float = DEFAULT_SMOOTH_S,
         batch: int = DEFAULT_BATCH,
         threads: int = 0,
+        cautious: bool = False,
         profile: Profile | None = None,
     ) -> None:
         if unsure_below is not None and not 0 <= unsure_below <= 1:
@@ -101,7 +103,7 @@ class Analyzer:
             self.device, weights=None if weights is None else Path(weights), labels=labels, threads=threads
         )
         self._unsure_below = self._classifier.unsure_below if unsure_below is None else unsure_below
-        self._detector = Detector(self.device, min_face=min_face, threads=threads)
+        self._detector = Detector(self.device, min_face=min_face, threads=threads, cautious=cautious)
         self._scan_every = scan_every
         self._smooth_s = smooth_s
         self._batch = batch
@@ -185,7 +187,7 @@ class Analyzer:
             if face.probabilities is not None
         ]
         boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
-        return AnalyzedFrame(frame, tuple(faces), boxes)
+        return AnalyzedFrame(frame, tuple(faces), np.concatenate([boxes, read.weak_xyxy]))
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
         """Analyze some frames at a time; on several cores, the next are searched while those are read."""
@@ -303,6 +305,7 @@ class Analyzer:
                     EarlierFace(earlier.frame, ReadFace(earlier.face, next(probabilities)))
                     for earlier in one.earlier
                 ),
+                one.tracked.weak_xyxy,
             )
             for one in found
         ]

@@ -41,6 +41,8 @@ P_NET_INPUT = 12  # side in px of the face that P-Net recognises
 P_NET_STRIDE = 2
 PYRAMID_FACTOR = 0.709  # about the square root of one half: each level has half the pixels
 P_NET_THRESHOLD, R_NET_THRESHOLD, O_NET_THRESHOLD = 0.6, 0.7, 0.7
+# With these, faces in profile are found too, and hair and coats; lower ones add more coats than faces.
+CAUTIOUS_R_NET_THRESHOLD, CAUTIOUS_O_NET_THRESHOLD = 0.6, 0.5
 MAX_CANDIDATES = 1000  # a picture of nothing but texture can't make the later stages run for ever
 SEARCH_REACH = 3.0  # side of what is searched for a lost face over that of its box
 SEARCH_SIZES = 2.0  # by so much it may have grown or shrunk
@@ -57,10 +59,15 @@ class Detector:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         min_face: Side in px of the smallest face to find.
         threads: CPU threads; 0 takes one a core.
+        cautious: Also return what is hardly a face, with a score of `O_NET_THRESHOLD` or less.
     """
 
-    def __init__(self, device: str = "cpu", *, min_face: int = 40, threads: int = 0) -> None:
+    def __init__(
+        self, device: str = "cpu", *, min_face: int = 40, threads: int = 0, cautious: bool = False
+    ) -> None:
         self.min_face = max(int(min_face), P_NET_INPUT)
+        self._r_threshold = CAUTIOUS_R_NET_THRESHOLD if cautious else R_NET_THRESHOLD
+        self._o_threshold = CAUTIOUS_O_NET_THRESHOLD if cautious else O_NET_THRESHOLD
         self._device = device
         self._workers = Workers(threads if device == "cpu" else 1)
         self._last = threading.local()  # the pixels of each thread's last scan
@@ -169,7 +176,7 @@ class Detector:
         everything = self._o_stage(pixels, squared(boxes), frames)
         detections = []
         for frame in range(len(pixels)):
-            found = everything[(frames == frame) & (everything.scores > O_NET_THRESHOLD)]
+            found = everything[(frames == frame) & (everything.scores > self._o_threshold)]
             found = found[suppress_nested(found.boxes_xyxy, found.scores, 0.7)]
             detections.append(_inside(found, pixels))
         return detections
@@ -204,7 +211,7 @@ class Detector:
         scores = probabilities[:, 1]
         kept = []
         for frame in range(len(pixels)):
-            passed = np.flatnonzero((frames == frame) & (scores > R_NET_THRESHOLD))
+            passed = np.flatnonzero((frames == frame) & (scores > self._r_threshold))
             kept.append(passed[non_maximum_suppression(squares_xyxy[passed], scores[passed], 0.7)])
         keep = np.concatenate(kept)
         return _shifted(squares_xyxy[keep], shifts[keep], pixel=1), frames[keep]
