@@ -9,34 +9,26 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
-from fer_stream.detection.pixels import upload
 from fer_stream.detection.tracker import TrackedFace, Tracker
 from fer_stream.inference.runtime import pick_device
-from fer_stream.inference.threads import CORES, WORKERS
+from fer_stream.inference.threads import CORES
 from fer_stream.profiling import Profile
-from fer_stream.recognition.classifier import MOST_ON_CPU, Classifier
+from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import face_roll, face_square, network_input
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S, Smoother
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
-if TYPE_CHECKING:
-    import torch
-
 _Found = tuple[Frame, list[TrackedFace]]
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
-# Once there are so many faces on a CPU, no frame is waited for to read them: more at once gain nothing, and
-# who draws and encodes the frames would wait.
-ENOUGH_FACES_ON_CPU = WORKERS * MOST_ON_CPU
 LAST_FRAME_S = 10.0  # for the frame that is worked on when an analysis is left
 
 
@@ -51,10 +43,10 @@ class Analyzer:
         min_face: Side in px of the smallest face to find.
         scan_every: A full search for faces at least every this many frames of a video. `auto` finds
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
-            3 while there are three faces or more, however slow the machine; on a GPU every frame.
+            3 while there are three faces or more, however slow the machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
-        batch: Frames of a recording that are worked on together on a GPU; half of them on a CPU, where the
-            next are searched while the faces of the last are read.
+        batch: Frames of a recording that are worked on at a time: the faces of one half are read together
+            while the next half is searched.
         threads: CPU threads of each stage of the analysis; 0 takes one a core. With 1 it all runs in the
             thread that calls.
         profile: Gets the time of each stage.
@@ -84,7 +76,7 @@ class Analyzer:
         self._scan_every = scan_every
         self._smooth_s = smooth_s
         self._batch = batch
-        self._side_by_side = self.device == "cpu" and (threads or CORES) > 1
+        self._side_by_side = (threads or CORES) > 1
         self._profile = profile or Profile()
 
     @property
@@ -137,11 +129,8 @@ class Analyzer:
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
         """Analyzes some frames at a time; on several cores, the next are searched while those are read."""
-        # Following goes frame by frame, which would leave a GPU waiting.
-        scans_batches = self.device != "cpu" and self._scan_every == "auto"
-        batch = max(1, self._batch // 2) if self.device == "cpu" else self._batch
         left = threading.Event()
-        found = self._find(_until(left, frames), self._pace(), batch=batch, scans_batches=scans_batches)
+        found = self._find(_until(left, frames), self._pace(), batch=max(1, self._batch // 2))
         smoother = Smoother(self._smooth_s)
         with ExitStack() as stack:
             if self._side_by_side:
@@ -190,41 +179,22 @@ class Analyzer:
     def _pace(self) -> ScanPace:
         return ScanPace(None if self._scan_every == "auto" else self._scan_every)
 
-    def _find(
-        self, frames: Iterable[Frame], pace: ScanPace, *, batch: int, scans_batches: bool = False
-    ) -> Iterator[list[_Found]]:
-        """Finds the faces in consecutive frames of one video; hands out `batch` frames at once, or fewer.
-
-        With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
-        it comes, and scanned at that pace.
-        """
+    def _find(self, frames: Iterable[Frame], pace: ScanPace, *, batch: int) -> Iterator[list[_Found]]:
+        """Finds the faces in consecutive frames of one video; yields `batch` frames at once, or fewer."""
         tracker: Tracker | None = None
         iterator = iter(frames)
         ended: Exception | None = None
         while ended is None:
-            chunk: list[Frame] = []
-            uploaded: list[torch.Tensor] = []
             found: list[_Found] = []
             try:
                 for frame in itertools.islice(iterator, batch):
                     tracker = tracker or Tracker(self._detector, pace, first_index=frame.index)
-                    if scans_batches:  # it travels while the next one is decoded
-                        uploaded.append(upload(frame.bgr, self.device))
-                        chunk.append(frame)
-                        continue
                     with self._profile.stage("detect"):
                         found.append((frame, tracker.update(frame.bgr, frame.time_s)))
-                    if self.device == "cpu" and sum(len(faces) for _, faces in found) >= ENOUGH_FACES_ON_CPU:
+                    if sum(len(faces) for _, faces in found) >= self._classifier.enough_faces:
                         break
             except Exception as error:  # of the source: what came before it is analyzed first
                 ended = error
-            if chunk and tracker is not None:
-                began_s = time.perf_counter()
-                found = [
-                    (frame, tracker.update(frame.bgr, frame.time_s, scanned))
-                    for frame, scanned in zip(chunk, self._detector.scan_batch(uploaded), strict=True)
-                ]
-                self._profile.add("detect", time.perf_counter() - began_s, frames=len(chunk))
             if not found:
                 break
             yield found

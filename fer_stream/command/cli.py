@@ -198,7 +198,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and not _scans_every_frame(options, source.info):
+        if options.blur:
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
@@ -374,13 +374,6 @@ def _window(
     if options.show or not options.quiet:
         say(PROG, f"{reason}; going on without it")
     return None
-
-
-def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
-    """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
-    from fer_stream.inference.runtime import pick_device
-
-    return not info.is_live and pick_device(options.device) != "cpu"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -37,12 +37,18 @@ _EXAMPLE_SHAPES = {
 }
 
 
-def load_mtcnn(name: str, device: str, threads: int) -> Network:
-    """Loads one of PNet, RNet and ONet with facenet-pytorch's weights.
+def mtcnn_module(name: str) -> nn.Module:
+    """Returns one of PNet, RNet and ONet with facenet-pytorch's weights, in evaluation mode on the CPU."""
+    from facenet_pytorch.models import mtcnn
+
+    return cast("nn.Module", getattr(mtcnn, name)().eval().requires_grad_(False))
+
+
+def load_mtcnn(name: str, threads: int) -> Network:
+    """Loads one of PNet, RNet and ONet with facenet-pytorch's weights for the CPU.
 
     Args:
         name: Which.
-        device: `cpu` or `cuda:N`.
         threads: CPU threads for one run of the network; 0 takes one a core.
     """
     # Found without importing the package, which would import torch.
@@ -51,9 +57,7 @@ def load_mtcnn(name: str, device: str, threads: int) -> Network:
     weights_path = Path(package.origin).parent / "data" / f"{name.lower()}.pt"
 
     def build() -> tuple[nn.Module, dict[str, Any]]:
-        from facenet_pytorch.models import mtcnn
-
-        return getattr(mtcnn, name)().eval(), {}
+        return mtcnn_module(name), {}
 
     spec = ModuleSpec(
         name=name.lower(),
@@ -67,10 +71,9 @@ def load_mtcnn(name: str, device: str, threads: int) -> Network:
         example_shape=_EXAMPLE_SHAPES[name],
         dynamic_axes=(2, 3) if name == "PNet" else (),
         outputs=3 if name == "ONet" else 2,
-        half_on_cuda=False,  # boxes and thresholds stay those of the CPU
         most_on_cpu=_MOST_ON_CPU[name],
     )
-    return load_network(spec, device, threads)[0]
+    return load_network(spec, "cpu", threads)[0]
 
 
 def for_onnx(net: nn.Module) -> nn.Module:

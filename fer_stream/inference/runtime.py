@@ -32,7 +32,6 @@ from fer_stream.errors import UsageError
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 EXPORT_VERSION = 3  # raise it when the exported graphs change
@@ -59,6 +58,7 @@ class ModuleSpec:
         dynamic_axes: The axes of the input that vary, besides the batch: such as (2, 3).
         outputs: How many arrays come out.
         half_on_cuda: Whether it runs in half precision on CUDA.
+        cuda_sizes: On CUDA a batch is padded to the next of these sizes.
         for_onnx: Puts the module into operations that ONNX Runtime does quickly.
         most_on_cpu: Runs on the CPU take no more of a batch at once than this: what the layers hand
             on then stays in the processor's cache. 0: the whole batch.
@@ -70,7 +70,8 @@ class ModuleSpec:
     example_shape: tuple[int, int, int, int]
     dynamic_axes: tuple[int, ...] = ()
     outputs: int = 1
-    half_on_cuda: bool = True
+    half_on_cuda: bool = False
+    cuda_sizes: tuple[int, ...] = (8, 64)
     for_onnx: Callable[[nn.Module], nn.Module] = lambda module: module
     most_on_cpu: int = 0
 
@@ -121,7 +122,9 @@ def load_network(spec: ModuleSpec, device: str, threads: int = 0) -> tuple[Netwo
     """
     if device != "cpu":
         module, stored = spec.build()
-        return TorchNetwork(module, device, half=spec.half_on_cuda), stored
+        from fer_stream.inference.torch_cuda import TorchNetwork
+
+        return TorchNetwork(module, device, sizes=spec.cuda_sizes, half=spec.half_on_cuda), stored
     path = cache_folder() / f"{spec.name}-{_digest(spec)[:32]}.onnx"
     cached = _read_cache(path)
     if cached is not None:
@@ -159,35 +162,6 @@ class OnnxNetwork:
         portions = np.array_split(batch, -(-len(batch) // self._most))
         runs = [self._session.run(None, {self._input: portion}) for portion in portions]
         return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))
-
-
-class TorchNetwork:
-    """A network in torch, in half precision if `half`, else in float32."""
-
-    def __init__(self, module: nn.Module, device: str, *, half: bool = False) -> None:
-        import torch
-
-        self._torch = torch
-        self._device = torch.device(device)
-        self._dtype = torch.float16 if half else torch.float32
-        self._module = (
-            module.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        )
-
-    def __call__(self, batch: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
-        """Runs the network on float32 (N, C, H, W)."""
-        torch = self._torch
-        with torch.inference_mode():
-            if isinstance(batch, torch.Tensor):
-                images = batch
-            else:
-                images = torch.from_numpy(np.ascontiguousarray(batch))
-                if self._device.type == "cuda":
-                    images = images.pin_memory()
-            images = images.to(self._device, self._dtype, non_blocking=True)
-            outputs = self._module(images.contiguous(memory_format=torch.channels_last))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(output.float().cpu().numpy() for output in outputs)
 
 
 def export_onnx(module: nn.Module, spec: ModuleSpec) -> bytes:

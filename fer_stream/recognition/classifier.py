@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.runtime import ModuleSpec, load_network
-from fer_stream.inference.threads import Workers
+from fer_stream.inference.threads import WORKERS, Workers
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
 from fer_stream.system.files import file_hash
@@ -20,8 +20,11 @@ from fer_stream.system.files import file_hash
 if TYPE_CHECKING:
     from torch import nn
 
+    from fer_stream.inference.torch_cuda import TorchNetwork
+
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
+CUDA_SIZES = (8, 32, MAX_BATCH)
 
 
 class Classifier:
@@ -34,6 +37,10 @@ class Classifier:
 
     Raises:
         WeightsError: The weights can't be used.
+
+    Attributes:
+        input: What the network expects.
+        enough_faces: Once this many faces wait, they are better read now than with those of further frames.
     """
 
     def __init__(self, device: str = "cpu", *, weights: Path | None = None, threads: int = 0) -> None:
@@ -54,11 +61,16 @@ class Classifier:
             example_shape=(2, 3, 64, 64),
             dynamic_axes=(2, 3),
             most_on_cpu=MOST_ON_CPU,
+            cuda_sizes=CUDA_SIZES,
         )
         self._workers = Workers(threads if device == "cpu" else 1)
         self._network, stored = load_network(spec, device, self._workers.network_threads)
         self._temperature = float(stored["temperature"])
         self.input = InputSpec(**stored["input"])
+        self.enough_faces = WORKERS * MOST_ON_CPU
+        if device != "cpu":
+            self.enough_faces = MAX_BATCH
+            cast("TorchNetwork", self._network).warm_up((3, self.input.size, self.input.size))
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Reads a batch of faces.

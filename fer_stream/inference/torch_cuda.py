@@ -1,0 +1,205 @@
+"""Run networks in PyTorch on a GPU: batches of a few fixed sizes, each recorded once as a CUDA graph.
+
+The first run of a new shape is slow, because cuDNN chooses its algorithms again, and a small batch is bound
+by its kernel launches. So a batch is padded to the next of a few sizes, and each size is recorded as a CUDA
+graph, which one launch replays.
+
+Everything here also runs on CPU tensors (`cpu:0`), eagerly and without graphs. The tests use that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+
+# CUDA graphs are recorded one at a time: two threads that record at once disturb each other.
+_RECORDING = threading.Lock()
+
+
+class Lane:
+    """The stream of one stage of the analysis, so that two stages run on the device at the same time.
+
+    A lane serves one thread at a time.
+
+    Args:
+        device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
+
+    Attributes:
+        device: The same, as torch has it.
+    """
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self.is_cuda = self.device.type == "cuda"
+        if self.is_cuda:
+            # TF32 would change boxes by a pixel and decisions at thresholds; the CPU has no such mode.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+            self.stream = torch.cuda.Stream(self.device)
+            self.pool = torch.cuda.graph_pool_handle()
+
+    def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Returns zeros in memory of the host that the device can copy from and to by itself."""
+        import torch
+
+        return torch.zeros(tuple(shape), dtype=dtype, pin_memory=self.is_cuda)
+
+    def active(self) -> contextlib.AbstractContextManager[object]:
+        """Returns a context in which work goes to this lane."""
+        import torch
+
+        return torch.cuda.stream(self.stream) if self.is_cuda else contextlib.nullcontext()
+
+    def wait(self) -> None:
+        """Waits until the device has done everything that was asked of this lane."""
+        if self.is_cuda:
+            self.stream.synchronize()
+
+
+class Recorded:
+    """A function of one tensor of fixed shape, from host memory to host memory.
+
+    Its first call runs the function as it is. The second records it as a CUDA graph, which every later call
+    replays. A shape that occurs once, such as that of a picture among others, costs no recording.
+
+    Args:
+        function: Takes a tensor on the device and returns one, whose shape must not depend on values.
+        lane: Where it runs.
+        shape: Of the input.
+        dtype: Of the input.
+
+    Attributes:
+        host_input: The input, to be filled before each call: an array.
+    """
+
+    def __init__(
+        self, function: TensorFunction, lane: Lane, shape: Sequence[int], dtype: torch.dtype
+    ) -> None:
+        import torch
+
+        self._torch, self._function, self._lane = torch, function, lane
+        self._host = lane.host_buffer(shape, dtype)
+        self._input = self._host.to(lane.device) if lane.is_cuda else self._host
+        self.host_input: np.ndarray = self._host.numpy()
+        self._graph: Any = None
+        self._output: torch.Tensor | None = None
+        self._host_output: torch.Tensor | None = None
+
+    def __call__(self) -> np.ndarray:
+        """Runs the function on `host_input`; returns its output, an array that the next call overwrites."""
+        torch = self._torch
+        if not self._lane.is_cuda:
+            with torch.inference_mode():
+                return self._function(self._input).numpy()
+        with torch.inference_mode(), self._lane.active():
+            self._input.copy_(self._host, non_blocking=True)
+            if self._graph is None and self._host_output is not None:
+                self._record()
+            if self._graph is None:
+                self._output = self._function(self._input)
+                self._host_output = self._lane.host_buffer(self._output.shape, self._output.dtype)
+            else:
+                self._graph.replay()
+            assert self._output is not None and self._host_output is not None
+            self._host_output.copy_(self._output, non_blocking=True)
+            self._lane.wait()
+        return self._host_output.numpy()
+
+    def _record(self) -> None:
+        torch, graph = self._torch, self._torch.cuda.CUDAGraph()
+        with (
+            _RECORDING,
+            torch.cuda.graph(
+                graph, pool=self._lane.pool, stream=self._lane.stream, capture_error_mode="thread_local"
+            ),
+        ):
+            self._output = self._function(self._input)
+        self._graph = graph
+
+
+class BatchFunction:
+    """A function of a batch whose size varies: padded with zeros to the next of a few sizes.
+
+    Args:
+        function: Takes a tensor (N, ...) on the device and returns float32 (N, K).
+        lane: Where it runs.
+        sizes: The sizes, rising. A larger batch is taken in parts of the last one.
+    """
+
+    def __init__(self, function: TensorFunction, lane: Lane, sizes: Sequence[int]) -> None:
+        self._function, self._lane, self._sizes = function, lane, tuple(sizes)
+        self._recorded: dict[tuple[int, ...], Recorded] = {}
+
+    def warm_up(self, row_shape: Sequence[int], dtype: torch.dtype) -> None:
+        """Records every size, which takes seconds on a GPU and would otherwise hold up the first frames."""
+        if self._lane.is_cuda:
+            for size in self._sizes:
+                recorded = self._of_shape((size, *row_shape), dtype)
+                recorded()
+                recorded()
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Runs the function on a batch (N, ...), N at least 1; returns (N, K)."""
+        import torch
+
+        dtype = torch.from_numpy(batch[:0]).dtype
+        outputs = []
+        largest = self._sizes[-1]
+        for start in range(0, len(batch), largest):
+            some = batch[start : start + largest]
+            size = next(size for size in self._sizes if size >= len(some))
+            recorded = self._of_shape((size, *batch.shape[1:]), dtype)
+            recorded.host_input[: len(some)] = some
+            recorded.host_input[len(some) :] = 0
+            outputs.append(recorded()[: len(some)].copy())
+        return np.concatenate(outputs)
+
+    def _of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
+        if shape not in self._recorded:
+            self._recorded[shape] = Recorded(self._function, self._lane, shape, dtype)
+        return self._recorded[shape]
+
+
+class TorchNetwork:
+    """A network in PyTorch: float32 (N, C, H, W) in, float32 (N, K) out.
+
+    Args:
+        module: In evaluation mode.
+        device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
+        sizes: See `BatchFunction`.
+        half: Run in half precision on a GPU, else in float32.
+    """
+
+    def __init__(self, module: nn.Module, device: str, *, sizes: Sequence[int], half: bool = False) -> None:
+        import torch
+
+        lane = Lane(device)
+        dtype = torch.float16 if half and lane.is_cuda else torch.float32
+        module = module.to(lane.device, dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            return module(images.to(dtype, memory_format=torch.channels_last)).float()
+
+        self._run = BatchFunction(run, lane, sizes)
+
+    def warm_up(self, image_shape: tuple[int, int, int]) -> None:
+        """Records every size for images of this shape, (C, H, W)."""
+        import torch
+
+        self._run.warm_up(image_shape, torch.float32)
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Runs the network on float32 (N, C, H, W)."""
+        return (self._run(batch),)
