@@ -15,7 +15,7 @@ import numpy as np
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFace, Tracker
-from fer_stream.inference.runtime import pick_device
+from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES
 from fer_stream.profiling import Profile
 from fer_stream.recognition.classifier import Classifier

@@ -241,7 +241,7 @@ def _list_cameras() -> None:
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
     """Checks what can be known of the options by themselves; returns the source, the start and the end."""
-    from fer_stream.inference.runtime import pick_device
+    from fer_stream.inference.devices import pick_device
     from fer_stream.sources.times import parse_time
 
     if options.source is None and options.camera is None:

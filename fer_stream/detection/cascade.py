@@ -17,7 +17,7 @@ from fer_stream.detection.pixels import SummedPixels
 from fer_stream.inference.threads import Workers
 
 if TYPE_CHECKING:
-    from fer_stream.inference.runtime import Network
+    from fer_stream.inference.network import Network
 
 LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
 

@@ -43,7 +43,7 @@ class Detector:
     """Finds faces in pictures. Not for use by two threads at once.
 
     Args:
-        device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
+        device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         min_face: Side in px of the smallest face to find.
         threads: CPU threads; 0 takes one a core.
     """

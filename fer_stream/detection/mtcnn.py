@@ -18,7 +18,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fer_stream.inference.runtime import ModuleSpec, Network, load_network
+from fer_stream.inference.network import Network
+from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
 from fer_stream.system.files import file_hash
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def load_mtcnn(name: str, threads: int) -> Network:
         outputs=3 if name == "ONet" else 2,
         most_on_cpu=_MOST_ON_CPU[name],
     )
-    return load_network(spec, "cpu", threads)[0]
+    return load_network(spec, threads)[0]
 
 
 def for_onnx(net: nn.Module) -> nn.Module:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.inference.runtime import ModuleSpec, load_network
+from fer_stream.inference.network import Network
+from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
 from fer_stream.inference.threads import WORKERS, Workers
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
@@ -20,18 +21,17 @@ from fer_stream.system.files import file_hash
 if TYPE_CHECKING:
     from torch import nn
 
-    from fer_stream.inference.torch_cuda import TorchNetwork
-
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
 CUDA_SIZES = (8, 32, MAX_BATCH)
+HALF_ON_CUDA = False
 
 
 class Classifier:
     """Reads expressions. Not for use by two threads at once.
 
     Args:
-        device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
+        device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         weights: A checkpoint of fer-train; the built-in one where None.
         threads: CPU threads; 0 takes one a core.
 
@@ -61,16 +61,23 @@ class Classifier:
             example_shape=(2, 3, 64, 64),
             dynamic_axes=(2, 3),
             most_on_cpu=MOST_ON_CPU,
-            cuda_sizes=CUDA_SIZES,
         )
         self._workers = Workers(threads if device == "cpu" else 1)
-        self._network, stored = load_network(spec, device, self._workers.network_threads)
-        self._temperature = float(stored["temperature"])
-        self.input = InputSpec(**stored["input"])
-        self.enough_faces = WORKERS * MOST_ON_CPU
-        if device != "cpu":
+        self._network: Network
+        if device == "cpu":
+            self.enough_faces = WORKERS * MOST_ON_CPU
+            self._network, stored = load_network(spec, self._workers.network_threads)
+            self.input = InputSpec(**stored["input"])
+        else:
+            from fer_stream.inference.torch_cuda import TorchNetwork
+
             self.enough_faces = MAX_BATCH
-            cast("TorchNetwork", self._network).warm_up((3, self.input.size, self.input.size))
+            model, stored = build()
+            self.input = InputSpec(**stored["input"])
+            network = TorchNetwork(model, device, sizes=CUDA_SIZES, half=HALF_ON_CUDA)
+            network.warm_up((3, self.input.size, self.input.size))
+            self._network = network
+        self._temperature = float(stored["temperature"])
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Reads a batch of faces.

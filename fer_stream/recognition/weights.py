@@ -4,7 +4,7 @@ Weights come from strangers: `torch_files.py` reads them so that they can neithe
 program allocate without bound, and every field is checked before it is used.
 
 Importing this module does not import torch: a command whose networks are already exported
-(`runtime.py`) never needs it.
+(`onnx_runtime.py`) never needs it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a network: ONNX Runtime on the CPU, torch on CUDA.
+"""Run a network in ONNX Runtime, on the CPU.
 
 A network is exported from its torch module once, into the user's cache, and a later start loads
 it from there without importing torch, which alone takes seconds. A cache file is
@@ -14,7 +14,6 @@ model is kept in memory.
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import hashlib
 import io
 import json
@@ -24,11 +23,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_stream.errors import UsageError
+from fer_stream.inference.network import Network
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
@@ -36,14 +35,6 @@ if TYPE_CHECKING:
 
 EXPORT_VERSION = 3  # raise it when the exported graphs change
 OPSET = 17
-
-
-class Network(Protocol):
-    """A network as the stages use it: float32 batch in, float32 arrays out."""
-
-    def __call__(self, batch: Any) -> tuple[np.ndarray, ...]:
-        """Runs the network on (N, C, H, W), an array; on a GPU a tensor that is there already, too."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,8 +48,6 @@ class ModuleSpec:
         example_shape: (N, C, H, W) of an input.
         dynamic_axes: The axes of the input that vary, besides the batch: such as (2, 3).
         outputs: How many arrays come out.
-        half_on_cuda: Whether it runs in half precision on CUDA.
-        cuda_sizes: On CUDA a batch is padded to the next of these sizes.
         for_onnx: Puts the module into operations that ONNX Runtime does quickly.
         most_on_cpu: Runs on the CPU take no more of a batch at once than this: what the layers hand
             on then stays in the processor's cache. 0: the whole batch.
@@ -70,61 +59,20 @@ class ModuleSpec:
     example_shape: tuple[int, int, int, int]
     dynamic_axes: tuple[int, ...] = ()
     outputs: int = 1
-    half_on_cuda: bool = False
-    cuda_sizes: tuple[int, ...] = (8, 64)
     for_onnx: Callable[[nn.Module], nn.Module] = lambda module: module
     most_on_cpu: int = 0
 
 
-def pick_device(name: str) -> str:
-    """Returns `cpu` or `cuda:N` for `auto`, `cpu`, `cuda` or `cuda:N`.
-
-    torch is imported only where a driver for an NVIDIA GPU is installed.
-
-    Raises:
-        UsageError: No such device here.
-    """
-    if name == "cpu":
-        return "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("auto", "cuda") or (number and (kind == "auto" or not number.isdecimal())):
-        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
-    if kind == "auto":
-        return "cuda:0" if _has_nvidia_driver() and _cuda_device_count() else "cpu"
-    index, count = int(number or 0), _cuda_device_count()
-    if index >= count:
-        raise UsageError(f"no CUDA device {index}: this machine offers {count}; use --device cpu or auto")
-    return f"cuda:{index}"
-
-
-def _has_nvidia_driver() -> bool:
-    return sys.platform != "darwin" and (
-        ctypes.util.find_library("nvcuda" if sys.platform == "win32" else "cuda") is not None
-    )
-
-
-def _cuda_device_count() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def load_network(spec: ModuleSpec, device: str, threads: int = 0) -> tuple[Network, dict[str, Any]]:
-    """Loads a network for a device.
+def load_network(spec: ModuleSpec, threads: int = 0) -> tuple[Network, dict[str, Any]]:
+    """Load a network.
 
     Args:
-        spec: Which.
-        device: `cpu` or `cuda:N`, as `pick_device` returns it.
+        spec: The network.
         threads: CPU threads for one run of the network; 0 takes one a core.
 
     Returns:
         The network, and what `spec.build` stored with it.
     """
-    if device != "cpu":
-        module, stored = spec.build()
-        from fer_stream.inference.torch_cuda import TorchNetwork
-
-        return TorchNetwork(module, device, sizes=spec.cuda_sizes, half=spec.half_on_cuda), stored
     path = cache_folder() / f"{spec.name}-{_digest(spec)[:32]}.onnx"
     cached = _read_cache(path)
     if cached is not None:

@@ -15,14 +15,14 @@ from helpers.own_cache import cache_environment
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.detection.detector import Detector
-from fer_stream.errors import UsageError
-from fer_stream.inference import runtime
-from fer_stream.inference.runtime import ModuleSpec, TorchNetwork, cache_folder, load_network, pick_device
+from fer_stream.inference import onnx_runtime
+from fer_stream.inference.network import Network
+from fer_stream.inference.onnx_runtime import ModuleSpec, cache_folder, load_network
 
 AGREEMENT = 1e-4
 
 
-def assert_agrees(network: runtime.Network, module, batch: np.ndarray) -> None:
+def assert_agrees(network: Network, module, batch: np.ndarray) -> None:
     import torch
 
     with torch.inference_mode():
@@ -63,13 +63,6 @@ def test_the_expression_network_agrees_with_torch(analyzer: Analyzer) -> None:
         assert_agrees(analyzer._classifier._network, model, images(batch, 3, size, size))
 
 
-def test_the_network_for_a_gpu_agrees_on_this_device_too() -> None:
-    from facenet_pytorch.models.mtcnn import ONet
-
-    module = ONet().eval()
-    assert_agrees(TorchNetwork(module, "cpu"), module, images(3, 3, 48, 48))
-
-
 # The cache, by a network that is exported in no time.
 
 
@@ -99,7 +92,7 @@ def small_spec(builds: list[str]) -> ModuleSpec:
 
 
 def answer(spec: ModuleSpec) -> np.ndarray:
-    network, stored = load_network(spec, "cpu", threads=1)
+    network, stored = load_network(spec, threads=1)
     assert stored == {"temperature": 1.25}
     return network(np.ones((2, 3, 8, 8), np.float32))[0]
 
@@ -157,7 +150,7 @@ def test_a_file_that_onnx_runtime_refuses_is_made_again(
 ) -> None:
     before = answer(small_spec)
     (name,) = files_in(cache)
-    runtime._write_cache(cache / name, b"whole, but no model", {"temperature": 1.25})
+    onnx_runtime._write_cache(cache / name, b"whole, but no model", {"temperature": 1.25})
     np.testing.assert_array_equal(answer(small_spec), before)
     assert len(builds) == 2
 
@@ -231,29 +224,3 @@ assert not slow, slow
 """
     subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), check=True)
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
-
-
-# Devices.
-
-
-@pytest.mark.parametrize(
-    ("driver", "devices", "picked"), [(False, 0, "cpu"), (True, 0, "cpu"), (True, 2, "cuda:0")]
-)
-def test_auto_takes_the_gpu_where_there_is_one(
-    monkeypatch: pytest.MonkeyPatch, driver: bool, devices: int, picked: str
-) -> None:
-    monkeypatch.setattr(runtime, "_has_nvidia_driver", lambda: driver)
-    monkeypatch.setattr(runtime, "_cuda_device_count", lambda: devices)
-    assert pick_device("auto") == picked
-
-
-def test_a_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_cuda_device_count", lambda: 2)
-    assert [pick_device(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda:0", "cuda:1"]
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "auto:1", "cpu:0", "cuda:7"])
-def test_a_device_that_is_not_there_is_wrong_usage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_cuda_device_count", lambda: 2)
-    with pytest.raises(UsageError, match="device"):
-        pick_device(name)
