@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # CUDA graphs are recorded one at a time: two threads that record at once disturb each other.
 _RECORDING = threading.Lock()
+RUNS_TIMED = 10  # between two looks at the clock
 
 
 class Lane:
@@ -102,31 +104,51 @@ class Recorded:
         torch = self._torch
         if not self._lane.is_cuda:
             with torch.inference_mode():
-                return self._function(self._input).numpy()
+                return self._launch().numpy()
         with torch.inference_mode(), self._lane.active():
             self._input.copy_(self._host, non_blocking=True)
-            if self._graph is None and self._host_output is not None:
-                self._record()
-            if self._graph is None:
-                self._output = self._function(self._input)
-                self._host_output = self._lane.host_buffer(self._output.shape, self._output.dtype)
-            else:
-                self._graph.replay()
-            assert self._output is not None and self._host_output is not None
-            self._host_output.copy_(self._output, non_blocking=True)
+            output = self._launch()
+            if self._host_output is None:
+                self._host_output = self._lane.host_buffer(output.shape, output.dtype)
+            self._host_output.copy_(output, non_blocking=True)
             self._lane.wait()
         return self._host_output.numpy()
 
-    def _record(self) -> None:
-        torch, graph = self._torch, self._torch.cuda.CUDAGraph()
+    def seconds_on_device(self, limit_s: float) -> float:
+        """Returns the mean time of a run on the device, without copies, repeated for about `limit_s`."""
+        torch = self._torch
+        self._lane.wait()
+        began_s, runs = time.perf_counter(), 0
+        with torch.inference_mode(), self._lane.active():
+            while time.perf_counter() - began_s < limit_s:
+                for _ in range(RUNS_TIMED):
+                    self._launch()
+                self._lane.wait()
+                runs += RUNS_TIMED
+        return (time.perf_counter() - began_s) / runs
+
+    def _launch(self) -> torch.Tensor:
+        """Starts the function on the device, from the second run on as a graph; returns its output."""
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._output is None or not self._lane.is_cuda:
+            self._output = self._function(self._input)
+        else:
+            self._record().replay()
+        assert self._output is not None
+        return self._output
+
+    def _record(self) -> Any:
+        graph = self._torch.cuda.CUDAGraph()
         with (
             _RECORDING,
-            torch.cuda.graph(
+            self._torch.cuda.graph(
                 graph, pool=self._lane.pool, stream=self._lane.stream, capture_error_mode="thread_local"
             ),
         ):
             self._output = self._function(self._input)
         self._graph = graph
+        return graph
 
 
 class BatchFunction:
@@ -146,27 +168,25 @@ class BatchFunction:
         """Records every size, which takes seconds on a GPU and would otherwise hold up the first frames."""
         if self._lane.is_cuda:
             for size in self._sizes:
-                recorded = self._of_shape((size, *row_shape), dtype)
+                recorded = self.of_shape((size, *row_shape), dtype)
                 recorded()
                 recorded()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Runs the function on a batch (N, ...), N at least 1; returns (N, K)."""
-        import torch
-
-        dtype = torch.from_numpy(batch[:0]).dtype
+        dtype, largest = torch_dtype(batch), self._sizes[-1]
         outputs = []
-        largest = self._sizes[-1]
         for start in range(0, len(batch), largest):
             some = batch[start : start + largest]
             size = next(size for size in self._sizes if size >= len(some))
-            recorded = self._of_shape((size, *batch.shape[1:]), dtype)
+            recorded = self.of_shape((size, *batch.shape[1:]), dtype)
             recorded.host_input[: len(some)] = some
             recorded.host_input[len(some) :] = 0
             outputs.append(recorded()[: len(some)].copy())
         return np.concatenate(outputs)
 
-    def _of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
+    def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
+        """Returns the function of a batch of just this shape, (N, ...)."""
         if shape not in self._recorded:
             self._recorded[shape] = Recorded(self._function, self._lane, shape, dtype)
         return self._recorded[shape]
@@ -203,3 +223,15 @@ class TorchNetwork:
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """Runs the network on float32 (N, C, H, W)."""
         return (self._run(batch),)
+
+    def seconds_on_device(self, batch: np.ndarray, limit_s: float) -> float:
+        """Returns the mean time of a batch of just one of the sizes on the device, without copies."""
+        self(batch)
+        return self._run.of_shape(batch.shape, torch_dtype(batch)).seconds_on_device(limit_s)
+
+
+def torch_dtype(array: np.ndarray) -> torch.dtype:
+    """Returns the dtype of torch for that of an array."""
+    import torch
+
+    return torch.from_numpy(array[:0]).dtype
