@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torchvision.datasets import ImageFolder
@@ -20,6 +21,9 @@ from train.data import one_hot
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
 )  # fmt: skip
+# The votes' names for the seven expressions, in their order. Contempt, unknown and NF (no face) have none.
+VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+VOTED_ROWS = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
 WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
 
 
@@ -52,6 +56,23 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
             "mend or remove it"
         ) from error
     return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def majority(votes: np.ndarray) -> np.ndarray:
+    """Return the expression that most people saw in each picture.
+
+    Args:
+        votes: (N, 10) of `read_votes`.
+
+    Returns:
+        int (N,): the index of the expression; -1 where the most-voted class is not one of the seven or is
+        tied, and where there are no votes.
+    """
+    most = votes.max(axis=1, keepdims=True)
+    is_clear = (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1)
+    expression_of = np.full(len(VOTED), -1)
+    expression_of[list(VOTED_ROWS)] = range(len(EXPRESSIONS))
+    return np.where(is_clear, expression_of[votes.argmax(axis=1)], -1)
 
 
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
