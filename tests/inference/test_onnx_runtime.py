@@ -44,15 +44,15 @@ def images(*shape: int) -> np.ndarray:
 def test_p_net_agrees_with_torch(detector: Detector, size_hw: tuple[int, int], batch: int) -> None:
     from facenet_pytorch.models.mtcnn import PNet
 
-    assert_agrees(detector._p_net, PNet().eval(), images(batch, 3, *size_hw))
+    assert_agrees(detector._cascade._p_net, PNet().eval(), images(batch, 3, *size_hw))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 17])
 def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> None:
     from facenet_pytorch.models.mtcnn import ONet, RNet
 
-    assert_agrees(detector._r_net, RNet().eval(), images(batch, 3, 24, 24))
-    assert_agrees(detector._o_net, ONet().eval(), images(batch, 3, 48, 48))
+    assert_agrees(detector._cascade._r_net, RNet().eval(), images(batch, 3, 24, 24))
+    assert_agrees(detector._cascade._o_net, ONet().eval(), images(batch, 3, 48, 48))
 
 
 def test_the_expression_network_agrees_with_torch(analyzer: Analyzer) -> None:
@@ -189,7 +189,7 @@ def test_two_processes_may_export_at_once(tmp_path: Path) -> None:
     code = """
 import hashlib, numpy as np
 from fer_stream.detection.mtcnn import load_mtcnn
-answers = load_mtcnn("RNet", "cpu", 1)(np.full((2, 3, 24, 24), 0.25, np.float32))
+answers = load_mtcnn("RNet", 1)(np.full((2, 3, 24, 24), 0.25, np.float32))
 print(hashlib.sha256(b"".join(answer.tobytes() for answer in answers)).hexdigest())
 """
     both = [
