@@ -58,7 +58,7 @@ def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> Non
 def test_the_expression_network_agrees_with_torch(analyzer: Analyzer) -> None:
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint
 
-    model = load_checkpoint(BUILT_IN_WEIGHTS).build_model()
+    model = load_checkpoint(BUILT_IN_WEIGHTS).build_model(analyzer._classifier.labels)
     for batch, size in ((1, 64), (5, 64), (2, 48), (1, 112)):
         assert_agrees(analyzer._classifier._network, model, images(batch, 3, size, size))
 
