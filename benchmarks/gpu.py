@@ -199,21 +199,23 @@ def two_at_once(clip: Path, device: str, folder: Path, frames_s: float | None) -
 
 def crops_per_s(device: str, sizes: tuple[int, ...], seconds: float) -> dict[int, dict[str, float]]:
     """Returns faces a second through the expression network for batches of each size."""
-    from fer_stream.inference.torch_cuda import TorchNetwork
-    from fer_stream.recognition import classifier
+    from fer_stream.inference.torch_cuda import Lane, TorchNetwork
+    from fer_stream.recognition.classifier import HALF_ON_CUDA
+    from fer_stream.recognition.preprocessing import native_side
+    from fer_stream.recognition.torch_input import input_from_crops
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_model
 
-    side = classifier.Classifier("cpu").input.size
+    checkpoint, model = load_model(BUILT_IN_WEIGHTS)
+    lane = Lane(device if device != "cpu" else "cpu:0")
+    prepare = input_from_crops(checkpoint.input, lane.device)
+    side = native_side(checkpoint.input)
     figures: dict[int, dict[str, float]] = {}
     for size in sizes:
-        model = load_model(BUILT_IN_WEIGHTS)[1]
-        network = TorchNetwork(
-            model, device if device != "cpu" else "cpu:0", sizes=(size,), half=classifier.HALF_ON_CUDA
-        )
-        network.warm_up((3, side, side))
-        batch = np.random.default_rng(size).normal(0, 1, (size, 3, side, side)).astype(np.float32)
-        from_host = repeated(lambda network=network, batch=batch: network(batch), seconds)
-        on_device = network.seconds_on_device(batch, seconds)
+        network = TorchNetwork(model, lane, sizes=(size,), prepare=prepare, half=HALF_ON_CUDA)
+        crops = np.random.default_rng(size).integers(0, 256, (size, side, side), np.uint8)
+        network.warm_up(crops)
+        from_host = repeated(lambda network=network, crops=crops: network(crops), seconds)
+        on_device = network.seconds_on_device(crops, seconds)
         figures[size] = {"host": size / from_host, "device": size / on_device}
     return figures
 

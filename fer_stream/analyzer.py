@@ -20,7 +20,7 @@ from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES
 from fer_stream.profiling import Profile
 from fer_stream.recognition.classifier import Classifier
-from fer_stream.recognition.preprocessing import face_roll, face_square, network_input
+from fer_stream.recognition.preprocessing import face_roll, face_square
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S, Smoother
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
@@ -223,10 +223,9 @@ class Analyzer:
     def _read(self, found: list[_Found], smoother: Smoother) -> list[AnalyzedFrame]:
         """Reads all faces of some frames in one batch."""
         began_s = time.perf_counter()
-        spec = self._classifier.input
         crops = [
-            network_input(
-                frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec, face_roll(face.landmarks_xy)
+            self._classifier.crop(
+                frame.bgr, face_square(face.box_xyxy, self.crop_scale), face_roll(face.landmarks_xy)
             )
             for frame, faces in found
             for face in faces

@@ -193,35 +193,42 @@ class BatchFunction:
 
 
 class TorchNetwork:
-    """A network in PyTorch: float32 (N, C, H, W) in, float32 (N, K) out.
+    """A network in PyTorch: a batch (N, ...) in, float32 (N, K) out.
 
     Args:
         module: In evaluation mode.
-        device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
+        lane: Where it runs.
         sizes: See `BatchFunction`.
+        prepare: Turns a batch into float32 (N, C, H, W) on the device; None where it is that already.
         half: Run in half precision on a GPU, else in float32.
     """
 
-    def __init__(self, module: nn.Module, device: str, *, sizes: Sequence[int], half: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        lane: Lane,
+        *,
+        sizes: Sequence[int],
+        prepare: TensorFunction | None = None,
+        half: bool = False,
+    ) -> None:
         import torch
 
-        lane = Lane(device)
         dtype = torch.float16 if half and lane.is_cuda else torch.float32
         module = module.to(lane.device, dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
-        def run(images: torch.Tensor) -> torch.Tensor:
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            images = batch if prepare is None else prepare(batch)
             return module(images.to(dtype, memory_format=torch.channels_last)).float()
 
         self._run = BatchFunction(run, lane, sizes)
 
-    def warm_up(self, image_shape: tuple[int, int, int]) -> None:
-        """Records every size for images of this shape, (C, H, W)."""
-        import torch
-
-        self._run.warm_up(image_shape, torch.float32)
+    def warm_up(self, example: np.ndarray) -> None:
+        """Records every size for batches whose rows are like the example's, (N, ...)."""
+        self._run.warm_up(example.shape[1:], torch_dtype(example))
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs the network on float32 (N, C, H, W)."""
+        """Runs the network on a batch (N, ...)."""
         return (self._run(batch),)
 
     def seconds_on_device(self, batch: np.ndarray, limit_s: float) -> float:

@@ -14,7 +14,7 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.network import Network
 from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
 from fer_stream.inference.threads import WORKERS, Workers
-from fer_stream.recognition.preprocessing import InputSpec
+from fer_stream.recognition.preprocessing import InputSpec, native_crop, native_side, network_input
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
 from fer_stream.system.files import file_hash
 
@@ -85,22 +85,33 @@ class Classifier:
             self._network, stored = load_network(spec, self._workers.network_threads)
             self.input = InputSpec(**stored["input"])
         else:
-            from fer_stream.inference.torch_cuda import TorchNetwork
-
             self.enough_faces = MAX_BATCH
             model, stored = build()
             self.input = InputSpec(**stored["input"])
-            network = TorchNetwork(model, device, sizes=CUDA_SIZES, half=HALF_ON_CUDA)
-            network.warm_up((3, self.input.size, self.input.size))
-            self._network = network
+            self._network = _on_cuda(model, self.input, device)
+        self._on_cpu = device == "cpu"
         self._temperature = float(stored["temperature"])
         self.unsure_below = float(stored["unsure_below"])
+
+    def crop(self, image_bgr: np.ndarray, square_xyxy: np.ndarray, roll: float) -> np.ndarray:
+        """Cut a face out of a frame in the form that `probabilities` takes.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+            square_xyxy: (4,) px, as `preprocessing.face_square` returns it.
+            roll: Radians, as `preprocessing.face_roll` returns it.
+
+        Returns:
+            On the CPU the network's input, as `preprocessing.network_input` makes it. On a GPU the first half
+            of that, as `preprocessing.native_crop` makes it.
+        """
+        return (network_input if self._on_cpu else native_crop)(image_bgr, square_xyxy, self.input, roll)
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Reads a batch of faces.
 
         Args:
-            batch: float32 (N, 3, size, size), as `preprocessing.network_input` makes it.
+            batch: (N, ...), N crops as `crop` makes them.
 
         Returns:
             float32 (N, 7), each row summing to 1, in the order of `EXPRESSIONS`.
@@ -113,6 +124,18 @@ class Classifier:
             parts = [some[part] for part in self._workers.parts(len(some))]
             logits += self._workers.map(lambda part: self._network(part)[0], parts)
         return softmax(np.concatenate(logits) / self._temperature)
+
+
+def _on_cuda(model: nn.Module, spec: InputSpec, device: str) -> Network:
+    from fer_stream.inference.torch_cuda import Lane, TorchNetwork
+    from fer_stream.recognition.torch_input import input_from_crops
+
+    lane = Lane(device)
+    prepare = input_from_crops(spec, lane.device)
+    network = TorchNetwork(model, lane, sizes=CUDA_SIZES, prepare=prepare, half=HALF_ON_CUDA)
+    black = np.zeros((1, native_side(spec), native_side(spec), 3), np.uint8)
+    network.warm_up(black[..., 0] if spec.grayscale else black)
+    return network
 
 
 def _check_runs(model: nn.Module, path: Path) -> None:

@@ -144,6 +144,29 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
     )
 
 
+def native_crop(
+    image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
+) -> np.ndarray:
+    """Cut a square out of a picture in the resolution of the training pictures, the first step of the input.
+
+    Args:
+        image_bgr: uint8 (H, W, 3).
+        square_xyxy: (4,) px: `face_square` of a detection, or `whole_image` of a face crop.
+        spec: What the network expects.
+        roll: `face_roll` of a detection.
+
+    Returns:
+        uint8 (side, side), or (side, side, 3) in BGR order where the network reads colours.
+    """
+    crop = cut(image_bgr, square_xyxy, native_side(spec), roll)
+    return cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if spec.grayscale else crop
+
+
+def native_side(spec: InputSpec) -> int:
+    """Return the side of `native_crop` in px."""
+    return min(spec.native_size, spec.size)
+
+
 def network_input(
     image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
 ) -> np.ndarray:
@@ -158,9 +181,7 @@ def network_input(
     Returns:
         float32 (3, size, size), normalised, channels in RGB order.
     """
-    crop = cut(image_bgr, square_xyxy, min(spec.native_size, spec.size), roll)
-    if spec.grayscale:
-        crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    crop = native_crop(image_bgr, square_xyxy, spec, roll)
     if crop.shape[0] != spec.size:
         crop = cv2.resize(crop, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)

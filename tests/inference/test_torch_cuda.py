@@ -22,7 +22,7 @@ def test_padding_to_a_few_sizes_changes_nothing(count: int) -> None:
     batch = images(count)
     with torch.inference_mode():
         expected = module.eval()(torch.from_numpy(batch)).numpy()
-    (given,) = TorchNetwork(module, "cpu:0", sizes=(2, 4))(batch)
+    (given,) = TorchNetwork(module, Lane("cpu:0"), sizes=(2, 4))(batch)
     assert given.dtype == np.float32
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
