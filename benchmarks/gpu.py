@@ -199,23 +199,17 @@ def two_at_once(clip: Path, device: str, folder: Path, frames_s: float | None) -
 
 def crops_per_s(device: str, sizes: tuple[int, ...], seconds: float) -> dict[int, dict[str, float]]:
     """Returns faces a second through the expression network for batches of each size."""
-    from fer_stream.inference.torch_cuda import Lane, TorchNetwork
-    from fer_stream.recognition.classifier import HALF_ON_CUDA
+    from fer_stream.recognition import classifier
     from fer_stream.recognition.preprocessing import native_side
-    from fer_stream.recognition.torch_input import input_from_crops
-    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_model
 
-    checkpoint, model = load_model(BUILT_IN_WEIGHTS)
-    lane = Lane(device if device != "cpu" else "cpu:0")
-    prepare = input_from_crops(checkpoint.input, lane.device)
-    side = native_side(checkpoint.input)
     figures: dict[int, dict[str, float]] = {}
     for size in sizes:
-        network = TorchNetwork(model, lane, sizes=(size,), prepare=prepare, half=HALF_ON_CUDA)
+        classifier.CUDA_SIZES = (size,)
+        faces = classifier.Classifier(device if device != "cpu" else "cpu:0")
+        side = native_side(faces.input)
         crops = np.random.default_rng(size).integers(0, 256, (size, side, side), np.uint8)
-        network.warm_up(crops)
-        from_host = repeated(lambda network=network, crops=crops: network(crops), seconds)
-        on_device = network.seconds_on_device(crops, seconds)
+        from_host = repeated(lambda faces=faces, crops=crops: faces._network(crops), seconds)
+        on_device = faces._network.seconds_on_device(crops, seconds)
         figures[size] = {"host": size / from_host, "device": size / on_device}
     return figures
 

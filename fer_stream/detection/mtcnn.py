@@ -38,13 +38,6 @@ _EXAMPLE_SHAPES = {
 }
 
 
-def mtcnn_module(name: str) -> nn.Module:
-    """Returns one of PNet, RNet and ONet with facenet-pytorch's weights, in evaluation mode on the CPU."""
-    from facenet_pytorch.models import mtcnn
-
-    return cast("nn.Module", getattr(mtcnn, name)().eval().requires_grad_(False))
-
-
 def load_mtcnn(name: str, threads: int) -> Network:
     """Loads one of PNet, RNet and ONet with facenet-pytorch's weights for the CPU.
 
@@ -58,7 +51,9 @@ def load_mtcnn(name: str, threads: int) -> Network:
     weights_path = Path(package.origin).parent / "data" / f"{name.lower()}.pt"
 
     def build() -> tuple[nn.Module, dict[str, Any]]:
-        return mtcnn_module(name), {}
+        from facenet_pytorch.models import mtcnn
+
+        return getattr(mtcnn, name)().eval(), {}
 
     spec = ModuleSpec(
         name=name.lower(),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT, mtcnn_module
+from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
 from fer_stream.detection.pixels import PIXEL_SCALE, whole_pixels, windows
+from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
 from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class TorchCascade:
     def __init__(self, device: str) -> None:
         self._lane = Lane(device)
         self._p_net, self._r_net, self._o_net = (
-            mtcnn_module(name).to(self._lane.device) for name in ("PNet", "RNet", "ONet")
+            load_torch_mtcnn(name, self._lane.device) for name in ("PNet", "RNet", "ONet")
         )
         self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
 

@@ -19,7 +19,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 
@@ -196,32 +195,13 @@ class TorchNetwork:
     """A network in PyTorch: a batch (N, ...) in, float32 (N, K) out.
 
     Args:
-        module: In evaluation mode.
+        network: The network as a function of a batch on the device.
         lane: Where it runs.
         sizes: See `BatchFunction`.
-        prepare: Turns a batch into float32 (N, C, H, W) on the device; None where it is that already.
-        half: Run in half precision on a GPU, else in float32.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        lane: Lane,
-        *,
-        sizes: Sequence[int],
-        prepare: TensorFunction | None = None,
-        half: bool = False,
-    ) -> None:
-        import torch
-
-        dtype = torch.float16 if half and lane.is_cuda else torch.float32
-        module = module.to(lane.device, dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-
-        def run(batch: torch.Tensor) -> torch.Tensor:
-            images = batch if prepare is None else prepare(batch)
-            return module(images.to(dtype, memory_format=torch.channels_last)).float()
-
-        self._run = BatchFunction(run, lane, sizes)
+    def __init__(self, network: TensorFunction, lane: Lane, *, sizes: Sequence[int]) -> None:
+        self._run = BatchFunction(network, lane, sizes)
 
     def warm_up(self, example: np.ndarray) -> None:
         """Records every size for batches whose rows are like the example's, (N, ...)."""

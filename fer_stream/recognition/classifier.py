@@ -15,7 +15,7 @@ from fer_stream.inference.network import Network
 from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
 from fer_stream.inference.threads import WORKERS, Workers
 from fer_stream.recognition.preprocessing import InputSpec, native_crop, native_side, network_input
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, Checkpoint, check_weights_file, load_checkpoint
 from fer_stream.system.files import file_hash
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
 CUDA_SIZES = (8, 32, MAX_BATCH)
-HALF_ON_CUDA = False
+HALF_ON_CUDA = True
 
 
 class Classifier:
@@ -60,15 +60,9 @@ class Classifier:
 
         def build() -> tuple[nn.Module, dict[str, Any]]:
             checkpoint = load_checkpoint(path)
-            head = checkpoint.head(self.labels)
-            stored = {
-                "input": dataclasses.asdict(checkpoint.input),
-                "temperature": head.temperature,
-                "unsure_below": head.unsure_below,
-            }
             model = checkpoint.build_model(self.labels)
             _check_runs(model, path)
-            return model, stored
+            return model, _stored(checkpoint, self.labels)
 
         spec = ModuleSpec(
             name="expression",
@@ -86,9 +80,10 @@ class Classifier:
             self.input = InputSpec(**stored["input"])
         else:
             self.enough_faces = MAX_BATCH
-            model, stored = build()
-            self.input = InputSpec(**stored["input"])
-            self._network = _on_cuda(model, self.input, device)
+            checkpoint = load_checkpoint(path)
+            stored = _stored(checkpoint, self.labels)
+            self.input = checkpoint.input
+            self._network = _on_cuda(checkpoint, self.labels, device, path)
         self._on_cpu = device == "cpu"
         self._temperature = float(stored["temperature"])
         self.unsure_below = float(stored["unsure_below"])
@@ -126,15 +121,40 @@ class Classifier:
         return softmax(np.concatenate(logits) / self._temperature)
 
 
-def _on_cuda(model: nn.Module, spec: InputSpec, device: str) -> Network:
+def _stored(checkpoint: Checkpoint, labels: str) -> dict[str, Any]:
+    """Return what reading with one of the last layers needs besides the network."""
+    head = checkpoint.head(labels)
+    return {
+        "input": dataclasses.asdict(checkpoint.input),
+        "temperature": head.temperature,
+        "unsure_below": head.unsure_below,
+    }
+
+
+def _on_cuda(checkpoint: Checkpoint, labels: str, device: str, path: Path) -> Network:
+    """Load a checkpoint's network for a GPU and record all sizes of batch.
+
+    Raises:
+        WeightsError: The weights do not fit the network, or it answers with numbers that are not finite.
+    """
+    import torch
+
     from fer_stream.inference.torch_cuda import Lane, TorchNetwork
+    from fer_stream.recognition.torch_efficientnet import EfficientNetB0
     from fer_stream.recognition.torch_input import input_from_crops
 
-    lane = Lane(device)
+    lane, spec, head = Lane(device), checkpoint.input, checkpoint.head(labels)
+    weights = {**checkpoint.state_dict, "classifier.weight": head.weight, "classifier.bias": head.bias}
+    dtype = torch.float16 if HALF_ON_CUDA and lane.is_cuda else torch.float32
+    model = EfficientNetB0(weights, lane.device, dtype)
     prepare = input_from_crops(spec, lane.device)
-    network = TorchNetwork(model, lane, sizes=CUDA_SIZES, prepare=prepare, half=HALF_ON_CUDA)
-    black = np.zeros((1, native_side(spec), native_side(spec), 3), np.uint8)
-    network.warm_up(black[..., 0] if spec.grayscale else black)
+    network = TorchNetwork(lambda crops: model(prepare(crops)), lane, sizes=CUDA_SIZES)
+    side = native_side(spec)
+    noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    crops = noise[..., 0] if spec.grayscale else noise
+    network.warm_up(crops)
+    if not np.isfinite(network(crops)[0]).all():
+        raise WeightsError(f"{path} gives no finite numbers; train it again, or choose another file")
     return network
 
 
