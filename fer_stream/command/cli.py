@@ -168,6 +168,7 @@ def _run(options: argparse.Namespace) -> int:
         from fer_stream.sources import open_source
         from fer_stream.status import RunStatus
         from fer_stream.system.background import loaded
+        from fer_stream.system.interpreter import settle
 
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -211,6 +212,7 @@ def _run(options: argparse.Namespace) -> int:
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
+        settle()
         status.device = str(analyzer.device)
         summary = run(
             source,

@@ -7,8 +7,8 @@ find the same faces.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from fer_stream.inference.threads import Workers
 
 if TYPE_CHECKING:
     from fer_stream.inference.network import Network
+
+_T = TypeVar("_T")
+TakeLevel = Callable[[np.ndarray, np.ndarray, float], _T]
 
 LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
 
@@ -46,19 +49,19 @@ class Cascade(Protocol):
         """
         ...
 
-    def p_net(
-        self, pixels: Any, scales: Sequence[float], *, whole: bool
-    ) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    def p_net(self, pixels: Any, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool) -> list[_T]:
         """Runs P-Net over the pyramid of a whole frame.
 
         Args:
             pixels: The frame.
             scales: Of each level over the frame.
+            take: Called for each level, in several threads, with float32 (4, height, width), how the box of
+                each place should move, with float32 (2, height, width), the probabilities of no face and of a
+                face, and with the scale. It must not keep the arrays.
             whole: Whether frames of this size will come again.
 
         Returns:
-            For each level float32 (4, height, width), how the box of each place should move, and
-            (2, height, width), the probabilities of no face and of a face.
+            The result of `take` for each level, in order.
         """
         ...
 
@@ -82,7 +85,7 @@ def load_cascade(device: str, threads: int = 0) -> Cascade:
         return CpuCascade(threads)
     from fer_stream.detection.torch_cascade import TorchCascade
 
-    return TorchCascade(device)
+    return TorchCascade(device, threads)
 
 
 class CpuCascade:
@@ -113,15 +116,15 @@ class CpuCascade:
         return pixels
 
     def p_net(
-        self, pixels: SummedPixels, scales: Sequence[float], *, whole: bool = True
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        self, pixels: SummedPixels, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool = True
+    ) -> list[_T]:
         """Runs P-Net over the pyramid; see `Cascade.p_net`."""
 
-        def level(scale: float) -> tuple[np.ndarray, np.ndarray]:
+        def level(scale: float) -> _T:
             width, height = pixels.size_wh
             resized = pixels.resized((int(width * scale + 1), int(height * scale + 1)))
             shifts, probabilities = self._p_net(resized)
-            return shifts[0], probabilities[0]
+            return take(shifts[0], probabilities[0], scale)
 
         # The first level has about as many pixels as all others together.
         return self._workers.map(level, scales)

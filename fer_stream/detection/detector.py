@@ -144,8 +144,7 @@ class Detector:
 
     def _propose(self, pixels: Pixels, scales: Sequence[float], *, whole: bool) -> np.ndarray:
         """Returns the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
-        levels = self._cascade.p_net(pixels, scales, whole=whole)
-        of_levels = [_places(*level, scale) for level, scale in zip(levels, scales, strict=True)]
+        of_levels = self._cascade.p_net(pixels, scales, _places, whole=whole)
         best = _Places(*map(np.concatenate, zip(*of_levels, strict=True))).best(0.7)
         return _shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32)
 

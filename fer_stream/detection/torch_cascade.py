@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from fer_stream.detection.cascade import TakeLevel
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
 from fer_stream.detection.pixels import PIXEL_SCALE, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
+from fer_stream.inference.threads import Workers
 from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
 
 if TYPE_CHECKING:
     import torch
+
+_T = TypeVar("_T")
 
 R_NET_SIZES = (64, 256)  # crops; a crowd's first candidates are some hundreds
 O_NET_SIZES = (4, 16, 64)
@@ -48,10 +52,12 @@ class TorchCascade:
 
     Args:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
+        threads: CPU threads for what the CPU does; 0 takes one a core.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, threads: int = 0) -> None:
         self._lane = Lane(device)
+        self._workers = Workers(threads)
         self._p_net, self._r_net, self._o_net = (
             load_torch_mtcnn(name, self._lane.device) for name in ("PNet", "RNet", "ONet")
         )
@@ -116,8 +122,8 @@ class TorchCascade:
         return DeviceSums((width, height), origin, (columns - 1, rows - 1))
 
     def p_net(
-        self, pixels: DeviceSums, scales: Sequence[float], *, whole: bool
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        self, pixels: DeviceSums, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool
+    ) -> list[_T]:
         """Runs P-Net over the pyramid; see `cascade.Cascade.p_net`."""
         key = (pixels.part_wh, tuple(scales))
         pyramid = self._pyramids.get(key) or _Pyramid(self._lane, self._p_net, self._sums, *key)
@@ -125,7 +131,8 @@ class TorchCascade:
             while len(self._pyramids) >= P_NETS_KEPT:
                 del self._pyramids[next(iter(self._pyramids))]
             self._pyramids[key] = pyramid
-        return pyramid()
+        levels = [(*maps, scale) for maps, scale in zip(pyramid(), scales, strict=True)]
+        return self._workers.map(lambda level: take(*level), levels)
 
     def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Runs R-Net on squares; see `cascade.Cascade.r_net`."""

@@ -30,8 +30,8 @@ def load_torch_mtcnn(name: str, device: torch.device) -> Callable[[torch.Tensor]
         device: Where it runs.
 
     Returns:
-        A function from images (N, 3, H, W) to the outputs in facenet-pytorch's order: shifts, landmarks in the
-        case of O-Net, probabilities.
+        A function from images (N, 3, H, W) to the outputs in facenet-pytorch's order: shifts, landmarks if it
+        is O-Net, probabilities.
     """
     import torch
     from torch.nn.functional import conv2d, linear, max_pool2d, prelu
