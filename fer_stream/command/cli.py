@@ -42,6 +42,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.analyzer import Analyzer
     from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
@@ -143,9 +144,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with only_our_words():
-            return _run(build_parser().parse_args(argv))
+            return _run(_parsed(argv))
 
     return exit_code_of(PROG, run)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; several sources point to fer-batch."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
+        raise UsageError(
+            f"{PROG} reads one source, and {1 + len(rest)} are given ({rest[0]!r} is the second); "
+            "fer-batch analyzes many recordings"
+        )
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -221,7 +236,7 @@ def _run(options: argparse.Namespace) -> int:
             sinks,
             RunOptions(
                 blur=options.blur,
-                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                provenance=_provenance(options, source.info, weights, analyzer),
                 profile=profile,
                 status=status,
                 on_frame=lambda analyzed, _: progress.update(analyzed),
@@ -234,6 +249,11 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        if options.blur and files and not options.quiet:
+            say(
+                PROG,
+                "look the result through before you hand it on: a face that was never found is not hidden",
+            )
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
@@ -365,6 +385,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
         )
+    if options.report is not None:
+        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
     if options.virtual_camera:
         yield sinks.VirtualCameraSink(info)
 
@@ -390,7 +412,9 @@ def _window(
     return None
 
 
-def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
+def _provenance(
+    options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
+) -> Provenance:
     """Return what makes this run's results, for the outputs that keep it."""
     from fer_stream.provenance import Provenance
     from fer_stream.system.files import file_hash
@@ -402,7 +426,9 @@ def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, de
         source_path=info.path,
         weights_name=weights.name,
         weights_sha256=file_hash(weights),
-        device=device,
+        labels=analyzer.labels,
+        unsure_below=analyzer.unsure_below,
+        device=str(analyzer.device),
         options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
     )
 
