@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EPSILON = 1e-5  # of batch normalisation, timm's for this network
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
-DEPTHWISE_BY_CUDNN = True
+BY_CUDNN = True
 
 
 class EfficientNetB0:
@@ -65,11 +65,9 @@ class EfficientNetB0:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits, float32 (N, classes), of images (N, 3, H, W)."""
-        import torch
-        from torch.nn.functional import conv2d, linear, silu
+        from torch.nn.functional import linear, silu
 
-        images = images.to(self._dtype, memory_format=torch.channels_last)
-        x = silu(conv2d(images, *self._stem, stride=2, padding=1)).permute(0, 2, 3, 1)
+        x = silu(_stem(images.to(self._dtype), *self._stem))
         for expand, (weight, bias), stride, (reduce, enlarge), project in self._blocks:
             y = x if expand is None else silu(linear(x, *expand))
             y = silu(_depthwise(y, weight, bias, stride))
@@ -80,13 +78,22 @@ class EfficientNetB0:
         return linear(x, *self._classifier).float()
 
 
+def _stem(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return the first convolution, 3 x 3 with stride 2, of (N, 3, H, W): (N, H / 2, W / 2, 32)."""
+    from torch.nn.functional import linear, pad
+
+    # As a matrix product of all 3 x 3 patches.
+    patches = pad(images, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2)
+    return linear(patches.permute(0, 2, 3, 1, 4, 5).flatten(3), weight.flatten(1), bias)
+
+
 def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int) -> torch.Tensor:
     """Return the depthwise convolution of (N, H, W, C)."""
     import torch
     from torch.nn.functional import conv2d
 
     padding = weight.shape[-1] // 2
-    with torch.backends.cudnn.flags(enabled=DEPTHWISE_BY_CUDNN, allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=BY_CUDNN, allow_tf32=False):
         y = conv2d(x.permute(0, 3, 1, 2), weight, bias, stride=stride, padding=padding, groups=len(weight))
     return y.permute(0, 2, 3, 1).contiguous()
 
