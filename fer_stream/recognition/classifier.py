@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.network import Network
-from fer_stream.inference.onnx_runtime import ModuleSpec, load_network
+from fer_stream.inference.onnx_runtime import OnnxNetwork
 from fer_stream.inference.threads import WORKERS, Workers
-from fer_stream.recognition.preprocessing import InputSpec, native_crop, native_side, network_input
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, Checkpoint, check_weights_file, load_checkpoint
-from fer_stream.system.files import file_hash
-
-if TYPE_CHECKING:
-    from torch import nn
+from fer_stream.recognition.preprocessing import (
+    InputSpec,
+    native_crop,
+    native_side,
+    network_input,
+    whole_image,
+)
+from fer_stream.recognition.weights import (
+    BUILT_IN_WEIGHTS,
+    Checkpoint,
+    annotation,
+    load_checkpoint,
+    name_in_errors,
+)
 
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
@@ -56,37 +62,26 @@ class Classifier:
         threads: int = 0,
     ) -> None:
         path = weights or BUILT_IN_WEIGHTS
-        self.labels = check_weights_file(path, labels)
-
-        def build() -> tuple[nn.Module, dict[str, Any]]:
-            checkpoint = load_checkpoint(path)
-            model = checkpoint.build_model(self.labels)
-            _check_runs(model, path)
-            return model, _stored(checkpoint, self.labels)
-
-        spec = ModuleSpec(
-            name="expression",
-            key=(file_hash(path), self.labels, importlib.metadata.version("timm")),
-            build=build,
-            example_shape=(2, 3, 64, 64),
-            dynamic_axes=(2, 3),
-            most_on_cpu=MOST_ON_CPU,
-        )
-        self._workers = Workers(threads if device == "cpu" else 1)
-        self._network: Network
-        if device == "cpu":
-            self.enough_faces = WORKERS * MOST_ON_CPU
-            self._network, stored = load_network(spec, self._workers.network_threads)
-            self.input = InputSpec(**stored["input"])
-        else:
-            self.enough_faces = MAX_BATCH
-            checkpoint = load_checkpoint(path)
-            stored = _stored(checkpoint, self.labels)
-            self.input = checkpoint.input
-            self._network = _on_cuda(checkpoint, self.labels, device, path)
+        checkpoint = load_checkpoint(path)
         self._on_cpu = device == "cpu"
-        self._temperature = float(stored["temperature"])
-        self.unsure_below = float(stored["unsure_below"])
+        self.enough_faces = WORKERS * MOST_ON_CPU if self._on_cpu else MAX_BATCH
+        self._workers = Workers(threads if self._on_cpu else 1)
+        self.input = checkpoint.input
+        with name_in_errors(path):
+            self.labels = annotation(labels, has_ferplus=checkpoint.ferplus is not None)
+            self._network = _load_network(
+                checkpoint, self.labels, device, threads=self._workers.network_threads
+            )
+            # Finite weights can give infinite answers, for example with negative variances.
+            noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+            crop = self.crop(noise, whole_image(noise), 0.0)
+            if not np.isfinite(self._network(np.stack([crop, crop]))[0]).all():
+                raise WeightsError(
+                    "its network gives no finite numbers; train it again, or choose another file"
+                )
+        head = checkpoint.head(self.labels)
+        self._temperature = head.temperature
+        self.unsure_below = head.unsure_below
 
     def crop(self, image_bgr: np.ndarray, square_xyxy: np.ndarray, roll: float) -> np.ndarray:
         """Cut a face out of a frame in the form that `probabilities` takes.
@@ -121,51 +116,35 @@ class Classifier:
         return softmax(np.concatenate(logits) / self._temperature)
 
 
-def _stored(checkpoint: Checkpoint, labels: str) -> dict[str, Any]:
-    """Return what reading with one of the last layers needs besides the network."""
-    head = checkpoint.head(labels)
-    return {
-        "input": dataclasses.asdict(checkpoint.input),
-        "temperature": head.temperature,
-        "unsure_below": head.unsure_below,
-    }
-
-
-def _on_cuda(checkpoint: Checkpoint, labels: str, device: str, path: Path) -> Network:
-    """Load a checkpoint's network for a GPU and record all sizes of batch.
+def _load_network(checkpoint: Checkpoint, labels: str, device: str, *, threads: int) -> Network:
+    """Load a checkpoint's network with the last layer of an annotation.
 
     Raises:
-        WeightsError: The weights do not fit the network, or it answers with numbers that are not finite.
+        WeightsError: The weights do not fit the network.
     """
+    arrays = checkpoint.network_arrays(labels)
+    if device == "cpu":
+        return OnnxNetwork(checkpoint.graph_path, arrays, threads=threads, max_batch=MOST_ON_CPU)
+    return _load_on_cuda(arrays, checkpoint.input, device)
+
+
+def _load_on_cuda(arrays: Mapping[str, np.ndarray], spec: InputSpec, device: str) -> Network:
+    """Load the network for a GPU, with the second half of the preprocessing, and record every size."""
     import torch
 
     from fer_stream.inference.torch_cuda import Lane, TorchNetwork
     from fer_stream.recognition.torch_efficientnet import EfficientNetB0
     from fer_stream.recognition.torch_input import input_from_crops
 
-    lane, spec, head = Lane(device), checkpoint.input, checkpoint.head(labels)
-    weights = {**checkpoint.state_dict, "classifier.weight": head.weight, "classifier.bias": head.bias}
+    lane = Lane(device)
     dtype = torch.float16 if HALF_ON_CUDA and lane.is_cuda else torch.float32
+    weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     model = EfficientNetB0(weights, lane.device, dtype)
     prepare = input_from_crops(spec, lane.device)
     network = TorchNetwork(lambda crops: model(prepare(crops)), lane, sizes=CUDA_SIZES)
     side = native_side(spec)
-    noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-    crops = noise[..., 0] if spec.grayscale else noise
-    network.warm_up(crops)
-    if not np.isfinite(network(crops)[0]).all():
-        raise WeightsError(f"{path} gives no finite numbers; train it again, or choose another file")
+    network.warm_up(np.zeros((1, side, side) if spec.grayscale else (1, side, side, 3), np.uint8))
     return network
-
-
-def _check_runs(model: nn.Module, path: Path) -> None:
-    """Refuses weights that are numbers, but whose network gives none, such as of negative variances."""
-    import torch
-
-    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        if not bool(torch.isfinite(model(noise)).all()):
-            raise WeightsError(f"{path} gives no finite numbers; train it again, or choose another file")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fer_stream.recognition.torch_efficientnet import EfficientNetB0  # noqa: E402
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_model  # noqa: E402
+from fer_stream.recognition.torch_model import load_model  # noqa: E402
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [112, 64])
