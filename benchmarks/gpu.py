@@ -45,6 +45,7 @@ from fer_stream.types import AnalyzedFrame
 VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 PACKAGES = ("torch", "torchvision", "timm", "av", "onnxruntime", "opencv-python", "opencv-python-headless")
 CLIPS = ("street-1080p", "portrait-720p", "portrait-1080p", "portrait-360p", "selfie-360p")
+PARTS = ("two-at-once", "training")
 BATCH_SIZES = (8, 64, 1024)
 COMMAND_LIMIT_S = 60  # one command that hangs must not take the time of all others
 
@@ -320,7 +321,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
             flush=True,
         )
 
-    if not options.quick:
+    if "two-at-once" not in options.skip:
         pair = two_at_once(next(iter(clips.values())), device, folder, options.frames / 25)
         result["two_at_once"] = pair
         print(f"\ntwo at once: {pair['fps']:.0f} frames/s together, {pair['device_mb']:.0f} MB of the device")
@@ -332,7 +333,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         figures = result["crops_per_s"].values()
         print(f"from the {where:<17}" + "".join(f"{each[where]:>10.0f}" for each in figures), flush=True)
 
-    if not options.quick:
+    if "training" not in options.skip:
         pictures = 8192 if device != "cpu" else 256
         result["training_pictures_per_s"] = training_pictures_per_s(device, folder, pictures)
         print(f"\ntraining, pictures/s: {number(result['training_pictures_per_s'])}")
@@ -353,7 +354,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200, help="of each clip at most (default: %(default)s)")
     parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of the videos")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS, help="(default: all)")
-    parser.add_argument("--quick", action="store_true", help="leave out two at once and training")
+    parser.add_argument("--skip", nargs="+", choices=PARTS, default=(), help="leave these out")
     parser.add_argument("--json", type=Path, help="write all figures here")
     options = parser.parse_args()
     began_s = time.monotonic()
