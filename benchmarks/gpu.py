@@ -51,7 +51,7 @@ COMMAND_LIMIT_S = 60  # one command that hangs must not take the time of all oth
 
 
 def versions(device: str) -> dict[str, object]:
-    """Returns what the figures depend on."""
+    """Return what the figures depend on."""
     import av
     import torch
 
@@ -74,7 +74,7 @@ def versions(device: str) -> dict[str, object]:
 
 
 def enlarge(video: Path, path: Path, size_wh: tuple[int, int], frames: int) -> Path:
-    """Makes a clip of another one in a larger size."""
+    """Make a clip of another one in a larger size."""
     with open_source(video) as source:
         info = replace(source.info, path=None, size_wh=size_wh)
         with VideoSink(path, info, overwrite=True) as sink:
@@ -85,7 +85,7 @@ def enlarge(video: Path, path: Path, size_wh: tuple[int, int], frames: int) -> P
 
 
 def decode_fps(clip: Path, frames: int, *, nvdec: bool) -> float:
-    """Returns frames a second of the decoder alone."""
+    """Return frames a second of the decoder alone."""
     import av
     from av.codec.hwaccel import HWAccel
 
@@ -101,7 +101,7 @@ def decode_fps(clip: Path, frames: int, *, nvdec: bool) -> float:
 
 
 def fer_stream(clip: Path, device: str, folder: Path, frames_s: float | None, *, save: bool) -> dict:
-    """Runs the command; returns its profile with the path of its table, or the error that it ended in."""
+    """Run the command; return its profile with the path of its table, or the error that it ended in."""
     stem = f"{clip.stem}-{device.replace(':', '')}-{threading.get_ident()}"
     table, profile = folder / f"{stem}.csv", folder / f"{stem}.json"
     command = [sys.executable, "-m", "fer_stream", clip, "--device", device, "--quiet", "--overwrite"]
@@ -122,7 +122,7 @@ def fer_stream(clip: Path, device: str, folder: Path, frames_s: float | None, *,
 
 
 def agreement(one: Path, other: Path) -> dict[str, float]:
-    """Compares two tables row by row, matched by frame and face."""
+    """Compare two tables row by row, matched by frame and face."""
 
     def rows(path: Path) -> dict[tuple[str, str], tuple[str, np.ndarray]]:
         with path.open(newline="") as file:
@@ -179,7 +179,7 @@ class DeviceMemory:
 
 
 def two_at_once(clip: Path, device: str, folder: Path, frames_s: float | None) -> dict[str, float]:
-    """Runs two commands side by side on one device; returns the frames a second of both together."""
+    """Run two commands side by side on one device; return the frames a second of both together."""
     done: list[dict] = []
 
     def one() -> None:
@@ -199,7 +199,7 @@ def two_at_once(clip: Path, device: str, folder: Path, frames_s: float | None) -
 
 
 def crops_per_s(device: str, sizes: tuple[int, ...], seconds: float) -> dict[int, dict[str, float]]:
-    """Returns faces a second through the expression network for batches of each size."""
+    """Return faces a second through the expression network for batches of each size."""
     from fer_stream.recognition import classifier
     from fer_stream.recognition.preprocessing import native_side
 
@@ -216,7 +216,7 @@ def crops_per_s(device: str, sizes: tuple[int, ...], seconds: float) -> dict[int
 
 
 def repeated(do, seconds: float) -> float:
-    """Returns the median time of a call, repeated for about some seconds."""
+    """Return the median time of a call, repeated for about some seconds."""
     times: list[float] = []
     while sum(times) < seconds:
         began_s = time.perf_counter()
@@ -226,7 +226,7 @@ def repeated(do, seconds: float) -> float:
 
 
 def training_pictures_per_s(device: str, folder: Path, pictures: int) -> float | str:
-    """Returns pictures a second of the last of two epochs of `fer-train`, with the pictures made for it."""
+    """Return pictures a second of the last of two epochs of `fer-train`, with the pictures made for it."""
     random = np.random.default_rng(0)
     for split, count in (("train", pictures), ("validation", 8 * len(EXPRESSIONS))):
         for name in EXPRESSIONS:
@@ -248,7 +248,7 @@ def training_pictures_per_s(device: str, folder: Path, pictures: int) -> float |
 
 
 def make_clips(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
-    """Returns the clips that are asked for by name; those that are only larger are made."""
+    """Return the clips that are asked for by name; those that are only larger are made."""
     clips = {
         name: options.videos / f"{name}.mp4" for name in ("street-1080p", "portrait-360p", "selfie-360p")
     }
@@ -259,7 +259,7 @@ def make_clips(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Runs everything and prints each figure as it is there."""
+    """Run everything and prints each figure as it is there."""
     device = options.device
     result: dict[str, object] = {"versions": versions(device)}
     print(", ".join(f"{name} {value}" for name, value in versions(device).items()), flush=True)
@@ -341,14 +341,14 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 
 def number(value: object) -> str:
-    """Returns a figure in few digits; the words of an error cut short."""
+    """Return a figure in few digits; the words of an error cut short."""
     if isinstance(value, (int, float)):
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}"
     return "" if value is None else str(value)[:40]
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=200, help="of each clip at most (default: %(default)s)")

@@ -38,7 +38,7 @@ class Cascade(Protocol):
     """The three networks and the pixels they read. The pixels are valid until the next `read`."""
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> Any:
-        """Sums a frame.
+        """Sum a frame.
 
         Args:
             image_bgr: uint8 (H, W, 3).
@@ -50,7 +50,7 @@ class Cascade(Protocol):
         ...
 
     def p_net(self, pixels: Any, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool) -> list[_T]:
-        """Runs P-Net over the pyramid of a whole frame.
+        """Run P-Net over the pyramid of a whole frame.
 
         Args:
             pixels: The frame.
@@ -66,16 +66,16 @@ class Cascade(Protocol):
         ...
 
     def r_net(self, pixels: Any, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs R-Net on squares, (N, 4) px; returns shifts (N, 4) and probabilities (N, 2)."""
+        """Run R-Net on squares, (N, 4) px; return shifts (N, 4) and probabilities (N, 2)."""
         ...
 
     def o_net(self, pixels: Any, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs O-Net on squares, (N, 4) px; returns shifts (N, 4), points (N, 10), probabilities (N, 2)."""
+        """Run O-Net on squares, (N, 4) px; return shifts (N, 4), points (N, 10), probabilities (N, 2)."""
         ...
 
 
 def load_cascade(device: str, threads: int = 0) -> Cascade:
-    """Loads the three networks.
+    """Load the three networks.
 
     Args:
         device: `cpu` or `cuda:N`, as `pick_device` returns it.
@@ -103,7 +103,7 @@ class CpuCascade:
         )
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> SummedPixels:
-        """Sums a frame; see `Cascade.read`."""
+        """Sum a frame; see `Cascade.read`."""
         if around_xyxy is not None:
             return SummedPixels(image_bgr, around_xyxy)
         height, width = image_bgr.shape[:2]
@@ -118,7 +118,7 @@ class CpuCascade:
     def p_net(
         self, pixels: SummedPixels, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool = True
     ) -> list[_T]:
-        """Runs P-Net over the pyramid; see `Cascade.p_net`."""
+        """Run P-Net over the pyramid; see `Cascade.p_net`."""
 
         def level(scale: float) -> _T:
             width, height = pixels.size_wh
@@ -130,11 +130,11 @@ class CpuCascade:
         return self._workers.map(level, scales)
 
     def r_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs R-Net on squares; see `Cascade.r_net`."""
+        """Run R-Net on squares; see `Cascade.r_net`."""
         return self._look_at(self._r_net, R_NET_INPUT, pixels, squares_xyxy)
 
     def o_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs O-Net on squares; see `Cascade.o_net`."""
+        """Run O-Net on squares; see `Cascade.o_net`."""
         return self._look_at(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
 
     def _look_at(

@@ -53,7 +53,7 @@ class Detector:
         self._cascade: Cascade = load_cascade(device, threads)
 
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
-        """Finds every face of at least `min_face` px in a picture.
+        """Find every face of at least `min_face` px in a picture.
 
         Args:
             image_bgr: uint8 (H, W, 3).
@@ -64,7 +64,7 @@ class Detector:
         return self._detect(pixels, self._scales(pixels.size_wh), known_xyxy)
 
     def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
-        """Scans for a lost face: round its box, for faces of about its size.
+        """Scan for a lost face: round its box, for faces of about its size.
 
         Args:
             image_bgr: uint8 (H, W, 3).
@@ -89,7 +89,7 @@ class Detector:
         return Detections(found.boxes_xyxy + np.tile(offset, 2), found.scores, found.landmarks_xy + offset)
 
     def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
-        """Looks for known faces near their last boxes.
+        """Look for known faces near their last boxes.
 
         Args:
             image_bgr: uint8 (H, W, 3).
@@ -106,7 +106,7 @@ class Detector:
         return _inside(self._o_stage(pixels, squares), pixels)
 
     def _scales(self, size_wh: tuple[int, int]) -> list[float]:
-        """Returns the scales of the pyramid: at each, the smallest face that is found is P-Net's input."""
+        """Return the scales of the pyramid: at each, the smallest face that is found is P-Net's input."""
         scales = [P_NET_INPUT / self.min_face]
         while min(size_wh) * scales[-1] >= P_NET_INPUT:
             scales.append(scales[-1] * PYRAMID_FACTOR)
@@ -120,7 +120,7 @@ class Detector:
         *,
         whole: bool = True,
     ) -> Detections:
-        """Runs the three networks, one after the other, over some scales.
+        """Run the three networks, one after the other, over some scales.
 
         Args:
             pixels: A frame, or a part of one.
@@ -143,20 +143,20 @@ class Detector:
         return _inside(found, pixels)
 
     def _propose(self, pixels: Pixels, scales: Sequence[float], *, whole: bool) -> np.ndarray:
-        """Returns the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
+        """Return the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
         of_levels = self._cascade.p_net(pixels, scales, _places, whole=whole)
         best = _Places(*map(np.concatenate, zip(*of_levels, strict=True))).best(0.7)
         return _shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32)
 
     def _r_stage(self, pixels: Pixels, squares_xyxy: np.ndarray) -> np.ndarray:
-        """Returns the boxes that pass R-Net, regressed, (M, 4) px, the best first."""
+        """Return the boxes that pass R-Net, regressed, (M, 4) px, the best first."""
         shifts, probabilities = self._cascade.r_net(pixels, squares_xyxy)
         passed = np.flatnonzero(probabilities[:, 1] > R_NET_THRESHOLD)
         keep = passed[non_maximum_suppression(squares_xyxy[passed], probabilities[passed, 1], 0.7)]
         return _shifted(squares_xyxy[keep], shifts[keep], pixel=1)
 
     def _o_stage(self, pixels: Pixels, squares_xyxy: np.ndarray) -> Detections:
-        """Returns O-Net's detection for each square, whatever its score."""
+        """Return O-Net's detection for each square, whatever its score."""
         shifts, points, probabilities = self._cascade.o_net(pixels, squares_xyxy)
         sides = squares_xyxy[:, 2:] - squares_xyxy[:, :2] + 1
         landmarks = np.stack([points[:, :5], points[:, 5:]], axis=2)
@@ -169,7 +169,7 @@ class Detector:
 
 
 def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
-    """Returns which boxes, the best first, are on no known face or among the best few on it: bool (N,)."""
+    """Return which boxes, the best first, are on no known face or among the best few on it: bool (N,)."""
     overlap = iou_matrix(boxes_xyxy.astype(np.float32), known_xyxy)
     keep = np.ones(len(boxes_xyxy), bool)
     for known in range(len(known_xyxy)):
@@ -179,7 +179,7 @@ def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
 
 
 def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float) -> _Places:
-    """Returns where P-Net sees a face in one frame at one scale.
+    """Return where P-Net sees a face in one frame at one scale.
 
     Args:
         shifts: float32 (4, height, width), how the box of each place should move.
@@ -208,13 +208,13 @@ class _Places(NamedTuple):
     shifts: np.ndarray
 
     def best(self, iou: float) -> _Places:
-        """Returns those without a better one that overlaps more than this, the best first."""
+        """Return those without a better one that overlaps more than this, the best first."""
         keep = non_maximum_suppression(self.boxes_xyxy, self.scores, iou)[:MAX_CANDIDATES]
         return _Places(*(values[keep] for values in self))
 
 
 def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarray:
-    """Returns the boxes moved by the network's regression, which is in units of their sides.
+    """Return the boxes moved by the network's regression, which is in units of their sides.
 
     R-Net and O-Net count the last pixel into a side, so `pixel` is 1 for them, and 0 for P-Net.
     """

@@ -47,7 +47,7 @@ class SummedPixels:
         self._sums: np.ndarray = cv2.integral(image_bgr, reuse._sums if reuse else None)
 
     def resized(self, size_wh: tuple[int, int]) -> np.ndarray:
-        """Returns the whole frame reduced, float32 (1, 3, height, width), RGB in -1..1."""
+        """Return the whole frame reduced, float32 (1, 3, height, width), RGB in -1..1."""
         starts_x, ends_x = windows(self.size_wh[0], size_wh[0])
         starts_y, ends_y = windows(self.size_wh[1], size_wh[1])
         pixels = (ends_y - starts_y)[:, None] * (ends_x - starts_x)
@@ -62,7 +62,7 @@ class SummedPixels:
         return normalised
 
     def crops(self, squares_xyxy: np.ndarray, size: int) -> np.ndarray:
-        """Cuts squares as MTCNN does: whole pixels, counted from 1, cut off at the border.
+        """Cut squares as MTCNN does: whole pixels, counted from 1, cut off at the border.
 
         Args:
             squares_xyxy: (N, 4) px.
@@ -88,27 +88,27 @@ class SummedPixels:
 def _crop_windows(
     squares_xyxy: np.ndarray, size_wh: tuple[int, int], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where the windows of crops start and end in x and y, int64 (N, 2, size) each."""
+    """Return where the windows of crops start and end in x and y, int64 (N, 2, size) each."""
     lows, highs = whole_pixels(squares_xyxy, size_wh)
     starts, ends = windows((highs - lows)[..., None], size)
     return starts + lows[..., None], ends + lows[..., None]
 
 
 def whole_pixels(squares_xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first pixel of each square and the one after its last, int64 (N, 2), inside."""
+    """Return the first pixel of each square and the one after its last, int64 (N, 2), inside."""
     whole, limit = np.trunc(squares_xyxy).astype(np.int64), np.array(size_wh)
     lows = np.minimum(np.maximum(whole[:, :2], 1), limit) - 1
     return lows, np.maximum(np.minimum(whole[:, 2:], limit), lows + 1)
 
 
 def windows(length: np.ndarray | int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where the windows that make `count` pixels of `length` start and end."""
+    """Return where the windows that make `count` pixels of `length` start and end."""
     index = np.arange(count)
     return index * length // count, -(-(index + 1) * length // count)
 
 
 def _normalise(sums_bgr: np.ndarray, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Returns sums int32 (..., H, W, 3) over a number of pixels (..., H, W) as float32 (..., 3, H, W)."""
+    """Return sums int32 (..., H, W, 3) over a number of pixels (..., H, W) as float32 (..., 3, H, W)."""
     *leading, height, width, _ = sums_bgr.shape
     if out is None:
         out = np.empty((*leading, 3, height, width), np.float32)

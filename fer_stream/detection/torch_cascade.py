@@ -64,7 +64,7 @@ class TorchCascade:
         self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
 
     def _make_buffers(self, pixels: int) -> None:
-        """Makes the buffers of a frame and of its sums; what was recorded with the old ones goes."""
+        """Make the buffers of a frame and of its sums; what was recorded with the old ones goes."""
         import torch
 
         values = 3 * pixels
@@ -94,7 +94,7 @@ class TorchCascade:
         return look_at
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> DeviceSums:
-        """Sends a frame to the device and sums it there; see `cascade.Cascade.read`."""
+        """Send a frame to the device and sums it there; see `cascade.Cascade.read`."""
         import torch
 
         height, width = image_bgr.shape[:2]
@@ -124,7 +124,7 @@ class TorchCascade:
     def p_net(
         self, pixels: DeviceSums, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool
     ) -> list[_T]:
-        """Runs P-Net over the pyramid; see `cascade.Cascade.p_net`."""
+        """Run P-Net over the pyramid; see `cascade.Cascade.p_net`."""
         key = (pixels.part_wh, tuple(scales))
         pyramid = self._pyramids.get(key) or _Pyramid(self._lane, self._p_net, self._sums, *key)
         if whole and key not in self._pyramids:
@@ -135,12 +135,12 @@ class TorchCascade:
         return self._workers.map(lambda level: take(*level), levels)
 
     def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs R-Net on squares; see `cascade.Cascade.r_net`."""
+        """Run R-Net on squares; see `cascade.Cascade.r_net`."""
         shifts, probabilities = np.split(self._look_r(_places(pixels, squares_xyxy)), [4], axis=1)
         return shifts, probabilities
 
     def o_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs O-Net on squares; see `cascade.Cascade.o_net`."""
+        """Run O-Net on squares; see `cascade.Cascade.o_net`."""
         shifts, points, probabilities = np.split(self._look_o(_places(pixels, squares_xyxy)), [4, 14], axis=1)
         return shifts, points, probabilities
 
@@ -193,7 +193,7 @@ class _Pyramid:
 
 
 def _places(sums: DeviceSums, squares_xyxy: np.ndarray) -> np.ndarray:
-    """Returns where squares lie in the sums, int64 (N, 6).
+    """Return where squares lie in the sums, int64 (N, 6).
 
     The columns are left, top, right, bottom, and the strides of a column and of a colour in the sums.
     """
@@ -204,7 +204,7 @@ def _places(sums: DeviceSums, squares_xyxy: np.ndarray) -> np.ndarray:
 
 
 def _crops(sums: torch.Tensor, places: torch.Tensor, index: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
-    """Cuts squares out of the sums as `pixels.SummedPixels.crops` does: float32 (N, 3, size, size).
+    """Cut squares out of the sums as `pixels.SummedPixels.crops` does: float32 (N, 3, size, size).
 
     Args:
         sums: int32, flat.

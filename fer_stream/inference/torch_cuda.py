@@ -52,19 +52,19 @@ class Lane:
             self.pool = torch.cuda.graph_pool_handle()
 
     def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Returns zeros in memory of the host that the device can copy from and to by itself."""
+        """Return zeros in memory of the host that the device can copy from and to by itself."""
         import torch
 
         return torch.zeros(tuple(shape), dtype=dtype, pin_memory=self.is_cuda)
 
     def active(self) -> contextlib.AbstractContextManager[object]:
-        """Returns a context in which work goes to this lane."""
+        """Return a context in which work goes to this lane."""
         import torch
 
         return torch.cuda.stream(self.stream) if self.is_cuda else contextlib.nullcontext()
 
     def wait(self) -> None:
-        """Waits until the device has done everything that was asked of this lane."""
+        """Wait until the device has done everything that was asked of this lane."""
         if self.is_cuda:
             self.stream.synchronize()
 
@@ -99,7 +99,7 @@ class Recorded:
         self._host_output: torch.Tensor | None = None
 
     def __call__(self) -> np.ndarray:
-        """Runs the function on `host_input`; returns its output, an array that the next call overwrites."""
+        """Run the function on `host_input`; return its output, an array that the next call overwrites."""
         torch = self._torch
         if not self._lane.is_cuda:
             with torch.inference_mode():
@@ -114,7 +114,7 @@ class Recorded:
         return self._host_output.numpy()
 
     def seconds_on_device(self, limit_s: float) -> float:
-        """Returns the mean time of a run on the device, without copies, repeated for about `limit_s`."""
+        """Return the mean time of a run on the device, without copies, repeated for about `limit_s`."""
         torch = self._torch
         self._lane.wait()
         began_s, runs = time.perf_counter(), 0
@@ -127,7 +127,7 @@ class Recorded:
         return (time.perf_counter() - began_s) / runs
 
     def _launch(self) -> torch.Tensor:
-        """Starts the function on the device, from the second run on as a graph; returns its output."""
+        """Start the function on the device, from the second run on as a graph; returns its output."""
         if self._graph is not None:
             self._graph.replay()
         elif self._output is None or not self._lane.is_cuda:
@@ -164,7 +164,7 @@ class BatchFunction:
         self._recorded: dict[tuple[int, ...], Recorded] = {}
 
     def warm_up(self, row_shape: Sequence[int], dtype: torch.dtype) -> None:
-        """Records every size, which takes seconds on a GPU and would otherwise hold up the first frames."""
+        """Record every size, which takes seconds on a GPU and would otherwise hold up the first frames."""
         if self._lane.is_cuda:
             for size in self._sizes:
                 recorded = self.of_shape((size, *row_shape), dtype)
@@ -172,7 +172,7 @@ class BatchFunction:
                 recorded()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Runs the function on a batch (N, ...), N at least 1; returns (N, K)."""
+        """Run the function on a batch (N, ...), N at least 1; return (N, K)."""
         dtype, largest = torch_dtype(batch), self._sizes[-1]
         outputs = []
         for start in range(0, len(batch), largest):
@@ -185,7 +185,7 @@ class BatchFunction:
         return np.concatenate(outputs)
 
     def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
-        """Returns the function of a batch of just this shape, (N, ...)."""
+        """Return the function of a batch of just this shape, (N, ...)."""
         if shape not in self._recorded:
             self._recorded[shape] = Recorded(self._function, self._lane, shape, dtype)
         return self._recorded[shape]
@@ -204,21 +204,21 @@ class TorchNetwork:
         self._run = BatchFunction(network, lane, sizes)
 
     def warm_up(self, example: np.ndarray) -> None:
-        """Records every size for batches whose rows are like the example's, (N, ...)."""
+        """Record every size for batches whose rows are like the example's, (N, ...)."""
         self._run.warm_up(example.shape[1:], torch_dtype(example))
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Runs the network on a batch (N, ...)."""
+        """Run the network on a batch (N, ...)."""
         return (self._run(batch),)
 
     def seconds_on_device(self, batch: np.ndarray, limit_s: float) -> float:
-        """Returns the mean time of a batch of just one of the sizes on the device, without copies."""
+        """Return the mean time of a batch of just one of the sizes on the device, without copies."""
         self(batch)
         return self._run.of_shape(batch.shape, torch_dtype(batch)).seconds_on_device(limit_s)
 
 
 def torch_dtype(array: np.ndarray) -> torch.dtype:
-    """Returns the dtype of torch for that of an array."""
+    """Return the dtype of torch for that of an array."""
     import torch
 
     return torch.from_numpy(array[:0]).dtype

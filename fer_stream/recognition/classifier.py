@@ -98,7 +98,7 @@ class Classifier:
         return (network_input if self._on_cpu else native_crop)(image_bgr, square_xyxy, self.input, roll)
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
-        """Reads a batch of faces.
+        """Read a batch of faces.
 
         Args:
             batch: (N, ...), N crops as `crop` makes them.
@@ -148,6 +148,6 @@ def _load_on_cuda(arrays: Mapping[str, np.ndarray], spec: InputSpec, device: str
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns float32 probabilities over the last axis."""
+    """Return float32 probabilities over the last axis."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -57,7 +57,7 @@ UPRIGHT_WITHIN = math.radians(10)
 
 
 def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
-    """Returns the square round a detector's box that has the margin of the training pictures.
+    """Return the square round a detector's box that has the margin of the training pictures.
 
     Args:
         box_xyxy: (4,) px.
@@ -73,7 +73,7 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
 
 
 def face_roll(landmarks_xy: np.ndarray) -> float:
-    """Returns by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
+    """Return by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
 
     Args:
         landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
@@ -89,13 +89,13 @@ def face_roll(landmarks_xy: np.ndarray) -> float:
 
 
 def whole_image(image_bgr: np.ndarray) -> np.ndarray:
-    """Returns the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
+    """Return the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
     height, width = image_bgr.shape[:2]
     return np.array([0, 0, width, height], np.float32)
 
 
 def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0) -> np.ndarray:
-    """Cuts a square, which may be turned, out of a picture and resizes it, exact to a fraction of a pixel.
+    """Cut a square, which may be turned, out of a picture and resizes it, exact to a fraction of a pixel.
 
     What lies outside the picture repeats its border. A large square is first reduced by area by a
     whole factor, and then interpolated bilinearly, so that nothing aliases and a slowly moving
@@ -170,7 +170,7 @@ def native_side(spec: InputSpec) -> int:
 def network_input(
     image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
 ) -> np.ndarray:
-    """Turns a square of a picture into the network's input.
+    """Turn a square of a picture into the network's input.
 
     Args:
         image_bgr: uint8 (H, W, 3).

@@ -3,9 +3,12 @@
 Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, 2019. The names
 of the weights are those of timm, which is not imported: that alone takes seconds.
 
-Batch normalisation is folded into the convolution before it. The colours of a pixel stay together in memory,
-(N, H, W, C), so that a 1 x 1 convolution is a matrix product. cuDNN takes about two seconds to choose its
-algorithms for each new size of batch. A matrix product needs no such choice, and runs faster as well.
+Batch normalisation is folded into the convolution before it. The channels of a pixel stay together in memory,
+(N, H, W, C), so that a 1 x 1 convolution is a matrix product.
+
+Nothing runs in cuDNN, which chooses its algorithms for each new size of batch. Measured on an H100 in half
+precision: loading the network for batches of 8, 32 and 64 takes 1.0 s, and 64 faces take 2.1 ms. With the
+depthwise convolutions in cuDNN, loading takes 12.2 s and 64 faces 1.3 ms.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 
 EPSILON = 1e-5  # of batch normalisation, timm's for this network
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
-BY_CUDNN = True
 
 
 class EfficientNetB0:
@@ -93,7 +95,7 @@ def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride
     from torch.nn.functional import conv2d
 
     padding = weight.shape[-1] // 2
-    with torch.backends.cudnn.flags(enabled=BY_CUDNN, allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=False):  # PyTorch's own kernel
         y = conv2d(x.permute(0, 3, 1, 2), weight, bias, stride=stride, padding=padding, groups=len(weight))
     return y.permute(0, 2, 3, 1).contiguous()
 
