@@ -191,7 +191,6 @@ def _run(options: argparse.Namespace) -> int:
         from fer_stream.sources import open_source
         from fer_stream.status import RunStatus
         from fer_stream.system.background import loaded
-        from fer_stream.system.interpreter import settle
 
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -237,7 +236,6 @@ def _run(options: argparse.Namespace) -> int:
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
         LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)
-        settle()
         status.device = str(analyzer.device)
         summary = run(
             source,

@@ -55,9 +55,9 @@ class Cascade(Protocol):
         Args:
             pixels: The frame.
             scales: Of each level over the frame.
-            take: Called for each level, in several threads, with float32 (4, height, width), how the box of
-                each place should move, with float32 (2, height, width), the probabilities of no face and of a
-                face, and with the scale. It must not keep the arrays.
+            take: Called for each level with float32 (4, height, width), how the box of each place should
+                move, with float32 (2, height, width), the probabilities of no face and of a face, and with
+                the scale. Several threads may call it at once. It must not keep the arrays.
             whole: Whether frames of this size will come again.
 
         Returns:
@@ -85,7 +85,7 @@ def load_cascade(device: str, threads: int = 0) -> Cascade:
         return CpuCascade(threads)
     from fer_stream.detection.torch_cascade import TorchCascade
 
-    return TorchCascade(device, threads)
+    return TorchCascade(device)
 
 
 class CpuCascade:

@@ -17,7 +17,6 @@ from fer_stream.detection.cascade import TakeLevel
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
 from fer_stream.detection.pixels import PIXEL_SCALE, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
-from fer_stream.inference.threads import Workers
 from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
 
 if TYPE_CHECKING:
@@ -52,12 +51,10 @@ class TorchCascade:
 
     Args:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
-        threads: CPU threads for what the CPU does; 0 takes one a core.
     """
 
-    def __init__(self, device: str, threads: int = 0) -> None:
+    def __init__(self, device: str) -> None:
         self._lane = Lane(device)
-        self._workers = Workers(threads)
         self._p_net, self._r_net, self._o_net = (
             load_torch_mtcnn(name, self._lane.device) for name in ("PNet", "RNet", "ONet")
         )
@@ -131,8 +128,7 @@ class TorchCascade:
             while len(self._pyramids) >= P_NETS_KEPT:
                 del self._pyramids[next(iter(self._pyramids))]
             self._pyramids[key] = pyramid
-        levels = [(*maps, scale) for maps, scale in zip(pyramid(), scales, strict=True)]
-        return self._workers.map(lambda level: take(*level), levels)
+        return [take(*maps, scale) for maps, scale in zip(pyramid(), scales, strict=True)]
 
     def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `cascade.Cascade.r_net`."""
