@@ -70,6 +70,16 @@ class Processes:
         """Returns the mean of each value over the processes."""
         return np.mean(self.in_order(np.array([values])), axis=0).tolist()
 
+    def first_ones(self, value: float) -> float:
+        """Return in every process the first one's value."""
+        if self.count == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        if distributed.get_backend() == "nccl":
+            box = box.cuda()
+        distributed.broadcast(box, src=0)
+        return float(box[0])
+
     def average_buffers(self, model: nn.Module) -> None:
         """Makes the processes' running statistics one: each has seen its own share of the pictures."""
         if self.count == 1:

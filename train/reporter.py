@@ -9,16 +9,18 @@ from train.config import TrainConfig
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history.
+    """One row of the history: an epoch, or several between two validations where time is short.
 
     Attributes:
-        epoch: From 1.
+        epoch: The last one, from 1.
         train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
         train_accuracy: The same pictures; how often the target's most probable label was found.
         validation_loss: Mean cross-entropy.
         validation_accuracy: The same pictures.
+        ferplus_agreement: Share of the validation pictures with a clear FER+ majority for which the FER+
+            layer says the same; None without such a layer.
         images_per_s: Training pictures a second.
-        duration_s: Of the whole epoch, validation included.
+        duration_s: Seconds since the row before, validation included.
         best: Whether its weights were saved.
     """
 
@@ -27,6 +29,7 @@ class Epoch:
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    ferplus_agreement: float | None
     images_per_s: float
     duration_s: float
     best: bool
@@ -41,8 +44,14 @@ class Reporter:
     def phase(self, epoch: int, name: str, batches: int) -> None:
         """A phase (`train` or `validation`) of an epoch begins; epoch 0: what comes before or without any."""
 
-    def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
-        """A batch is done; the figures are of the phase so far."""
+    def batch(self, loss: float, accuracy: float, images_per_s: float, done: int = 1) -> None:
+        """Some batches are done, by default one; the figures are of the phase so far."""
+
+    def progress(self, share: float, left_s: float | None) -> None:
+        """This share of the run is done, and it ends in so many seconds where the clock decides that."""
+
+    def note(self, text: str) -> None:
+        """Something that whoever watches should know."""
 
     def epoch_done(self, row: Epoch) -> None:
         """An epoch is done and saved."""

@@ -9,26 +9,29 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
-from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from train.data import one_hot
+from train.data import Pictures, one_hot, pixel_name
 
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
 )  # fmt: skip
+# The votes' names for the seven expressions, in their order. Contempt, unknown and NF (no face) have none.
+VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+VOTED_ROWS = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
 WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
 
 
-def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
-    """Reads the FER+ votes of a folder's pictures, by their file names.
+def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
+    """Read the FER+ votes of pictures, by their file names.
 
     Args:
-        path: CSV with the columns `file` and those of `VOTED`.
-        folder: The pictures.
+        path: CSV with those of `VOTED` and `file`, or as FER+ publishes it (`fer2013new.csv`).
+        pictures: The pictures.
 
     Returns:
         float32 (N, 10): shares that add up to 1, or zeros for a picture without votes.
@@ -38,13 +41,14 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        by_name = {_name(row, index): [int(row[name]) for name in VOTED] for index, row in enumerate(rows)}
         if not by_name:
             raise ValueError("no votes at all")
         if any(min(counts) < 0 for counts in by_name.values()):
             raise ValueError("a negative number of votes")
         none = [0] * len(VOTED)
-        counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
+        counts = [by_name.get(Path(name).name, none) for name, _ in pictures.samples]
         votes = torch.tensor(counts, dtype=torch.float32)
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise SourceError(
@@ -52,6 +56,32 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
             "mend or remove it"
         ) from error
     return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def _name(row: dict[str, str], index: int) -> str:
+    """Return the file name that a row of votes is about.
+
+    FER+ publishes its votes in the order of fer2013.csv, and leaves out the names of pictures that it
+    advises not to use.
+    """
+    return row["file"] if "file" in row else pixel_name(index)
+
+
+def majority(votes: np.ndarray) -> np.ndarray:
+    """Return the expression that most people saw in each picture.
+
+    Args:
+        votes: (N, 10) of `read_votes`.
+
+    Returns:
+        int (N,): the index of the expression; -1 where the most-voted class is not one of the seven or is
+        tied, and where there are no votes.
+    """
+    most = votes.max(axis=1, keepdims=True)
+    is_clear = (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1)
+    expression_of = np.full(len(VOTED), -1)
+    expression_of[list(VOTED_ROWS)] = range(len(EXPRESSIONS))
+    return np.where(is_clear, expression_of[votes.argmax(axis=1)], -1)
 
 
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
