@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.pipeline import Summary, run
+from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import TableSink, VideoSink
 from fer_stream.sources import Source, SourceInfo
@@ -87,7 +87,7 @@ def main() -> int:
             VideoSink(Path(folder) / "out.mp4", source.info),
             TableSink(Path(folder) / "table.csv", source.info),
         ]
-        summary = run(source, Analyzer("cpu"), Overlay(), sinks, on_frame=note)
+        summary = run(source, Analyzer("cpu"), Overlay(), sinks, RunOptions(on_frame=note))
     grown_mb = held_mb[max(held_mb)] - held_mb[min(held_mb)]
     print(
         f"grown by {grown_mb:.1f} MB; {summary.faces} faces; {summary.frames / summary.wall_s:.0f} frames/s"

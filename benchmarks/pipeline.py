@@ -35,7 +35,7 @@ import cv2
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.pipeline import run
+from fer_stream.pipeline import RunOptions, run
 from fer_stream.profiling import Profile, peak_rss_mb
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint
 from fer_stream.rendering.overlay import Overlay
@@ -78,6 +78,8 @@ class Part(Source):
 class Nothing:
     """Stands in for the analyzer and the overlay in the floor."""
 
+    crop_scale = 1.0
+
     def analyze_frames(self, frames, kind):
         """Passes the frames on without faces."""
         for frame in frames:
@@ -116,7 +118,11 @@ def measure(row: str, clip: Path, frames: int, folder: Path) -> dict:
             sinks.append(VideoSink(folder / "out.mp4", source.info, overwrite=True))
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         summary = run(
-            source, analyzer, Nothing() if floor else Overlay(), sinks, profile=profile, on_frame=faces
+            source,
+            analyzer,
+            Nothing() if floor else Overlay(),
+            sinks,
+            RunOptions(profile=profile, on_frame=faces),
         )
     return {
         "frames": summary.frames,

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.pipeline import Summary, run
+from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.profiling import peak_rss_mb
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import TableSink, VideoSink
@@ -55,7 +55,9 @@ def main() -> None:
             ]
             watch = Watch(source, server, duration_s)
             with watch:
-                summary = run(source, Analyzer("cpu"), Overlay(), sinks, on_frame=watch.frame_done)
+                summary = run(
+                    source, Analyzer("cpu"), Overlay(), sinks, RunOptions(on_frame=watch.frame_done)
+                )
         print(f"\n{summary.frames} frames in {summary.wall_s:.0f} s, {summary.dropped} dropped")
         print("\n".join(summary.problems))
 

@@ -19,6 +19,7 @@ set_opencv_environment()
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
+    from fer_stream.pipeline import RunOptions, run
     from fer_stream.rendering.overlay import Overlay
     from fer_stream.sources import Source, SourceInfo, SourceStatus, open_source
     from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
@@ -33,6 +34,7 @@ __all__ = [
     "Frame",
     "OutputError",
     "Overlay",
+    "RunOptions",
     "Source",
     "SourceError",
     "SourceInfo",
@@ -41,12 +43,14 @@ __all__ = [
     "WeightsError",
     "__version__",
     "open_source",
+    "run",
 ]
 
 # Imported when first asked for: the command checks its options before OpenCV and the rest load.
 _MODULES = {
     "Analyzer": "analyzer",
     "Overlay": "rendering.overlay",
+    **dict.fromkeys(("RunOptions", "run"), "pipeline"),
     **dict.fromkeys(("Source", "SourceInfo", "SourceStatus", "open_source"), "sources"),
     **dict.fromkeys(("AnalyzedFrame", "Detections", "Face", "Frame"), "types"),
 }

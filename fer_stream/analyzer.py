@@ -17,6 +17,7 @@ from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.pixels import upload
 from fer_stream.detection.tracker import TrackedFace, Tracker
+from fer_stream.errors import UsageError
 from fer_stream.inference.runtime import pick_device
 from fer_stream.inference.threads import CORES, WORKERS
 from fer_stream.profiling import Profile
@@ -48,6 +49,9 @@ class Analyzer:
     Args:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         weights: A checkpoint of fer-train; the built-in one where None.
+        labels: The annotation to follow, `ferplus` or `fer2013`. None: FER+ where the weights have it.
+        unsure_below: A face whose best probability is below this is unsure, 0 to 1; 0: never. None: as the
+            weights say.
         min_face: Side in px of the smallest face to find.
         scan_every: A full search for faces at least every this many frames of a video. `auto` finds
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
@@ -60,8 +64,8 @@ class Analyzer:
         profile: Gets the time of each stage.
 
     Raises:
-        WeightsError: The weights can't be used.
-        UsageError: There is no such device.
+        WeightsError: The weights can't be used, or lack the annotation's layer.
+        UsageError: There is no such device, annotation or threshold.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Analyzer:
         device: str = "auto",
         weights: str | Path | None = None,
         *,
+        labels: str | None = None,
+        unsure_below: float | None = None,
         min_face: int = DEFAULT_MIN_FACE,
         scan_every: ScanEvery = "auto",
         smooth_s: float = DEFAULT_SMOOTH_S,
@@ -76,10 +82,13 @@ class Analyzer:
         threads: int = 0,
         profile: Profile | None = None,
     ) -> None:
+        if unsure_below is not None and not 0 <= unsure_below <= 1:
+            raise UsageError(f"unsure_below is a probability from 0 to 1, not {unsure_below}")
         self.device = pick_device(device)
         self._classifier = Classifier(
-            self.device, weights=None if weights is None else Path(weights), threads=threads
+            self.device, weights=None if weights is None else Path(weights), labels=labels, threads=threads
         )
+        self._unsure_below = self._classifier.unsure_below if unsure_below is None else unsure_below
         self._detector = Detector(self.device, min_face=min_face, threads=threads)
         self._scan_every = scan_every
         self._smooth_s = smooth_s
@@ -91,6 +100,16 @@ class Analyzer:
     def crop_scale(self) -> float:
         """Side of the network's crop over the longer side of a face's box."""
         return self._classifier.input.crop_scale
+
+    @property
+    def labels(self) -> str:
+        """The annotation that the probabilities follow, `ferplus` or `fer2013`."""
+        return self._classifier.labels
+
+    @property
+    def unsure_below(self) -> float:
+        """The probability below which a face is unsure; 0: never."""
+        return self._unsure_below
 
     def analyze(self, image_bgr: np.ndarray) -> tuple[Face, ...]:
         """Analyzes one picture by itself.
@@ -248,18 +267,22 @@ class Analyzer:
             AnalyzedFrame(
                 frame,
                 tuple(
-                    Face(
-                        face.id,
-                        face.box_xyxy,
-                        face.landmarks_xy,
-                        face.score,
-                        smoother.smooth(face.id, next(probabilities), frame.time_s),
-                    )
+                    self._face(face, smoother.smooth(face.id, next(probabilities), frame.time_s))
                     for face in faces
                 ),
             )
             for frame, faces in found
         ]
+
+    def _face(self, face: TrackedFace, smoothed: np.ndarray) -> Face:
+        return Face(
+            face.id,
+            face.box_xyxy,
+            face.landmarks_xy,
+            face.score,
+            smoothed,
+            unsure=float(smoothed.max()) < self._unsure_below,
+        )
 
 
 def _until(left: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:

@@ -6,6 +6,11 @@ The order is that of the class folders of FER2013 sorted by name, which is what 
 
 EXPRESSIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
+# The two annotations of FER2013 that weights can follow: the majority of ten FER+ annotators, and
+# FER2013's own single label.
+FERPLUS, FER2013 = "ferplus", "fer2013"
+ANNOTATIONS: tuple[str, ...] = (FERPLUS, FER2013)
+
 # Stands in for the expression of a face whose best probability is too low to name one.
 UNSURE = "unsure"
 

@@ -22,10 +22,11 @@ import numpy as np
 from fer_stream.analyzer import Analyzer
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.profiling import Profile, peak_rss_mb
+from fer_stream.provenance import Provenance
 from fer_stream.rendering.blur import hide_faces
 from fer_stream.rendering.overlay import Overlay
-from fer_stream.sinks import Sink, WindowSink
-from fer_stream.sources import Source, SourceInfo
+from fer_stream.sinks import RunContext, Sink
+from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
 from fer_stream.system.interrupts import on_interrupt
@@ -70,12 +71,34 @@ class Summary:
         return {name: self.expression_s[name] / total if total else 0.0 for name in EXPRESSIONS}
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does besides analyzing and writing.
+
+    Attributes:
+        blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`. A face that is never
+            found is never hidden, so give the analyzer `scan_every=1`.
+        provenance: What makes the results, for the outputs that keep it.
+        profile: Gets the time of each stage.
+        status: Kept up to date.
+        on_frame: Called after each frame went to every sink.
+        on_idle: Called again and again while no frame comes.
+    """
+
+    blur: bool = False
+    provenance: Provenance = field(default_factory=Provenance)
+    profile: Profile = field(default_factory=Profile)
+    status: RunStatus = field(default_factory=RunStatus)
+    on_frame: Callable[[AnalyzedFrame, Summary], None] | None = None
+    on_idle: Callable[[], None] | None = None
+
+
 class _Count:
     """Counts frames, faces and the time of their expressions, in bounded memory."""
 
     def __init__(self, summary: Summary, info: SourceInfo) -> None:
         self._summary = summary
-        self._images = info.kind == "images"
+        self._images = info.kind == SourceKind.IMAGES
         self._interval_s = 1 / float(info.frame_rate or 30)
         self._last_s: float | None = None
         self._highest_id = 0
@@ -105,12 +128,7 @@ def run(
     analyzer: Analyzer,
     overlay: Overlay,
     sinks: Sequence[Sink],
-    *,
-    blur: bool = False,
-    profile: Profile | None = None,
-    status: RunStatus | None = None,
-    on_frame: Callable[[AnalyzedFrame, Summary], None] | None = None,
-    on_idle: Callable[[], None] | None = None,
+    options: RunOptions | None = None,
 ) -> Summary:
     """Analyzes a source and gives every frame to every sink, then closes the sinks.
 
@@ -119,29 +137,33 @@ def run(
         analyzer: Finds and reads the faces.
         overlay: Draws them, if a sink wants the picture.
         sinks: Closed when this returns or raises, also those of which another one failed.
-        blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`. Only who is found
-            is hidden: give the analyzer `scan_every=1`.
-        profile: Gets the time of each stage.
-        status: Kept up to date.
-        on_frame: Called after each frame went to every sink.
-        on_idle: Called again and again while no frame comes.
+        options: What else to do; nothing by default.
 
     Returns:
-        What it came to. Closing the window ends a run too, as one that is done.
+        What it came to. When a sink asks for the end, as a closed window does, the run counts as done.
 
     Raises:
         SourceError: The source ended in an error; what came before it is written.
         OutputError: An output can't be written any more; the other ones are finished.
     """
-    profile = profile or Profile()
+    options = options or RunOptions()
+    profile, status = options.profile, options.status
     live = source.info.is_live
     summary = Summary()
-    status = status or RunStatus()
+    context = RunContext(
+        source=source.info,
+        status=status,
+        provenance=options.provenance,
+        crop_scale=analyzer.crop_scale,
+        blurred=options.blur,
+        saved_video=next((sink.saved_video for sink in sinks if sink.saved_video is not None), None),
+        written_files=lambda: written_files(sinks),
+    )
     count = _Count(summary, source.info)
     began_s = time.monotonic()
     frames = Background(_timed(source, profile), queue_size=DECODED_AHEAD, drop_old=live)
     analysis = analyzer.analyze_frames(frames, source.info.kind)
-    if blur:
+    if options.blur:
         analysis = hide_faces(analysis, source.info.kind)
     drawn_frames = Background(
         _drawn(analysis, overlay, sinks, profile), queue_size=1 if live else ANALYZED_AHEAD
@@ -160,22 +182,23 @@ def run(
     failure: BaseException | None = None
     with on_interrupt(interrupt):
         try:
+            for sink in sinks:
+                sink.begin(context)
             for drawn in drawn_frames.beats(IDLE_S):
                 status.dropped = frames.dropped + source.dropped
                 status.source = source.status
                 status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
                 if drawn is not None:
-                    analyzed, image_bgr = drawn
-                    _write(analyzed, image_bgr, sinks, profile, status)
-                    count.add(analyzed)
-                    if on_frame is not None:
-                        on_frame(analyzed, summary)
+                    _write(drawn, sinks, profile, status)
+                    count.add(drawn.analyzed)
+                    if options.on_frame is not None:
+                        options.on_frame(drawn.analyzed, summary)
                 else:
                     for sink in sinks:
                         sink.idle()
-                    if on_idle is not None:
-                        on_idle()
-                if any(isinstance(sink, WindowSink) and sink.stop_requested for sink in sinks):
+                    if options.on_idle is not None:
+                        options.on_idle()
+                if any(sink.stop_requested for sink in sinks):
                     break
         except KeyboardInterrupt:  # raised by a callback, or asked for again
             summary.interrupted = True
@@ -212,31 +235,41 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
         yield frame
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """An analyzed frame on its way to the sinks.
+
+    Attributes:
+        analyzed: The frame.
+        image_bgr: The annotated picture; None if no sink needs it.
+        image_needed: Whether each sink needs the picture, in the order of the sinks.
+    """
+
+    analyzed: AnalyzedFrame
+    image_bgr: np.ndarray | None
+    image_needed: tuple[bool, ...]
+
+
 def _drawn(
     analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
-) -> Iterator[tuple[AnalyzedFrame, np.ndarray | None]]:
+) -> Iterator[_Drawn]:
     """Passes the frames on, each with its annotated picture where a sink wants that."""
-    needs_image = any(sink.needs_image for sink in sinks)
     with closing(analysis):  # in this thread, to which belongs what it holds
         for analyzed in analysis:
             image_bgr = None
-            if needs_image:
+            image_needed = tuple(sink.needs_image(analyzed) for sink in sinks)
+            if any(image_needed):
                 with profile.stage("draw"):
                     image_bgr = overlay.annotate(analyzed)
-            yield analyzed, image_bgr
+            yield _Drawn(analyzed, image_bgr, image_needed)
 
 
-def _write(
-    analyzed: AnalyzedFrame,
-    image_bgr: np.ndarray | None,
-    sinks: Sequence[Sink],
-    profile: Profile,
-    status: RunStatus,
-) -> None:
+def _write(drawn: _Drawn, sinks: Sequence[Sink], profile: Profile, status: RunStatus) -> None:
     """Gives a frame to every sink."""
-    for sink in sinks:
+    analyzed = drawn.analyzed
+    for sink, needs_image in zip(sinks, drawn.image_needed, strict=True):
         with profile.stage(sink.name):
-            sink.write(analyzed, image_bgr if sink.needs_image else None)
+            sink.write(analyzed, drawn.image_bgr if needs_image else None)
     latency_s = time.monotonic() - analyzed.frame.captured_s
     profile.add_latency(latency_s)
     status.frame_done(analyzed.frame.time_s, latency_s)

@@ -16,9 +16,10 @@ import pytest
 from fer_stream import pipeline
 from fer_stream.errors import OutputError, SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.pipeline import Summary, profile_report, run, written_files
+from fer_stream.pipeline import RunOptions, Summary, profile_report, run, written_files
 from fer_stream.profiling import Profile
-from fer_stream.sinks import Sink
+from fer_stream.provenance import Provenance
+from fer_stream.sinks import RunContext, Sink
 from fer_stream.sources import Source, SourceInfo
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -55,6 +56,8 @@ class FakeSource(Source):
 class FakeAnalyzer:
     """One face a frame, its expression given by the frame; optionally fails at one."""
 
+    crop_scale = 1.0
+
     def __init__(self, expression_of: Callable[[int], str] = lambda _: "happy", fail_at: int = -1) -> None:
         self.expression_of, self.fail_at = expression_of, fail_at
 
@@ -81,12 +84,15 @@ class FakeSink(Sink):
 
     def __init__(self, name="fake", *, needs_image=False, write_error=None, at=0, close_error=None) -> None:
         super().__init__()
-        self.name, self.needs_image = name, needs_image
+        self.name, self.image_needed = name, needs_image
         self.write_error, self.at, self.close_error = write_error, at, close_error
         self.indices: list[int] = []
         self.images: list[np.ndarray | None] = []
         self.closed = 0
         self.threads: set[int] = set()
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        return self.image_needed
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         self.threads.add(threading.get_ident())
@@ -115,7 +121,7 @@ def test_every_frame_reaches_every_sink_in_order_and_in_the_callers_thread():
     plain, drawn = FakeSink("plain"), FakeSink("drawn", needs_image=True)
     overlay, profile = FakeOverlay(), Profile()
     with FakeSource(60) as source:
-        summary = run(source, FakeAnalyzer(), overlay, [plain, drawn], profile=profile)
+        summary = run(source, FakeAnalyzer(), overlay, [plain, drawn], RunOptions(profile=profile))
     assert plain.indices == drawn.indices == list(range(60))
     assert plain.images == [None] * 60
     assert [int(image[0, 0, 0]) for image in drawn.images] == list(range(1, 61))
@@ -125,6 +131,51 @@ def test_every_frame_reaches_every_sink_in_order_and_in_the_callers_thread():
     assert overlay.drawn == 60
     assert set(profile.stages_ms()) == {"decode", "draw", "plain", "drawn"}
     assert written_files([plain, drawn]) == [Path("plain"), Path("drawn")]
+
+
+def test_each_sink_is_asked_for_each_frame_whether_it_needs_the_picture():
+    class Odd(FakeSink):
+        def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+            return analyzed.frame.index % 2 == 1
+
+    odd, plain, overlay = Odd(), FakeSink(), FakeOverlay()
+    with FakeSource(6) as source:
+        run(source, FakeAnalyzer(), overlay, [odd, plain])
+    assert [image is not None for image in odd.images] == [False, True] * 3
+    assert plain.images == [None] * 6
+    assert overlay.drawn == 3
+
+
+def test_every_sink_learns_of_the_run_before_its_first_frame():
+    contexts: list[RunContext] = []
+
+    class Curious(FakeSink):
+        def begin(self, context: RunContext) -> None:
+            assert not self.indices
+            contexts.append(context)
+
+    saving = FakeSink("saving")
+    saving.saved_video = Path("annotated.mp4")
+    provenance = Provenance(source_name="fake", labels="ferplus")
+    with FakeSource(3) as source:
+        run(source, FakeAnalyzer(), FakeOverlay(), [Curious(), saving], RunOptions(provenance=provenance))
+    (context,) = contexts
+    assert context.source is source.info and context.provenance is provenance
+    assert context.saved_video == Path("annotated.mp4")
+    assert context.written_files() == [Path("fake"), Path("saving")]
+    assert context.status.frames == 3
+
+
+def test_any_sink_may_end_the_run():
+    class Fed(FakeSink):
+        def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+            super().write(analyzed, image_bgr)
+            self.stop_requested = analyzed.frame.index == 4
+
+    sink = Fed()
+    with FakeSource(60) as source:
+        summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    assert (summary.frames, summary.interrupted, sink.closed) == (5, False, 1)
 
 
 def test_nothing_is_drawn_for_sinks_that_need_no_picture():
@@ -258,7 +309,7 @@ def test_a_slow_sink_holds_the_source_back():
             time.sleep(0.002)
             ahead.append(source.read - analyzed.frame.index)
 
-        run(source, FakeAnalyzer(), FakeOverlay(), [FakeSink()], on_frame=look)
+        run(source, FakeAnalyzer(), FakeOverlay(), [FakeSink()], RunOptions(on_frame=look))
     assert max(ahead) <= pipeline.DECODED_AHEAD + pipeline.ANALYZED_AHEAD + 4
 
 

@@ -18,10 +18,7 @@ from train.metrics import Report, report
 from train.parallel import pick_device
 from train.prediction import EVALUATION_BATCH, predict
 from train.reporter import Reporter
-from train.votes import VOTED, read_votes
-
-# The votes' names for the seven expressions, in their order; contempt, unknown and NF are none of them.
-VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+from train.votes import majority, read_votes
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,22 +124,17 @@ def _figures(
     flipped = report(averaged[chosen], labels[chosen], temperature)
     if votes is None:
         return Figures(measured, flipped)
-    most = votes.max(axis=1, keepdims=True)
-    majority = np.array([_expression_of(name) for name in VOTED])[votes.argmax(axis=1)]
-    clear = chosen & (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1) & (majority >= 0)
+    seen = majority(votes)
+    clear = chosen & (seen >= 0)
     if not clear.any():
         return Figures(measured, flipped)
     return Figures(
         measured=measured,
         flipped=flipped,
         voted_count=int(clear.sum()),
-        agreement=float((logits.argmax(axis=1) == majority)[clear].mean()),
-        flipped_agreement=float((averaged.argmax(axis=1) == majority)[clear].mean()),
+        agreement=float((logits.argmax(axis=1) == seen)[clear].mean()),
+        flipped_agreement=float((averaged.argmax(axis=1) == seen)[clear].mean()),
     )
-
-
-def _expression_of(voted: str) -> int:
-    return VOTED_EXPRESSIONS.index(voted) if voted in VOTED_EXPRESSIONS else -1
 
 
 def _is_training_split(folder: Path) -> bool:

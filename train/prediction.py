@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.weights import LAST_LAYER, Checkpoint
 from train.data import read_batches
 
 EVALUATION_BATCH = 256
+
+
+def build_with_heads(checkpoint: Checkpoint, annotations: Sequence[str]) -> nn.Module:
+    """Return a checkpoint's network whose logits are those of several last layers side by side.
+
+    Args:
+        checkpoint: The network.
+        annotations: The layers, see `Checkpoint.head`.
+
+    Returns:
+        A module in evaluation mode that gives (N, 7 * layers).
+
+    Raises:
+        WeightsError: The weights do not fit the network, or lack a layer.
+    """
+    model = checkpoint.build_model()
+    heads = [checkpoint.head(annotation) for annotation in annotations]
+    weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    setattr(model, LAST_LAYER, layer)
+    return model.eval()
 
 
 def predict(
@@ -26,14 +50,15 @@ def predict(
     """Reads pictures in order.
 
     Args:
-        model: Takes (N, 3, size, size), gives logits (N, 7); is put into evaluation mode.
+        model: Takes (N, 3, size, size), gives logits (N, 7), or those of several last layers side by side;
+            is put into evaluation mode.
         batches: Of `data.evaluation_loader`.
         device: Where the model is.
         on_batch: Told the mean cross-entropy, the accuracy and the pictures a second after each batch.
         mirrored: Read the mirror images.
 
     Returns:
-        float32 logits (N, 7) and int labels (N,).
+        float32 logits (N, 7 or more), as the model gives them, and int labels (N,).
 
     Raises:
         SourceError: A picture can't be read.
@@ -45,8 +70,9 @@ def predict(
         for images, labels in read_batches(batches):
             images = images.to(device, memory_format=torch.channels_last)
             logits = model(images.flip(-1) if mirrored else images).float().cpu()
-            loss_sum += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            hits += int((logits.argmax(dim=1) == labels).sum())
+            first = logits[:, : len(EXPRESSIONS)]
+            loss_sum += float(nn.functional.cross_entropy(first, labels, reduction="sum"))
+            hits += int((first.argmax(dim=1) == labels).sum())
             count += len(labels)
             all_logits.append(logits.numpy())
             all_labels.append(labels.numpy())

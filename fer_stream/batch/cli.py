@@ -124,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.from_file} lists no recording")
     recordings = find_recordings(specs, leave_out=address)
     weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
-    check_weights_file(weights)
+    labels = check_weights_file(weights, options.labels)
 
     workers = options.workers or CORES
     settings = Settings(
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
         part_s=DEFAULT_PART_S if part_s is None else part_s,
         save=options.save,
         chart=options.chart,
-        **analysis_settings(options),
+        **analysis_settings(options) | {"labels": labels},
     )
     # Which GPUs there are is known once Ray has started: until then what either kind has done will do.
     kinds = ("cpu", "cuda") if options.device == "auto" else (options.device,)

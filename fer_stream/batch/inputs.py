@@ -10,14 +10,15 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
-from fer_stream.sources.addresses import without_secrets
+from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -28,6 +29,7 @@ RECORDING_EXTENSIONS = (
     *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 ROOM_LEFT_BYTES = 2**30  # on the disk that a copy goes to
+MAX_LIST_BYTES = 64 * 2**20  # of --from-file: a million names
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a drive's letter is no protocol
 _GLOB = re.compile(r"[*?[]")
@@ -75,16 +77,15 @@ def is_address(text: str) -> bool:
 
 
 def shown(address: str) -> str:
-    """Returns a path or an address as it may be shown: without user and password, no secret in a query.
+    """Return a path or an address as it may be shown: without user, password, query and fragment.
 
-    In a path `session=1` is no secret but a folder, one of many.
+    In the path of an archive, `session=1` is a folder and no secret.
     """
     return "::".join(map(_link_shown, _NEXT_LINK.split(address))) if is_address(address) else address
 
 
 def _link_shown(link: str) -> str:
-    path, mark, query = _USER.sub("", _PASSWORD.sub(r"\1@", link)).partition("?")
-    return path + mark + without_secrets(query)
+    return re.split("[?#]", _USER.sub("", _PASSWORD.sub(r"\1@", link)), maxsplit=1)[0]
 
 
 def local_path(text: str) -> str:
@@ -126,12 +127,13 @@ def read_list(path: str) -> list[str]:
         if path == "-":
             if sys.stdin is None:
                 raise SourceError("standard input is closed; give --from-file a file")
-            content = sys.stdin.read().removeprefix("\ufeff")
+            content = sys.stdin.read(MAX_LIST_BYTES + 1).removeprefix("\ufeff")
         elif is_address(path):
             fs, inner = file_system(path)
-            content = fs.cat_file(inner).decode("utf-8-sig")
+            content = fs.cat_file(inner, end=MAX_LIST_BYTES + 1).decode("utf-8-sig")
         else:
-            content = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+            with Path(path).open("rb") as file:  # may be a pipe, which may have no end
+                content = file.read(MAX_LIST_BYTES + 1).decode("utf-8-sig", errors="surrogateescape")
     except UnicodeDecodeError as error:
         raise SourceError(f"{shown(path)} is no text in UTF-8") from error
     except OSError as error:
@@ -140,6 +142,8 @@ def read_list(path: str) -> list[str]:
         raise
     except Exception as error:  # the file systems of fsspec raise many types
         raise SourceError(f"{shown(path)} can't be read: {one_line(error)}") from error
+    if len(content) > MAX_LIST_BYTES:
+        raise SourceError(f"{shown(path)} is longer than {MAX_LIST_BYTES // 2**20} MiB; give shorter lists")
     if "\0" in content:
         raise SourceError(f"{shown(path)} is no list of recordings but a binary file")
     lines = (line.strip() for line in content.split("\n"))
@@ -160,7 +164,7 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
         SourceError: One of `specs` stands for nothing, or can't be listed.
         UsageError: fsspec knows no such file system.
     """
-    output = None if leave_out is None or is_address(leave_out) else Path(leave_out).resolve()
+    output = None if leave_out is None or is_address(leave_out) else resolved(Path(leave_out))
     found: dict[str, Recording] = {}
     for spec in map(local_path, specs):
         if not spec:
@@ -177,7 +181,20 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
         if not recordings:
             raise SourceError(f"{shown(spec)} holds no recording; give the file itself")
         found.update((recording.output_name, recording) for recording in recordings)
-    return list(found.values())
+    return _with_different_names(list(found.values()))
+
+
+def _with_different_names(recordings: list[Recording]) -> list[Recording]:
+    """Return the recordings with a number after each name that several have, such as two queries of one host."""
+    counts = Counter(recording.name for recording in recordings)
+    numbers: Counter[str] = Counter()
+    named = []
+    for recording in recordings:
+        if counts[recording.name] > 1:
+            numbers[recording.name] += 1
+            recording = replace(recording, name=f"{recording.name} ({numbers[recording.name]})")
+        named.append(recording)
+    return named
 
 
 @contextmanager
@@ -189,7 +206,7 @@ def local_copy(recording: Recording) -> Iterator[Path]:
     """
     if not is_address(recording.address):
         path = Path(recording.address)
-        if not path.exists():
+        if not os.path.lexists(path):
             raise SourceError(
                 f"{recording.name}: no such file on {platform.node()}; "
                 "every machine of a cluster must see it under this path"
@@ -246,15 +263,21 @@ def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
 
 
 def _within(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder)
+    return folder is not None and resolved(path).is_relative_to(folder)
 
 
 def _of_path(path: Path) -> Recording:
     path = Path(os.path.abspath(path))  # noqa: PTH100  # a link keeps its own name, ".." goes
-    stat = path.stat()
+    try:
+        stat = path.stat()
+        size_bytes, marks = stat.st_size, [stat.st_mtime_ns]
+    except FileNotFoundError:
+        raise
+    except OSError:  # such as a link to itself: its analysis says what is wrong, and the others go on
+        size_bytes, marks = 0, []
     # A name that is no valid Unicode is written with its odd bytes spelled out, as in the table.
     name = _utf8(str(path)).decode()
-    return Recording(str(path), name, stat.st_size, _stamp(stat.st_size, [stat.st_mtime_ns]))
+    return Recording(str(path), name, size_bytes, _stamp(size_bytes, marks))
 
 
 def _remote(spec: str) -> Iterator[Recording]:

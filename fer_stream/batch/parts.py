@@ -29,7 +29,8 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.pipeline import LONGEST_STEP_S
 from fer_stream.sinks.base import Sink, cannot_write
 from fer_stream.sinks.table import table_rows, table_schema
-from fer_stream.sources.video import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
+from fer_stream.sources.container import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
+from fer_stream.system.files import unreadable_kind
 from fer_stream.types import AnalyzedFrame, Face
 
 SAME_FACE_IOU = 0.5
@@ -84,6 +85,8 @@ def look(file: Path | BinaryIO) -> Look:
         What it says; of what can't be read that nothing is known, for its analysis will say why.
     """
     try:
+        if isinstance(file, Path) and unreadable_kind(file):
+            return Look()
         with open_container(file) as container:
             stream = pick_video_stream(container)
             if stream is None or stream.time_base is None or stream.codec_context is None:
@@ -219,7 +222,6 @@ class RowsSink(Sink):
     """Gathers the rows of analyzed frames and gives them to a writer in bounded pieces."""
 
     name = "table"
-    needs_image = False
 
     def __init__(self, writer: TableWriter, source: str, *, with_landmarks: bool) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
 from fer_stream.detection.pace import ScanEvery
+from fer_stream.expressions import FERPLUS
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.version import __version__
 
@@ -30,6 +31,8 @@ class Settings:
         device_kind: What the analysis runs on, `cpu` or `cuda`: scans and roundings differ. Unlike `device`
             it is the same for all tasks of a run.
         threads: CPU threads for one run of a network.
+        labels: The annotation to follow, `ferplus` or `fer2013`.
+        unsure_below: See `Analyzer`.
         min_face: See `Analyzer`.
         scan_every: See `Analyzer`.
         smooth_s: See `Analyzer`.
@@ -45,6 +48,8 @@ class Settings:
     device: str = "cpu"
     device_kind: str = "cpu"
     threads: int = 1
+    labels: str = FERPLUS
+    unsure_below: float | None = None
     min_face: int = DEFAULT_MIN_FACE
     scan_every: ScanEvery = "auto"
     smooth_s: float = DEFAULT_SMOOTH_S
@@ -61,7 +66,14 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """Changes with whatever changes the table, and with nothing else."""
-        analysis = (self.device_kind, self.min_face, self.scan_every, self.smooth_s)
+        """A text that changes with every setting that shapes the results, and with no other."""
+        analysis = (
+            self.device_kind,
+            self.labels,
+            self.unsure_below,
+            self.min_face,
+            self.scan_every,
+            self.smooth_s,
+        )
         parts = (self.version, self.weights_hash, *analysis)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -82,6 +82,8 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
             analyzer = Analyzer(
                 settings.device,
                 path,
+                labels=settings.labels,
+                unsure_below=settings.unsure_below,
                 min_face=settings.min_face,
                 scan_every=settings.scan_every,
                 smooth_s=settings.smooth_s,
@@ -267,6 +269,7 @@ class _Replay:
 
     def __init__(self, tables: Iterable[Any]) -> None:
         self._known = faces_by_frame(tables)
+        self.crop_scale = 1.0  # for crops, which fer-batch does not write
 
     def analyze_frames(self, frames: Iterable[Frame], _kind: str) -> Iterator[AnalyzedFrame]:
         """Yields the frames with their faces; goes by time, for damage may hide a frame from one of two."""

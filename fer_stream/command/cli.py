@@ -42,6 +42,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
     from fer_stream.status import RunStatus
@@ -95,9 +96,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", metavar="PATH", help="table, .csv, .jsonl or .parquet; - is JSON lines on standard output"
     )
     outputs.add_argument(
+        "--episodes",
+        metavar="PATH",
+        help="stretches of one expression on one face: .csv, .vtt (subtitles) or .eaf (ELAN)",
+    )
+    outputs.add_argument(
         "--chart",
         metavar="PATH",
         help="image beside its bar chart; of a video a timeline (.png, .jpg, .svg, .pdf)",
+    )
+    outputs.add_argument(
+        "--report", metavar="PATH", help="report on a recording, one .html file that opens in any browser"
     )
     outputs.add_argument(
         "--show",
@@ -151,11 +160,11 @@ def _run(options: argparse.Namespace) -> int:
     with ended_at_once(PROG):
         from fer_stream.analyzer import Analyzer
         from fer_stream.command.progress import Progress
-        from fer_stream.pipeline import profile_report, run, written_files
+        from fer_stream.pipeline import RunOptions, profile_report, run, written_files
         from fer_stream.profiling import Profile
         from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
         from fer_stream.rendering.overlay import Overlay
-        from fer_stream.sinks import CropsSink, check_output
+        from fer_stream.sinks import check_output
         from fer_stream.sources import open_source
         from fer_stream.status import RunStatus
         from fer_stream.system.background import loaded
@@ -180,7 +189,7 @@ def _run(options: argparse.Namespace) -> int:
             profile_path = check_output(
                 options.profile, overwrite=options.overwrite, source_path=source.info.path
             )
-        check_weights_file(weights)
+        check_weights_file(weights, options.labels)
         status = RunStatus()
         # The window after everything that can be wrong, and before what takes long.
         window = _window(options, source.info, status, has_outputs=bool(sinks or profile_path))
@@ -203,19 +212,19 @@ def _run(options: argparse.Namespace) -> int:
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
         status.device = str(analyzer.device)
-        for sink in sinks:
-            if isinstance(sink, CropsSink):
-                sink.crop_scale = analyzer.crop_scale
         summary = run(
             source,
             analyzer,
             Overlay(),
             sinks,
-            blur=options.blur,
-            profile=profile,
-            status=status,
-            on_frame=lambda analyzed, _: progress.update(analyzed),
-            on_idle=progress.update,
+            RunOptions(
+                blur=options.blur,
+                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                profile=profile,
+                status=status,
+                on_frame=lambda analyzed, _: progress.update(analyzed),
+                on_idle=progress.update,
+            ),
         )
         files = written_files(sinks)
         if profile_path is not None:
@@ -266,7 +275,7 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
     )
 
 
-_FILE_OUTPUTS = ("save", "data", "chart", "profile")
+_FILE_OUTPUTS = ("save", "data", "episodes", "chart", "report", "profile")
 _FOLDER_OUTPUTS = ("stills", "crops")
 
 
@@ -330,8 +339,9 @@ def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
 def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
     """Yields the sinks that the options ask for, each checked when it is made."""
     from fer_stream import sinks
+    from fer_stream.sources import SourceKind
 
-    overwrite, images = options.overwrite, info.kind == "images"
+    overwrite, images = options.overwrite, info.kind == SourceKind.IMAGES
     if options.save is not None:
         yield (sinks.ImageSink if images else sinks.VideoSink)(options.save, info, overwrite=overwrite)
     if options.stills is not None:
@@ -347,6 +357,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield sinks.CropsSink(options.crops, overwrite=overwrite)
     if options.data is not None:
         yield sinks.TableSink(options.data, info, overwrite=overwrite)
+    if options.episodes is not None:
+        yield sinks.EpisodesSink(options.episodes, info, overwrite=overwrite)
     if options.chart is not None:
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
@@ -381,6 +393,23 @@ def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
     from fer_stream.inference.runtime import pick_device
 
     return not info.is_live and pick_device(options.device) != "cpu"
+
+
+def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
+    """Return what makes this run's results, for the outputs that keep it."""
+    from fer_stream.provenance import Provenance
+    from fer_stream.system.files import file_hash
+
+    left_out = ("source", "weights", "device", "quiet", "overwrite")  # said elsewhere, or of no effect
+    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
+    return Provenance(
+        source_name=info.name,
+        source_path=info.path,
+        weights_name=weights.name,
+        weights_sha256=file_hash(weights),
+        device=device,
+        options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
+    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

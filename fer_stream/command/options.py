@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, one_line
+from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
 
@@ -175,6 +176,13 @@ def add_analysis_options(
     analysis.add_argument(
         "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
     )
+    add_labels_option(analysis)
+    analysis.add_argument(
+        "--unsure-below",
+        type=number(lambda value: 0 <= value <= 1, "a probability from 0 to 1"),
+        metavar="P",
+        help='call a face "unsure" whose best probability is lower; 0: never (default: as the weights say)',
+    )
     analysis.add_argument("--min-face", type=whole(12), metavar="PX", help="smallest face (default: 40)")
     analysis.add_argument(
         "--scan-every",
@@ -198,9 +206,21 @@ def add_analysis_options(
     return analysis
 
 
+def add_labels_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--labels`, which chooses the annotation to follow."""
+    parser.add_argument(
+        "--labels",
+        choices=ANNOTATIONS,
+        help="what the percentages follow: the majority of the ten people of FER+, or the single label of "
+        f"FER2013 (default: {FERPLUS} where the weights have it)",
+    )
+
+
 def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Returns what the options of `add_analysis_options` say to `Analyzer`, where they were given."""
     given = {
+        "labels": options.labels,
+        "unsure_below": options.unsure_below,
         "min_face": options.min_face,
         "scan_every": options.scan_every,
         "smooth_s": options.smooth,

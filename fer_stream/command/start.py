@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import NoReturn
 
-from fer_stream.system.environment import set_matplotlib_environment
+from fer_stream.system.environment import clean_environment
 from fer_stream.system.interrupts import end_at_once, set_interrupt_handler
 
 
@@ -20,7 +20,7 @@ def start(prog: str, module: str) -> NoReturn:
         module: The module whose `main` runs the command. It loads after the interrupt handler is set.
     """
     set_interrupt_handler(lambda: end_at_once(prog))
-    set_matplotlib_environment()
+    clean_environment()
     code: int = importlib.import_module(module).main()
     from fer_stream.command.options import end_program
 

@@ -30,26 +30,45 @@ class Classifier:
     Args:
         device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
         weights: A checkpoint of fer-train; the built-in one where None.
+        labels: The annotation to follow, `ferplus` or `fer2013`; the weights' default where None.
         threads: CPU threads; 0 takes one a core.
 
+    Attributes:
+        labels: The annotation that is followed.
+        unsure_below: The weights' threshold for it, see `weights.Head`.
+        input: The preprocessing that the network expects.
+
     Raises:
-        WeightsError: The weights can't be used.
+        UsageError: There is no such annotation.
+        WeightsError: The weights can't be used, or lack the annotation's layer.
     """
 
-    def __init__(self, device: str = "cpu", *, weights: Path | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        weights: Path | None = None,
+        labels: str | None = None,
+        threads: int = 0,
+    ) -> None:
         path = weights or BUILT_IN_WEIGHTS
-        check_weights_file(path)
+        self.labels = check_weights_file(path, labels)
 
         def build() -> tuple[nn.Module, dict[str, Any]]:
             checkpoint = load_checkpoint(path)
-            stored = {"input": dataclasses.asdict(checkpoint.input), "temperature": checkpoint.temperature}
-            model = checkpoint.build_model()
+            head = checkpoint.head(self.labels)
+            stored = {
+                "input": dataclasses.asdict(checkpoint.input),
+                "temperature": head.temperature,
+                "unsure_below": head.unsure_below,
+            }
+            model = checkpoint.build_model(self.labels)
             _check_runs(model, path)
             return model, stored
 
         spec = ModuleSpec(
             name="expression",
-            key=(file_hash(path), importlib.metadata.version("timm")),
+            key=(file_hash(path), self.labels, importlib.metadata.version("timm")),
             build=build,
             example_shape=(2, 3, 64, 64),
             dynamic_axes=(2, 3),
@@ -58,6 +77,7 @@ class Classifier:
         self._workers = Workers(threads if device == "cpu" else 1)
         self._network, stored = load_network(spec, device, self._workers.network_threads)
         self._temperature = float(stored["temperature"])
+        self.unsure_below = float(stored["unsure_below"])
         self.input = InputSpec(**stored["input"])
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:

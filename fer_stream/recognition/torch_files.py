@@ -54,15 +54,18 @@ class UnsafeTorchFileError(Exception):
     """A file that is damaged, or holds what weights do not need; its message says what."""
 
 
-def check_torch_file(path: Path) -> None:
-    """Checks a file without loading torch.
+def check_torch_file(path: Path) -> Any:
+    """Check a file without loading torch.
+
+    Returns:
+        The stored object, with None in place of each tensor.
 
     Raises:
         NotATorchFileError: It is something else.
         UnsafeTorchFileError: It is damaged, too large, or asks for more than tensors.
         OSError: It can't be read.
     """
-    _check_pickle(_records(path))
+    return _check_pickle(_records(path))
 
 
 def load_torch_file(path: Path) -> Any:
@@ -117,8 +120,12 @@ def _records(path: Path) -> dict[str, bytes]:
     return records
 
 
-def _check_pickle(records: Mapping[str, bytes]) -> None:
-    """Goes through a pickle twice: by its opcodes alone, then with stand-ins for all that it names."""
+def _check_pickle(records: Mapping[str, bytes]) -> Any:
+    """Go through a pickle twice: by its opcodes alone, then with stand-ins for all that it names.
+
+    Returns:
+        The object that it describes, with None in place of each tensor.
+    """
     content = records["data.pkl"]
     if len(content) > MAX_PICKLE_BYTES:
         raise UnsafeTorchFileError("it describes more tensors than a network has")
@@ -131,7 +138,7 @@ def _check_pickle(records: Mapping[str, bytes]) -> None:
             # Each value is remembered at a place of its choice: far places would make a huge list.
             if opcode.name == "LONG_BINPUT" and int(argument or 0) > len(content):
                 raise UnsafeTorchFileError("it is damaged")
-        _DryRun(content, records).load()
+        return _DryRun(content, records).load()
     except UnsafeTorchFileError:
         raise
     except Exception as error:  # as many types as there are ways to be damaged

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.errors import OutputError, WeightsError
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.errors import OutputError, UsageError, WeightsError
+from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.torch_files import (
     MAX_BYTES,
@@ -34,11 +34,30 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FORMAT_VERSION = 1
-ARCHITECTURES = ("efficientnet_b0",)
+FORMAT_VERSION = 1  # keys that older programs can ignore, such as `ferplus`, do not raise it
+FEATURES = {"efficientnet_b0": 1280}  # the architectures, and the inputs of their last layers
+LAST_LAYER = "classifier"  # timm's name of it
 BUILT_IN_WEIGHTS = Path(__file__).parents[1] / "data" / "best-weights.pt"
 
 MAX_INPUT_SIZE = 512
+TEMPERATURES = (0.01, 100)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A last layer and how to use its answers.
+
+    Attributes:
+        weight: float32 (7, features).
+        bias: float32 (7,).
+        temperature: The logits are divided by it before the softmax; fitted after training.
+        unsure_below: A face whose best probability is below this is unsure; 0: never.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    temperature: float = 1.0
+    unsure_below: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +65,13 @@ class Checkpoint:
     """A trained network and everything that is needed to use it.
 
     Attributes:
-        state_dict: The parameters and buffers, float32.
+        state_dict: The parameters and buffers, float32. Its last layer follows FER2013's labels.
         input: What the network expects: size, mean, std, grayscale, crop_scale, native_size, standardize.
         architecture: timm's name of the network.
         classes: The names of the outputs, in order.
-        temperature: What the logits are divided by before the softmax, fitted after training.
+        temperature: See `Head`; of the FER2013 layer.
+        unsure_below: See `Head`; of the FER2013 layer.
+        ferplus: A second last layer over the same features, which follows the FER+ majority.
         recipe: The name of the recipe that trained it.
         epoch: The epoch that it was saved after, from 1.
         metrics: Figures measured on the validation split when it was saved.
@@ -61,27 +82,66 @@ class Checkpoint:
     architecture: str = "efficientnet_b0"
     classes: tuple[str, ...] = EXPRESSIONS
     temperature: float = 1.0
+    unsure_below: float = 0.0
+    ferplus: Head | None = None
     recipe: str = ""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def build_model(self) -> nn.Module:
-        """Returns the network with these weights, in evaluation mode, on the CPU.
+    def head(self, labels: str | None = None) -> Head:
+        """Return the last layer that follows an annotation, the default one (`annotation`) where None.
 
         Raises:
-            WeightsError: The weights do not fit the architecture.
+            WeightsError: There is no such layer.
+        """
+        if annotation(labels, has_ferplus=self.ferplus is not None) == FERPLUS and self.ferplus is not None:
+            return self.ferplus
+        try:
+            weight, bias = (self.state_dict[f"{LAST_LAYER}.{name}"] for name in ("weight", "bias"))
+        except KeyError as error:
+            raise self._misfit() from error
+        return Head(weight, bias, self.temperature, self.unsure_below)
+
+    def build_model(self, labels: str = FER2013) -> nn.Module:
+        """Return the network with the last layer of an annotation, in evaluation mode, on the CPU.
+
+        Raises:
+            WeightsError: The weights do not fit the architecture, or lack that layer.
         """
         import timm
 
         model = timm.create_model(self.architecture, num_classes=len(self.classes))
+        head = self.head(labels)
+        last_layer = {f"{LAST_LAYER}.weight": head.weight, f"{LAST_LAYER}.bias": head.bias}
         try:
-            model.load_state_dict(self.state_dict)
+            model.load_state_dict({**self.state_dict, **last_layer})
         except RuntimeError as error:
-            raise WeightsError(
-                f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
-                "train them again with fer-train, or choose another file"
-            ) from error
+            raise self._misfit() from error
         return model.eval()
+
+    def _misfit(self) -> WeightsError:
+        return WeightsError(
+            f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
+            "train them again with fer-train, or choose another file"
+        )
+
+
+def annotation(labels: str | None, *, has_ferplus: bool) -> str:
+    """Return the annotation to read: `labels`, or the default of the weights where None.
+
+    Raises:
+        UsageError: There is no such annotation.
+        WeightsError: It is FER+, and the weights lack that layer.
+    """
+    if labels is None:
+        return FERPLUS if has_ferplus else FER2013
+    if labels not in ANNOTATIONS:
+        raise UsageError(f"no labels {labels!r}; use {' or '.join(ANNOTATIONS)}")
+    if labels == FERPLUS and not has_ferplus:
+        raise WeightsError(
+            "the weights have no FER+ layer; use --labels fer2013, or weights trained with FER+ votes"
+        )
+    return labels
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool = False) -> None:
@@ -97,7 +157,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         tensor = tensor.detach().cpu()
         return tensor.half() if half_precision and tensor.is_floating_point() else tensor.contiguous()
 
-    content = {
+    content: dict[str, object] = {
         "state_dict": {name: stored(tensor) for name, tensor in checkpoint.state_dict.items()},
         "architecture": checkpoint.architecture,
         "classes": list(checkpoint.classes),
@@ -109,11 +169,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         "native_size": checkpoint.input.native_size,
         "standardize": checkpoint.input.standardize,
         "temperature": checkpoint.temperature,
+        "unsure_below": checkpoint.unsure_below,
         "recipe": checkpoint.recipe,
         "epoch": checkpoint.epoch,
         "metrics": dict(checkpoint.metrics),
         "format_version": FORMAT_VERSION,
     }
+    if checkpoint.ferplus is not None:
+        content["ferplus"] = {
+            "weight": stored(checkpoint.ferplus.weight),
+            "bias": stored(checkpoint.ferplus.bias),
+            "temperature": checkpoint.ferplus.temperature,
+            "unsure_below": checkpoint.ferplus.unsure_below,
+        }
     save_atomically(content, path)
 
 
@@ -138,17 +206,26 @@ def save_atomically(content: object, path: Path) -> None:
         raise OutputError(f"can't write {path}: {cause.strerror or cause}") from error
 
 
-def check_weights_file(path: Path) -> None:
-    """Checks what can be known of a weights file without torch: that it holds tensors and nothing else.
+def check_weights_file(path: Path, labels: str | None = None) -> str:
+    """Check a weights file without torch: it holds tensors and nothing else, and can read `labels`.
+
+    Returns:
+        The annotation that it will read, see `annotation`.
 
     Raises:
+        UsageError: There is no such annotation.
         WeightsError: With one line that says what is wrong.
     """
     _check_is_file(path)
-    if path == BUILT_IN_WEIGHTS:  # ours; a tenth of a second at each start for nothing
-        return
+    if path == BUILT_IN_WEIGHTS:  # ours; checking it would cost a tenth of a second at each start
+        return annotation(labels, has_ferplus=True)
     with _weights_errors(path):
-        check_torch_file(path)
+        content = check_torch_file(path)
+    has_ferplus = isinstance(content, dict) and content.get("ferplus") is not None
+    try:
+        return annotation(labels, has_ferplus=has_ferplus)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _check_is_file(path: Path) -> None:
@@ -182,7 +259,7 @@ def _weights_errors(path: Path) -> Iterator[None]:
 
 
 def load_model(path: Path) -> tuple[Checkpoint, nn.Module]:
-    """Reads a checkpoint and returns it with its network, in evaluation mode, on the CPU.
+    """Read a checkpoint and return it with its network for FER2013's labels, on the CPU.
 
     Raises:
         WeightsError: As `load_checkpoint`, and where the weights do not fit the network.
@@ -231,15 +308,15 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         raise wrong("does not say its format version")
     if version > FORMAT_VERSION:
         raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
-    if content["architecture"] not in ARCHITECTURES:
-        raise wrong(
-            f"holds a network {reprlib.repr(content['architecture'])}, not {' or '.join(ARCHITECTURES)}"
-        )
+    if content["architecture"] not in FEATURES:
+        raise wrong(f"holds a network {reprlib.repr(content['architecture'])}, not {' or '.join(FEATURES)}")
     if list(content["classes"]) != list(EXPRESSIONS):
         raise wrong(f"knows the classes {reprlib.repr(content['classes'])}, not {', '.join(EXPRESSIONS)}")
 
-    def number(name: str, low: float, high: float, default: float | None = None) -> float:
-        value = content.get(name, default)
+    def number(
+        name: str, low: float, high: float, default: float | None = None, *, group: dict[str, Any] = content
+    ) -> float:
+        value = group.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise wrong(
                 f"says {name} = {reprlib.repr(value)}, which should be a number from {low:g} to {high:g}"
@@ -256,6 +333,31 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             raise wrong(f"says {name} = {reprlib.repr(values)}, not three numbers from {low:g} to {high:g}")
         red, green, blue = (float(value) for value in values)
         return red, green, blue
+
+    def ferplus_head(features: int) -> Head | None:
+        given = content.get("ferplus")
+        if given is None:
+            return None
+        if not isinstance(given, dict):
+            raise wrong("says ferplus, but does not hold a last layer there")
+        layer: dict[str, torch.Tensor] = {}
+        for name, shape in (("weight", (len(EXPRESSIONS), features)), ("bias", (len(EXPRESSIONS),))):
+            tensor = given.get(name)
+            if (
+                not isinstance(tensor, torch.Tensor)
+                or not tensor.is_floating_point()
+                or tuple(tensor.shape) != shape
+            ):
+                raise wrong(f"says ferplus, but its {name} is not a tensor of {shape}")
+            if not bool(torch.isfinite(tensor).all()):
+                raise wrong(f"says ferplus, but its {name} holds numbers that are not finite")
+            layer[name] = tensor.float()
+        return Head(
+            layer["weight"],
+            layer["bias"],
+            temperature=number("temperature", *TEMPERATURES, default=1.0, group=given),
+            unsure_below=number("unsure_below", 0, 1, default=0.0, group=given),
+        )
 
     def boolean(name: str, default: bool | None = None) -> bool:
         value = content.get(name, default)
@@ -292,7 +394,9 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         state_dict=state_dict,
         input=spec,
         architecture=content["architecture"],
-        temperature=number("temperature", 0.01, 100, default=1.0),
+        temperature=number("temperature", *TEMPERATURES, default=1.0),
+        unsure_below=number("unsure_below", 0, 1, default=0.0),
+        ferplus=ferplus_head(FEATURES[content["architecture"]]),
         recipe=str(content.get("recipe", "")),
         epoch=epoch if isinstance(epoch, int) else 0,
         metrics={

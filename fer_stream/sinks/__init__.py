@@ -2,9 +2,10 @@
 
 import cv2  # noqa: F401  before PyAV, whose wheel brings an X11 library with which OpenCV's windows hang
 
-from fer_stream.sinks.base import Sink, check_folder, check_output
+from fer_stream.sinks.base import RunContext, Sink, check_folder, check_output
 from fer_stream.sinks.charts import FaceChartSink, TimelineSink
 from fer_stream.sinks.crops import CropsSink
+from fer_stream.sinks.episodes import EPISODE_COLUMNS, EPISODE_EXTENSIONS, EpisodesSink
 from fer_stream.sinks.images import IMAGE_EXTENSIONS
 from fer_stream.sinks.stills import ImageSink, StillsSink
 from fer_stream.sinks.table import TABLE_COLUMNS, TABLE_EXTENSIONS, TableSink
@@ -13,13 +14,17 @@ from fer_stream.sinks.virtual_camera import VirtualCameraSink
 from fer_stream.sinks.window import WindowSink, display_available, why_no_window
 
 __all__ = [
+    "EPISODE_COLUMNS",
+    "EPISODE_EXTENSIONS",
     "IMAGE_EXTENSIONS",
     "TABLE_COLUMNS",
     "TABLE_EXTENSIONS",
     "VIDEO_EXTENSIONS",
     "CropsSink",
+    "EpisodesSink",
     "FaceChartSink",
     "ImageSink",
+    "RunContext",
     "Sink",
     "StillsSink",
     "TableSink",

@@ -12,7 +12,8 @@ import av
 import av.error
 from av.bitstream import BitStreamFilterContext
 
-from fer_stream.sources.video import MEDIA_ERRORS, open_container, pick_video_stream
+from fer_stream.sources.clock import sound_in_running_time
+from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_container, pick_video_stream
 
 # What a player of these files can be expected to understand; anything else is encoded anew. None: all.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
@@ -70,13 +71,16 @@ class AudioTracks:
         except (*MEDIA_ERRORS, OSError) as error:
             self._problem(f"the sound of {path} can't be read ({_reason(error)}); saved without it")
 
-    def add_streams(self, output: av.container.OutputContainer, offset_s: Fraction, cut: bool) -> None:
-        """Adds the audio streams to an output whose header is not written yet.
+    def add_streams(
+        self, output: av.container.OutputContainer, offset_s: Fraction, *, cut: bool, can_seek: bool
+    ) -> None:
+        """Add the audio streams to an output whose header is not written yet.
 
         Args:
             output: The output.
             offset_s: The source time that is 0 in the output.
-            cut: Whether what comes before `offset_s` is left out.
+            cut: Whether to leave out all sound before `offset_s`.
+            can_seek: See `SourceInfo.can_seek`.
         """
         if self._input is None:
             return
@@ -89,14 +93,19 @@ class AudioTracks:
         if not self._tracks:
             return
         sources = [track.source for track in self._tracks.values()]
-        if cut:
+        if cut and can_seek:
             try:
                 time_base = sources[0].time_base or Fraction(1, av.time_base)
                 self._input.seek(int(offset_s / time_base), stream=sources[0])
             except MEDIA_ERRORS:
-                pass  # a file that can't be sought in is read from its start
+                pass  # a file that can't be sought is read from its start
         self._cut = cut
-        self._packets = self._input.demux(*sources)
+        video = pick_video_stream(self._input) if may_be_joined(self._input) else None
+        if video is None:
+            self._packets = self._input.demux(*sources)
+        else:
+            packets = self._input.demux(video, *sources)
+            self._packets = sound_in_running_time(packets, video, list(self._tracks))
         self._advance_one()
 
     def advance(self, until_s: Fraction | None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,31 +14,74 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
+from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from fer_stream.status import Recording
+    from fer_stream.provenance import Provenance
+    from fer_stream.sources import SourceInfo
+    from fer_stream.status import Recording, RunStatus
     from fer_stream.types import AnalyzedFrame
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The run that a sink takes part in.
+
+    Attributes:
+        source: What is read.
+        status: How the run is doing; to be read in the thread of `Sink.write`.
+        provenance: What makes the results.
+        crop_scale: Side of the network's crop over the longer side of a face's box.
+        blurred: Whether the faces in every frame's own picture are hidden.
+        saved_video: The annotated video that the same run writes; None without one.
+        written_files: Returns the files and folders that the run's sinks have made so far; to be called in
+            the thread of `Sink.write`.
+    """
+
+    source: SourceInfo
+    status: RunStatus
+    provenance: Provenance
+    crop_scale: float
+    blurred: bool
+    saved_video: Path | None
+    written_files: Callable[[], list[Path]]
 
 
 class Sink(ABC):
     """Takes analyzed frames, one after the other, and makes something of them.
 
     A sink checks its output when it is constructed, and is a context manager that finishes its
-    files on leaving, also after an error. It belongs to one thread at a time.
+    files on leaving, also after an error. Everything but `needs_image` is called in one thread.
 
     Attributes:
-        name: What the profile calls it.
-        needs_image: Whether `write` wants the annotated picture.
+        name: The profile's name for it.
         problems: What went wrong without ending the run, a line each.
+        stop_requested: Set by a sink whose user wants the run to end.
+        saved_video: The annotated video that this sink writes; None if it writes none.
     """
 
     name: str
-    needs_image: bool
+    saved_video: Path | None = None
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.stop_requested = False
+
+    def begin(self, context: RunContext) -> None:  # noqa: B027  most sinks know enough already
+        """Take in the run that starts; called once, before the first frame.
+
+        Raises:
+            OutputError: The output can't be written.
+        """
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return whether `write` is to get the annotated picture of this frame.
+
+        Called once for each frame, in order, in the thread that draws. It runs some frames ahead of `write`.
+        """
+        return False
 
     @abstractmethod
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
@@ -45,7 +89,7 @@ class Sink(ABC):
 
         Args:
             analyzed: The frame and its faces.
-            image_bgr: The annotated picture, uint8 (H, W, 3); None where `needs_image` is False.
+            image_bgr: The annotated picture, uint8 (H, W, 3); None if `needs_image` returned False.
 
         Raises:
             OutputError: The output can't be written any further.
@@ -195,4 +239,4 @@ def _same(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:
-        return path.resolve() == other.resolve()
+        return resolved(path) == resolved(other)

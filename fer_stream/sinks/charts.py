@@ -27,7 +27,6 @@ class FaceChartSink(Sink):
     """
 
     name = "chart"
-    needs_image = False
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the file or the folder; makes folders that are missing.
@@ -70,7 +69,6 @@ class TimelineSink(Sink):
     """Draws every face's probabilities over the time of a video when it has ended."""
 
     name = "chart"
-    needs_image = False
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the path.

@@ -12,6 +12,7 @@ from fer_stream.sinks.base import Sink, cannot_write, check_folder
 from fer_stream.sinks.images import write_image
 
 if TYPE_CHECKING:
+    from fer_stream.sinks.base import RunContext
     from fer_stream.types import AnalyzedFrame
 
 
@@ -24,15 +25,12 @@ class CropsSink(Sink):
     """
 
     name = "crops"
-    needs_image = False
 
-    def __init__(self, folder: Path | str, *, crop_scale: float = 1.0, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Checks the folder and makes it if missing.
 
         Args:
             folder: Where the folders of the faces go.
-            crop_scale: Side of the crop over the longer side of the face's box; the network's is
-                known only when it is loaded, and may be set until the first frame.
             overwrite: Whether existing crops are replaced.
 
         Raises:
@@ -42,9 +40,13 @@ class CropsSink(Sink):
         self._folder = check_folder(
             folder, overwrite=overwrite, pattern="[0-9]*/[0-9]*.jpg", source_path=None
         )
-        self.crop_scale = crop_scale
+        self._crop_scale = 1.0
         self._overwrite = overwrite
         self._ids: set[int] = set()
+
+    def begin(self, context: RunContext) -> None:
+        """Take over the side of the network's crop. See `Sink.begin`."""
+        self._crop_scale = context.crop_scale
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Writes the crops of one frame. See `Sink.write`."""
@@ -57,7 +59,7 @@ class CropsSink(Sink):
                 except OSError as error:
                     raise cannot_write(folder, error) from error
                 self._ids.add(face.id)
-            square = face_square(face.box_xyxy, self.crop_scale)
+            square = face_square(face.box_xyxy, self._crop_scale)
             size = max(1, round(float(square[2] - square[0])))
             write_image(
                 folder / f"{frame.index:06d}.jpg", cut(frame.bgr, square, size), overwrite=self._overwrite

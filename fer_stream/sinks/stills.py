@@ -28,7 +28,6 @@ class ImageSink(Sink):
     """
 
     name = "image"
-    needs_image = True
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the file or the folder; makes folders that are missing.
@@ -53,6 +52,10 @@ class ImageSink(Sink):
         )
         self._overwrite = overwrite
         self._made = False
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: every frame is written."""
+        return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Writes one picture. See `Sink.write`."""
@@ -99,7 +102,6 @@ class StillsSink(Sink):
     """
 
     name = "stills"
-    needs_image = True
 
     def __init__(
         self,
@@ -136,6 +138,10 @@ class StillsSink(Sink):
         self._next_tick = 0
         self._known: dict[int, _Known] = {}
         self._count = 0
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: whether a frame is due is known when it is written."""
+        return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Writes the frame if it is due. See `Sink.write`."""

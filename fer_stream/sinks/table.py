@@ -48,7 +48,6 @@ class TableSink(Sink):
     """
 
     name = "table"
-    needs_image = False
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the path; the file is opened, and one that is there replaced, with the first row.
@@ -146,6 +145,11 @@ def table_schema() -> pyarrow.Schema:
     )
 
 
+def printable_source(name: str) -> str:
+    """Return a source's name as it is written: bytes of a file name that are not valid Unicode are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
     """Yields the rows of a frame, in the order of `TABLE_COLUMNS`, None where empty.
 
@@ -153,9 +157,7 @@ def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
     millionths, so that seven still sum to 1 within 4 millionths.
     """
     frame = analyzed.frame
-    # A file name that is no valid Unicode is written with its odd bytes spelled out.
-    source = frame.source.encode("utf-8", "backslashreplace").decode("utf-8")
-    start = (source, frame.index, round(float(frame.time_s), 6))
+    start = (printable_source(frame.source), frame.index, round(float(frame.time_s), 6))
     if not analyzed.faces:
         yield start + (None,) * (len(TABLE_COLUMNS) - len(start))
     for face in analyzed.faces:

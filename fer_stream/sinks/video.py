@@ -18,7 +18,8 @@ from fer_stream.errors import OutputError
 from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, cannot_write, check_output
-from fer_stream.sources.video import MEDIA_ERRORS
+from fer_stream.sources import SourceKind
+from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
 from fer_stream.system.files import open_new
 
@@ -104,7 +105,6 @@ class VideoSink(Sink):
     """
 
     name = "video"
-    needs_image = True
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Checks the path and the encoder; the file is opened with the first frame.
@@ -122,6 +122,7 @@ class VideoSink(Sink):
         self._path = check_output(
             path, overwrite=overwrite, source_path=info.path, extensions=VIDEO_EXTENSIONS
         )
+        self.saved_video = self._path
         self._overwrite = overwrite
         self._extension = self._path.suffix.lower()
         self._format = _FORMATS[self._extension]
@@ -149,6 +150,10 @@ class VideoSink(Sink):
         self._captured_s = 0.0
         self._last_picture: av.VideoFrame | None = None
         self._failed = self._closed = False
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: every frame is written."""
+        return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Writes one frame at its own time. See `Sink.write`."""
@@ -225,9 +230,8 @@ class VideoSink(Sink):
         height, width = image_bgr.shape[:2]
         self._size_wh = (width, height)
         cut = self._info.start_s > 0
-        # Nothing can be shown before 0, and nothing before the first frame of what is live.
-        self._offset_pts = source_pts if cut or self._info.is_live or source_pts < 0 else 0
-        if self._info.kind == "video" and self._info.path is not None:
+        self._offset_pts = source_pts if clip_start_s(self._info, float(source_pts)) else 0
+        if self._info.kind == SourceKind.VIDEO and self._info.path is not None:
             self._audio = AudioTracks(self._info.path, self._extension, self.problems)
         self._file = _MuxedFile(self._path, overwrite=self._overwrite)
         try:
@@ -272,7 +276,8 @@ class VideoSink(Sink):
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
         if self._audio is not None:
-            self._audio.add_streams(self._output, self._offset_pts * self._time_base, cut)
+            offset_s = self._offset_pts * self._time_base
+            self._audio.add_streams(self._output, offset_s, cut=cut, can_seek=self._info.can_seek)
         self._output.start_encoding()
         self._stream = stream
 
@@ -318,6 +323,19 @@ class VideoSink(Sink):
         self._audio.advance(end_s)
         self._audio.finish()
         self._file.check()
+
+
+def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
+    """Return the time in the source at which an annotated video starts.
+
+    A part of a recording, and anything live, starts with its first frame; nothing can be shown before 0. All
+    other videos keep the source's own times.
+
+    Args:
+        info: The source.
+        first_time_s: Time of the first frame that was written.
+    """
+    return first_time_s if info.start_s > 0 or info.is_live or first_time_s < 0 else 0.0
 
 
 class _MuxedFile:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks.base import Sink
+from fer_stream.sources import SourceKind
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -35,7 +36,6 @@ class VirtualCameraSink(Sink):
     """
 
     name = "virtual camera"
-    needs_image = True
 
     def __init__(self, info: SourceInfo) -> None:
         """Opens the camera.
@@ -45,7 +45,7 @@ class VirtualCameraSink(Sink):
             OutputError: pyvirtualcam is missing, or there is no such camera.
         """
         super().__init__()
-        if info.kind == "images" or info.size_wh is None:
+        if info.kind == SourceKind.IMAGES or info.size_wh is None:
             raise UsageError("--virtual-camera sends a video or a camera; pictures are saved with --save")
         try:
             import pyvirtualcam
@@ -55,7 +55,7 @@ class VirtualCameraSink(Sink):
                 "install it with: pip install 'fer-stream[virtual-camera]'"
             ) from error
         self._size_wh = info.size_wh
-        self._paced = info.kind == "video"
+        self._paced = info.kind == SourceKind.VIDEO
         self._began_s: float | None = None
         rate = float(info.frame_rate or _UNKNOWN_RATE)
         self._camera: Any
@@ -65,6 +65,10 @@ class VirtualCameraSink(Sink):
             remedy = _REMEDIES.get(sys.platform, "install one")
             raise OutputError(f"there is no virtual camera to send to; {remedy}") from error
         self.device: str = self._camera.device
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: every frame is sent."""
+        return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Sends one picture. See `Sink.write`."""

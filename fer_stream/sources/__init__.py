@@ -8,12 +8,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fer_stream.sources.base import Source, SourceInfo, SourceStatus
+    from fer_stream.sources.base import Source, SourceInfo, SourceKind, SourceStatus
     from fer_stream.sources.opening import open_source
 
-__all__ = ["Source", "SourceInfo", "SourceStatus", "open_source"]
+__all__ = ["Source", "SourceInfo", "SourceKind", "SourceStatus", "open_source"]
 
-_MODULES = {**dict.fromkeys(("Source", "SourceInfo", "SourceStatus"), "base"), "open_source": "opening"}
+_MODULES = {
+    **dict.fromkeys(("Source", "SourceInfo", "SourceKind", "SourceStatus"), "base"),
+    "open_source": "opening",
+}
 
 
 def __getattr__(name: str) -> Any:

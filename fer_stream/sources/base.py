@@ -7,10 +7,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,15 @@ import numpy as np
 from fer_stream.types import Frame
 
 _SourceT = TypeVar("_SourceT", bound="Source")
+
+
+class SourceKind(str, Enum):
+    """What a source is. Each is a string as well: `SourceKind.VIDEO == "video"`."""
+
+    VIDEO = "video"
+    IMAGES = "images"
+    CAMERA = "camera"
+    NETWORK = "network"
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,12 @@ class SourceInfo:
             video, None if not known or live.
         start_s: First moment asked for, in presentation time.
         end_s: First moment no longer asked for; None for the end of the recording.
+        can_seek: Whether a time leads to a place in the file: not where its timestamps restart before
+            the part.
     """
 
     name: str
-    kind: Literal["video", "images", "network", "camera"]
+    kind: SourceKind
     path: Path | None
     size_wh: tuple[int, int] | None
     frame_rate: Fraction | None
@@ -48,11 +60,12 @@ class SourceInfo:
     frame_count: int | None
     start_s: float = 0.0
     end_s: float | None = None
+    can_seek: bool = True
 
     @property
     def is_live(self) -> bool:
         """Whether frames come when they come, and are lost when nobody fetches them."""
-        return self.kind in ("network", "camera")
+        return self.kind in (SourceKind.CAMERA, SourceKind.NETWORK)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 
 from fer_stream.errors import SourceError
+from fer_stream.sources.base import SourceKind
 from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.opencv import Capture
 
@@ -65,7 +66,7 @@ _BACKENDS = {
 class Camera(Device):
     """A camera of this machine, by its index."""
 
-    kind = "camera"
+    kind = SourceKind.CAMERA
     patience_s = 3.0  # while it sets itself to the light, or a laptop wakes up
     # macOS asks the user for permission, and only in the main thread.
     opens_in_callers_thread = sys.platform == "darwin"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
 
+from fer_stream.sources.base import SourceKind
 from fer_stream.sources.opencv import Capture
 
 
@@ -36,7 +36,7 @@ class Device(ABC):
         opens_in_callers_thread: Whether the first opening has to be done in the thread that asks for it.
     """
 
-    kind: Literal["camera", "network"]
+    kind: SourceKind
     name: str
     patience_s = 0.0
     opens_in_callers_thread = False

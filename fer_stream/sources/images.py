@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
+import os
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -13,11 +15,18 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import SourceError
-from fer_stream.sources.base import Source, SourceInfo
+from fer_stream.sources.base import Source, SourceInfo, SourceKind
 from fer_stream.sources.opencv import quiet_opencv
+from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_image_pixels
+from fer_stream.system.files import unreadable_kind
 from fer_stream.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+# What a file may have per pixel, 16 bits in four channels, and besides its pixels: previews, colour profiles.
+_BYTES_PER_PIXEL = 8
+_OTHER_BYTES = 64 * 2**20
+_HEADER_BYTES = 2**20  # headers of JPEG files hold a preview
 
 
 def is_image_path(path: Path) -> bool:
@@ -32,7 +41,7 @@ def images_in_folder(folder: Path) -> list[Path]:
         SourceError: The folder can't be read, or holds no image.
     """
     try:
-        paths = [path for path in folder.iterdir() if is_image_path(path) and path.is_file()]
+        paths = [path for path in folder.iterdir() if is_image_path(path) and not path.is_dir()]
     except OSError as error:
         raise SourceError(f"{folder} can't be read: {error.strerror}") from error
     if not paths:
@@ -48,7 +57,7 @@ def images_of_glob(pattern: str) -> list[Path]:
     """
     # Not Path.glob, which takes no absolute pattern.
     matches = map(Path, glob.glob(pattern))  # noqa: PTH207
-    paths = [path for path in matches if is_image_path(path) and path.is_file()]
+    paths = [path for path in matches if is_image_path(path) and not path.is_dir()]
     if not paths:
         raise SourceError(f"{pattern} matches no image; {_WHAT_IS_READ}")
     return sorted(paths, key=_natural_order)
@@ -56,7 +65,7 @@ def images_of_glob(pattern: str) -> list[Path]:
 
 def images_of_source(info: SourceInfo) -> list[Path]:
     """Returns the images that an open source reads; none where it is a video or live."""
-    if info.kind != "images":
+    if info.kind != SourceKind.IMAGES:
         return []
     if info.path is None:
         return images_of_glob(info.name)
@@ -102,7 +111,7 @@ class ImagesSource(Source):
         bgr = self._first[0]
         self.info = SourceInfo(
             name=name,
-            kind="images",
+            kind=SourceKind.IMAGES,
             path=path,
             size_wh=(bgr.shape[1], bgr.shape[0]),
             frame_rate=None,
@@ -133,27 +142,61 @@ class ImagesSource(Source):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Reads an image as uint8 (H, W, 3) BGR, upright by its EXIF orientation.
+    """Read an image as uint8 (H, W, 3) BGR, upright by its EXIF orientation.
 
-    16 bits become 8, gray and CMYK become BGR, alpha is dropped, and of several pictures in a
-    file (an animation, a TIFF's pages) the first is taken.
+    16 bits become 8, gray and CMYK become BGR, and alpha is dropped. Of several pictures in a file (an
+    animation, the pages of a TIFF) the first is read.
 
     Raises:
-        SourceError: It can't be read as an image.
+        SourceError: The file can't be read as an image, or has too many pixels.
     """
     try:
-        # Not cv2.imread: on Windows that opens only paths of the system's code page.
-        data = np.fromfile(path, np.uint8)
+        if kind := unreadable_kind(path):
+            raise SourceError(f"{path} is {kind}, not an image file")
+        with path.open("rb") as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if not size_bytes:
+                raise SourceError(f"{path} is empty (zero bytes)")
+            _check_size(path, file, size_bytes)
+            # Not cv2.imread: on Windows it opens only paths of the system's code page.
+            data = np.fromfile(file, np.uint8)
     except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror}") from error
-    if not data.size:
-        raise SourceError(f"{path} is empty (zero bytes)")
+        raise SourceError(f"{path} can't be read: {error.strerror or error}") from error
     bgr = None
     with quiet_opencv(), contextlib.suppress(cv2.error):  # some damage raises, some returns None
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if bgr is None:
-        raise SourceError(
-            f"{path} can't be read as an image: it is damaged, in another format, "
-            "or has more than 268 million pixels"
-        )
+        raise SourceError(f"{path} can't be read as an image: it is damaged or in another format")
     return bgr
+
+
+def _check_size(path: Path, file: io.BufferedReader, size_bytes: int) -> None:
+    """Refuse a file that states too many pixels, or is larger than its pixels can need.
+
+    Raises:
+        SourceError: With one line that says why.
+    """
+    pixels = max_image_pixels()
+    width, height = _stated_size(file.read(_HEADER_BYTES))
+    file.seek(0)
+    if width * height > pixels:
+        raise SourceError(
+            f"{path} has {width}x{height} pixels, more than {pixels // 1_000_000} megapixels; "
+            f"make it smaller, or raise the limit with {MAX_MEGAPIXELS_VARIABLE}"
+        )
+    if size_bytes > (width * height or pixels) * _BYTES_PER_PIXEL + _OTHER_BYTES:
+        raise SourceError(f"{path} is larger than an image of its size can be; it is damaged or no image")
+
+
+def _stated_size(head: bytes) -> tuple[int, int]:
+    """Return the width and height that an image's header states; (0, 0) where that is unclear."""
+    import PIL.Image  # only where images are read
+
+    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # ours counts
+    try:
+        with PIL.Image.open(io.BytesIO(head)) as image:
+            return image.size
+    except Exception:  # damaged, or longer than what was read: then OpenCV's own limit counts
+        return 0, 0
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = limit

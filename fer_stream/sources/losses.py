@@ -34,6 +34,7 @@ class Losses:
         self._last_s: float | None = None
         self._end_s = 0.0
         self._steps = self._regular_steps = 0
+        self._steps_s = 0.0
         self._gaps_s = 0.0
 
     def add(self, time_s: float, duration_s: float) -> None:
@@ -42,6 +43,7 @@ class Losses:
         if self._last_s is not None and interval_s is not None:
             step_s = time_s - self._last_s
             self._steps += 1
+            self._steps_s += step_s
             self._regular_steps += abs(step_s - interval_s) <= max(0.1 * interval_s, 0.0015)
             if step_s > max(_SHORTEST_GAP_S, 2.5 * interval_s, duration_s):
                 self._gaps_s += step_s - interval_s
@@ -57,19 +59,24 @@ class Losses:
         """
         lines = []
         interval_s = self._interval_s
-        if interval_s and self._gaps_s and self._regular_steps >= _REGULAR_SHARE * self._steps - 1:
+        is_regular = self._regular_steps >= _REGULAR_SHARE * self._steps - 1
+        if interval_s and self._gaps_s and is_regular:
             lines.append(
                 f"{self._name}: {self._gaps_s:.1f} s in its middle hold no picture; "
                 f"about {_frames(self._gaps_s / interval_s)} missing"
             )
+        if not is_regular and self._steps:
+            # The stated rate means nothing here, and the last frame may be shown as long as the others.
+            interval_s = self._steps_s / self._steps
         if self._last_s is not None and self._stated_end_s is not None:
             wanted_end_s = self._stated_end_s if end_s is None else min(end_s, self._stated_end_s)
-            missing_s = wanted_end_s - self._end_s
+            shown_until_s = max(self._end_s, self._last_s + (interval_s or 0.0))
+            missing_s = wanted_end_s - shown_until_s
             if missing_s > max(1.5 * (interval_s or 0.0), 0.05):
                 count = f"; about {_frames(missing_s / interval_s)} missing" if interval_s else ""
                 lines.append(
                     f"{self._name} says that it ends at {format_time(self._stated_end_s)}, "
-                    f"but its video ends at {format_time(self._end_s)}{count}"
+                    f"but its video ends at {format_time(shown_until_s)}{count}"
                 )
         return lines
 

@@ -8,6 +8,7 @@ import cv2
 
 from fer_stream.errors import SourceError
 from fer_stream.sources.addresses import without_password
+from fer_stream.sources.base import SourceKind
 from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.opencv import Capture
 
@@ -29,7 +30,7 @@ _PARAMETERS = (
 class NetworkStream(Device):
     """The address of a stream. RTSP comes over TCP, and over UDP where the device knows no other."""
 
-    kind = "network"
+    kind = SourceKind.NETWORK
 
     def __init__(self, address: str) -> None:
         self.name = without_password(address)

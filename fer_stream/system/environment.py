@@ -1,44 +1,76 @@
-"""What OpenCV and matplotlib read from the environment: set before anything imports them."""
+"""Environment variables of OpenCV, matplotlib and this package, set before anything imports them."""
 
 import os
 
+from fer_stream.errors import UsageError
+
+# A few hundred kilobytes can unpack to gigabytes. The largest camera sensors have about this many megapixels.
+MAX_MEGAPIXELS = 100
+MAX_MEGAPIXELS_VARIABLE = "FER_STREAM_MAX_MEGAPIXELS"
+
 OPENCV_SETTINGS = {
-    # Its FFmpeg writes to standard error on its own, also addresses with their passwords. -8 is FFmpeg's
-    # AV_LOG_QUIET.
+    # OpenCV's FFmpeg writes to standard error, also addresses with their passwords. -8 is AV_LOG_QUIET.
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
-    # Media Foundation looks for hardware converters when a camera opens, for up to a minute; without
+    # When a camera opens, Media Foundation looks for hardware converters for up to a minute; without
     # them it starts in a second (github.com/opencv/opencv/issues/17687).
     "OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS": "0",
-    # A small file may unpack to a billion pixels.
-    "OPENCV_IO_MAX_IMAGE_PIXELS": str(2**28),
-    # Seconds that Video4Linux waits for a picture; as long as network streams get.
+    # Seconds that Video4Linux waits for a picture, as long as for network streams.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
 }
+# The one variable that users set on purpose for a command, such as `rtsp_transport;udp`.
+_KEPT = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 def set_opencv_environment() -> None:
-    """Sets what the user has not set, or to no number, at which OpenCV would abort."""
-    for name, value in OPENCV_SETTINGS.items():
+    """Set OpenCV's variables where the user has not, or has set no number, at which OpenCV would abort."""
+    for name, value in {**OPENCV_SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS": str(_pixels_or_default())}.items():
         if not os.environ.get(name, "").removeprefix("-").isdecimal():
             os.environ[name] = value
     if not os.environ.get("OPENCV_FOR_THREADS_NUM", "0").isdecimal():
         del os.environ["OPENCV_FOR_THREADS_NUM"]
 
 
-def set_matplotlib_environment() -> None:
-    """Makes a command's charts, and those of the processes that it starts, look the same everywhere.
+def clean_environment() -> None:
+    """Remove what other programs left in a command's environment and what would end or change it.
 
-    A matplotlibrc that happens to lie in the current folder, or a backend for something else, changes
-    or breaks them. An embedding program keeps its own settings: only the commands call this.
+    OpenCV aborts the process at most of its variables when their value is odd, so a command takes over none
+    of them. A program that embeds this package keeps its own settings: only the commands call this.
     """
+    for name in [name for name in os.environ if name.startswith("OPENCV_") and name != _KEPT]:
+        del os.environ[name]
+    # matplotlib writes it into PDF files.
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():
+        del os.environ["SOURCE_DATE_EPOCH"]
+    set_opencv_environment()
+    # A matplotlibrc in the current folder, or a backend for something else, changes or breaks charts.
     os.environ["MATPLOTLIBRC"] = os.devnull
     os.environ.pop("MPLBACKEND", None)
 
 
 def plain_matplotlib() -> bool:
-    """Returns whether `set_matplotlib_environment` was called.
+    """Return whether `clean_environment` was called.
 
-    The file in the current folder comes before the one that the environment names: what it set has to
-    be taken back once matplotlib has been loaded.
+    matplotlib reads a file in the current folder before the one that the environment names, so its
+    settings have to be undone once matplotlib has loaded.
     """
     return os.environ.get("MATPLOTLIBRC") == os.devnull
+
+
+def max_image_pixels() -> int:
+    """Return the most pixels that an image may have.
+
+    Raises:
+        UsageError: The environment variable that raises the limit holds no number.
+    """
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, str(MAX_MEGAPIXELS))
+    if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) > 0):
+        raise UsageError(f"{MAX_MEGAPIXELS_VARIABLE} is {text!r}; give a whole number of megapixels")
+    return int(text) * 1_000_000
+
+
+def _pixels_or_default() -> int:
+    """Return `max_image_pixels`, or the default where the variable is wrong: reading an image reports it."""
+    try:
+        return max_image_pixels()
+    except UsageError:
+        return MAX_MEGAPIXELS * 1_000_000

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,38 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from fer_stream.errors import OutputError
+
+
+def unreadable_kind(path: Path) -> str | None:
+    """Return the kind of a path that is no regular file, such as "a pipe", which may never end.
+
+    Returns:
+        None for a regular file, also behind a link, and for a path that does not exist.
+
+    Raises:
+        OSError: The path can't be looked at, such as a link to itself.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    for is_kind, kind in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if is_kind(mode):
+            return kind
+    return "a special file"
+
+
+def resolved(path: Path) -> Path:
+    """Return the absolute path with links followed; unlike `Path.resolve`, a link to itself is no error."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

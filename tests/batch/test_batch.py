@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.checkpoints import save_small_checkpoint
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'fer-stream[ray]'")
 pa = pytest.importorskip("pyarrow")
@@ -208,7 +209,7 @@ def test_recordings_that_look_the_same_when_shown_are_all_done(tmp_path):
     assert len({recording.output_name for recording in recordings}) == len(inputs)
     assert all("pw" not in recording.name and "bob" not in recording.name for recording in recordings)
     assert recordings[2].name == "zip://a.mp4::ftp://host/b.zip"
-    assert recordings[4].name == "https://host/get?key=***"
+    assert recordings[4].name == "https://host/get"
     output = Output(str(tmp_path))
     write_manifest(output, [Record(each.name, output_name=each.output_name) for each in recordings])
     assert len(read_manifest(output)) == len(inputs)
@@ -456,6 +457,31 @@ def test_what_the_manifest_does_not_know_yet_the_table_tells(tmp_path):
     assert [state[recording.output_name].state for state in states] == ["done", "waiting", "done"]
 
 
+def test_other_labels_or_another_threshold_make_a_finished_table_stale(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (recording,) = find_recordings([str(tmp_path / "a.mp4")])
+    before = Settings("0", labels="ferplus", unsure_below=0.5)
+    output = Output(str(tmp_path / "out"))
+    record = Record(recording.name, recording.stamp, before.key, "done", output_name=recording.output_name)
+    with output.writing("tables", f"{recording.output_name}.parquet") as path:
+        TableWriter(path, 1.0).close(asdict(record))
+    write_manifest(output, [record])
+    for after, state in (
+        (before, "done"),
+        (replace(before, labels="fer2013"), "waiting"),
+        (replace(before, unsure_below=0.6), "waiting"),
+        (replace(before, unsure_below=0.0), "waiting"),
+        (replace(before, unsure_below=None), "waiting"),
+    ):
+        assert finished([recording], [after], output)[recording.output_name].state == state
+
+
+def test_workers_read_the_labels_and_the_threshold_of_the_command(settings, monkeypatch):
+    monkeypatch.setattr(work, "_loaded", None)
+    analyzer = work.load(replace(settings, labels="fer2013", unsure_below=0.25), None)
+    assert (analyzer.labels, analyzer.unsure_below) == ("fer2013", 0.25)
+
+
 def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
     class Here:
         """Runs tasks at once; looking at a recording kills its worker."""
@@ -625,6 +651,8 @@ def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path,
     monkeypatch.setattr("fer_stream.batch.cluster.connected", lambda *_: pytest.fail("Ray was started"))
     out = tmp_path / "out"
     (tmp_path / "file").write_text("x")
+    old = tmp_path / "old.pt"
+    save_small_checkpoint(old)
     (tmp_path / "part.bin").write_bytes(b"\x00\x01\xfe\n\x02")
     for code, words, arguments in (
         (2, "no recordings", ("--output", out)),
@@ -638,6 +666,9 @@ def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path,
         (3, "binary file", ("--from-file", tmp_path / "part.bin", "--output", out)),
         (3, "none.txt", ("--from-file", tmp_path / "none.txt", "--output", out)),
         (4, "it is a file", (clip, "--output", tmp_path / "file")),
+        (2, "--labels", (clip, "--output", out, "--labels", "raf-db")),
+        (2, "from 0 to 1", (clip, "--output", out, "--unsure-below", "2")),
+        (5, "no FER+ layer", (clip, "--output", out, "--weights", old, "--labels", "ferplus")),
         (5, "not a PyTorch checkpoint", (clip, "--output", out, "--weights", tmp_path / "file")),
     ):
         said = batch(*arguments)

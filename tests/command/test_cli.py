@@ -17,6 +17,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.checkpoints import save_small_checkpoint
 from helpers.command import COLUMNS, files_below, posix, start
 from helpers.paths import SAMPLE
 from helpers.videos import opened, pictures_of, times_of
@@ -40,6 +41,8 @@ def psnr_db(first: np.ndarray, second: np.ndarray) -> float:
 # Wrong input.
 
 WRONG_OPTIONS = {
+    "other labels": ([SAMPLE, "--labels", "raf-db"], "--labels"),
+    "a threshold of 70": ([SAMPLE, "--unsure-below", "70"], "from 0 to 1"),
     "nothing at all": ([], "source or --camera"),
     "source and camera": ([SAMPLE, "--camera", "0"], "--camera"),
     "camera -1": (["--camera", "-1"], "--camera"),
@@ -132,6 +135,7 @@ WRONG_WEIGHTS = {
     "missing": ([SAMPLE, "--weights", "no.pt"], "no.pt"),
     "text": ([SAMPLE, "--weights", "{text_pt}"], "not a PyTorch checkpoint"),
     "a folder": ([SAMPLE, "--weights", "{empty}"], "is a folder"),
+    "no FER+ layer": ([SAMPLE, "--weights", "{old_pt}", "--labels", "ferplus"], "no FER+ layer"),
 }
 WRONG = [
     pytest.param(code, arguments, says, id=f"{code} {name}")
@@ -151,6 +155,8 @@ def material(tmp_path_factory) -> dict[str, Path]:
     for path in paths.values():
         path.write_text("only text\n")
     paths["zero_mp4"].write_bytes(b"")
+    paths["old_pt"] = folder / "old.pt"
+    save_small_checkpoint(paths["old_pt"])
     paths |= {"empty": folder / "empty", "folder": folder / "folder", "video": folder / "video.mp4"}
     paths["empty"].mkdir()
     paths["folder"].mkdir()
@@ -186,12 +192,25 @@ def test_wrong_input_loads_neither_torch_nor_onnxruntime(material):
         [str(SAMPLE), "--start", "99"],
         [str(SAMPLE), "--save", str(SAMPLE), "--overwrite", "--chart", str(material["empty"] / "c.png")],
         [str(SAMPLE), "--weights", str(material["text_pt"])],
+        [str(SAMPLE), "--weights", str(material["old_pt"]), "--labels", "ferplus"],
     ]
     done = subprocess.run(
         [sys.executable, "-c", code, repr(cases)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
     assert len(done.stderr.splitlines()) == len(cases)
+
+
+def test_labels_and_threshold_reach_the_analysis(fer, tmp_path):
+    import json
+
+    rows = {}
+    for labels in ("ferplus", "fer2013"):
+        said = fer(SAMPLE, "--end", "0.1", "--labels", labels, "--unsure-below", "0.5", "--data", "-")
+        assert said.code == 0
+        rows[labels] = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["frame"] for row in rows["ferplus"]] == [row["frame"] for row in rows["fer2013"]]
+    assert all(a["happy"] != b["happy"] for a, b in zip(rows["ferplus"], rows["fer2013"], strict=True))
 
 
 def test_weights_of_another_model_leave_old_outputs_alone(fer, tmp_path):

@@ -67,7 +67,9 @@ def test_the_temperature_of_the_weights_is_applied(
 
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)
     softer = tmp_path / "softer.pt"
-    save_checkpoint(softer, dataclasses.replace(checkpoint, temperature=3 * checkpoint.temperature))
+    head = checkpoint.head("ferplus")
+    head = dataclasses.replace(head, temperature=3 * head.temperature)
+    save_checkpoint(softer, dataclasses.replace(checkpoint, ferplus=head))
     logs = np.log(classifier.probabilities(crops))
     softer_logs = np.log(Classifier(weights=softer).probabilities(crops))
     np.testing.assert_allclose(

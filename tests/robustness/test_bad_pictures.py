@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -87,3 +88,38 @@ def test_the_one_picture_that_can_not_be_read_is_named(fer, loaded):
         Path("in", name).name in " ".join(notes) for name in ("b.png", "c.png", "d.png")
     )
     assert len(list(csv.DictReader(Path("o.csv").read_text().splitlines()))) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_at_once_as_a_picture_and_as_a_video(fer, loaded):
+    for name in ("f.jpg", "f.mp4"):
+        os.mkfifo(name)
+        said = fer(name, "--data", "o.csv")
+        assert said.code == 3 and f"{name} is a pipe" in said.line
+    Path("in").mkdir()
+    os.mkfifo("in/a.jpg")
+    Image.fromarray(UPRIGHT).save("in/b.jpg")
+    said = fer("in", "--data", "o.csv")
+    assert said.code == 0 and "1 picture " in said.err and "a.jpg is a pipe" in said.err
+
+
+def test_an_image_over_the_limit_is_refused_by_its_header(fer, loaded, monkeypatch):
+    Path("large.png").write_bytes(png_claiming(16_000, 16_000))
+    said = fer("large.png", "--data", "o.csv")
+    assert said.code == 3 and "16000x16000" in said.line and "FER_STREAM_MAX_MEGAPIXELS" in said.line
+    Image.fromarray(np.zeros((1100, 1000, 3), np.uint8)).save("small.png")
+    monkeypatch.setenv("FER_STREAM_MAX_MEGAPIXELS", "1")
+    said = fer("small.png", "--data", "o.csv")
+    assert said.code == 3 and "1000x1100" in said.line
+    monkeypatch.setenv("FER_STREAM_MAX_MEGAPIXELS", "2")
+    assert fer("small.png", "--data", "o.csv").code == 0
+    monkeypatch.setenv("FER_STREAM_MAX_MEGAPIXELS", "many")
+    assert fer("small.png", "--data", "o.csv", "--overwrite").code == 2
+
+
+def test_an_image_file_is_not_read_beyond_what_its_pixels_can_need(fer, loaded):
+    with Path("s.jpg").open("wb") as file:
+        Image.fromarray(UPRIGHT).save(file, "jpeg")
+        file.truncate(20 * 2**30)  # a sparse file: it takes no room on the disk
+    said = fer("s.jpg", "--data", "o.csv")
+    assert said.code == 3 and "s.jpg is larger" in said.line

@@ -332,9 +332,7 @@ def test_a_signal_while_it_loads_ends_it_in_a_line(tmp_path, command, module, nu
         "fer_train": [make_dataset(tmp_path / "data"), "--output", made],
         "fer_batch": [SAMPLE, "--output", made],
     }[command]
-    code = SIGNALLED_IN_AN_IMPORT.format(
-        module=module, number=int(number), package=PACKAGES[command]
-    )
+    code = SIGNALLED_IN_AN_IMPORT.format(module=module, number=int(number), package=PACKAGES[command])
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         check=False,

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.contexts import make_context
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS
@@ -217,7 +218,7 @@ def test_wrong_stills_outputs_are_found_at_once(tmp_path):
     with pytest.raises(OutputError, match="it is a file"):
         StillsSink(tmp_path / "file")
     with pytest.raises(OutputError, match="can't write"):
-        CropsSink(tmp_path / "file" / "crops", crop_scale=1.2)
+        CropsSink(tmp_path / "file" / "crops")
     (tmp_path / "frame-000001_00-00-00.000.jpg").write_text("precious")
     with pytest.raises(OutputError, match="--overwrite"):
         StillsSink(tmp_path)
@@ -229,7 +230,8 @@ def test_crops_are_the_squares_round_the_faces(tmp_path):
     image[:, :32] = (200, 0, 0)
     image[:, 32:] = (0, 0, 200)
     faces = (make_face(1, "happy", (22, 14, 42, 34)), make_face(12, "sad", (0, 0, 16, 20)))
-    with CropsSink(tmp_path / "crops", crop_scale=1.2) as sink:
+    with CropsSink(tmp_path / "crops") as sink:
+        sink.begin(make_context(crop_scale=1.2))
         sink.write(AnalyzedFrame(Frame(image, 123, 4.92), faces))
     assert sink.outputs() == [tmp_path / "crops"]
     found = sorted(path.relative_to(tmp_path / "crops").as_posix() for path in tmp_path.rglob("*.jpg"))
@@ -241,8 +243,8 @@ def test_crops_are_the_squares_round_the_faces(tmp_path):
     assert border.shape == (24, 24, 3) and border[..., 0].min() > 180
 
     with pytest.raises(OutputError, match="--overwrite"):
-        CropsSink(tmp_path / "crops", crop_scale=1.2)
-    with CropsSink(tmp_path / "crops", crop_scale=1.2, overwrite=True) as sink:
+        CropsSink(tmp_path / "crops")
+    with CropsSink(tmp_path / "crops", overwrite=True) as sink:
         sink.write(AnalyzedFrame(Frame(image, 123, 4.92), faces))
 
 

@@ -14,23 +14,24 @@ from fer_stream.sources.addresses import is_network_address, without_password, w
         ("rtsp://user:secret@cam.local:554/live", "rtsp://cam.local:554/live"),
         ("rtsp://user:sec/ret@cam.local/live", "rtsp://cam.local/live"),
         ("rtsp://user:s@ecret@cam.local/live", "rtsp://cam.local/live"),
-        (
-            "http://cam.local:8080/v?user=a&password=secret&x=1",
-            "http://cam.local:8080/v?user=a&password=***&x=1",
-        ),
-        ("http://cam.local/v.cgi?loginuse=a&loginpas=b", "http://cam.local/v.cgi?loginuse=a&loginpas=***"),
-        ("http://cam.local/v?PWD=b&api_key=c&n=2", "http://cam.local/v?PWD=***&api_key=***&n=2"),
-        ("https://cdn.tv/a.m3u8?X-Signature=ab%2Fc#t", "https://cdn.tv/a.m3u8?X-Signature=***#t"),
-        ("rtsp://cam.local/user=a&password=b&channel=1", "rtsp://cam.local/user=a&password=***&channel=1"),
-        ("rtsp://cam.local/user=a_password=b_channel=1.sdp", "rtsp://cam.local/user=a_password=***"),
-        ("rtsp://cam.local/live?channel=1&subtype=0", "rtsp://cam.local/live?channel=1&subtype=0"),
+        ("http://cam.local:8080/v?user=a&password=secret&x=1", "http://cam.local:8080/v"),
+        ("http://cam.local/v?access_code=b&jwt=c&bearer=d&auth[pass]=e", "http://cam.local/v"),
+        ("http://cam.local/v?pass%77ord=b", "http://cam.local/v"),
+        ("http://cam.local/live/pass%77ord%3Db/1", "http://cam.local/live/***/1"),
+        ("http://cam.local/v#token=b", "http://cam.local/v"),
+        ("http://cam.local/v.cgi?loginuse=a&loginpas=b", "http://cam.local/v.cgi"),
+        ("http://cam.local/v?PWD=b&api_key=c&n=2", "http://cam.local/v"),
+        ("https://cdn.tv/a.m3u8?X-Signature=ab%2Fc#t", "https://cdn.tv/a.m3u8"),
+        ("rtsp://cam.local/user=a&password=b&channel=1", "rtsp://cam.local/***"),
+        ("rtsp://cam.local/user=a_password=b_channel=1.sdp", "rtsp://cam.local/***"),
+        ("rtsp://cam.local/live?channel=1&subtype=0", "rtsp://cam.local/live"),
         ("http://cam.local/@me", "http://cam.local/@me"),
         ("http://user:1234@cam.local/@me", "http://cam.local/@me"),
         ("http://user@cam.local:8080/v", "http://cam.local:8080/v"),
         ("http://[::1]:8080/v", "http://[::1]:8080/v"),
         ("rtsp://admin:1234/5@cam.local/1", "rtsp://cam.local/1"),
         ("rtsp://admin:12#34@cam.local/1", "rtsp://cam.local/1"),
-        ("http://cam.local/v?user=a&p=secret&page=2", "http://cam.local/v?user=a&p=***&page=2"),
+        ("http://cam.local/v?user=a&p=secret&page=2", "http://cam.local/v"),
         ("http://[::1", "http://[::1"),
     ],
 )
@@ -41,7 +42,7 @@ def test_no_password_is_ever_shown(address: str, shown: str) -> None:
 
 def test_every_address_in_a_text_is_cleaned() -> None:
     text = "unrecognized arguments: rtsp://u:pw@h/x http://h/?token=pw and.mp4"
-    assert without_passwords(text) == "unrecognized arguments: rtsp://h/x http://h/?token=*** and.mp4"
+    assert without_passwords(text) == "unrecognized arguments: rtsp://h/x http://h/ and.mp4"
 
 
 @pytest.mark.parametrize(

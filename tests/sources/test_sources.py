@@ -499,13 +499,13 @@ def test_a_drive_that_goes_away_ends_in_an_error_after_what_was_read(tmp_path, m
                 yield packet
 
     path = write_video(tmp_path / "lost.mp4", range(40))
-    opened = video._open_video
+    opened = video.open_video
 
     def failing(*arguments: object) -> tuple[object, object]:
         container, stream = opened(*arguments)  # type: ignore[arg-type]
         return Failing(container), stream
 
-    monkeypatch.setattr(video, "_open_video", failing)
+    monkeypatch.setattr(video, "open_video", failing)
     indexes = []
     with open_source(path) as source, pytest.raises(SourceError, match=r"lost\.mp4.*Input/output error"):
         indexes.extend(index_in(frame.bgr) for frame in source)

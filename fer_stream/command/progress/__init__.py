@@ -18,6 +18,7 @@ from fer_stream.command.progress.bar import Bar
 from fer_stream.command.progress.live import Lines, Panel, bar_text
 from fer_stream.errors import one_line
 from fer_stream.expressions import color_hex
+from fer_stream.sources import SourceKind
 from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus
 from fer_stream.words import counted
@@ -87,7 +88,7 @@ class Progress:
     def summarize(self, summary: Summary, files: Sequence[Path]) -> None:
         """Says what came out: faces, expressions, what went wrong, files."""
         self._view.stop()
-        images = self._info.kind == "images"
+        images = self._info.kind == SourceKind.IMAGES
         unit = "picture" if images else "frame"
         rate = summary.frames / summary.wall_s if summary.wall_s else 0.0
         state = "interrupted after " if summary.interrupted else ""

@@ -76,7 +76,6 @@ class WindowSink(Sink):
     """
 
     name = "window"
-    needs_image = True
 
     def __init__(
         self, info: SourceInfo, *, status: RunStatus | None = None, folder: Path | str = "."
@@ -95,7 +94,6 @@ class WindowSink(Sink):
         reason = why_no_window()
         if reason is not None:
             raise OutputError(f"{reason}; leave out --show, or use --save")
-        self.stop_requested = False
         self._info = info
         self._status = status or RunStatus()
         self._title = f"fer-stream: {one_line(info.name)}"
@@ -116,6 +114,10 @@ class WindowSink(Sink):
         """Opens the window, so that it is there while the networks are made ready."""
         self._guard(self._open)
         return self
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: every frame is shown."""
+        return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         """Shows one picture and does what keys ask for. See `Sink.write`."""

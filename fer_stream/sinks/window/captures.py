@@ -14,6 +14,7 @@ from fer_stream.errors import OutputError
 from fer_stream.sinks.base import check_folder
 from fer_stream.sinks.images import write_image
 from fer_stream.sinks.video import VideoSink
+from fer_stream.sources import SourceKind
 from fer_stream.sources.times import format_time
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Captures:
         if self._video is not None:
             self._stop()
             return
-        if self._info.kind == "images":
+        if self._info.kind == SourceKind.IMAGES:
             self._say("pictures can't be recorded; s saves a still")
             return
         try:

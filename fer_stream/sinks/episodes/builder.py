@@ -1,0 +1,196 @@
+"""Episodes: the readings of each face joined into stretches of one expression."""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fer_stream.types import AnalyzedFrame
+
+SHORTEST_S = 0.3  # a shorter stretch joins its longer neighbour
+LONGEST_GAP_S = 0.5  # a face that is away for longer starts a new stretch
+_KEPT_INTERVALS = 15
+_SAME_S = 1e-6  # the resolution of the table's times
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A stretch of one expression on one face.
+
+    Attributes:
+        face_id: The face.
+        start_s: Time in the source at which it starts.
+        end_s: Time in the source at which it ends; the face's next episode may start here.
+        expression: The expression, or `unsure`.
+        confidence_mean: Mean of the table's `confidence` over its frames.
+        confidence_max: Its maximum.
+    """
+
+    face_id: int
+    start_s: float
+    end_s: float
+    expression: str
+    confidence_mean: float
+    confidence_max: float
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.end_s - self.start_s
+
+
+@dataclass
+class _Stretch:
+    """Consecutive readings of one face that count as one expression."""
+
+    label: str
+    start_s: float
+    end_s: float
+    frames: int
+    confidence_sum: float
+    confidence_max: float
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+    def absorb(self, other: _Stretch) -> None:
+        """Take over an adjacent stretch; the label stays."""
+        self.start_s, self.end_s = min(self.start_s, other.start_s), max(self.end_s, other.end_s)
+        self.frames += other.frames
+        self.confidence_sum += other.confidence_sum
+        self.confidence_max = max(self.confidence_max, other.confidence_max)
+
+
+@dataclass
+class _Track:
+    """One face: its finished episodes, and the stretches since it was last away."""
+
+    done: list[Episode] = field(default_factory=list)
+    stretches: list[_Stretch] = field(default_factory=list)
+    last_s: float = 0.0
+
+
+class EpisodeBuilder:
+    """Builds episodes from analyzed frames, in order.
+
+    A reading lasts until the face's next one. The face's last reading, and its last one before a gap, lasts as
+    long as a frame does at that point of the source.
+
+    Args:
+        frame_interval_s: Seconds from frame to frame, as far as known before the first frame.
+    """
+
+    def __init__(self, frame_interval_s: float) -> None:
+        self._tracks: dict[int, _Track] = {}
+        self._intervals_s: deque[float] = deque([frame_interval_s], maxlen=_KEPT_INTERVALS)
+        self._interval_s = frame_interval_s
+        self._now_s: float | None = None
+
+    def add(self, analyzed: AnalyzedFrame) -> None:
+        """Take in one frame."""
+        time_s = float(analyzed.frame.time_s)
+        if self._now_s is not None:
+            time_s = max(time_s, self._now_s)  # a live source's clock may be set back
+            if time_s > self._now_s:
+                self._intervals_s.append(time_s - self._now_s)
+                # The median: one hole in a recording says nothing about its frame rate.
+                self._interval_s = statistics.median(self._intervals_s)
+        self._now_s = time_s
+        longest_gap_s = max(LONGEST_GAP_S, 1.5 * self._interval_s)  # of a slow source, frame to frame
+        for face in analyzed.faces:
+            track = self._tracks.setdefault(face.id, _Track())
+            label, confidence = face.label, face.confidence
+            if track.stretches and time_s - track.last_s > longest_gap_s + _SAME_S:
+                self._finish(face.id, track)
+            track.last_s = time_s
+            end_s = time_s + self._interval_s
+            if track.stretches:
+                track.stretches[-1].end_s = time_s
+            new = _Stretch(label, time_s, end_s, 1, confidence, confidence)
+            if track.stretches and track.stretches[-1].label == label:
+                track.stretches[-1].absorb(new)
+            else:
+                track.stretches.append(new)
+
+    def episodes(self) -> list[Episode]:
+        """Return the episodes of the frames so far, by face and then by time."""
+        return [
+            episode
+            for face_id, track in sorted(self._tracks.items())
+            for episode in (*track.done, *_episodes(face_id, track.stretches))
+        ]
+
+    def _finish(self, face_id: int, track: _Track) -> None:
+        track.done += _episodes(face_id, track.stretches)
+        track.stretches = []
+
+
+def _episodes(face_id: int, stretches: list[_Stretch]) -> Iterator[Episode]:
+    for stretch in without_short(stretches):
+        yield Episode(
+            face_id,
+            stretch.start_s,
+            stretch.end_s,
+            stretch.label,
+            stretch.confidence_sum / stretch.frames,
+            stretch.confidence_max,
+        )
+
+
+def without_short(stretches: list[_Stretch]) -> list[_Stretch]:
+    """Join every stretch under `SHORTEST_S` with its longer neighbour, the shortest stretch first.
+
+    Args:
+        stretches: Adjacent stretches of one face, in order; left as they are.
+
+    Returns:
+        The joined stretches. A single one stays, however short.
+    """
+    kept: list[_Stretch | None] = [_Stretch(**vars(stretch)) for stretch in stretches]
+    before = list(range(-1, len(kept) - 1))
+    after = list(range(1, len(kept) + 1))
+
+    def join(into: int, gone: int) -> None:
+        target, source = kept[into], kept[gone]
+        assert target is not None and source is not None
+        target.absorb(source)
+        kept[gone] = None
+        left, right = before[gone], after[gone]
+        if left >= 0:
+            after[left] = right
+        if right < len(kept):
+            before[right] = left
+
+    queue = [(stretch.duration_s, index) for index, stretch in enumerate(stretches)]
+    heapq.heapify(queue)
+    while queue:
+        duration_s, index = heapq.heappop(queue)
+        stretch = kept[index]
+        if stretch is None or stretch.duration_s != duration_s:
+            continue  # joined meanwhile; if it has grown, it is queued again
+        if duration_s >= SHORTEST_S - _SAME_S:
+            break
+        neighbours = [
+            (other.duration_s, -at, at)
+            for at in (before[index], after[index])
+            if 0 <= at < len(kept) and (other := kept[at]) is not None
+        ]
+        if not neighbours:
+            break
+        into = max(neighbours)[2]  # the earlier one of two that are equally long
+        join(into, index)
+        for beside in (before[into], after[into]):  # the two sides of what is gone may agree now
+            grown = kept[into]
+            if 0 <= beside < len(kept) and (other := kept[beside]) is not None and grown is not None:
+                if other.label == grown.label:
+                    join(into, beside)
+        grown = kept[into]
+        assert grown is not None
+        heapq.heappush(queue, (grown.duration_s, into))
+    return [stretch for stretch in kept if stretch is not None]

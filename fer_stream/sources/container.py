@@ -1,0 +1,201 @@
+"""Open a recording's container safely, pick its video stream, and read what its header states."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from fer_stream.errors import SourceError, UsageError
+from fer_stream.sources.times import parse_time
+from fer_stream.system.files import unreadable_kind
+
+# Codecs in which every packet is exactly one shown picture. Only their packets can be counted instead
+# of frames: a VP8 packet may be hidden, an MPEG-4 packet may be empty, and two MPEG-2 packets may
+# be one frame.
+COUNTABLE_CODECS = frozenset(
+    {"h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "mjpeg", "prores", "png"}
+)
+
+# Above this rate FFmpeg has probably taken the resolution of the timestamps for the frame rate.
+_HIGHEST_RATE = 300
+
+# The containers that may be opened; FFmpeg knows hundreds. Left out are all that name other files or
+# addresses (playlists, session descriptions) and the formats of old games, which are little tested.
+# The pipes are single pictures.
+_CONTAINERS = (
+    *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "av1", "obu"),
+    *("ivf", "m4v", "h263", "flv", "live_flv", "asf", "asf_o", "ogg", "mxf", "gxf", "dv", "nut", "rm", "wtv"),
+    *("mjpeg", "mpjpeg", "smjpeg", "vc1", "dirac", "cavsvideo", "yuv4mpegpipe", "gif", "apng", "webp_anim"),
+    *("jpegxl_anim", "webp_pipe", "png_pipe", "jpeg_pipe", "bmp_pipe", "tiff_pipe", "jpegxl_pipe"),
+    # Sound only, so that the message can tell a song from a damaged file.
+    *("mp3", "aac", "flac", "wav", "aiff", "caf", "amr", "ac3", "eac3", "w64"),
+)
+
+# A frame of 8K has half as many. A damaged or hostile header may state more than memory holds.
+MAX_PIXELS = 2**26
+
+_OPENING = {
+    "format_whitelist": ",".join(_CONTAINERS),
+    "protocol_whitelist": "file",
+    "max_pixels": str(MAX_PIXELS),
+}
+
+# Containers that state how long their video is. For the others FFmpeg guesses or measures.
+_STATING_CONTAINERS = ("mov", "matroska", "avi", "asf")
+
+# Containers that stay readable when files are joined byte by byte (`cat a.ts b.ts`).
+_JOINABLE_CONTAINERS = ("mpegts", "mpeg", "matroska", "flv", "asf", "ogg")
+
+# The errors that PyAV raises for damaged or odd streams, for video and sound, reading and writing.
+MEDIA_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError)
+
+# System errors, such as a drive that went away. A file that ends too soon gives other errors.
+UNREACHABLE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EACCES, getattr(errno, "ESTALE", errno.EIO))
+DAMAGED = "it is damaged, incomplete, or no video"
+
+
+def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
+    """Open a video file and pick its video stream.
+
+    Args:
+        path: The file.
+        name: The name to use in messages.
+
+    Returns:
+        The container, which the caller closes, and the stream.
+
+    Raises:
+        SourceError: The file is missing, empty, no video, or in a codec that FFmpeg cannot decode.
+    """
+    try:
+        if kind := unreadable_kind(path):
+            raise SourceError(f"{name} is {kind}, not a video file")
+        if path.stat().st_size == 0:
+            raise SourceError(f"{name} is empty (zero bytes)")
+    except OSError as error:
+        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+    try:
+        container = open_container(path)
+    except PermissionError as error:
+        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+    except (av.error.FFmpegError, OSError) as error:
+        if _names_other_files(path):
+            raise SourceError(
+                f"{name} is a list of other files or addresses; give the video itself"
+            ) from error
+        raise SourceError(f"{name} can't be read as a video: {DAMAGED}") from error
+    try:
+        video = pick_video_stream(container)
+        if video is None:
+            raise SourceError(f"{name} holds no video, only {_stream_kinds(container)}")
+        if video.codec_context is None:
+            raise SourceError(f"{name} is coded in a way that FFmpeg can't decode; convert it to H.264")
+    except BaseException:
+        container.close()
+        raise
+    return container, video
+
+
+def open_container(file: Path | BinaryIO) -> InputContainer:
+    """Open a recording, but no other file that it may name.
+
+    Args:
+        file: A path, or a binary file open for reading.
+
+    Raises:
+        FFmpegError: It is no recording, or of a kind that is not read.
+        OSError: It can't be read.
+    """
+    # "file:" because FFmpeg takes a name with a colon for a protocol. "replace" because metadata in
+    # another encoding is no reason to refuse a video.
+    source = f"file:{file}" if isinstance(file, Path) else file
+    return av.open(source, "r", options=_OPENING, metadata_errors="replace")
+
+
+def _names_other_files(path: Path) -> bool:
+    """Return whether a file is a playlist, a session description or an FFmpeg script."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+        return start.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]")) or b"<MPD" in start
+    return False
+
+
+def pick_video_stream(container: InputContainer) -> VideoStream | None:
+    """Return FFmpeg's choice of video stream, never a cover picture; None if there is no video."""
+    videos = [stream for stream in container.streams.video if not _is_cover(stream)]
+    best = container.streams.best("video")
+    if isinstance(best, VideoStream) and best in videos:
+        return best
+    return videos[0] if videos else None
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Return whether a stream is the cover picture of a song, which FFmpeg reports as video."""
+    # PyAV 14.0 does not tell; there it is read as a video of one frame.
+    disposition = getattr(stream, "disposition", None)
+    return disposition is not None and bool(disposition.value & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+
+
+def _stream_kinds(container: InputContainer) -> str:
+    kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
+    return " and ".join(kinds) or "a picture"
+
+
+def may_be_joined(container: InputContainer) -> bool:
+    """Return whether files of this container can be joined byte by byte, so that its times may restart."""
+    return container.format.name.partition(",")[0] in _JOINABLE_CONTAINERS
+
+
+def frame_rate(stream: VideoStream) -> Fraction | None:
+    """Return the average frames per second that the file states; None if it states none that is plausible."""
+    rates = [
+        rate for rate in (stream.average_rate, stream.guessed_rate) if rate and 0 < rate <= _HIGHEST_RATE
+    ]
+    if not rates:
+        return None
+    average, guessed = rates[0], rates[-1]
+    # A last frame cut short puts the average a little beside the rate of the recording.
+    return guessed if abs(guessed / average - 1) < Fraction(5, 1000) else average
+
+
+def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the length of a recording in seconds, as far as it is known."""
+    if stream.duration and stream.duration > 0 and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.duration and container.duration > 0:
+        return container.duration / av.time_base
+    return None
+
+
+def stated_end_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the presentation time at which a file says its video ends; None if it does not say."""
+    kind = container.format.name.partition(",")[0]
+    if kind not in _STATING_CONTAINERS:
+        return None
+    start_s = float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
+    if kind == "avi" and stream.frames and stream.average_rate:
+        return start_s + float(stream.frames / stream.average_rate)  # its duration is that of the index
+    if stream.duration and stream.duration > 0 and stream.time_base:
+        return start_s + float(stream.duration * stream.time_base)
+    if tag := stream.metadata.get("DURATION"):  # Matroska states the time at which each stream ends
+        with contextlib.suppress(UsageError):
+            return parse_time(tag)
+    if len(container.streams) == 1 and container.duration and container.duration > 0:
+        return start_s + container.duration / av.time_base
+    return None
+
+
+def has_timestamps(container: InputContainer, stream: VideoStream, first: VideoFrame) -> bool:
+    """Return whether frames carry presentation times. `first` is the first decoded frame."""
+    # AVI stores no times, and those that FFmpeg makes up are out of order where the codec reorders frames.
+    is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
+    return first.pts is not None and not is_guessed

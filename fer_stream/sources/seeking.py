@@ -1,0 +1,108 @@
+"""Find the first frame of a part of a recording by reading packets, without decoding."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from pathlib import Path
+
+import av.error
+from av.video.frame import VideoFrame
+
+from fer_stream.errors import NoFramesError
+from fer_stream.sources.clock import BreakFinder
+from fer_stream.sources.container import COUNTABLE_CODECS, may_be_joined, open_video
+from fer_stream.sources.times import format_time
+
+# No codec shows a picture later than this many packets after it was decoded.
+_REORDER_PACKETS = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place in a file at which a part begins.
+
+    Attributes:
+        pts: Timestamp of the part's first frame.
+        index: Index of that frame in the recording, from 0.
+        seek_timestamp: Timestamp of the keyframe that the frame depends on.
+        position: Byte position of that keyframe in the file; None if the container does not say.
+    """
+
+    pts: int
+    index: int
+    seek_timestamp: int
+    position: int | None
+
+
+def find_start(
+    path: Path, name: str, first: VideoFrame, start_s: float, duration_s: float | None
+) -> Place | None:
+    """Find the first frame at or after a time by reading packets without decoding them.
+
+    Args:
+        path: The video file.
+        name: The name to use in messages.
+        first: The recording's first frame.
+        start_s: The time to find, in seconds, later than the first frame's.
+        duration_s: The recording's length in seconds for the message, if known.
+
+    Returns:
+        The place; None where packets can't tell, or where timestamps restart before the place.
+
+    Raises:
+        NoFramesError: The recording ends before that time.
+    """
+    container, stream = open_video(path, name)
+    pts_seen: list[int] = []
+    keyframes: list[tuple[int, int, int | None]] = []  # pts, the timestamp to seek to, byte position
+    packets_after = 0
+    with container:
+        time_base = stream.time_base
+        if (
+            time_base is None
+            or first.pts is None
+            or first.interlaced_frame  # a packet may hold half a frame
+            or stream.codec_context.name not in COUNTABLE_CODECS
+        ):
+            return None
+        finder, can_break = BreakFinder(time_base, 1), may_be_joined(container)
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0 or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    return None
+                timestamp = packet.pts if packet.dts is None else packet.dts
+                finder.running(timestamp)
+                if finder.breaks and can_break:
+                    return None
+                pts_seen.append(packet.pts)
+                if packet.is_keyframe:
+                    keyframes.append((packet.pts, timestamp, packet.pos))
+                # Nothing is shown before it is decoded, so from here on all frames are later than the start.
+                packets_after += timestamp * time_base >= start_s
+                if packets_after > _REORDER_PACKETS:
+                    break
+        except av.error.FFmpegError:
+            pass  # the packets before the damage still count
+
+    # Packets before the first decodable frame can only be frames whose references are missing.
+    first_pts = first.pts
+    shown = sorted(pts for pts in pts_seen if pts >= first_pts)
+    index = bisect_left(shown, start_s, key=lambda pts: float(pts * time_base))
+    if index == len(shown):
+        last_s = float(shown[-1] * time_base) if shown else 0.0
+        raise past_the_end(name, duration_s or last_s, start_s)
+    before = [(timestamp, position) for pts, timestamp, position in keyframes if pts <= shown[index]]
+    if not before:
+        return None
+    return Place(shown[index], index, *before[-1])
+
+
+def past_the_end(name: str, duration_s: float, start_s: float) -> NoFramesError:
+    """Return the error for a part that begins after the end of its recording."""
+    return NoFramesError(
+        f"{name} is {format_time(duration_s)} long, so nothing is left from {format_time(start_s)}; "
+        "start earlier"
+    )

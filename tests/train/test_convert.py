@@ -1,0 +1,116 @@
+"""A network of another script becomes a checkpoint that reads both annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_dataset import make_dataset
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.weights import load_checkpoint
+from train.convert import alternate, choose_threshold, lower_bound, main, shown_at
+from train.votes import VOTED, VOTED_EXPRESSIONS, majority
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder in which ten people see in every picture the expression of its class."""
+    root = make_dataset(tmp_path_factory.mktemp("data"))
+    rows = [",".join(["file", *VOTED])]
+    for index, name in enumerate(EXPRESSIONS):
+        for path in sorted((root / "validation" / name).iterdir()):
+            path = path.rename(path.with_name(f"{name}-{path.name}"))
+            counts = [10 * (voted == VOTED_EXPRESSIONS[index]) for voted in VOTED]
+            rows.append(",".join(map(str, [path.name, *counts])))
+    (root / "ferplus-votes.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> Path:
+    """A network as the script saves it; its second layer gives each class its own number."""
+    import timm
+
+    torch.manual_seed(0)
+    state = {f"body.{name}": t for name, t in
+             timm.create_model("efficientnet_b0", num_classes=7).state_dict().items()}  # fmt: skip
+    state["votes.weight"] = torch.arange(10.0)[:, None].expand(10, 1280) / 1000
+    state["votes.bias"] = torch.arange(10.0) / 10
+    half = {name: t.half().contiguous() if t.is_floating_point() else t for name, t in state.items()}
+    path = tmp_path_factory.mktemp("network") / "student.pt"
+    torch.save({"state_dict": half, "stage": {"name": "student", "size": 32}, "epochs": 3.6}, path)
+    return path
+
+
+def test_the_checkpoint_has_the_rows_of_the_seven_classes_in_our_order(data, network, tmp_path, capsys):
+    output = tmp_path / "best-weights.pt"
+    assert main([str(network), str(data), "--output", str(output)]) == 0
+    checkpoint = load_checkpoint(output)
+    head = checkpoint.head("ferplus")
+    # anger, disgust, fear, happiness, neutral, sadness, surprise in FER+'s own order
+    expected = torch.tensor([4.0, 5, 6, 1, 0, 3, 2])
+    assert torch.allclose(head.bias * 10, expected, atol=1e-2)
+    assert torch.allclose(head.weight[:, 0] * 1000, expected, atol=1e-2)
+    assert (checkpoint.input.size, checkpoint.input.native_size) == (32, 32)
+    assert checkpoint.input.grayscale and checkpoint.input.standardize
+    assert checkpoint.epoch == 4 and checkpoint.metrics["validation_ferplus_count"] == 14
+    assert checkpoint.build_model("ferplus")(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    said = capsys.readouterr().out
+    assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(5, "not a network"), (5, "can't be read"), (3, "no votes"), (3, "no folder")]
+)
+def test_wrong_input_is_one_line(code, words, data, network, tmp_path, capsys):
+    if words == "not a network":
+        network = tmp_path / "other.pt"
+        torch.save({"state_dict": {}}, network)
+    elif words == "can't be read":
+        network = tmp_path / "text.pt"
+        network.write_text("text")
+    elif words == "no votes":
+        data = make_dataset(tmp_path / "data")
+    else:
+        data = tmp_path
+    assert main([str(network), str(data), "--output", str(tmp_path / "w.pt")]) == code
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and not (tmp_path / "w.pt").exists()
+
+
+def test_the_majority_is_one_of_the_seven_or_nothing():
+    def votes(**counts: float) -> list[float]:
+        return [counts.get(name, 0.0) for name in VOTED]
+
+    given = np.array([
+        votes(anger=0.6, fear=0.4), votes(surprise=1.0), votes(anger=0.5, fear=0.5),
+        votes(contempt=0.9, fear=0.1),
+        votes(unknown=0.6, fear=0.4), votes(NF=1.0), votes(), votes(contempt=0.4, sadness=0.4, fear=0.2),
+    ])  # fmt: skip
+    assert majority(given).tolist() == [0, 6, -1, -1, -1, -1, -1, -1]
+
+
+def test_the_halves_take_turns_in_every_class():
+    first = alternate(np.array([0, 0, 0, 1, 1, 2]))
+    assert first.tolist() == [True, False, True, True, False, True]
+
+
+def test_the_threshold_keeps_nine_labels_in_ten_right_also_by_the_interval():
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.2, 1.0, 20_000)
+    probabilities = np.full((20_000, 7), 0.0)
+    probabilities[:, 0], probabilities[:, 1] = confidence, 1 - confidence
+    probabilities = np.where(confidence[:, None] > 0.5, probabilities, probabilities[:, ::-1])
+    best = probabilities.argmax(axis=1)
+    is_right = random.uniform(size=20_000) < probabilities.max(axis=1)
+    seen = np.where(is_right, best, -1)  # a tie or contempt is never right
+    threshold = choose_threshold(probabilities, seen)
+    # A face is right as often as its probability says: from t on (1 + t) / 2 of the faces are.
+    assert threshold == pytest.approx(0.81, abs=0.02)
+    assert shown_at(threshold, probabilities, seen).right > 0.9
+    assert shown_at(0.0, probabilities, seen).shown == 1.0
+    assert choose_threshold(probabilities, np.full(20_000, -1)) == 1.0
+    assert lower_bound(90, 100) < lower_bound(900, 1000) < 0.9 < lower_bound(920, 1000)
