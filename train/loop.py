@@ -312,7 +312,8 @@ class _Run:
             validation_loss=measured.fer2013.loss,
             validation_accuracy=measured.fer2013.accuracy,
             ferplus_agreement=None if measured.ferplus is None else measured.ferplus.accuracy,
-            images_per_s=count / sum(seconds),
+            images=count,
+            images_per_s=max(count, 1) / sum(seconds),
             duration_s=duration_s,
             best=self._is_best(measured),
         )

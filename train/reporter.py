@@ -19,7 +19,8 @@ class Epoch:
         validation_accuracy: The same pictures.
         ferplus_agreement: Share of the validation pictures with a clear FER+ majority for which the FER+
             layer says the same; None without such a layer.
-        images_per_s: Training pictures a second.
+        images: Training pictures since the row before.
+        images_per_s: The same a second.
         duration_s: Seconds since the row before, validation included.
         best: Whether its weights were saved.
     """
@@ -30,6 +31,7 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float
     ferplus_agreement: float | None
+    images: int
     images_per_s: float
     duration_s: float
     best: bool

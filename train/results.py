@@ -22,48 +22,50 @@ if TYPE_CHECKING:
 
 
 def run_metrics(result: Result) -> dict[str, Any]:
-    """Returns what `metrics.json` holds: the best epoch's figures, and what the run was and cost."""
+    """Return the content of `metrics.json`: the best weights' figures, and the settings and cost of the run."""
     config = result.config
-    training_s = sum(result.train_count / row.images_per_s for row in result.history)
+    epochs = result.history[-1].epoch
+    training_s = sum(row.images / row.images_per_s for row in result.history)
+    images = sum(row.images for row in result.history)
     return {
         **result.validation.as_dict(),
         "ece_before_temperature": result.untempered.ece,
         "temperature": result.temperature,
+        "ferplus": None if result.ferplus is None else result.ferplus.as_dict(),
         "recipe": config.recipe,
         "epoch": result.epoch,
         "config": asdict(config),
         "initial_weights": result.origin,
         "images": {"train": result.train_count, "validation": result.validation.count},
         "cost": {
-            "epochs": len(result.history),
-            "duration_s": round(sum(row.duration_s for row in result.history), 1),
-            "train_images_per_s": round(len(result.history) * result.train_count / training_s, 1),
+            "epochs": epochs,
+            "duration_s": round(result.elapsed_s, 1),
+            "train_images": images,
+            "train_images_per_s": round(images / training_s, 1),
         },
     }
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """Returns what `fer-train evaluate --json` writes."""
+    """Return the content of `fer-train evaluate --json`: the figures by annotation."""
     return {
-        **_figures(evaluation.figures),
-        "ece_before_temperature": evaluation.untempered.ece,
-        "temperature": evaluation.checkpoint.temperature,
-        "recipe": evaluation.checkpoint.recipe,
-        "epoch": evaluation.checkpoint.epoch,
-        "not_in_train": None if evaluation.unseen is None else _figures(evaluation.unseen),
+        annotation: {
+            **_figures(reading.figures),
+            **({} if reading.not_in_train is None else {"not_in_train": _figures(reading.not_in_train)}),
+            "ece_before_temperature": reading.untempered.ece,
+            "temperature": reading.temperature,
+            "unsure_below": reading.unsure_below,
+            "reliability": [
+                {"from": each.low, "to": each.high, "count": each.count, "accuracy": each.accuracy}
+                for each in reading.reliability
+            ],
+        }
+        for annotation, reading in evaluation.readings.items()
     }
 
 
 def _figures(figures: Figures) -> dict[str, Any]:
-    return {
-        **figures.measured.as_dict(),
-        "with_mirror_image": figures.flipped.as_dict(),
-        "ferplus_majority": {
-            "count": figures.voted_count,
-            "agreement": figures.agreement,
-            "agreement_with_mirror_image": figures.flipped_agreement,
-        },
-    }
+    return {**figures.measured.as_dict(), "mirrored": figures.mirrored.as_dict()}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
