@@ -32,11 +32,12 @@ def resnet18_48px(pretrained: bool = False, **options: Any) -> ResNet:
         raise RuntimeError(f"there are no pretrained weights of {SMALL_RESNET}")
     for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         options.pop(name, None)
-    model = ResNet(BasicBlock, (2, 2, 2, 2), **options)
+    model: Any = ResNet(BasicBlock, (2, 2, 2, 2), **options)  # type: ignore[arg-type]
     model.conv1 = nn.Conv2d(CHANNELS, 64, kernel_size=3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
-    return model
+    made: ResNet = model
+    return made
 
 
 def new_body(architecture: str, *, pretrained: bool = False, drop_path: float = 0.0) -> nn.Module:
@@ -109,7 +110,7 @@ def network_of(checkpoint: Checkpoint) -> TwoHeaded:
         UsageError: timm has no such network.
         RuntimeError: The weights do not fit it.
     """
-    ferplus = getattr(checkpoint, "ferplus", None)
+    ferplus = checkpoint.ferplus
     network = TwoHeaded(new_body(checkpoint.architecture), len(EXPRESSIONS) if ferplus else 0)
     network.body.load_state_dict(as_tensors(checkpoint.state_dict))
     if ferplus and network.votes_layer is not None:

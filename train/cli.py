@@ -134,8 +134,8 @@ def _train_parser() -> argparse.ArgumentParser:
         action="append",
         metavar="PATH",
         dest="teachers",
-        help="a checkpoint of any architecture that answers for the same pictures in each step; its answer is "
-        "learned too. Needs --recipe strong; several may be given",
+        help="a checkpoint of any architecture that answers for the same pictures in each step, as a part "
+        "of the target. Needs --recipe strong; several may be given",
     )
     recipe.add_argument(
         "--seed",

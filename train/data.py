@@ -165,7 +165,7 @@ def check_sizes(pictures: Pictures) -> int:
         first = small[0]
         raise SourceError(
             f"{len(small)} of {len(sides)} pictures in {pictures.root} are smaller than {SMALLEST_SIDE} px, "
-            f"such as {pictures.samples[first][0]} with {sides[first]} px; an expression can't be seen in them"
+            f"such as {pictures.samples[first][0]} with {sides[first]} px; they show no expression"
         )
     return int(np.median(sides[:: max(1, len(sides) // SAMPLED_SIZES)]))
 

@@ -6,16 +6,13 @@ import csv
 import io
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
@@ -33,12 +30,11 @@ from train.reporter import Epoch, Reporter
 from train.schedule import schedule_of
 from train.setup import Setup, epoch_seed, seed_everything, set_up
 from train.state import save_state
-from train.step import Figures, RecordedStep, Updater
+from train.step import Figures, RecordedStep, Updater, as_trained
 from train.targets import targets_of
 from train.validation import Measured, Validation
 from train.votes import VOTED_ROWS
 
-COMPILE_PAYS_STEPS, COMPILE_PAYS_MINUTES = 2000, 20  # compiling takes a minute
 REPORTED_STEPS_GPU = 20  # reading the figures waits for the GPU
 
 
@@ -157,7 +153,7 @@ class _Run:
             config.workers,
             processes,
         )
-        self._trained = _for_training(setup.network, config, self._steps, device, processes)
+        self._trained = as_trained(setup.network, config, self._steps, device, processes)
         self._updater = Updater(
             self._trained,
             trained_parameters(setup.network),
@@ -221,9 +217,7 @@ class _Run:
         began_s = time.monotonic()
         on_gpu = self._device.type == "cuda"
         reported = 0
-        done = 0
-        figures = Figures(0.0, 0.0, 0)
-        for work in self._strong_steps() if self._strong else self._plain_steps():
+        for done, work in enumerate(self._strong_steps() if self._strong else self._plain_steps(), 1):
             progress = self._clock.progress(self._progress.step)
             # A run by the clock makes at least one step.
             if self._config.minutes is not None and progress >= 1 and self._progress.step:
@@ -231,7 +225,6 @@ class _Run:
             self._updater.set_step(self._progress.step, self._schedule.learning_rate(progress))
             work(self._schedule.is_gentle(progress))
             self._progress.step += 1
-            done += 1
             if not on_gpu or done % REPORTED_STEPS_GPU == 0 or done == self._steps:
                 figures = self._updater.figures()
                 images_per_s = self._processes.count * figures.count / (time.monotonic() - began_s)
@@ -243,7 +236,7 @@ class _Run:
         return Figures(loss, accuracy, self._processes.count * figures.count)
 
     def _plain_steps(self) -> Iterator[Callable[[bool], None]]:
-        """Yield the steps of an epoch of the baseline; each is told whether it is gentle, which it ignores."""
+        """Yield the steps of an epoch of the baseline, which has no gentle part."""
         assert self._plain is not None
         for batch in self._plain:
 
@@ -321,15 +314,11 @@ class _Run:
     def _is_best(self, measured: Measured) -> bool:
         if not np.isfinite(measured.fer2013.loss):
             return False
-        before = [row for row in self._progress.history if row.best]
+        best_by, best = self._config.best_by, self._progress.best
         agreement = None if measured.ferplus is None else measured.ferplus.accuracy
-        score = _score(self._config.best_by, measured.fer2013.loss, measured.fer2013.accuracy, agreement)
-        return all(
-            score
-            > _score(
-                self._config.best_by, row.validation_loss, row.validation_accuracy, row.ferplus_agreement
-            )
-            for row in before
+        score = _score(best_by, measured.fer2013.loss, measured.fer2013.accuracy, agreement)
+        return best is None or score > _score(
+            best_by, best.validation_loss, best.validation_accuracy, best.ferplus_agreement
         )
 
     def _save(self, row: Epoch, measured: Measured) -> None:
@@ -420,43 +409,6 @@ def _score(best_by: str, loss: float, accuracy: float, agreement: float | None) 
 def _figures_of(prefix: str, figures: Report) -> dict[str, float]:
     names = ("count", "accuracy", "macro_f1", "loss", "ece")
     return {f"{prefix}_{name}": float(getattr(figures, name)) for name in names}
-
-
-def _for_training(
-    network: TwoHeaded, config: TrainConfig, steps: int, device: torch.device, processes: Processes
-) -> nn.Module:
-    """Return the network as the steps call it: compiled, or joined with the other processes'."""
-    if processes.count > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        with warnings.catch_warnings():
-            # torch 2.15 has another name for broadcast_buffers, which those before it don't know.
-            warnings.simplefilter("ignore", FutureWarning)
-            # The running statistics are averaged at each validation instead of copied in every step.
-            return DistributedDataParallel(
-                network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
-    # The length of the whole run counts: a resumed run has to compute as the unbroken one does.
-    pays = config.epochs * steps > COMPILE_PAYS_STEPS
-    if config.minutes is not None:
-        pays = config.minutes > COMPILE_PAYS_MINUTES
-    return CompiledForWholeBatches(network, config.batch_size) if pays and device.type == "cpu" else network
-
-
-class CompiledForWholeBatches(nn.Module):
-    """A network with its layers fused, about a fifth faster on a CPU; itself where that fails.
-
-    It is compiled for one batch size. A last, smaller batch goes the plain way.
-    """
-
-    def __init__(self, network: nn.Module, batch_size: int) -> None:
-        super().__init__()
-        torch._dynamo.config.suppress_errors = True  # no C++ compiler on this machine: go on without
-        self._network, self._batch_size = network, batch_size
-        self._compiled: Any = torch.compile(network, dynamic=False)
-
-    def forward(self, images: torch.Tensor) -> Any:
-        whole = len(images) == self._batch_size
-        return (self._compiled if whole else self._network)(images)
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run_metrics(result: Result) -> dict[str, Any]:
-    """Return the content of `metrics.json`: the best weights' figures, and the settings and cost of the run."""
+    """Return the content of `metrics.json`: the best weights' figures, the settings and the cost."""
     config = result.config
     epochs = result.history[-1].epoch
     training_s = sum(row.images / row.images_per_s for row in result.history)
