@@ -17,6 +17,7 @@ from train.data import Pictures, evaluation_loader, read_batches
 from train.metrics import Report, fit_temperature, log_softmax, report
 from train.parallel import Processes
 from train.prediction import EVALUATION_BATCH, predict
+from train.step import half_precision
 from train.votes import VOTED_ROWS, majority
 
 
@@ -79,8 +80,9 @@ class Validation:
         loader = evaluation_loader(pictures, spec, EVALUATION_BATCH, workers, processes)
         self.batch_count = len(loader)
         self._batches: Iterable[tuple[torch.Tensor, torch.Tensor]] = loader
+        self._half_dtype = half_precision(device)
         if device.type == "cuda":
-            self._batches = [(images.to(device), labels) for images, labels in read_batches(loader)]
+            self._batches = [(_filled(images).to(device), labels) for images, labels in read_batches(loader)]
 
     def measure(
         self, network: TwoHeaded, on_batch: Callable[[float, float, float], None] | None = None
@@ -91,7 +93,10 @@ class Validation:
             network: In any mode; is put into evaluation mode.
             on_batch: See `prediction.predict`.
         """
-        logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)  # type: ignore[arg-type]
+        half = self._half_dtype
+        # In the precision and batch size of the training steps, for which a GPU has its algorithms ready.
+        with torch.autocast(self._device.type, dtype=half or torch.bfloat16, enabled=half is not None):
+            logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)  # type: ignore[arg-type]
         logits = self._processes.in_order(logits)
         ferplus = logits[:, len(EXPRESSIONS) :] if logits.shape[1] > len(EXPRESSIONS) else None
         return self.figures(logits[:, : len(EXPRESSIONS)], ferplus)
@@ -130,6 +135,12 @@ class Validation:
             if half.any():
                 threshold = choose_threshold(probabilities[half], self._seen[half])
         return Calibration(temperature, threshold), report(logits[known], truth[known], temperature)
+
+
+def _filled(images: torch.Tensor) -> torch.Tensor:
+    """Return a batch of full length, the last picture repeated."""
+    missing = EVALUATION_BATCH - len(images)
+    return torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
 
 
 class _SideBySide(nn.Module):
