@@ -108,7 +108,7 @@ class Archive:
     def save(self) -> None:
         """Writes the manifest and the summary."""
         began_s = time.monotonic()
-        write_manifest(self._output, self.records.values())
+        write_manifest(self._output, self.records.values(), self._settings)
         self._saved_s = time.monotonic()
         self._save_took_s = self._saved_s - began_s
 

@@ -66,7 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         metavar="DIR",
-        help="folder or address for tables/*.parquet, summary.parquet and manifest.parquet",
+        help="folder or address for tables/*, summary.* and manifest.parquet",
+    )
+    outputs.add_argument(
+        "--table",
+        choices=["parquet", "csv"],
+        default="parquet",
+        help="format of the tables and the summary (default: parquet)",
     )
     outputs.add_argument("--save", action="store_true", help="annotated videos too, videos/*.mp4")
     outputs.add_argument("--chart", action="store_true", help="timelines too, charts/*.png")
@@ -132,6 +138,7 @@ def _run(options: argparse.Namespace) -> int:
         built_in_weights=options.weights is None,
         threads=1 if options.ray is not None else max(1, CORES // workers),
         part_s=DEFAULT_PART_S if part_s is None else part_s,
+        table=options.table,
         save=options.save,
         chart=options.chart,
         **analysis_settings(options) | {"labels": labels},
@@ -183,9 +190,9 @@ def _with_cluster(
         try:
             archive.run(todo)
         except KeyboardInterrupt:
-            progress.summarize(done_before, output.place(), interrupted=True)
+            progress.summarize(done_before, output.place(), settings.table, interrupted=True)
             raise
-        progress.summarize(done_before, output.place())
+        progress.summarize(done_before, output.place(), settings.table)
         return archive.exit_code
 
 

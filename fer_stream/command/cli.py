@@ -42,6 +42,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
+    from fer_stream.analyzer import Analyzer
     from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
@@ -143,9 +144,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with only_our_words():
-            return _run(build_parser().parse_args(argv))
+            return _run(_parsed(argv))
 
     return exit_code_of(PROG, run)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; several sources point to fer-batch."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
+        raise UsageError(
+            f"{PROG} reads one source, and {1 + len(rest)} are given ({rest[0]!r} is the second); "
+            "fer-batch analyzes many recordings"
+        )
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -207,7 +222,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and not _scans_every_frame(options, source.info):
+        if options.blur:
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
@@ -219,7 +234,7 @@ def _run(options: argparse.Namespace) -> int:
             sinks,
             RunOptions(
                 blur=options.blur,
-                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                provenance=_provenance(options, source.info, weights, analyzer),
                 profile=profile,
                 status=status,
                 on_frame=lambda analyzed, _: progress.update(analyzed),
@@ -232,6 +247,11 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        if options.blur and files and not options.quiet:
+            say(
+                PROG,
+                "look the result through before you hand it on: a face that was never found is not hidden",
+            )
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
@@ -363,6 +383,8 @@ def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]
         yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
             options.chart, info, overwrite=overwrite
         )
+    if options.report is not None:
+        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
     if options.virtual_camera:
         yield sinks.VirtualCameraSink(info)
 
@@ -388,14 +410,9 @@ def _window(
     return None
 
 
-def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
-    """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
-    from fer_stream.inference.runtime import pick_device
-
-    return not info.is_live and pick_device(options.device) != "cpu"
-
-
-def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
+def _provenance(
+    options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
+) -> Provenance:
     """Return what makes this run's results, for the outputs that keep it."""
     from fer_stream.provenance import Provenance
     from fer_stream.system.files import file_hash
@@ -407,7 +424,9 @@ def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, de
         source_path=info.path,
         weights_name=weights.name,
         weights_sha256=file_hash(weights),
-        device=device,
+        labels=analyzer.labels,
+        unsure_below=analyzer.unsure_below,
+        device=str(analyzer.device),
         options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
     )
 

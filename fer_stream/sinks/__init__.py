@@ -7,6 +7,7 @@ from fer_stream.sinks.charts import FaceChartSink, TimelineSink
 from fer_stream.sinks.crops import CropsSink
 from fer_stream.sinks.episodes import EPISODE_COLUMNS, EPISODE_EXTENSIONS, EpisodesSink
 from fer_stream.sinks.images import IMAGE_EXTENSIONS
+from fer_stream.sinks.report import REPORT_EXTENSIONS, ReportSink
 from fer_stream.sinks.stills import ImageSink, StillsSink
 from fer_stream.sinks.table import TABLE_COLUMNS, TABLE_EXTENSIONS, TableSink
 from fer_stream.sinks.video import VIDEO_EXTENSIONS, VideoSink
@@ -17,6 +18,7 @@ __all__ = [
     "EPISODE_COLUMNS",
     "EPISODE_EXTENSIONS",
     "IMAGE_EXTENSIONS",
+    "REPORT_EXTENSIONS",
     "TABLE_COLUMNS",
     "TABLE_EXTENSIONS",
     "VIDEO_EXTENSIONS",
@@ -24,6 +26,7 @@ __all__ = [
     "EpisodesSink",
     "FaceChartSink",
     "ImageSink",
+    "ReportSink",
     "RunContext",
     "Sink",
     "StillsSink",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -119,12 +120,12 @@ def test_stretches_of_any_face_cover_it_and_do_not_overlap(seed):
     episodes = built(labels)
     for face_id in current:
         mine = [(start_s, end_s) for each, start_s, end_s, _ in episodes if each == face_id]
-        assert all(end_s <= start_s for (_, end_s), (start_s, _) in zip(mine, mine[1:], strict=False))
+        assert all(end_s <= start_s for (_, end_s), (start_s, _) in pairwise(mine))
         for index, frame in enumerate(labels):
             if face_id in frame:
                 time_s = round(index / 10, 3)
                 assert any(start_s <= time_s < end_s for start_s, end_s in mine), (face_id, time_s)
-        split = [later[0] - earlier[1] > 0.3 for earlier, later in zip(mine, mine[1:], strict=False)]
+        split = [later[0] - earlier[1] > 0.3 for earlier, later in pairwise(mine)]
         alone = [True, *split], [*split, True]
         for (start_s, end_s), before, after in zip(mine, *alone, strict=True):
             assert end_s - start_s > 0.299 or (before and after)

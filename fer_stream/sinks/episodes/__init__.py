@@ -34,8 +34,8 @@ _UNKNOWN_RATE = 30
 class EpisodesSink(Sink):
     """Writes the episodes when the source has ended.
 
-    The times of `.csv` count in the source, as in the table. Those of `.vtt` and `.eaf` are on the clock of the
-    video that belongs beside them: the annotated video of the same run, else the source.
+    The times of `.csv` count in the source, as in the table. Those of `.vtt` and `.eaf` are on the clock of
+    the video that belongs beside them: the annotated video of the same run, else the source.
     """
 
     name = "episodes"
@@ -76,6 +76,7 @@ class EpisodesSink(Sink):
         if self._closed or self._first_s is None:
             return
         self._closed = True
+        media: Path | None
         if self._saved_video is not None:
             media, media_starts_s = self._saved_video, clip_start_s(self._info, self._first_s)
         else:

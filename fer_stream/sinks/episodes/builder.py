@@ -74,13 +74,17 @@ class _Track:
     done: list[Episode] = field(default_factory=list)
     stretches: list[_Stretch] = field(default_factory=list)
     last_s: float = 0.0
+    label_s: dict[str, float] = field(default_factory=dict)
+
+    def count(self, label: str, duration_s: float) -> None:
+        self.label_s[label] = self.label_s.get(label, 0.0) + duration_s
 
 
 class EpisodeBuilder:
     """Builds episodes from analyzed frames, in order.
 
-    A reading lasts until the face's next one. The face's last reading, and its last one before a gap, lasts as
-    long as a frame does at that point of the source.
+    A reading lasts until the face's next one. The face's last reading, and its last one before a gap, lasts
+    as long as a frame does at that point of the source.
 
     Args:
         frame_interval_s: Seconds from frame to frame, as far as known before the first frame.
@@ -108,10 +112,11 @@ class EpisodeBuilder:
             label, confidence = face.label, face.confidence
             if track.stretches and time_s - track.last_s > longest_gap_s + _SAME_S:
                 self._finish(face.id, track)
-            track.last_s = time_s
             end_s = time_s + self._interval_s
             if track.stretches:
+                track.count(track.stretches[-1].label, time_s - track.last_s)
                 track.stretches[-1].end_s = time_s
+            track.last_s = time_s
             new = _Stretch(label, time_s, end_s, 1, confidence, confidence)
             if track.stretches and track.stretches[-1].label == label:
                 track.stretches[-1].absorb(new)
@@ -126,7 +131,19 @@ class EpisodeBuilder:
             for episode in (*track.done, *_episodes(face_id, track.stretches))
         ]
 
+    def label_seconds(self) -> dict[int, dict[str, float]]:
+        """Return for each face the seconds that it showed each label, before short stretches are joined."""
+        seconds = {}
+        for face_id, track in sorted(self._tracks.items()):
+            seconds[face_id] = dict(track.label_s)
+            if track.stretches:
+                last = track.stretches[-1]
+                seconds[face_id][last.label] = track.label_s.get(last.label, 0.0) + last.end_s - track.last_s
+        return seconds
+
     def _finish(self, face_id: int, track: _Track) -> None:
+        last = track.stretches[-1]
+        track.count(last.label, last.end_s - track.last_s)
         track.done += _episodes(face_id, track.stretches)
         track.stretches = []
 
@@ -186,10 +203,9 @@ def without_short(stretches: list[_Stretch]) -> list[_Stretch]:
         into = max(neighbours)[2]  # the earlier one of two that are equally long
         join(into, index)
         for beside in (before[into], after[into]):  # the two sides of what is gone may agree now
-            grown = kept[into]
-            if 0 <= beside < len(kept) and (other := kept[beside]) is not None and grown is not None:
-                if other.label == grown.label:
-                    join(into, beside)
+            grown, other = kept[into], kept[beside] if 0 <= beside < len(kept) else None
+            if grown is not None and other is not None and other.label == grown.label:
+                join(into, beside)
         grown = kept[into]
         assert grown is not None
         heapq.heappush(queue, (grown.duration_s, into))

@@ -1,0 +1,81 @@
+"""Pieces of web pages that the report and the live page share: style, palette, the chart library.
+
+uPlot 1.6.32 draws the curves (https://github.com/leeoniya/uPlot, MIT, see uPlot-LICENSE.txt).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from typing import Any
+
+from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, UNSURE
+
+UNSURE_RGB = (125, 125, 125)
+LEAST_CONTRAST = 3.0  # of a line against the page, as WCAG 2.2 asks of graphics (1.4.11)
+_LIGHT_PAGE_RGB = (255, 255, 255)
+_DARK_PAGE_RGB = (24, 26, 29)
+
+
+def static_text(name: str, package: str = __name__) -> str:
+    """Return the text of a file that lies beside this module, or in another package."""
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def palette_css() -> str:
+    """Return CSS variables for the overlay's colours: `--fill-happy`, and `--line-happy` for thin lines.
+
+    Lines are darker on a light page and lighter on a dark one than the overlay's colour where that would
+    be hard to see.
+    """
+
+    def variables(page_rgb: tuple[int, int, int]) -> str:
+        named = {**COLORS_RGB, UNSURE: UNSURE_RGB}
+        fills = (f"--fill-{name}:{_hex(named[name])};" for name in (*EXPRESSIONS, UNSURE))
+        lines = (f"--line-{name}:{_hex(_visible(named[name], page_rgb))};" for name in (*EXPRESSIONS, UNSURE))
+        return "".join((*fills, *lines))
+
+    return (
+        f":root{{{variables(_LIGHT_PAGE_RGB)}}}"
+        f"@media(prefers-color-scheme:dark){{:root{{{variables(_DARK_PAGE_RGB)}}}}}"
+    )
+
+
+def csp_hash(text: str) -> str:
+    """Return the source expression by which a Content-Security-Policy allows one inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def json_for_script(content: Any) -> str:
+    """Return JSON that can stand in a `<script type="application/json">`, whatever its strings hold."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    # Only "</script" and "<!--" end or change a script; without any "<" there is neither.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _hex(rgb: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def _luminance(rgb: tuple[int, int, int]) -> float:
+    """Return the relative luminance of WCAG 2.2, 0 to 1."""
+    parts = [value / 255 for value in rgb]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _visible(rgb: tuple[int, int, int], page_rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return a colour, moved towards black or white until it shows on the page."""
+    page = _luminance(page_rgb)
+    towards = 0 if page > 0.5 else 255
+    for step in range(21):
+        mixed = tuple(round(value + (towards - value) * step / 20) for value in rgb)
+        red, green, blue = mixed
+        bright, dark = sorted((_luminance((red, green, blue)), page), reverse=True)
+        if (bright + 0.05) / (dark + 0.05) >= LEAST_CONTRAST:
+            break
+    return red, green, blue

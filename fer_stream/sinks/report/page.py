@@ -1,0 +1,174 @@
+"""The report's page: its content as JSON, and the file that holds it with all scripts and styles."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fer_stream.errors import one_line
+from fer_stream.expressions import EXPRESSIONS, UNSURE
+from fer_stream.rendering.html import csp_hash, json_for_script, palette_css, static_text
+from fer_stream.sinks.table import printable_source
+
+if TYPE_CHECKING:
+    from fer_stream.provenance import Provenance
+    from fer_stream.sinks.episodes.builder import EpisodeBuilder
+    from fer_stream.sinks.report.people import Curves, Thumbnails
+    from fer_stream.sources import SourceInfo
+
+# People beyond these, the longest seen first, get one picture, and then none: a crowd's report stays small.
+FULL_PEOPLE = 30
+PICTURED_PEOPLE = 150
+_LEAST_PICTURED_SHARE = 0.03  # of an expression that gets a picture
+_LABELS = (*EXPRESSIONS, UNSURE)
+
+
+@dataclass(frozen=True)
+class SavedVideo:
+    """The annotated video beside a report.
+
+    Attributes:
+        path: The file.
+        report_folder: Where the report is.
+        starts_s: Time in the source at which the video starts.
+    """
+
+    path: Path
+    report_folder: Path
+    starts_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the page takes it; the address is relative, so that both files can move together."""
+        relative = os.path.relpath(self.path, self.report_folder).replace(os.sep, "/")
+        # The dot keeps a name such as "a:b.mp4" from being read as a scheme.
+        address = quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
+        return {"src": address, "name": _shown(self.path.name), "starts_s": round(self.starts_s, 6)}
+
+
+def report_content(
+    *,
+    info: SourceInfo,
+    provenance: Provenance,
+    blurred: bool,
+    span_s: tuple[float, float],
+    frames: int,
+    builder: EpisodeBuilder,
+    curves: Curves,
+    thumbnails: Thumbnails,
+    video: SavedVideo | None,
+) -> dict[str, Any]:
+    """Return what the report shows, as JSON can say it.
+
+    Args:
+        info: The source.
+        provenance: What made the results.
+        blurred: Whether faces are hidden in the pictures.
+        span_s: Times of the first and the last frame in the source.
+        frames: Number of frames.
+        builder: Knows the episodes.
+        curves: Knows the probabilities.
+        thumbnails: Knows the pictures.
+        video: The annotated video; None without one.
+    """
+    seconds = builder.label_seconds()
+    by_length = sorted(seconds, key=lambda face_id: (-sum(seconds[face_id].values()), face_id))
+    people = []
+    for rank, face_id in enumerate(by_length):
+        total_s = sum(seconds[face_id].values())
+        person: dict[str, Any] = {
+            "id": face_id,
+            "seconds": {label: round(value, 3) for label, value in seconds[face_id].items()},
+            "curve": curves.encoded(face_id),
+        }
+        if rank < PICTURED_PEOPLE:
+            person["picture"] = thumbnails.best(face_id).as_dict()
+        if rank < FULL_PEOPLE:
+            shown = sorted(seconds[face_id], key=lambda label: -seconds[face_id][label])
+            person["pictures"] = [
+                thumbnails.of_label(face_id, label).as_dict()
+                for label in shown
+                if label != UNSURE and seconds[face_id][label] >= _LEAST_PICTURED_SHARE * total_s
+            ]
+        people.append(person)
+    name = _shown(printable_source(info.name))
+    return {
+        "title": Path(name).name or name,
+        "labels": list(_LABELS),
+        "span_s": [round(value, 6) for value in span_s],
+        "duration_s": None if info.duration_s is None else round(info.duration_s, 3),
+        "frames": frames,
+        "step_s": curves.step_s,
+        "blurred": blurred,
+        "people": people,
+        "episodes": [
+            [
+                each.face_id,
+                round(each.start_s, 3),
+                round(each.end_s, 3),
+                _LABELS.index(each.expression),
+                round(each.confidence_mean, 3),
+                round(each.confidence_max, 3),
+            ]
+            for each in builder.episodes()
+        ],
+        "video": None if video is None else video.as_dict(),
+        "provenance": {key: _shown_value(value) for key, value in provenance.as_dict().items()},
+    }
+
+
+def report_page(content: dict[str, Any]) -> str:
+    """Return the file: the page with its content, scripts and styles inside, which nothing else can join.
+
+    Args:
+        content: What `report_content` returns.
+    """
+    style = "\n".join(
+        (
+            static_text("uPlot.min.css", "fer_stream.rendering.html"),
+            palette_css(),
+            static_text("theme.css", "fer_stream.rendering.html"),
+            static_text("static/report.css", __package__),
+        )
+    )
+    scripts = [
+        static_text("uPlot.iife.min.js", "fer_stream.rendering.html"),
+        static_text("static/report.js", __package__),
+    ]
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {' '.join(csp_hash(script) for script in scripts)}",
+            f"style-src {csp_hash(style)}",
+            "img-src data:",
+            "media-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    parts = {
+        "policy": html.escape(policy, quote=True),
+        "title": html.escape(f"{content['title']} · fer-stream report"),
+        "style": style,
+        "content": json_for_script(content),
+        "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
+    }
+    page = static_text("static/report.html", __package__)
+    before, *pieces = page.split("{{")
+    for piece in pieces:
+        name, _, after = piece.partition("}}")
+        before += parts[name] + after
+    return before
+
+
+def _shown(text: str) -> str:
+    return one_line(text)
+
+
+def _shown_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(str(each)) for key, each in value.items()}
+    return _shown(printable_source(value)) if isinstance(value, str) else value

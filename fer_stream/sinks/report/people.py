@@ -1,0 +1,158 @@
+"""What a report keeps of each person while the frames go by, in bounded memory: curves and thumbnails."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.preprocessing import cut, face_square
+
+if TYPE_CHECKING:
+    from fer_stream.types import AnalyzedFrame, Face
+
+FIRST_STEP_S = 0.04
+MOST_POINTS = 150_000  # of all curves together: 11 bytes each, a third more in base64
+THUMBNAIL_PX = 112
+THUMBNAIL_SCALE = 1.5  # side of a thumbnail over the longer side of the face's box: hair and chin
+_CLEARLY_BETTER = 1.05
+_LARGE_FACE_PX = 160.0  # a larger face is not a better thumbnail
+
+
+class Curves:
+    """The probabilities of every face over time, averaged over steps that double when there are many.
+
+    Attributes:
+        step_s: Seconds of a step.
+    """
+
+    def __init__(self, most_points: int = MOST_POINTS) -> None:
+        self.step_s = FIRST_STEP_S
+        self._most_points = most_points
+        self._count = 0
+        self._faces: dict[int, _Curve] = {}
+
+    def add(self, analyzed: AnalyzedFrame) -> None:
+        """Take in one frame."""
+        step = int(max(analyzed.frame.time_s, 0.0) / self.step_s)
+        for face in analyzed.faces:
+            curve = self._faces.setdefault(face.id, _Curve())
+            self._count += curve.add(step, face.probabilities)
+        if self._count > self._most_points:
+            self.step_s *= 2
+            for curve in self._faces.values():
+                curve.halve()
+            self._count = sum(len(curve.steps) for curve in self._faces.values())
+
+    def encoded(self, face_id: int) -> dict[str, str]:
+        """Return one face's curve in base64: `steps` uint32, `values` uint8 (points, 7), 255 is certainty."""
+        curve = self._faces[face_id]
+        values = np.array(curve.values, np.float32).reshape(-1, len(EXPRESSIONS))
+        bytes_ = np.rint(values * 255).astype(np.uint8)
+        steps = np.array(curve.steps, "<u4")
+        return {
+            "steps": base64.b64encode(steps.tobytes()).decode(),
+            "values": base64.b64encode(bytes_.tobytes()).decode(),
+        }
+
+
+@dataclass
+class _Curve:
+    """One face's steps, in order, and the mean probabilities and number of readings in each."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    readings: list[int] = field(default_factory=list)
+
+    def add(self, step: int, values: np.ndarray, readings: int = 1) -> int:
+        """Add readings to their step; returns the number of points by which the curve grew."""
+        if self.steps and step <= self.steps[-1]:
+            total = self.readings[-1] + readings
+            self.values[-1] = self.values[-1] + (values - self.values[-1]) * (readings / total)
+            self.readings[-1] = total
+            return 0
+        self.steps.append(step)
+        self.values.append(values)
+        self.readings.append(readings)
+        return 1
+
+    def halve(self) -> None:
+        old = zip(self.steps, self.values, self.readings, strict=True)
+        self.steps, self.values, self.readings = [], [], []
+        for step, values, readings in old:
+            self.add(step // 2, values, readings)
+
+
+@dataclass
+class Thumbnail:
+    """A picture of one face.
+
+    Attributes:
+        score: How good it is, for comparison.
+        time_s: Time of its frame in the source.
+        label: The expression that the face shows, or `unsure`.
+        jpeg: The picture, `THUMBNAIL_PX` wide and high.
+    """
+
+    score: float
+    time_s: float
+    label: str
+    jpeg: bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the page takes it."""
+        address = f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
+        return {"time_s": round(self.time_s, 3), "label": self.label, "src": address}
+
+
+class Thumbnails:
+    """The best picture of each face, and the clearest of each of its expressions."""
+
+    def __init__(self) -> None:
+        self._best: dict[int, Thumbnail] = {}
+        self._by_label: dict[int, dict[str, Thumbnail]] = {}
+
+    def add(self, analyzed: AnalyzedFrame) -> None:
+        """Take in one frame; a picture is made only where it beats the one before clearly."""
+        for face in analyzed.faces:
+            quality = picture_quality(face)
+            by_label = self._by_label.setdefault(face.id, {})
+            best, clearest = self._best.get(face.id), by_label.get(face.label)
+            clarity = quality * face.confidence**2
+            is_best = best is None or quality > best.score * _CLEARLY_BETTER
+            is_clearest = clearest is None or clarity > clearest.score * _CLEARLY_BETTER
+            if not (is_best or is_clearest):
+                continue
+            jpeg = _jpeg(analyzed.frame.bgr, face)
+            if is_best:
+                self._best[face.id] = Thumbnail(quality, analyzed.frame.time_s, face.label, jpeg)
+            if is_clearest:
+                by_label[face.label] = Thumbnail(clarity, analyzed.frame.time_s, face.label, jpeg)
+
+    def best(self, face_id: int) -> Thumbnail:
+        """Return the best picture of a face."""
+        return self._best[face_id]
+
+    def of_label(self, face_id: int, label: str) -> Thumbnail:
+        """Return the clearest picture of a face with one of the labels that it has shown."""
+        return self._by_label[face_id][label]
+
+
+def picture_quality(face: Face) -> float:
+    """Return how well a picture shows a face, 0 to 1: large, surely a face, and turned to the camera."""
+    left, top, right, bottom = (float(value) for value in face.box_xyxy)
+    size = min(max(right - left, bottom - top) / _LARGE_FACE_PX, 1.0)
+    (left_eye, right_eye, nose) = face.landmarks_xy[:3]
+    between_eyes = float(np.hypot(*(right_eye - left_eye)))
+    off_center = abs(float(nose[0]) - float(left_eye[0] + right_eye[0]) / 2)
+    frontal = 1.0 - min(off_center / max(between_eyes, 1.0), 1.0)
+    return float(face.detection_score) * size**0.5 * (0.2 + 0.8 * frontal)
+
+
+def _jpeg(bgr: np.ndarray, face: Face) -> bytes:
+    picture = cut(bgr, face_square(face.box_xyxy, THUMBNAIL_SCALE), THUMBNAIL_PX)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()

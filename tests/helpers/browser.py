@@ -1,0 +1,37 @@
+"""Look at a page in a browser, and note what it asks for and complains about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class WatchedPage:
+    """A page of Playwright, `page`, with the addresses that it asked for and the errors in its console."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.requested: list[str] = []
+        self.complaints: list[str] = []
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: self.requested.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._note)
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    @property
+    def hosts(self) -> set[str]:
+        """The scheme and host of everything that was asked for; data is nowhere."""
+        parts = (urlsplit(address) for address in self.requested)
+        return {f"{part.scheme}://{part.netloc}" for part in parts if part.scheme not in ("data", "blob")}
+
+    def until(self, script: str, argument: Any = None) -> Any:
+        """Wait until a script returns something true, and return it."""
+        return self.page.wait_for_function(script, arg=argument).json_value()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return getattr(self.page, name)

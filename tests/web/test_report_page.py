@@ -1,0 +1,184 @@
+"""The report and the subtitles in a real browser."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.paths import SAMPLE
+
+START_S = 4
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, analyzer) -> Path:
+    """A folder with a part of the sample clip, its report and its subtitles."""
+    from fer_stream.pipeline import run
+    from fer_stream.rendering.overlay import Overlay
+    from fer_stream.sinks import EpisodesSink, ReportSink, VideoSink
+    from fer_stream.sources import open_source
+
+    folder = tmp_path_factory.mktemp("report")
+    with open_source(SAMPLE, start_s=START_S) as source:
+        sinks = [
+            VideoSink(folder / "the clip #1.mp4", source.info),
+            ReportSink(folder / "report.html", source.info),
+            EpisodesSink(folder / "episodes.vtt", source.info),
+        ]
+        run(source, analyzer, Overlay(), sinks)
+    return folder
+
+
+@pytest.fixture
+def report(watched, made):
+    watched.goto((made / "report.html").as_uri())
+    watched.wait_for_selector("html[data-ready]")
+    watched.until("() => document.querySelector('video').readyState >= 2")
+    yield watched
+    assert watched.hosts == {"file://"}
+    assert {Path(address).name for address in watched.requested} <= {"report.html", "the%20clip%20%231.mp4"}
+
+
+@pytest.fixture(scope="module")
+def served(made) -> Iterator[str]:
+    """The folder over HTTP: browsers read subtitles from no file."""
+    handler = functools.partial(_Quiet, directory=str(made))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def video_time(page) -> float:
+    return page.evaluate("() => document.querySelector('video').currentTime")
+
+
+def test_a_click_on_a_curve_goes_to_the_moment(report):
+    over = report.locator(".lane .u-over").first
+    box = over.bounding_box()
+    report.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 20)
+    report.until("() => !document.querySelector('video').seeking")
+    assert video_time(report) == pytest.approx(2.0, abs=0.15)  # half of 4 to 8 s
+    assert report.text_content("#clock") == "0:06.0"
+    head = report.locator(".lane .playhead").first.bounding_box()
+    assert head["x"] + head["width"] / 2 == pytest.approx(box["x"] + box["width"] * 0.5, abs=3)
+
+
+def test_the_playhead_runs_with_the_video(report):
+    head = report.locator(".lane .playhead").first
+    before = head.bounding_box()["x"]
+    report.evaluate(
+        "() => { const video = document.querySelector('video'); video.muted = true; video.play(); }"
+    )
+    report.until("() => document.querySelector('video').currentTime > 0.3")
+    report.evaluate("() => document.querySelector('video').pause()")
+    assert head.bounding_box()["x"] > before + 5
+
+
+def test_a_click_on_an_episode_goes_to_its_start(report):
+    report.select_option("#pick-person", "2")  # comes into the picture at 5.3 s
+    rows = report.locator("#episodes tbody tr")
+    assert rows.count() == 1
+    rows.first.click()
+    report.until("() => !document.querySelector('video').seeking")
+    assert START_S + video_time(report) == pytest.approx(5.34, abs=0.1)
+    assert "current" in rows.first.get_attribute("class")
+
+
+def test_dragging_zooms_every_curve_and_the_keyboard_does_too(report):
+    labels = "() => document.getElementById('clock').textContent"
+    over = report.locator(".lane .u-over").first
+    box = over.bounding_box()
+    report.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
+    report.mouse.down()
+    report.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 20, steps=4)
+    report.mouse.up()
+    report.mouse.click(box["x"] + 2, box["y"] + 20)
+    zoomed_s = float(report.evaluate(labels).split(":")[1])
+    assert zoomed_s == pytest.approx(5.0, abs=0.15)
+    report.locator(".plot").first.focus()
+    report.keyboard.press("0")
+    report.mouse.click(box["x"] + 2, box["y"] + 20)
+    assert float(report.evaluate(labels).split(":")[1]) == pytest.approx(4.0, abs=0.05)
+    report.keyboard.press("ArrowRight")
+    assert float(report.evaluate(labels).split(":")[1]) == pytest.approx(5.0, abs=0.05)
+
+
+def test_people_and_expressions_can_be_chosen(report):
+    assert report.locator(".lane").count() == report.locator(".person").count()
+    report.locator(".person input").first.uncheck()
+    assert report.locator(".lane").count() == report.locator(".person").count() - 1
+    chip = report.locator("#expressions button", has_text="happy")
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false"
+    box = report.locator(".lane .u-over").first.bounding_box()
+    report.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20)
+    tip = report.locator(".tip:not([hidden])").first
+    assert "neutral" in tip.text_content() and "happy" not in tip.text_content()
+
+
+def test_the_table_sorts(report):
+    report.click("#episodes th button[data-key=length]")
+    lengths = [
+        float(text.split()[0]) for text in report.locator("#episodes td:nth-child(4)").all_text_contents()
+    ]
+    assert lengths == sorted(lengths, reverse=True) and len(lengths) > 1
+    assert report.get_attribute("#episodes th:nth-child(4)", "aria-sort") == "descending"
+    report.click("#episodes th button[data-key=length]")
+    lengths = [
+        float(text.split()[0]) for text in report.locator("#episodes td:nth-child(4)").all_text_contents()
+    ]
+    assert lengths == sorted(lengths)
+
+
+def test_nothing_is_wider_than_a_phone(browser, made):
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    page.goto((made / "report.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    context.close()
+
+
+def test_a_video_that_has_gone_is_named(watched, made, tmp_path):
+    (tmp_path / "report.html").write_bytes((made / "report.html").read_bytes())
+    watched.goto((tmp_path / "report.html").as_uri())
+    watched.wait_for_selector("#video-missing:not([hidden])")
+    assert "the clip #1.mp4" in watched.text_content("#video-missing")
+    assert watched.locator(".lane").count() > 0
+    watched.complaints = [text for text in watched.complaints if "ERR_FILE_NOT_FOUND" not in text]
+
+
+def test_the_player_shows_the_subtitles_at_their_times(watched, made, served):
+    (made / "player.html").write_text(
+        "<link rel=icon href=data:,><video muted><track default src='episodes.vtt' kind='subtitles'></video>"
+        # As a blob, because this small server sends no part of a file, and a player can't seek without.
+        "<script>fetch('the%20clip%20%231.mp4').then((answer) => answer.blob()).then((blob) => {"
+        " document.querySelector('video').src = URL.createObjectURL(blob); });</script>"
+    )
+    watched.goto(f"{served}/player.html")
+    cues = watched.until(
+        "() => { const track = document.querySelector('video').textTracks[0];"
+        " return track.cues && track.cues.length && [...track.cues].map((cue) =>"
+        " [cue.startTime, cue.endTime, cue.text]); }"
+    )
+    assert cues[0][0] == pytest.approx(0, abs=0.001) and cues[0][2].startswith("Person 1: ")
+    late = next(cue for cue in cues if cue[2].startswith("Person 2: "))
+    assert late[0] == pytest.approx(5.34 - START_S, abs=0.1)
+    for time_s, shown in ((0.5, False), (late[0] + 0.2, True)):
+        watched.evaluate("(time) => { document.querySelector('video').currentTime = time; }", time_s)
+        watched.until(
+            "(shown) => { const { seeking, textTracks } = document.querySelector('video');"
+            " const texts = [...textTracks[0].activeCues].map((cue) => cue.text);"
+            " return !seeking && texts.some((text) => text.startsWith('Person 2: ')) === shown; }",
+            shown,
+        )
