@@ -9,6 +9,8 @@ from train.parallel import Processes
 
 VALIDATION_SHARE = 1 / 40  # of a run by the clock, at least, lies between two validations
 FINISHING_S = 3.0  # the last validation apart: pictures and files
+TRAINING_COST = 3  # a training step costs about as much as this many steps of validation
+MEASURED_FROM_STEP = 3  # the first steps compile
 
 
 class Clock:
@@ -17,6 +19,7 @@ class Clock:
     Args:
         config: Says epochs or minutes.
         steps_per_epoch: Training steps.
+        validation_share: Validation pictures for each training picture.
         elapsed_s: Time that the run took before this process went on with it.
         began_s: `time.monotonic()` when this process began.
         processes: The processes of the run, which follow the first one's clock.
@@ -26,6 +29,7 @@ class Clock:
         self,
         config: TrainConfig,
         steps_per_epoch: int,
+        validation_share: float,
         elapsed_s: float,
         began_s: float,
         processes: Processes,
@@ -33,7 +37,9 @@ class Clock:
         self._minutes, self._epochs, self._steps = config.minutes, config.epochs, steps_per_epoch
         self._before_s, self._began_s = elapsed_s, began_s
         self._processes = processes
-        self._validation_s = 0.0
+        self._validation_s: float | None = None
+        self._validation_steps = steps_per_epoch * validation_share / TRAINING_COST
+        self._calls, self._measured_from_s = 0, 0.0
         self._last_validation_s = self.elapsed_s()
 
     def elapsed_s(self) -> float:
@@ -44,7 +50,11 @@ class Clock:
         """Return how far the run is before this step, counted from 0."""
         if self._minutes is None:
             return min(1.0, step / (self._epochs * self._steps))
-        share = min(1.0, self.elapsed_s() / self._training_s(self._minutes))
+        elapsed_s = self.elapsed_s()
+        if self._calls == MEASURED_FROM_STEP:
+            self._measured_from_s = elapsed_s
+        self._calls += 1
+        share = min(1.0, elapsed_s / self._training_s(self._minutes, elapsed_s))
         return self._processes.first_ones(share)
 
     def left_s(self) -> float | None:
@@ -63,6 +73,14 @@ class Clock:
         self._validation_s = duration_s
         self._last_validation_s = self.elapsed_s()
 
-    def _training_s(self, minutes: float) -> float:
-        """Return when the training steps of a run by the clock have to end."""
-        return max(60 * minutes - self._validation_s - FINISHING_S, 0.5 * 60 * minutes)
+    def _training_s(self, minutes: float, elapsed_s: float) -> float:
+        """Return when the training steps of a run by the clock have to end.
+
+        Until a validation has shown how long it takes, it is estimated from the training steps.
+        """
+        validation_s = self._validation_s
+        if validation_s is None:
+            measured = self._calls - 1 - MEASURED_FROM_STEP
+            step_s = (elapsed_s - self._measured_from_s) / measured if measured > 0 else 0.0
+            validation_s = step_s * self._validation_steps
+        return max(60 * minutes - validation_s - FINISHING_S, 0.5 * 60 * minutes)

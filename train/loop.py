@@ -174,7 +174,14 @@ class _Run:
                 splits.training, setup.spec, config, self._shares, pin_memory=device.type == "cuda"
             )
         self._steppers: dict[bool, Callable[[torch.Tensor, torch.Tensor], None]] = {}
-        self._clock = Clock(config, self._steps, self._progress.elapsed_s, began_s, processes)
+        self._clock = Clock(
+            config,
+            self._steps,
+            len(splits.validation) / len(splits.training),
+            self._progress.elapsed_s,
+            began_s,
+            processes,
+        )
 
     def epochs(self) -> None:
         """Train, validate and save, epoch by epoch, until the schedule ends."""

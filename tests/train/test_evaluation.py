@@ -68,4 +68,5 @@ def test_a_folder_train_of_something_else_does_not_matter(unbroken, data, tmp_pa
     shutil.copytree(data / "validation", tmp_path / "faces")
     (tmp_path / "train").mkdir()
     evaluation = evaluate(unbroken[0] / "best-weights.pt", tmp_path / "faces", device="cpu")
-    assert evaluation.unseen is None and evaluation.figures.measured.count == VALIDATION_COUNT
+    reading = evaluation.readings["fer2013"]
+    assert reading.not_in_train is None and reading.figures.measured.count == VALIDATION_COUNT

@@ -41,7 +41,9 @@ def write_pixels(path: Path, header: tuple[str, ...] = ("emotion", "pixels", "Us
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(header)
-        table.writerows((number, " ".join(map(str, picture.ravel())), usage) for number, picture, usage in rows)
+        table.writerows(
+            (number, " ".join(map(str, picture.ravel())), usage) for number, picture, usage in rows
+        )
     return rows
 
 
@@ -78,7 +80,8 @@ def test_a_run_says_what_was_recognised_and_warns_of_few_pictures(voted_data, tm
     train(voted_data, tmp_path, STRONG.__class__(**{**vars(STRONG), "epochs": 1}), reporter=recorder)
     assert recorder.notes == [
         "recognised train/ and validation/, FER+ votes for 21 training pictures from ferplus-votes.csv",
-        "warning: only 28 training pictures, 4 of them angry; expect poor readings (FER2013 has 28,709 and 436)",
+        "warning: only 28 training pictures, 4 of them angry; expect poor readings "
+        "(FER2013 has 28,709 and 436)",
     ]
 
 

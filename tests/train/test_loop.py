@@ -107,7 +107,8 @@ def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
     state = torch.load(tmp_path / "run" / "last-state.pt", weights_only=True)
     # As many steps as one process makes: the batch is the same, not one for each process.
     assert {int(each["step"]) for each in state["optimizer"]["state"].values()} == {steps}
-    measured = evaluate(tmp_path / "run" / "best-weights.pt", data / "validation", device="cpu")
+    evaluation = evaluate(tmp_path / "run" / "best-weights.pt", data / "validation", device="cpu")
+    measured = evaluation.readings["fer2013"]
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert float(row["validation_loss"]) == pytest.approx(measured.untempered.loss, rel=1e-3)

@@ -31,16 +31,21 @@ def test_a_run_by_the_clock_follows_it_and_leaves_time_for_its_last_validation(m
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     config = replace(STRONG, minutes=10)
-    clock = Clock(config, steps_per_epoch=5, elapsed_s=60.0, began_s=100.0, processes=Processes())
+    clock = Clock(config, 30, 0.5, elapsed_s=60.0, began_s=100.0, processes=Processes())
     assert clock.progress(10**6) == pytest.approx(60 / 597)
     assert not clock.validation_is_due(0.5)
-    now[0] += 30
+    for _ in range(5):
+        now[0] += 2.0
+        clock.progress(0)
+    # A step takes 2 s, so the validation of 15 batches without backward passes about 10.
+    assert clock.progress(0) == pytest.approx(70 / 587, rel=1e-2)
+    now[0] += 20
     assert clock.validation_is_due(0.5) and clock.left_s() == 510
     clock.validated(27.0)
     assert not clock.validation_is_due(0.5) and clock.validation_is_due(1.0)
     now[0] = 100 + 510
     assert clock.progress(0) == 1.0
-    by_epochs = Clock(STRONG, steps_per_epoch=5, elapsed_s=0.0, began_s=0.0, processes=Processes())
+    by_epochs = Clock(STRONG, 5, 0.5, elapsed_s=0.0, began_s=0.0, processes=Processes())
     assert [by_epochs.progress(step) for step in (0, 3, 15)] == pytest.approx([0, 0.2, 1])
     assert by_epochs.validation_is_due(0.1) and by_epochs.left_s() is None
 

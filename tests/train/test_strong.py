@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
+import pytest
 import torch
 from helpers.training import STRONG, Recorder
 
