@@ -317,7 +317,7 @@ def _check_teachers(config: TrainConfig) -> None:
     from fer_stream.recognition.weights import check_weights_file
 
     for teacher in config.teachers:
-        check_weights_file(Path(teacher))
+        check_weights_file(Path(teacher), any_architecture=True)
 
 
 def _check_kept(output: Path, config: TrainConfig) -> None:

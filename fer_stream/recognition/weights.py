@@ -206,8 +206,13 @@ def save_atomically(content: object, path: Path) -> None:
         raise OutputError(f"can't write {path}: {cause.strerror or cause}") from error
 
 
-def check_weights_file(path: Path, labels: str | None = None) -> str:
+def check_weights_file(path: Path, labels: str | None = None, *, any_architecture: bool = False) -> str:
     """Check a weights file without torch: it holds tensors and nothing else, and can read `labels`.
+
+    Args:
+        path: The file.
+        labels: The annotation to read; None: the weights' default.
+        any_architecture: See `load_checkpoint`.
 
     Returns:
         The annotation that it will read, see `annotation`.
@@ -221,11 +226,21 @@ def check_weights_file(path: Path, labels: str | None = None) -> str:
         return annotation(labels, has_ferplus=True)
     with _weights_errors(path):
         content = check_torch_file(path)
+    if isinstance(content, dict) and not any_architecture:
+        _check_architecture(path, content.get("architecture", next(iter(FEATURES))))
     has_ferplus = isinstance(content, dict) and content.get("ferplus") is not None
     try:
         return annotation(labels, has_ferplus=has_ferplus)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
+
+
+def _check_architecture(path: Path, architecture: object) -> None:
+    if not isinstance(architecture, str) or architecture not in FEATURES:
+        raise WeightsError(
+            f"{path} holds a network {reprlib.repr(architecture)}, not {' or '.join(FEATURES)}; "
+            "give a best-weights.pt made by fer-train"
+        )
 
 
 def _check_is_file(path: Path) -> None:
@@ -313,8 +328,8 @@ def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     if version > FORMAT_VERSION:
         raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
     architecture = content["architecture"]
-    if architecture not in FEATURES and not (any_architecture and isinstance(architecture, str)):
-        raise wrong(f"holds a network {reprlib.repr(architecture)}, not {' or '.join(FEATURES)}")
+    if not (any_architecture and isinstance(architecture, str)):
+        _check_architecture(path, architecture)
     if list(content["classes"]) != list(EXPRESSIONS):
         raise wrong(f"knows the classes {reprlib.repr(content['classes'])}, not {', '.join(EXPRESSIONS)}")
 
