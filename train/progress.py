@@ -189,11 +189,19 @@ class TrainingProgress(Reporter):
 
 
 def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> None:
-    """Says what came of a run."""
+    """Say what a run achieved."""
     console.print(
-        f"\nbest epoch {result.epoch} of {len(result.history)}, on the validation split:", highlight=False
+        f"\nbest epoch {result.epoch} of {result.history[-1].epoch}, on the validation split:",
+        highlight=False,
     )
     _say_report(console, result.validation, result.untempered, result.temperature)
+    if result.ferplus is not None:
+        console.print(
+            f"the FER+ layer agrees with the majority on {100 * result.ferplus.accuracy:.2f} % of the "
+            f"{result.ferplus.count} pictures that have a clear one",
+            highlight=False,
+            soft_wrap=True,
+        )
     for path in files:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
