@@ -114,13 +114,13 @@ def network_of(checkpoint: Checkpoint) -> TwoHeaded:
     network = TwoHeaded(new_body(checkpoint.architecture), len(EXPRESSIONS) if ferplus else 0)
     network.body.load_state_dict(as_tensors(checkpoint.state_dict))
     if ferplus and network.votes_layer is not None:
-        network.votes_layer.weight.data = torch.as_tensor(ferplus.weight).float().clone()
-        network.votes_layer.bias.data = torch.as_tensor(ferplus.bias).float().clone()
+        network.votes_layer.load_state_dict(as_tensors({"weight": ferplus.weight, "bias": ferplus.bias}))
     return network.eval()
 
 
-def as_tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return weights as tensors, whether they are tensors or numpy arrays."""
+def as_tensors(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights with PyTorch tensors in place of arrays, which may be read-only."""
     return {
-        name: torch.from_numpy(np.array(w)) if isinstance(w, np.ndarray) else w for name, w in weights.items()
+        name: torch.from_numpy(np.array(each)) if isinstance(each, np.ndarray) else each
+        for name, each in weights.items()
     }

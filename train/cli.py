@@ -20,6 +20,7 @@ from typing import Any
 from fer_stream.command.options import CommandParser, exit_code_of, number, whole
 from fer_stream.errors import UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS
+from fer_stream.system.extras import require_extra
 from fer_stream.system.interrupts import ended_at_once
 from fer_stream.version import __version__
 from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
@@ -38,9 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         # A folder of this name is given as ./evaluate.
         if arguments[:1] == ["evaluate"]:
-            _evaluate(_evaluate_parser().parse_args(arguments[1:]))
+            options = _evaluate_parser().parse_args(arguments[1:])
+            require_extra("train", f"{PROG} evaluate")
+            _evaluate(options)
         else:
-            _train(_train_parser().parse_args(arguments), arguments)
+            options = _train_parser().parse_args(arguments)
+            require_extra("train", PROG)
+            _train(options, arguments)
         return 0
 
     return exit_code_of(PROG, run)
@@ -314,10 +319,10 @@ def _check_pretrained(path: Path) -> None:
 
 
 def _check_teachers(config: TrainConfig) -> None:
-    from fer_stream.recognition.weights import check_weights_file
+    from fer_stream.recognition.weights import load_checkpoint
 
     for teacher in config.teachers:
-        check_weights_file(Path(teacher), any_architecture=True)
+        load_checkpoint(Path(teacher), any_architecture=True)
 
 
 def _check_kept(output: Path, config: TrainConfig) -> None:

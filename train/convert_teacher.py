@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from fer_stream.command.options import CommandParser, exit_code_of
 from fer_stream.errors import WeightsError
@@ -62,14 +62,14 @@ def read_teacher(path: Path) -> Checkpoint:
     except (NotATorchFileError, UnsafeTorchFileError, OSError) as error:
         raise WeightsError(f"{path} can't be read as a network: {error}") from error
     try:
-        tensors = {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in content["state_dict"].items()
+        arrays = {
+            name: array.astype(np.float32) if array.dtype.kind == "f" else array
+            for name, array in content["state_dict"].items()
         }
-        votes = [tensors.pop(VOTES + name)[list(VOTED_ROWS)] for name in ("weight", "bias")]
-        is_resnet = "stem.0.weight" in tensors
+        votes = [arrays.pop(VOTES + name)[list(VOTED_ROWS)] for name in ("weight", "bias")]
+        is_resnet = "stem.0.weight" in arrays
         checkpoint = Checkpoint(
-            state_dict=_from_resnet(tensors) if is_resnet else _from_body(tensors),
+            state_dict=_from_resnet(arrays) if is_resnet else _from_body(arrays),
             input=input_spec(
                 replace(RECIPES["strong"], input_size=int(content["stage"]["size"])), FER2013_SIDE
             ),
@@ -84,26 +84,24 @@ def read_teacher(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _from_body(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(BODY): tensor for name, tensor in tensors.items()}
+def _from_body(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(BODY): array for name, array in arrays.items()}
 
 
-def _from_resnet(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename the tensors of the script's ResNet-18 to timm's, and widen its stem to three channels."""
+def _from_resnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename the arrays of the script's ResNet-18 to timm's, and widen its stem to three channels."""
     renamed = {}
-    for name, tensor in tensors.items():
+    for name, array in arrays.items():
         if match := re.fullmatch(r"body\.(\d)\.(c1|b1|c2|b2|sc)\.(.+)", name):
             block, part, rest = match.groups()
             name = f"layer{int(block) // 2 + 1}.{int(block) % 2}.{BLOCK_PARTS[part]}.{rest}"
         elif name == "stem.0.weight":
             # The script reads the first channel only; the three are one grey picture.
-            name, tensor = (
-                "conv1.weight",
-                torch.cat([tensor, torch.zeros_like(tensor).repeat(1, 2, 1, 1)], dim=1),
-            )
+            name = "conv1.weight"
+            array = np.concatenate([array, np.zeros_like(array), np.zeros_like(array)], axis=1)
         else:
             name = name.replace("stem.1.", "bn1.").replace("classifier.", "fc.")
-        renamed[name] = tensor
+        renamed[name] = array
     return renamed
 
 

@@ -16,6 +16,7 @@ import torch
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
+from fer_stream.recognition.torch_model import arrays_of
 from fer_stream.recognition.weights import Checkpoint, Head, save_checkpoint
 from train.architectures import TwoHeaded
 from train.augmentation import mixing_shares
@@ -360,15 +361,16 @@ class _Run:
         if measured.ferplus is not None and network.votes_layer is not None:
             ferplus_calibration, figures = self._validation.calibrate(measured, FERPLUS)
             rows = list(VOTED_ROWS)
+            layer = arrays_of(network.votes_layer)
             ferplus = Head(
-                network.votes_layer.weight.detach()[rows].float().cpu(),
-                network.votes_layer.bias.detach()[rows].float().cpu(),
+                layer["weight"][rows],
+                layer["bias"][rows],
                 ferplus_calibration.temperature,
                 ferplus_calibration.unsure_below,
             )
             metrics |= _figures_of("ferplus", figures)
         return Checkpoint(
-            state_dict=network.body.state_dict(),
+            state_dict=arrays_of(network.body),
             input=self._setup.spec,
             architecture=self._config.architecture,
             temperature=calibration.temperature,

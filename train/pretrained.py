@@ -106,6 +106,7 @@ def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[n
     try:
         if zipfile.is_zipfile(path):
             content = load_torch_file(path)
+            content = as_tensors(content) if isinstance(content, Mapping) else content
         else:  # before PyTorch 1.6, as EfficientNet-Lite0's
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

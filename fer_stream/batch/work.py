@@ -9,7 +9,7 @@ import hashlib
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,8 +32,9 @@ from fer_stream.batch.parts import (
 )
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
+from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
-from fer_stream.pipeline import Summary, run
+from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import Sink, TimelineSink, VideoSink
@@ -137,19 +138,18 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     """
     began_s = time.monotonic()
     analyzer = load(settings, weights, output)
-    with local_copy(recording) as path, ExitStack() as stack:
+    with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
         # Entered first and so left last: a table that is there tells that the others are, too.
         writer = _table_writer(settings, recording, output, _interval_s(source), analyzer.unsure_below, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _pictures(settings, recording, output, source, stack)
-        summary = _run(source, analyzer, sinks)
+        summary = _run(source, analyzer, sinks, progress)
         record = _record(
             settings, recording, output, writer, began_s, _hash(path, recording), summary.problems
         )
         writer.close(asdict(record))
-    keep_record(settings, record, output)
-    return record
+    return keep_record(settings, record, output)
 
 
 def analyze_part(
@@ -172,7 +172,10 @@ def analyze_part(
         if footer is not None:
             return footer
     analyzer = load(settings, weights, output)
-    with local_copy(recording) as path, output.writing(*place) as table_path, ExitStack() as stack:
+    with ExitStack() as stack:
+        progress = stack.enter_context(watched(recording))
+        path = stack.enter_context(local_copy(recording))
+        table_path = stack.enter_context(output.writing(*place))
         problems: list[str] = []
         try:
             source = stack.enter_context(_open(path, recording, part))
@@ -185,7 +188,7 @@ def analyze_part(
         stack.callback(writer.close)
         if source is not None:
             sink = RowsSink(writer, recording.name)
-            problems = _run(source, analyzer, [sink]).problems
+            problems = _run(source, analyzer, [sink], progress).problems
         footer = {
             "interval_s": interval_s,
             "hash": _hash(path, recording) if part.index == 0 else "",
@@ -219,24 +222,26 @@ def join_parts(
             raise OutputError(f"can't read {output.place(*place)}: {reason}") from error
 
     with ExitStack() as stack:
+        progress = stack.enter_context(watched(recording))
         interval_s, unsure_below = footers[0]["interval_s"], footers[0]["unsure_below"]
         writer = _table_writer(settings, recording, output, interval_s, unsure_below, stack)
 
         def written() -> Iterator[Any]:
             for table in join(parts, read, recording.name):
                 writer.add(table)
+                progress()
                 yield table
 
         if settings.save or settings.chart:
             source = stack.enter_context(_open(stack.enter_context(local_copy(recording)), recording))
             sinks = list(_pictures(settings, recording, output, source, stack))
-            problems += _run(source, _Replay(written()), sinks).problems
+            problems += _run(source, _Replay(written()), sinks, progress).problems
         else:
             for _ in written():
                 pass
         record = _record(settings, recording, output, writer, began_s, footers[0]["hash"], problems)
         writer.close(asdict(record))
-    keep_record(settings, record, output)
+    record = keep_record(settings, record, output)
     output.remove("parts", recording.output_name)
     return record
 
@@ -259,7 +264,7 @@ def measure(
         sinks: list[Sink] = []
         if settings.save:
             sinks.append(VideoSink(Path(folder) / "clip.mp4", source.info))
-        summary = _run(source, analyzer, sinks)
+        summary = _run(source, analyzer, sinks, lambda *_: None)
         return summary.frames * _interval_s(source), time.monotonic() - began_s
 
 
@@ -324,8 +329,8 @@ def _table_writer(
     return writer
 
 
-def _run(source: VideoSource, analyzer: Any, sinks: list[Sink]) -> Summary:
-    summary = run(source, analyzer, Overlay(), sinks)
+def _run(source: VideoSource, analyzer: Any, sinks: list[Sink], progress: Callable[..., None]) -> Summary:
+    summary = run(source, analyzer, Overlay(), sinks, RunOptions(on_frame=progress))
     if summary.interrupted:
         raise WorkerStoppedError
     return summary
@@ -348,6 +353,7 @@ def _record(
         hash=content_hash,
         duration_s=writer.count.duration_s,
         frames=writer.count.frames,
+        rows=writer.count.rows,
         faces=writer.count.faces,
         seconds=round(time.monotonic() - began_s, 3),
         error="; ".join(problems),
