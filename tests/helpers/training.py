@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from train.cli import main
 from train.config import RECIPES, TrainConfig
 from train.reporter import Reporter
 
@@ -66,3 +67,11 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def fails(arguments, capsys) -> tuple[int, str]:
+    """Returns the exit code and the one line on standard error."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert captured.err.startswith("fer-train: ") and captured.err.count("\n") == 1, captured.err
+    return code, captured.err
