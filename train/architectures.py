@@ -84,7 +84,7 @@ class TwoHeaded(nn.Module):
 
     Args:
         body: A network of timm with its layer for the seven expressions.
-        votes_outputs: Outputs of the second layer; 0: there is none.
+        votes_outputs: Outputs of the second layer; 0 for a network without one.
     """
 
     def __init__(self, body: nn.Module, votes_outputs: int) -> None:

@@ -33,7 +33,7 @@ EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 13
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
@@ -199,7 +199,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    """Checks everything, trains, writes the results and says what came out."""
+    """Check everything, train, write the results and print the figures."""
     if options.resume and options.overwrite:
         raise UsageError(f"--resume and --overwrite exclude each other; see {PROG} --help")
     began_s = time.monotonic()
@@ -263,7 +263,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _stamp(path: Path) -> int:
-    """Returns a number that changes when the file does; 0 where there is none."""
+    """Return a number that changes when the file does; 0 if it does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -280,7 +280,7 @@ def _how_to_go_on(arguments: list[str], *, can_resume: bool) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    """Checks everything, measures, and says what came out."""
+    """Check everything, measure, and print the figures."""
     from fer_stream.recognition.weights import check_weights_file
 
     check_weights_file(options.weights, options.labels)
@@ -326,7 +326,7 @@ def _check_teachers(config: TrainConfig) -> None:
 
 
 def _check_kept(output: Path, config: TrainConfig) -> None:
-    """Refuses to learn from what is removed before the first epoch, in which the run may be stopped."""
+    """Refuse to begin from files that `--overwrite` removes: a run that is stopped early would lose them."""
     replaced = [output / name for name in RUN_NAMES if (output / name).exists()]
     for path in map(Path, (config.pretrained, *config.teachers)):
         if path.exists() and any(path.samefile(each) for each in replaced):
@@ -346,5 +346,5 @@ def _out_of_memory_is_usage() -> Iterator[None]:
 def _device(text: str) -> str:
     """A type for argparse: what a device may be called; whether there is one, torch knows."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
     return text

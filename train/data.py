@@ -1,4 +1,4 @@
-"""Labelled pictures, and how they are read for validation, evaluation and the baseline's training."""
+"""Labelled pictures and their readers, for validation, evaluation and the baseline's training."""
 
 from __future__ import annotations
 

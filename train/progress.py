@@ -1,4 +1,4 @@
-"""What the command says while a run goes and when it is done."""
+"""The words of the command while it trains, and when it is done."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def _add_figures(table: Table, name: str, measured: Report) -> None:
 
 
 def _say_report(console: Console, measured: Report, untempered: Report, temperature: float) -> None:
-    """Figures, then a row a class: its recall and what its pictures were taken for."""
+    """Print the figures, then for each class its recall and its row of the confusion matrix."""
     figures = Table.grid(padding=(0, 2))
     figures.add_row("pictures", str(measured.count))
     figures.add_row("accuracy", f"{100 * measured.accuracy:.2f} %")

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it, epoch by epoch and batch by batch."""
+"""The interface through which a run tells of its progress."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Epoch:
 
 
 class Reporter:
-    """What a run says while it goes. This one says nothing; the command's shows progress."""
+    """Hears of a run's progress. This one ignores it; the command's shows it."""
 
     def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
         """The data and the network are there."""
 
     def phase(self, epoch: int, name: str, batches: int) -> None:
-        """A phase (`train` or `validation`) of an epoch begins; epoch 0: what comes before or without any."""
+        """A phase (`train` or `validation`) of an epoch begins; epoch 0 is for work outside of epochs."""
 
     def batch(self, loss: float, accuracy: float, images_per_s: float, done: int = 1) -> None:
         """Some batches are done, by default one; the figures are of the phase so far."""
 
     def progress(self, share: float, left_s: float | None) -> None:
-        """This share of the run is done, and it ends in so many seconds where the clock decides that."""
+        """This share of the run is done. A run by the clock ends in `left_s` seconds; otherwise that is None."""
 
     def note(self, text: str) -> None:
         """Something that whoever watches should know."""

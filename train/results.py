@@ -1,4 +1,4 @@
-"""What a run or an evaluation leaves behind: metrics.json and the pictures."""
+"""The result files of a run or an evaluation: metrics.json and the pictures."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def _figures(figures: Figures) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON for people and programs."""
+    """Write JSON for people and programs."""
     write_text_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_results(output: Path, result: Result) -> list[Path]:
-    """Writes curves.png, confusion-matrix.png and metrics.json; returns all files of the run.
+    """Write curves.png, confusion-matrix.png and metrics.json; return all files of the run.
 
     Raises:
         OSError: A file can't be written.

@@ -1,4 +1,4 @@
-"""How a run goes over its course: the learning rate, and which part of it is gentle."""
+"""The learning rate over a run, and its gentle part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: pictures, votes, network, optimizer, teachers."""
+"""The parts of a run before its first step: pictures, votes, network, optimizer, teachers."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _say_data(splits: Splits, reporter: Reporter, *, wants_votes: bool) -> None:
 
 
 def _files_digest(paths: tuple[str, ...]) -> str:
-    """Return a digest of the content of some files; empty where there are none."""
+    """Return a digest of the content of some files; empty for no files."""
     if not paths:
         return ""
     try:

@@ -32,7 +32,7 @@ class Splits:
         validation: To measure with.
         votes: float32 (N, 10) of the training pictures, or None where no picture has votes.
         validation_votes: The same of the validation pictures.
-        votes_name: Name of the table of votes; None where there is none.
+        votes_name: Name of the table of votes; or None.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""`last-state.pt`: all that a run needs to go on as if it had never stopped."""
+"""`last-state.pt`: everything that a run needs to go on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from train.reporter import Epoch
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """The progress of a run so far.
 
     Attributes:
         epoch: Passes over the training pictures that have ended.
@@ -49,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run was made from; a resumed run has to be made from the same.
+    """The things that a run was made from; a resumed run has to be made from the same.
 
     Attributes:
         pictures: A digest of the names of the pictures, in order.

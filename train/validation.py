@@ -1,4 +1,4 @@
-"""The validation split: what a network answers for it, and how good that is for each annotation."""
+"""The validation split: a network's answers for it, and its figures for each annotation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from train.votes import VOTED_ROWS, majority
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a network answers for the validation split, and its figures without temperatures.
+    """A network's answers for the validation split, and its figures without temperatures.
 
     Attributes:
         logits: float32 (N, 7) of the FER2013 layer.
@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a layer's logits into percentages.
+    """The numbers that turn a layer's logits into percentages.
 
     Attributes:
         temperature: The logits are divided by it.

@@ -1,4 +1,4 @@
-"""The FER+ votes: what ten people saw in each picture of FER2013, and what that says of its label.
+"""The FER+ votes of ten people for each picture of FER2013, and the labels that they let expect.
 
 Source: Barsoum et al., Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
 Distribution, 2016.
@@ -85,7 +85,7 @@ def majority(votes: np.ndarray) -> np.ndarray:
 
 
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns how probable each label is for pictures with such votes.
+    """Return the probability of each label for pictures with such votes.
 
     A single label hides a lot of doubt. Ten votes tell which labels a picture could have got, once it is
     learned how the labels answer to the votes: of FER2013's training split the votes name 30 % neutral
