@@ -81,7 +81,7 @@ class Processes:
         return float(box[0])
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Average the running statistics of the processes, each of which saw its own share of the pictures."""
+        """Average the running statistics of the processes; each saw its own share of the pictures."""
         if self.count == 1:
             return
         for buffer in model.buffers():

@@ -50,7 +50,7 @@ class Reporter:
         """Some batches are done, by default one; the figures are of the phase so far."""
 
     def progress(self, share: float, left_s: float | None) -> None:
-        """This share of the run is done. A run by the clock ends in `left_s` seconds; otherwise that is None."""
+        """This share of the run is done. In a run by the clock, `left_s` seconds are left; else it is None."""
 
     def note(self, text: str) -> None:
         """Something that whoever watches should know."""
