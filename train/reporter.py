@@ -50,7 +50,7 @@ class Reporter:
         """Some batches are done, by default one; the figures are of the phase so far."""
 
     def progress(self, share: float, left_s: float | None) -> None:
-        """This share of the run is done. In a run by the clock, `left_s` seconds are left; else it is None."""
+        """Report the share of the run that is done, and in a run by the clock the seconds that are left."""
 
     def note(self, text: str) -> None:
         """Something that whoever watches should know."""
