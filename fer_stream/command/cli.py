@@ -114,6 +114,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="live window; default: for live sources where there is a display",
     )
     outputs.add_argument(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="live page for a browser, on this machine only unless HOST says otherwise; port 0 picks a "
+        "free one (needs fer-stream[web])",
+    )
+    outputs.add_argument(
         "--virtual-camera",
         action="store_true",
         help="send the annotated picture to meeting software (needs fer-stream[virtual-camera])",
@@ -192,9 +198,15 @@ def _run(options: argparse.Namespace) -> int:
         check_weights_file(weights, options.labels)
         status = RunStatus()
         # The window after everything that can be wrong, and before what takes long.
-        window = _window(options, source.info, status, has_outputs=bool(sinks or profile_path))
+        window = _window(
+            options, source.info, status, has_outputs=bool(sinks or profile_path or options.serve)
+        )
         if window is not None:
             sinks.append(stack.enter_context(window))
+        if options.serve is not None:  # last, so that it is closed when the files are finished
+            sinks.append(
+                stack.enter_context(_page(options, source.info, status, only=not (sinks or profile_path)))
+            )
 
         progress = stack.enter_context(
             Progress(
@@ -266,6 +278,12 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
     if options.blur and options.scan_every not in (None, "auto", 1):
         raise UsageError("--blur searches every frame, so that nobody is seen before; leave --scan-every out")
     _check_outputs_differ(options)
+    if options.serve is not None:
+        from fer_stream.system.extras import require_extra
+        from fer_stream.web.addresses import parse_host_and_port
+
+        require_extra("web", "--serve")
+        options.serve = parse_host_and_port(options.serve)
     if options.device != "auto":  # which is always there, and may take long to find out
         pick_device(options.device)
     return (
@@ -390,6 +408,24 @@ def _window(
     return None
 
 
+def _page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, only: bool) -> Sink:
+    """Return the live page and say where it is.
+
+    Args:
+        options: The command's options.
+        info: The source.
+        status: How the run is doing.
+        only: Whether the page is the only output; a recording then plays in real time.
+    """
+    from fer_stream.web.page import PageSink
+
+    host, port = options.serve
+    page = PageSink(info, host, port, status=status, folder=options.stills or ".", real_time=only)
+    # Not with `say`, which hides what may be a secret in an address.
+    print(f"{PROG}: live page at {page.address}", file=sys.stderr, flush=True)
+    return page
+
+
 def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
     """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
     from fer_stream.inference.runtime import pick_device
@@ -402,7 +438,14 @@ def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, de
     from fer_stream.provenance import Provenance
     from fer_stream.system.files import file_hash
 
-    left_out = ("source", "weights", "device", "quiet", "overwrite")  # said elsewhere, or of no effect
+    left_out = (
+        "source",
+        "weights",
+        "device",
+        "quiet",
+        "overwrite",
+        "serve",
+    )  # said elsewhere, or of no effect
     given = {name: value for name, value in vars(options).items() if value not in (None, False)}
     return Provenance(
         source_name=info.name,

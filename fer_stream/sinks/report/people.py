@@ -26,27 +26,38 @@ _LARGE_FACE_PX = 160.0  # a larger face is not a better thumbnail
 class Curves:
     """The probabilities of every face over time, averaged over steps that double when there are many.
 
+    Args:
+        most_points: Steps of all faces together.
+        first_step_s: Seconds of a step at first.
+
     Attributes:
-        step_s: Seconds of a step.
+        step_s: Seconds of a step now.
     """
 
-    def __init__(self, most_points: int = MOST_POINTS) -> None:
-        self.step_s = FIRST_STEP_S
+    def __init__(self, most_points: int = MOST_POINTS, first_step_s: float = FIRST_STEP_S) -> None:
+        self.step_s = first_step_s
         self._most_points = most_points
         self._count = 0
         self._faces: dict[int, _Curve] = {}
 
     def add(self, analyzed: AnalyzedFrame) -> None:
         """Take in one frame."""
-        step = int(max(analyzed.frame.time_s, 0.0) / self.step_s)
         for face in analyzed.faces:
-            curve = self._faces.setdefault(face.id, _Curve())
-            self._count += curve.add(step, face.probabilities)
+            self.add_reading(face.id, analyzed.frame.time_s, face.probabilities)
+
+    def add_reading(self, face_id: int, time_s: float, probabilities: np.ndarray) -> None:
+        """Take in one reading of one face."""
+        step = int(max(time_s, 0.0) / self.step_s)
+        self._count += self._faces.setdefault(face_id, _Curve()).add(step, probabilities)
         if self._count > self._most_points:
             self.step_s *= 2
             for curve in self._faces.values():
                 curve.halve()
             self._count = sum(len(curve.steps) for curve in self._faces.values())
+
+    def face_ids(self) -> list[int]:
+        """Return the faces that have a curve."""
+        return sorted(self._faces)
 
     def encoded(self, face_id: int) -> dict[str, str]:
         """Return one face's curve in base64: `steps` uint32, `values` uint8 (points, 7), 255 is certainty."""

@@ -1,0 +1,51 @@
+"""Optional packages, and the command that installs them where a feature lacks them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from fer_stream.errors import UsageError
+
+# The modules that each extra of pyproject.toml brings and a feature needs.
+_MODULES = {
+    "batch": ("ray", "fsspec", "pyarrow"),
+    "cuda": ("torch", "torchvision", "timm", "facenet_pytorch"),
+    "parquet": ("pyarrow",),
+    "train": ("torch", "torchvision", "timm"),
+    "virtual-camera": ("pyvirtualcam",),
+    "web": ("starlette", "uvicorn"),
+}
+
+
+def missing_modules(extra: str) -> list[str]:
+    """Return the modules of an extra that are not installed. Nothing is imported."""
+    return [name for name in _MODULES[extra] if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    spec = importlib.util.find_spec(name)
+    # A module without an origin is any folder of that name, such as one in the current folder.
+    return spec is not None and spec.origin is not None
+
+
+def require_extra(extra: str, feature: str) -> None:
+    """Check that an extra is installed. Nothing is imported.
+
+    Args:
+        extra: Its name in pyproject.toml.
+        feature: What needs it, as the user asked for it: an option or a command.
+
+    Raises:
+        UsageError: Packages are missing; the message has the command that installs them.
+    """
+    missing = missing_modules(extra)
+    if missing:
+        raise UsageError(f"{feature} needs {' and '.join(missing)}; install with: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install 'fer-stream[{extra}]'"
