@@ -17,10 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fer_stream.detection.association import match
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.detection.pace import ScanPace
-from fer_stream.detection.tracker import Tracker, match
+from fer_stream.detection.tracker import Tracker
 from fer_stream.sources import open_source
 
 
@@ -78,9 +79,9 @@ def main() -> None:
         with open_source(video) as source:
             for frame, expected in zip(source, shipped, strict=True):
                 began_s = time.perf_counter()
-                faces = tracker.update(frame.bgr, frame.time_s)
+                faces = tracker.update(frame.bgr, frame.time_s).faces
                 spent_s += time.perf_counter() - began_s
-                ids |= {face.id for face in faces}
+                ids |= {face.track_id for face in faces}
                 boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
                 overlap = iou_matrix(expected, boxes)
                 pairs = [

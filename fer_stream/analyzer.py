@@ -8,30 +8,42 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_stream.detection.backfill import Backfill, FoundEarlier
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
-from fer_stream.detection.pixels import upload
-from fer_stream.detection.tracker import TrackedFace, Tracker
-from fer_stream.errors import UsageError
+from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
+from fer_stream.errors import SourceError, UsageError
 from fer_stream.inference.runtime import pick_device
 from fer_stream.inference.threads import CORES, WORKERS
+from fer_stream.lookahead import DecidedFrame, EarlierFace, LookAhead, NoLookAhead, ReadFace, ReadFrame
 from fer_stream.profiling import Profile
 from fer_stream.recognition.classifier import MOST_ON_CPU, Classifier
 from fer_stream.recognition.preprocessing import face_roll, face_square, network_input
-from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S, Smoother
+from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
-if TYPE_CHECKING:
-    import torch
 
-_Found = tuple[Frame, list[TrackedFace]]
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A frame whose faces are found and not yet read.
+
+    Attributes:
+        frame: The frame.
+        tracked: Its faces.
+        earlier: Faces that were found with it in frames before it.
+    """
+
+    frame: Frame
+    tracked: TrackedFrame
+    earlier: tuple[FoundEarlier, ...] = ()
+
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
@@ -112,24 +124,32 @@ class Analyzer:
         return self._unsure_below
 
     def analyze(self, image_bgr: np.ndarray) -> tuple[Face, ...]:
-        """Analyzes one picture by itself.
+        """Analyze one picture by itself.
 
         Args:
             image_bgr: uint8 (H, W, 3).
 
         Returns:
             Its faces, from left to right; ids count from 1.
+
+        Raises:
+            SourceError: The picture is None, as OpenCV returns for a file that it can't read.
+            ValueError: The array has another type or shape.
         """
+        if image_bgr is None:
+            raise SourceError(
+                "the picture could not be read: OpenCV gives None for a missing or damaged file"
+            )
         return next(self.analyze_frames([Frame(image_bgr, 0, 0.0)], "images")).faces
 
     def stream(self, source: Source | str | Path | int) -> Iterator[AnalyzedFrame]:
-        """Analyzes every frame of a source, in order.
+        """Analyze every frame of a source, in order.
 
         Args:
             source: What `open_source` returns, which stays the caller's to close, or what it takes.
 
         Yields:
-            The frames as they are analyzed.
+            The frames with their faces. A recording is read half a second ahead of the frame that is yielded.
 
         Raises:
             SourceError: The source can't be opened, or ended in an error.
@@ -140,28 +160,39 @@ class Analyzer:
             yield from self.analyze_frames(source, source.info.kind)
 
     def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Generator[AnalyzedFrame, None, None]:
-        """Analyzes frames that come from a source of the given kind, see `SourceInfo.kind`.
+        """Analyze frames that come from a source of the given kind, see `SourceInfo.kind`.
 
-        Those of a recording, kind `video`, are read ahead in another thread until the returned generator
-        ends or is closed.
+        The frames of a recording, kind `video`, are read ahead in another thread until the returned generator
+        ends or is closed. They come out half a second late, see `lookahead`. Frames of a live source come out
+        at once, and a face is shown from the second frame that sees it.
         """
         if kind == "images":
-            for frame in frames:  # each picture is by itself: other people, other ids
-                for found in self._find([frame], ScanPace(), batch=1):
-                    yield from self._read(found, Smoother(self._smooth_s))
+            for frame in frames:
+                yield self._analyze_picture(frame)
         elif kind == "video":
             yield from self._analyze_recording(frames)
         else:
             yield from self._analyze_live(frames)
 
+    def _analyze_picture(self, frame: Frame) -> AnalyzedFrame:
+        """Analyze a picture by itself: other people, other ids."""
+        with self._profile.stage("detect"):
+            tracked = Tracker(self._detector).update(frame.bgr, frame.time_s)
+        (read,) = self._read([_Found(frame, tracked)])
+        faces = [
+            self._face(face.tracked.track_id, face.tracked, face.probabilities)
+            for face in read.faces
+            if face.probabilities is not None
+        ]
+        boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
+        return AnalyzedFrame(frame, tuple(faces), boxes)
+
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Analyzes some frames at a time; on several cores, the next are searched while those are read."""
-        # Following goes frame by frame, which would leave a GPU waiting.
-        scans_batches = self.device != "cpu" and self._scan_every == "auto"
+        """Analyze some frames at a time; on several cores, the next are searched while those are read."""
         batch = max(1, self._batch // 2) if self.device == "cpu" else self._batch
         left = threading.Event()
-        found = self._find(_until(left, frames), self._pace(), batch=batch, scans_batches=scans_batches)
-        smoother = Smoother(self._smooth_s)
+        found = self._find(_until(left, frames), batch)
+        look_ahead = LookAhead(self._smooth_s)
         with ExitStack() as stack:
             if self._side_by_side:
                 background = Background(found, queue_size=1)
@@ -175,14 +206,26 @@ class Analyzer:
                 atexit.register(leave)
                 stack.callback(atexit.unregister, leave)
                 stack.callback(leave)
-            for some in found:
-                yield from self._read(some, smoother)
+            ended: Exception | None = None
+            while ended is None:
+                try:
+                    some = next(found, None)
+                except Exception as error:  # of the source: what came before it comes out first
+                    ended = error
+                    break
+                if some is None:
+                    break
+                for read in self._read(some):
+                    yield from map(self._decided, look_ahead.add(read))
+            yield from map(self._decided, look_ahead.rest())
+            if ended is not None:
+                raise ended
 
     def _analyze_live(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Analyzes each frame as it comes, for what is live can't wait for more."""
+        """Analyze each frame as it comes, for what is live can't wait for more."""
         live_pace = LivePace() if self._scan_every == "auto" else None
         tracker: Tracker | None = None
-        smoother = Smoother(self._smooth_s)
+        decider = NoLookAhead(self._smooth_s)
         for frame in frames:
             if tracker is None:
                 tracker = Tracker(
@@ -193,100 +236,94 @@ class Analyzer:
                     scans_ahead=live_pace is not None,
                 )
             began_s = time.perf_counter()
-            faces = tracker.update(frame.bgr, frame.time_s)
+            tracked = tracker.update(frame.bgr, frame.time_s)
             found_s = time.perf_counter() - began_s
             self._profile.add("detect", found_s)
-            analyzed = self._read([(frame, faces)], smoother)
+            (read,) = self._read([_Found(frame, tracked)])
+            analyzed = self._decided(decider.decide(read))
             analysis_s = time.perf_counter() - began_s
-            yield from analyzed
+            yield analyzed
             if live_pace:  # handed out first, scanned afterwards
                 began_s = time.perf_counter()
-                tracker.scan_ahead()
+                scanned_ahead = tracker.scan_ahead()
                 ahead_s = time.perf_counter() - began_s
                 self._profile.add("scan ahead", ahead_s)
-                live_pace.note(frame, analysis_s + ahead_s, scanned=tracker.scanned)
+                live_pace.note(frame, analysis_s + ahead_s, scanned=tracked.scanned or scanned_ahead)
 
     def _pace(self) -> ScanPace:
         return ScanPace(None if self._scan_every == "auto" else self._scan_every)
 
-    def _find(
-        self, frames: Iterable[Frame], pace: ScanPace, *, batch: int, scans_batches: bool = False
-    ) -> Iterator[list[_Found]]:
-        """Finds the faces in consecutive frames of one video; hands out `batch` frames at once, or fewer.
-
-        With `scans_batches` every frame is scanned, all of a batch at once; else each is searched as
-        it comes, and scanned at that pace.
-        """
+    def _find(self, frames: Iterable[Frame], batch: int) -> Iterator[list[_Found]]:
+        """Find the faces in the frames of one recording; hand out `batch` frames at once, or fewer."""
         tracker: Tracker | None = None
+        backfill = Backfill(self._detector)
         iterator = iter(frames)
         ended: Exception | None = None
         while ended is None:
-            chunk: list[Frame] = []
-            uploaded: list[torch.Tensor] = []
             found: list[_Found] = []
             try:
                 for frame in itertools.islice(iterator, batch):
-                    tracker = tracker or Tracker(self._detector, pace, first_index=frame.index)
-                    if scans_batches:  # it travels while the next one is decoded
-                        uploaded.append(upload(frame.bgr, self.device))
-                        chunk.append(frame)
-                        continue
+                    tracker = tracker or Tracker(self._detector, self._pace(), first_index=frame.index)
                     with self._profile.stage("detect"):
-                        found.append((frame, tracker.update(frame.bgr, frame.time_s)))
-                    if self.device == "cpu" and sum(len(faces) for _, faces in found) >= ENOUGH_FACES_ON_CPU:
+                        tracked = tracker.update(frame.bgr, frame.time_s)
+                        found.append(_Found(frame, tracked, backfill.earlier(frame, tracked)))
+                    faces = sum(len(one.tracked.faces) + len(one.earlier) for one in found)
+                    if self.device == "cpu" and faces >= ENOUGH_FACES_ON_CPU:
                         break
             except Exception as error:  # of the source: what came before it is analyzed first
                 ended = error
-            if chunk and tracker is not None:
-                began_s = time.perf_counter()
-                found = [
-                    (frame, tracker.update(frame.bgr, frame.time_s, scanned))
-                    for frame, scanned in zip(chunk, self._detector.scan_batch(uploaded), strict=True)
-                ]
-                self._profile.add("detect", time.perf_counter() - began_s, frames=len(chunk))
             if not found:
                 break
             yield found
         if ended is not None:
             raise ended
 
-    def _read(self, found: list[_Found], smoother: Smoother) -> list[AnalyzedFrame]:
-        """Reads all faces of some frames in one batch."""
+    def _read(self, found: list[_Found]) -> list[ReadFrame]:
+        """Read all faces of some frames in one batch."""
         began_s = time.perf_counter()
         spec = self._classifier.input
-        crops = [
-            network_input(
-                frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec, face_roll(face.landmarks_xy)
-            )
-            for frame, faces in found
-            for face in faces
-        ]
+        crops = []
+        for one in found:
+            faces = [(one.frame, face) for face in one.tracked.faces]
+            faces += [(earlier.frame, earlier.face) for earlier in one.earlier]
+            crops += [
+                network_input(
+                    frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec, face_roll(face.landmarks_xy)
+                )
+                for frame, face in faces
+            ]
         probabilities = iter(self._classifier.probabilities(np.stack(crops)) if crops else ())
         self._profile.add("classify", time.perf_counter() - began_s, frames=len(found))
         return [
-            AnalyzedFrame(
-                frame,
+            ReadFrame(
+                one.frame,
+                tuple(ReadFace(face, next(probabilities)) for face in one.tracked.faces),
+                one.tracked.scene,
                 tuple(
-                    self._face(face, smoother.smooth(face.id, next(probabilities), frame.time_s))
-                    for face in faces
+                    EarlierFace(earlier.frame, ReadFace(earlier.face, next(probabilities)))
+                    for earlier in one.earlier
                 ),
             )
-            for frame, faces in found
+            for one in found
         ]
 
-    def _face(self, face: TrackedFace, smoothed: np.ndarray) -> Face:
+    def _decided(self, decided: DecidedFrame) -> AnalyzedFrame:
+        faces = [self._face(face.id, face.tracked, face.probabilities) for face in decided.faces]
+        return AnalyzedFrame(decided.frame, tuple(faces), decided.possible_faces_xyxy)
+
+    def _face(self, face_id: int, tracked: TrackedFace, smoothed: np.ndarray) -> Face:
         return Face(
-            face.id,
-            face.box_xyxy,
-            face.landmarks_xy,
-            face.score,
+            face_id,
+            tracked.box_xyxy,
+            tracked.landmarks_xy,
+            tracked.score,
             smoothed,
             unsure=float(smoothed.max()) < self._unsure_below,
         )
 
 
 def _until(left: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Passes frames on until nobody wants them any more."""
+    """Pass frames on until nobody wants them any more."""
     for frame in frames:
         if left.is_set():
             return

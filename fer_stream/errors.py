@@ -12,6 +12,13 @@ class FerStreamError(Exception):
     exit_code = 1
 
 
+class OutOfMemoryError(FerStreamError):
+    """Memory ran out."""
+
+    def __init__(self) -> None:
+        super().__init__("not enough memory; end other programs, or make the picture smaller")
+
+
 class UsageError(FerStreamError):
     """Options that are wrong or contradict each other."""
 
@@ -32,6 +39,10 @@ class OutputError(FerStreamError):
     """An output can't be written."""
 
     exit_code = 4
+
+
+class ReaderGoneError(OutputError):
+    """The reader of standard output went away, as `head` does: nobody is left to tell."""
 
 
 class WeightsError(FerStreamError):

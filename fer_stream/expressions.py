@@ -13,6 +13,7 @@ ANNOTATIONS: tuple[str, ...] = (FERPLUS, FER2013)
 
 # Stands in for the expression of a face whose best probability is too low to name one.
 UNSURE = "unsure"
+LABELS: tuple[str, ...] = (*EXPRESSIONS, UNSURE)
 
 # Okabe and Ito's colour-blind-safe palette (jfly.uni-koeln.de/color), sRGB; grey stands for neutral.
 COLORS_RGB: dict[str, tuple[int, int, int]] = {
@@ -24,14 +25,15 @@ COLORS_RGB: dict[str, tuple[int, int, int]] = {
     "sad": (0, 114, 178),  # blue
     "surprise": (86, 180, 233),  # sky blue
 }
+UNSURE_RGB = (104, 109, 117)  # a darker, bluer grey than neutral's
 
 
 def color_bgr(expression: str) -> tuple[int, int, int]:
-    """Returns the colour of an expression in OpenCV's channel order."""
-    red, green, blue = COLORS_RGB[expression]
+    """Return the colour of an expression, or of `UNSURE`, in OpenCV's channel order."""
+    red, green, blue = UNSURE_RGB if expression == UNSURE else COLORS_RGB[expression]
     return blue, green, red
 
 
 def color_hex(expression: str) -> str:
-    """Returns the colour of an expression as matplotlib takes it, `#rrggbb`."""
-    return "#{:02x}{:02x}{:02x}".format(*COLORS_RGB[expression])
+    """Return the colour of an expression, or of `UNSURE`, as matplotlib takes it, `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*(UNSURE_RGB if expression == UNSURE else COLORS_RGB[expression]))

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import LABELS
+from fer_stream.face_time import FrameClock, PeopleTime, average_interval_s, shares_of
 from fer_stream.profiling import Profile, peak_rss_mb
 from fer_stream.provenance import Provenance
 from fer_stream.rendering.blur import hide_faces
@@ -34,7 +35,6 @@ from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
 ANALYZED_AHEAD = 4  # with their pictures
-LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much of an expression
 # A second Ctrl-C this long after the first ends a run that hangs. One that follows at once is the same
 # wish told twice, as where a terminal and a wrapping script both pass it on.
 INSIST_AFTER_S = 2.0
@@ -52,7 +52,8 @@ class Summary:
         wall_s: Seconds that the run took.
         first_frame_s: `time.monotonic()` when the first frame had gone to every sink.
         interrupted: Whether Ctrl-C or SIGTERM stopped it before the source ended.
-        expression_s: Face seconds of each expression; of pictures, faces.
+        people: For how long each person was seen, and with which labels. Empty for pictures.
+        label_s: Face-seconds of each label, an expression or "unsure". For pictures, the number of faces.
         problems: What was wrong but ended nothing, a line each.
     """
 
@@ -62,13 +63,13 @@ class Summary:
     wall_s: float = 0.0
     first_frame_s: float | None = None
     interrupted: bool = False
-    expression_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EXPRESSIONS, 0.0))
+    people: PeopleTime = field(default_factory=PeopleTime)
+    label_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LABELS, 0.0))
     problems: list[str] = field(default_factory=list)
 
     def shares(self) -> dict[str, float]:
-        """Returns for each expression its share of the time that faces were seen, 0 to 1."""
-        total = sum(self.expression_s.values())
-        return {name: self.expression_s[name] / total if total else 0.0 for name in EXPRESSIONS}
+        """Return the share of each label in the time that faces were seen, 0 to 1."""
+        return shares_of(self.label_s)
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ class _Count:
     def __init__(self, summary: Summary, info: SourceInfo) -> None:
         self._summary = summary
         self._images = info.kind == SourceKind.IMAGES
-        self._interval_s = 1 / float(info.frame_rate or 30)
-        self._last_s: float | None = None
+        self._clock = FrameClock(average_interval_s(info.frame_rate))
         self._highest_id = 0
 
     def add(self, analyzed: AnalyzedFrame) -> None:
@@ -114,13 +114,10 @@ class _Count:
             for face in analyzed.faces:  # ids count from 1 in order of appearance
                 self._highest_id = max(self._highest_id, face.id)
             self._summary.faces = self._highest_id
-            time_s = analyzed.frame.time_s
-            # A frame counts for the time since the one before, the first for what frames take on average.
-            last_s = time_s - self._interval_s if self._last_s is None else self._last_s
-            step_s = min(max(time_s - last_s, 0.0), LONGEST_STEP_S)
-            self._last_s = time_s
+            step_s = self._clock.step_s(analyzed.frame.time_s)
+            self._summary.people.add(analyzed.faces, step_s, analyzed.frame.time_s)
         for face in analyzed.faces:
-            self._summary.expression_s[face.expression] += step_s
+            self._summary.label_s[face.label] += step_s
 
 
 def run(
@@ -164,7 +161,7 @@ def run(
     frames = Background(_timed(source, profile), queue_size=DECODED_AHEAD, drop_old=live)
     analysis = analyzer.analyze_frames(frames, source.info.kind)
     if options.blur:
-        analysis = hide_faces(analysis, source.info.kind)
+        analysis = _hidden(analysis)
     drawn_frames = Background(
         _drawn(analysis, overlay, sinks, profile), queue_size=1 if live else ANALYZED_AHEAD
     )
@@ -233,6 +230,13 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
             return
         profile.add("decode", time.perf_counter() - began_s)
         yield frame
+
+
+def _hidden(analysis: Generator[AnalyzedFrame, None, None]) -> Generator[AnalyzedFrame, None, None]:
+    """Pass the frames on with their faces hidden."""
+    with closing(analysis):
+        for analyzed in analysis:
+            yield hide_faces(analyzed)
 
 
 @dataclass(frozen=True, eq=False)

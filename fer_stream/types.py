@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -124,7 +124,11 @@ class AnalyzedFrame:
     Attributes:
         frame: The frame, as it came from the source.
         faces: Its faces; empty when there is none.
+        possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be: all that the detector
+            took for one, shown or not, and where a face probably is while the detector misses it. `--blur`
+            hides these places.
     """
 
     frame: Frame
     faces: tuple[Face, ...]
+    possible_faces_xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))

@@ -13,3 +13,17 @@ def counted(number: int, noun: str) -> str:
 def percent(probability: float) -> int:
     """Returns a probability in whole percent, 100 only for certainty so that it never overstates."""
     return min(math.floor(100 * probability + 0.5), 99 if probability < 0.9995 else 100)
+
+
+def clock_text(time_s: float, *, exact: bool = False) -> str:
+    """Return a time as m:ss or h:mm:ss, with tenths if `exact`."""
+    tenths = round(10 * time_s) if exact else 10 * round(time_s)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{tenths // 10:02d}" + (f".{tenths % 10}" if exact else "")
+    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration, "8.0 s", and from a minute on as a clock does, "1:05"."""
+    return f"{seconds:.1f} s" if seconds < 60 else clock_text(seconds)

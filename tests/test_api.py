@@ -65,7 +65,7 @@ def test_errors_are_typed_and_tell_the_remedy(tmp_path):
         fer_stream.Analyzer(weights=tmp_path / "no.pt")
     with pytest.raises(UsageError, match="auto, cpu, cuda"):
         fer_stream.Analyzer(device="gpu")
-    assert {error.exit_code for error in fer_stream.FerStreamError.__subclasses__()} == {2, 3, 4, 5}
+    assert {error.exit_code for error in fer_stream.FerStreamError.__subclasses__()} == {1, 2, 3, 4, 5}
 
 
 def test_all_that_is_named_is_there_and_importing_it_is_light():
@@ -83,3 +83,8 @@ def test_the_command_starts_counting_before_the_heavy_imports() -> None:
     heavy = "('cv2', 'numpy', 'av', 'rich')"
     code = f"import sys, fer_stream.command.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_picture_that_could_not_be_read_is_a_typed_error(analyzer) -> None:
+    with pytest.raises(fer_stream.SourceError, match="could not be read"):
+        analyzer.analyze(None)

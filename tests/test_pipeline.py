@@ -333,6 +333,7 @@ def test_the_summary_counts_faces_and_time():
     assert summary.shares()["sad"] == pytest.approx(0.25, abs=0.01)
     assert summary.shares()["happy"] == pytest.approx(0.75, abs=0.01)
     assert sum(summary.shares().values()) == pytest.approx(1)
+    assert summary.people.people[1].seen_s == pytest.approx(4.03, abs=0.01)
 
 
 def test_pictures_count_each_face():

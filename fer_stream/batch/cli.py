@@ -66,10 +66,25 @@ def build_parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         metavar="DIR",
-        help="folder or address for tables/*.parquet, summary.parquet and manifest.parquet",
+        help="folder or address for tables/*, summary.* and manifest.parquet",
+    )
+    outputs.add_argument(
+        "--table",
+        choices=["parquet", "csv"],
+        default="parquet",
+        help="format of the tables and the summary (default: parquet)",
     )
     outputs.add_argument("--save", action="store_true", help="annotated videos too, videos/*.mp4")
     outputs.add_argument("--chart", action="store_true", help="timelines too, charts/*.png")
+    outputs.add_argument(
+        "--report", action="store_true", help="reports too, reports/*.html, and an index of them, index.html"
+    )
+    outputs.add_argument(
+        "--episodes",
+        choices=["csv", "vtt", "eaf"],
+        default="",
+        help="episodes too, episodes/*: a table, subtitles, or documents for ELAN",
+    )
 
     run = parser.add_argument_group("the run")
     run.add_argument("--ray", metavar="ADDRESS", help="use the Ray cluster at this address")
@@ -132,8 +147,11 @@ def _run(options: argparse.Namespace) -> int:
         built_in_weights=options.weights is None,
         threads=1 if options.ray is not None else max(1, CORES // workers),
         part_s=DEFAULT_PART_S if part_s is None else part_s,
+        table=options.table,
         save=options.save,
         chart=options.chart,
+        report=options.report,
+        episodes=options.episodes,
         **analysis_settings(options) | {"labels": labels},
     )
     # Which GPUs there are is known once Ray has started: until then what either kind has done will do.
@@ -183,9 +201,9 @@ def _with_cluster(
         try:
             archive.run(todo)
         except KeyboardInterrupt:
-            progress.summarize(done_before, output.place(), interrupted=True)
+            progress.summarize(done_before, output.place(), settings.table, interrupted=True)
             raise
-        progress.summarize(done_before, output.place())
+        progress.summarize(done_before, output.place(), settings.table)
         return archive.exit_code
 
 

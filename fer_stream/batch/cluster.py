@@ -175,7 +175,8 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
             settings |= {"address": address, "runtime_env": {"env_vars": _ALL_GPUS}}
         try:
             try:
-                ray.init(**settings)
+                with _without_command_line():
+                    ray.init(**settings)
             except Exception as error:  # Ray raises many types, a bare Exception where it starts too slowly
                 if address is None:
                     raise UsageError(f"Ray can't start here: {one_line(error)}") from error
@@ -188,6 +189,25 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
             ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _without_command_line() -> Iterator[None]:
+    """Give Ray the name of the command instead of its command line.
+
+    Ray keeps the line for its dashboard and fails where a name on it is not valid Unicode.
+    """
+    import ray._private.utils as utils
+
+    original = getattr(utils, "get_entrypoint_name", None)
+    if original is None:
+        yield
+        return
+    utils.get_entrypoint_name = lambda: "fer-batch"
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = original
 
 
 @contextmanager

@@ -18,16 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
+from fer_stream.sources.base import RECORDING_EXTENSIONS
 from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# What is taken for a recording in a folder; a file that is named is taken whatever it is called.
-RECORDING_EXTENSIONS = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
 ROOM_LEFT_BYTES = 2**30  # on the disk that a copy goes to
 MAX_LIST_BYTES = 64 * 2**20  # of --from-file: a million names
 
@@ -185,7 +181,7 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
 
 
 def _with_different_names(recordings: list[Recording]) -> list[Recording]:
-    """Return the recordings with a number after each name that several have, such as two queries of one host."""
+    """Number the recordings of one name, such as cameras that differ only in the query of their address."""
     counts = Counter(recording.name for recording in recordings)
     numbers: Counter[str] = Counter()
     named = []

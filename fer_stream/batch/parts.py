@@ -1,19 +1,18 @@
 """How a long recording is cut, and how its parts become one table, as if it had been one pass.
 
 A part begins some seconds before its cut, so that at the cut it knows what one pass would know: the
-same frames are scanned, from nothing, and smoothing has forgotten how it began. Those seconds are
+same frames are scanned, and what was remembered from the start is forgotten. Those seconds are
 analyzed twice, by the part before and by this one. The faces that both see there, in the
-same place, are the same, and that joins the ids.
+same place, are the same, and that joins the ids. A part is also read past its end, for as long as a recording
+looks ahead; the rows of that time are the next part's, and are dropped when the parts are joined.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,23 +20,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from fer_stream.batch.tables import LANDMARKS, ROW_GROUP_ROWS, UNSURE_ROW
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.pipeline import LONGEST_STEP_S
-from fer_stream.sinks.base import Sink, cannot_write
-from fer_stream.sinks.table import table_rows, table_schema
+from fer_stream.lookahead import LONGEST_AHEAD_S
 from fer_stream.sources.container import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
 from fer_stream.system.files import unreadable_kind
-from fer_stream.types import AnalyzedFrame, Face
+from fer_stream.types import Face
 
 SAME_FACE_IOU = 0.5
-ROW_GROUP_ROWS = 8192
-_FOOTER_KEY = "fer-batch"
-# Besides the table's own columns a part holds what the timeline needs to choose a face's picture.
-_LANDMARKS = pa.field("landmarks_xy", pa.list_(pa.float32()))
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,11 @@ class Part:
     start_s: float = 0.0
     end_s: float | None = None
     from_s: float = 0.0
+
+    @property
+    def until_s(self) -> float | None:
+        """Where reading ends: later than `end_s`, so that the look-ahead sees what it sees in one pass."""
+        return None if self.end_s is None else self.end_s + LONGEST_AHEAD_S
 
 
 WHOLE = Part()
@@ -121,152 +119,17 @@ def cut(seen: Look, part_s: float, warm_up_s: float) -> list[Part]:
     ]
 
 
-@dataclass
-class Count:
-    """What a table comes to, counted as it grows.
-
-    Attributes:
-        frames: Frames.
-        faces: Different faces.
-        duration_s: From the first frame to the end of the last.
-        expression_s: Face seconds of each expression.
-    """
-
-    frames: int = 0
-    faces: int = 0
-    duration_s: float = 0.0
-    expression_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EXPRESSIONS, 0.0))
-    _first_s: float = math.nan
-    _last_s: float = math.nan
-    _last_frame: int = -1
-    _last_step_s: float = 0.0
-
-    def add(self, table: pa.Table, interval_s: float) -> None:
-        """Takes in the next rows; a frame's rows may come in two pieces."""
-        frame, time_s = (_numbers(table, name) for name in ("frame", "time_s"))
-        if not len(frame):
-            return
-        indices, first_rows, frame_of = np.unique(frame, return_index=True, return_inverse=True)
-        times_s = time_s[first_rows]
-        if self.frames == 0:
-            self._first_s, self._last_s = float(times_s[0]), float(times_s[0]) - interval_s
-        goes_on = int(indices[0]) == self._last_frame
-        steps_s = np.diff(times_s, prepend=self._last_s)
-        steps_s = np.clip(steps_s, 0.0, LONGEST_STEP_S)
-        if goes_on:
-            steps_s[0] = self._last_step_s
-        self.frames += len(indices) - int(goes_on)
-        self._last_s, self._last_frame = float(times_s[-1]), int(indices[-1])
-        self._last_step_s = float(steps_s[-1])
-        self.duration_s = round(self._last_s - self._first_s + interval_s, 6)
-        self.faces = max(self.faces, int(pc.max(table["face_id"]).as_py() or 0))
-        expressions = np.array(table["expression"].to_pylist(), object)
-        for name in EXPRESSIONS:
-            self.expression_s[name] += float(steps_s[frame_of[expressions == name]].sum())
-
-
-class TableWriter:
-    """Writes a Parquet table a row group at a time, with a footer that says what it is.
-
-    Its methods raise OutputError if the table can't be written.
-
-    Args:
-        path: Where to.
-        interval_s: What a frame takes on average.
-        with_landmarks: Whether the landmarks go with the rows.
-    """
-
-    def __init__(self, path: Path, interval_s: float, *, with_landmarks: bool = False) -> None:
-        self.count = Count()
-        self._interval_s = interval_s
-        self._schema = table_schema()
-        if with_landmarks:
-            self._schema = self._schema.append(_LANDMARKS)
-        self._path = path
-        with self._errors():
-            self._out = pq.ParquetWriter(path, self._schema, compression="zstd")
-
-    def add(self, table: pa.Table) -> None:
-        """Writes some rows, as one row group."""
-        if table.num_rows:
-            self.count.add(table, self._interval_s)
-            with self._errors():
-                self._out.write_table(table.select(self._schema.names))
-
-    def close(self, footer: dict[str, Any] | None = None) -> None:
-        """Finishes the file; without a footer it is one that nobody takes for finished."""
-        if footer is not None:
-            self._out.add_key_value_metadata({_FOOTER_KEY: json.dumps(footer)})
-        with self._errors():
-            self._out.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise cannot_write(self._path.parent, error) from error
-
-
-def read_footer(path: Any) -> dict[str, Any] | None:
-    """Returns what a table's footer says; None where there is none, or no such file."""
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-        footer = json.loads(metadata[_FOOTER_KEY.encode()])
-    except (OSError, KeyError, ValueError, pa.ArrowException):
-        return None
-    return footer if isinstance(footer, dict) else None
-
-
-class RowsSink(Sink):
-    """Gathers the rows of analyzed frames and gives them to a writer in bounded pieces."""
-
-    name = "table"
-
-    def __init__(self, writer: TableWriter, source: str, *, with_landmarks: bool) -> None:
-        super().__init__()
-        self._writer, self._source = writer, source
-        self._with_landmarks = with_landmarks
-        self._rows: list[tuple[Any, ...]] = []
-
-    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Takes in one frame. See `Sink.write`."""
-        faces = analyzed.faces or (None,)
-        for row, face in zip(table_rows(analyzed), faces, strict=True):
-            row = (self._source, *row[1:])
-            if self._with_landmarks:
-                row += (None if face is None else face.landmarks_xy.reshape(-1).tolist(),)
-            self._rows.append(row)
-        if len(self._rows) >= ROW_GROUP_ROWS:
-            self.close()
-
-    def outputs(self) -> list[Path]:
-        """Returns none: the file is the writer's."""
-        return []
-
-    def close(self) -> None:
-        """Passes on what is gathered. See `Sink.close`."""
-        if self._rows:
-            schema = table_schema()
-            if self._with_landmarks:
-                schema = schema.append(_LANDMARKS)
-            columns = zip(*self._rows, strict=True)
-            arrays = [pa.array(column, kind.type) for column, kind in zip(columns, schema, strict=True)]
-            self._writer.add(pa.Table.from_arrays(arrays, schema=schema))
-            self._rows.clear()
-
-
 def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> Iterator[pa.Table]:
     """Joins the tables of a recording's parts, holding two of them at a time.
 
     Args:
         parts: All of them, in order.
-        read: Returns the table of a part, from its `from_s` on.
+        read: Returns the table of a part, from its `from_s` to its `until_s`.
         name: The recording's, for errors.
 
     Yields:
-        The rows of one part after the other, without the warm-up, ids joined and counted in order of
-        appearance, and frames counted on where damage made a part count otherwise.
+        The rows of one part after the other, without warm-up and look-ahead. Ids are joined and count in
+        order of appearance. Frames count on where damage made a part count otherwise.
 
     Raises:
         SourceError: Two parts saw the same time, and no frame in common.
@@ -275,6 +138,8 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
     known_ids = shift = 0
     for part in parts:
         table = read(part)
+        if part.end_s is not None:
+            table = table.filter(pc.less(table["time_s"], part.end_s))
         if table.num_rows == 0:  # the recording is shorter than it says
             continue
         new_ids: dict[int, int] = {}
@@ -315,9 +180,10 @@ def _face(row: dict[str, Any]) -> Face:
     return Face(
         id=row["face_id"],
         box_xyxy=np.array([row[name] for name in ("x1", "y1", "x2", "y2")], np.float32),
-        landmarks_xy=np.array(row[_LANDMARKS.name], np.float32).reshape(5, 2),
+        landmarks_xy=np.array(row[LANDMARKS.name], np.float32).reshape(5, 2),
         detection_score=row["detection_score"],
         probabilities=np.array([row[name] for name in EXPRESSIONS], np.float32),
+        unsure=row[UNSURE_ROW.name],
     )
 
 

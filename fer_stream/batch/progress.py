@@ -118,12 +118,13 @@ class Progress:
                 left=self._left(),
             )
 
-    def summarize(self, before: int, place: str, *, interrupted: bool = False) -> None:
+    def summarize(self, before: int, place: str, table: str, *, interrupted: bool = False) -> None:
         """Says what came out.
 
         Args:
             before: Recordings that an earlier run has done.
             place: The output.
+            table: The format of the tables.
             interrupted: Whether something was left undone.
         """
         if self._bar is not None:
@@ -137,7 +138,7 @@ class Progress:
         rate = f" ({rate})" if (rate := self._rate()) else ""
         took = format_time(round(time.monotonic() - self._began_s))
         say(PROG, f"{self._done} of {self._total} recordings done in {took}{rate}{failed}{earlier}{undone}")
-        say(PROG, f"wrote {place}: tables/*.parquet, summary.parquet, manifest.parquet")
+        say(PROG, f"wrote {place}: tables/*.{table}, summary.{table}, manifest.parquet")
 
     def _line(self, word: Text, text: str) -> None:
         if self._quiet:

@@ -21,24 +21,25 @@ import pyarrow.parquet as pq
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.batch.inputs import Recording, file_system, is_address, local_copy
-from fer_stream.batch.manifest import DONE, Record
+from fer_stream.batch.manifest import DONE, Record, forget_record, keep_record
 from fer_stream.batch.outputs import FOLDERS, Output
 from fer_stream.batch.parts import (
     Look,
     Part,
-    RowsSink,
-    TableWriter,
     faces_by_frame,
     join,
     look,
-    read_footer,
 )
 from fer_stream.batch.settings import Settings
+from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
-from fer_stream.pipeline import Summary, run
+from fer_stream.pipeline import RunOptions, Summary, run
+from fer_stream.provenance import Provenance
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
-from fer_stream.sinks import Sink, TimelineSink, VideoSink
+from fer_stream.sinks import EpisodesSink, ReportSink, Sink, TimelineSink, VideoSink
+from fer_stream.sinks.table import parquet_metadata
+from fer_stream.sources import SourceInfo
 from fer_stream.sources.video import VideoSource
 from fer_stream.system.files import file_hash
 from fer_stream.types import AnalyzedFrame, Frame
@@ -68,7 +69,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
     """
     global _loaded
     # What shapes the outputs only does not shape the models.
-    wanted = replace(settings, save=False, chart=False, part_s=0.0)
+    wanted = settings.analysis_only()
     if _loaded is None or _loaded[0] != wanted:
         if output is not None:
             output.check()
@@ -141,16 +142,15 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     with local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
         # Entered first and so left last: a table that is there tells that the others are, too.
-        table_path = stack.enter_context(output.writing("tables", f"{recording.output_name}.parquet"))
-        writer = TableWriter(table_path, _interval_s(source))
-        stack.callback(writer.close)
-        sinks: list[Sink] = [RowsSink(writer, recording.name, with_landmarks=False)]
-        sinks += _pictures(settings, recording, output, source, stack)
-        summary = _run(source, analyzer, sinks)
-        record = _record(
-            settings, recording, output, writer, began_s, _hash(path, recording), summary.problems
-        )
+        writer = _table_writer(settings, recording, output, _interval_s(source), analyzer.unsure_below, stack)
+        sinks: list[Sink] = [RowsSink(writer, recording.name)]
+        sinks += _other_outputs(settings, recording, output, source, stack)
+        provenance = _provenance(settings, recording, path, analyzer.unsure_below)
+        summary = _run(source, analyzer, sinks, provenance)
+        content_hash = provenance.source_sha256 or _hash(path, recording)
+        record = _record(settings, recording, output, writer, began_s, content_hash, summary.problems)
         writer.close(asdict(record))
+    keep_record(settings, record, output)
     return record
 
 
@@ -160,7 +160,7 @@ def analyze_part(
     """Analyzes a part of a recording into a table of its own, unless an earlier run has done so.
 
     Returns:
-        What `join_parts` needs to know of it: seconds, interval_s, hash, problems.
+        What `join_parts` needs to know of it: seconds, interval_s, hash, problems, unsure_below.
 
     Raises:
         SourceError: It can't be read.
@@ -183,15 +183,16 @@ def analyze_part(
                 raise
             source = None  # shorter than its head says
         interval_s = 1.0 if source is None else _interval_s(source)
-        writer = TableWriter(table_path, interval_s, with_landmarks=True)
+        writer = TableWriter(table_path, interval_s, is_part=True)
         stack.callback(writer.close)
         if source is not None:
-            sink = RowsSink(writer, recording.name, with_landmarks=True)
+            sink = RowsSink(writer, recording.name)
             problems = _run(source, analyzer, [sink]).problems
         footer = {
             "interval_s": interval_s,
             "hash": _hash(path, recording) if part.index == 0 else "",
             "problems": problems,
+            "unsure_below": analyzer.unsure_below,
             "seconds": round(time.monotonic() - began_s, 3),
         }
         writer.close(footer)
@@ -220,24 +221,26 @@ def join_parts(
             raise OutputError(f"can't read {output.place(*place)}: {reason}") from error
 
     with ExitStack() as stack:
-        table_path = stack.enter_context(output.writing("tables", f"{recording.output_name}.parquet"))
-        writer = TableWriter(table_path, footers[0]["interval_s"])
-        stack.callback(writer.close)
+        interval_s, unsure_below = footers[0]["interval_s"], footers[0]["unsure_below"]
+        writer = _table_writer(settings, recording, output, interval_s, unsure_below, stack)
 
         def written() -> Iterator[Any]:
             for table in join(parts, read, recording.name):
                 writer.add(table)
                 yield table
 
-        if settings.save or settings.chart:
-            source = stack.enter_context(_open(stack.enter_context(local_copy(recording)), recording))
-            sinks = list(_pictures(settings, recording, output, source, stack))
-            problems += _run(source, _Replay(written()), sinks).problems
+        if len(settings.folders) > 1:
+            path = stack.enter_context(local_copy(recording))
+            source = stack.enter_context(_open(path, recording))
+            sinks = list(_other_outputs(settings, recording, output, source, stack))
+            provenance = _provenance(settings, recording, path, unsure_below)
+            problems += _run(source, _Replay(written()), sinks, provenance).problems
         else:
             for _ in written():
                 pass
         record = _record(settings, recording, output, writer, began_s, footers[0]["hash"], problems)
         writer.close(asdict(record))
+    keep_record(settings, record, output)
     output.remove("parts", recording.output_name)
     return record
 
@@ -284,27 +287,74 @@ class _Replay:
 
 
 def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:  # noqa: B008
-    return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.end_s, mirror=False)
+    return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.until_s, mirror=False)
 
 
-def _pictures(
+def _other_outputs(
     settings: Settings, recording: Recording, output: Output, source: VideoSource, stack: ExitStack
 ) -> Iterator[Sink]:
-    """Yields what draws; an output of an earlier run that is not asked for now would belie the table."""
-    for folder, sink, wanted in (
-        ("charts", TimelineSink, settings.chart),
-        ("videos", VideoSink, settings.save),
-    ):
-        name = recording.output_name + FOLDERS[folder]
+    """Yield the sinks of everything but the table.
+
+    An output of an earlier run that is not asked for now is removed: it would contradict the table.
+    """
+    for folder in [folder for folder in FOLDERS if folder != "tables"]:
+        wanted = recording.output_name + settings.suffix(folder) if folder in settings.folders else ""
+        there = output.names(folder)
+        for name in (recording.output_name + suffix for suffix in FOLDERS[folder]):
+            if name != wanted and name in there:
+                output.remove(folder, name)
         if wanted:
-            path = stack.enter_context(output.writing(folder, name))
-            yield sink(path, source.info, overwrite=True)
-        elif name in output.names(folder):
-            output.remove(folder, name)
+            path = stack.enter_context(output.writing(folder, wanted))
+            yield _sink(folder, path, output.final_path(folder, wanted), source.info, recording)
 
 
-def _run(source: VideoSource, analyzer: Any, sinks: list[Sink]) -> Summary:
-    summary = run(source, analyzer, Overlay(), sinks)
+def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:
+    """Return the sink of one folder of the output, which writes to `path`; the file is then moved."""
+    if folder == "charts":
+        return TimelineSink(path, info, overwrite=True)
+    if folder == "reports":
+        return ReportSink(path, info, overwrite=True, placed_at=placed_at)
+    if folder == "episodes":
+        # The local copy of a remote recording is gone afterwards, so nothing may link to it.
+        lasting = replace(info, path=None) if is_address(recording.address) else info
+        return EpisodesSink(path, lasting, overwrite=True, placed_at=placed_at)
+    video = VideoSink(path, info, overwrite=True)
+    video.saved_video = placed_at
+    return video
+
+
+def _table_writer(
+    settings: Settings,
+    recording: Recording,
+    output: Output,
+    interval_s: float,
+    unsure_below: float,
+    stack: ExitStack,
+) -> TableWriter | CsvWriter:
+    """Open the table of a recording; its place in the output is taken when `stack` is left."""
+    forget_record(recording.output_name, output)
+    name = recording.output_name + settings.suffix("tables")
+    path = stack.enter_context(output.writing("tables", name))
+    writer: TableWriter | CsvWriter
+    if settings.table == "csv":
+        writer = CsvWriter(path, interval_s)
+    else:
+        metadata = parquet_metadata(settings.provenance(unsure_below))
+        writer = TableWriter(path, interval_s, metadata=metadata)
+    stack.callback(writer.close)
+    return writer
+
+
+def _provenance(settings: Settings, recording: Recording, path: Path, unsure_below: float) -> Provenance:
+    provenance = settings.provenance(unsure_below)
+    return replace(provenance, source_name=recording.name, source_path=path)
+
+
+def _run(
+    source: VideoSource, analyzer: Any, sinks: list[Sink], provenance: Provenance | None = None
+) -> Summary:
+    options = RunOptions(provenance=provenance or Provenance())
+    summary = run(source, analyzer, Overlay(), sinks, options)
     if summary.interrupted:
         raise WorkerStoppedError
     return summary
@@ -314,7 +364,7 @@ def _record(
     settings: Settings,
     recording: Recording,
     output: Output,
-    writer: TableWriter,
+    writer: TableWriter | CsvWriter,
     began_s: float,
     content_hash: str,
     problems: list[str],
@@ -330,15 +380,15 @@ def _record(
         faces=writer.count.faces,
         seconds=round(time.monotonic() - began_s, 3),
         error="; ".join(problems),
-        table=f"tables/{recording.output_name}.parquet",
+        table=f"tables/{recording.output_name}{settings.suffix('tables')}",
         output_name=recording.output_name,
-        expression_s={name: round(value, 6) for name, value in writer.count.expression_s.items()},
+        label_s={label: round(value, 6) for label, value in writer.count.label_s.items()},
     )
 
 
 def _part_place(settings: Settings, recording: Recording, part: Part) -> tuple[str, str, str]:
     """Returns where the table of a part is: elsewhere for other settings, cuts or content."""
-    shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s)
+    shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s, part.until_s)
     return "parts", recording.output_name, hashlib.sha256(repr(shape).encode()).hexdigest()[:16] + ".parquet"
 
 

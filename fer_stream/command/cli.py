@@ -31,6 +31,7 @@ from fer_stream.command.options import (  # noqa: E402
     size_wh,
     whole,
 )
+from fer_stream.command.outputs import PROG, open_page, open_sinks, open_window, provenance_of  # noqa: E402
 from fer_stream.errors import (  # noqa: E402
     INTERRUPTED_EXIT_CODE,
     OutputError,
@@ -42,12 +43,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from fer_stream.provenance import Provenance
-    from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
-    from fer_stream.status import RunStatus
-
-PROG = "fer-stream"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -149,9 +145,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with only_our_words():
-            return _run(build_parser().parse_args(argv))
+            return _run(_parsed(argv))
 
     return exit_code_of(PROG, run)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; several sources point to fer-batch."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
+        raise UsageError(
+            f"{PROG} reads one source, and {1 + len(rest)} are given ({rest[0]!r} is the second); "
+            "fer-batch analyzes many recordings"
+        )
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -189,7 +199,7 @@ def _run(options: argparse.Namespace) -> int:
         weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         _refuse_inputs(options, source.info, weights)
         made_folders = stack.enter_context(_empty_folders_removed(options))
-        sinks = [stack.enter_context(sink) for sink in _open_sinks(options, source.info)]
+        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source.info)]
         profile_path = None
         if options.profile is not None:
             profile_path = check_output(
@@ -198,14 +208,14 @@ def _run(options: argparse.Namespace) -> int:
         check_weights_file(weights, options.labels)
         status = RunStatus()
         # The window after everything that can be wrong, and before what takes long.
-        window = _window(
+        window = open_window(
             options, source.info, status, has_outputs=bool(sinks or profile_path or options.serve)
         )
         if window is not None:
             sinks.append(stack.enter_context(window))
         if options.serve is not None:  # last, so that it is closed when the files are finished
             sinks.append(
-                stack.enter_context(_page(options, source.info, status, only=not (sinks or profile_path)))
+                stack.enter_context(open_page(options, source.info, status, only=not (sinks or profile_path)))
             )
 
         progress = stack.enter_context(
@@ -219,7 +229,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         profile = Profile()
         given = analysis_settings(options)
-        if options.blur and not _scans_every_frame(options, source.info):
+        if options.blur:
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
@@ -231,7 +241,7 @@ def _run(options: argparse.Namespace) -> int:
             sinks,
             RunOptions(
                 blur=options.blur,
-                provenance=_provenance(options, source.info, weights, str(analyzer.device)),
+                provenance=provenance_of(options, source.info, weights, analyzer),
                 profile=profile,
                 status=status,
                 on_frame=lambda analyzed, _: progress.update(analyzed),
@@ -244,6 +254,11 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        if options.blur and files and not options.quiet:
+            say(
+                PROG,
+                "look the result through before you hand it on: a face that was never found is not hidden",
+            )
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
@@ -352,109 +367,6 @@ def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
         for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # not made, a file, or not empty
                 folder.rmdir()
-
-
-def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
-    """Yields the sinks that the options ask for, each checked when it is made."""
-    from fer_stream import sinks
-    from fer_stream.sources import SourceKind
-
-    overwrite, images = options.overwrite, info.kind == SourceKind.IMAGES
-    if options.save is not None:
-        yield (sinks.ImageSink if images else sinks.VideoSink)(options.save, info, overwrite=overwrite)
-    if options.stills is not None:
-        if images:
-            raise UsageError("--stills takes stills of a video; save pictures with --save")
-        yield sinks.StillsSink(
-            options.stills,
-            every_s=options.stills_every,
-            on_change=options.stills_every is None,
-            overwrite=overwrite,
-        )
-    if options.crops is not None:
-        yield sinks.CropsSink(options.crops, overwrite=overwrite)
-    if options.data is not None:
-        yield sinks.TableSink(options.data, info, overwrite=overwrite)
-    if options.episodes is not None:
-        yield sinks.EpisodesSink(options.episodes, info, overwrite=overwrite)
-    if options.chart is not None:
-        yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
-            options.chart, info, overwrite=overwrite
-        )
-    if options.report is not None:
-        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
-    if options.virtual_camera:
-        yield sinks.VirtualCameraSink(info)
-
-
-def _window(
-    options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, has_outputs: bool
-) -> WindowSink | None:
-    """Returns the window, or None where none is wanted or can be; says so in one line."""
-    from fer_stream.sinks import WindowSink, why_no_window
-
-    if not (options.show or (options.show is None and info.is_live)):
-        return None
-    reason = why_no_window()
-    if reason is None:
-        return WindowSink(info, status=status, folder=options.stills or ".")
-    if not has_outputs:
-        rather = "" if options.show else ", or --no-show for the terminal alone"
-        raise OutputError(
-            f"{reason}, and nothing else is asked for; add --save, --data or another output{rather}"
-        )
-    if options.show or not options.quiet:
-        say(PROG, f"{reason}; going on without it")
-    return None
-
-
-def _page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, only: bool) -> Sink:
-    """Return the live page and say where it is.
-
-    Args:
-        options: The command's options.
-        info: The source.
-        status: How the run is doing.
-        only: Whether the page is the only output; a recording then plays in real time.
-    """
-    from fer_stream.web.page import PageSink
-
-    host, port = options.serve
-    page = PageSink(info, host, port, status=status, folder=options.stills or ".", real_time=only)
-    # Not with `say`, which hides what may be a secret in an address.
-    print(f"{PROG}: live page at {page.address}", file=sys.stderr, flush=True)
-    return page
-
-
-def _scans_every_frame(options: argparse.Namespace, info: SourceInfo) -> bool:
-    """Tells whether `--scan-every auto` does so by itself: a recording on a GPU, and there in batches."""
-    from fer_stream.inference.runtime import pick_device
-
-    return not info.is_live and pick_device(options.device) != "cpu"
-
-
-def _provenance(options: argparse.Namespace, info: SourceInfo, weights: Path, device: str) -> Provenance:
-    """Return what makes this run's results, for the outputs that keep it."""
-    from fer_stream.provenance import Provenance
-    from fer_stream.system.files import file_hash
-
-    left_out = (
-        "source",
-        "weights",
-        "device",
-        "quiet",
-        "overwrite",
-        "serve",
-    )  # said elsewhere, or of no effect
-    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
-    return Provenance(
-        source_name=info.name,
-        source_path=info.path,
-        weights_name=weights.name,
-        weights_sha256=file_hash(weights),
-        device=device,
-        options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
-    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

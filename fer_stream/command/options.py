@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -12,10 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, FerStreamError, OutputError, UsageError, one_line
+from fer_stream.errors import (
+    INTERRUPTED_EXIT_CODE,
+    FerStreamError,
+    OutOfMemoryError,
+    OutputError,
+    ReaderGoneError,
+    UsageError,
+    one_line,
+)
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
+from fer_stream.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
@@ -24,16 +34,21 @@ MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
 
 
 def end_program(code: int) -> NoReturn:
-    """Ends the process of a command whose `main` has returned, with its exit code.
+    """End the process of a command whose `main` has returned, with its exit code.
 
-    A second Ctrl-C that comes now must not turn the code into a signal's, and a thread that is still
-    blocked in a silent stream must not come back into an interpreter that is being taken down.
+    A second Ctrl-C that comes now must not turn the code into a signal's. A thread that is still blocked in
+    a silent stream must not come back into an interpreter that is being taken down. A stream that takes
+    no more text must not change the code.
     """
     ignore_interrupts()
-    if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
                 stream.flush()
+        except (OSError, ValueError):  # Python would flush it once more and end with 120
+            with suppress(AttributeError, OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
         os._exit(code)
     sys.exit(code)
 
@@ -55,8 +70,15 @@ class CommandParser(argparse.ArgumentParser):
         return options, rest
 
     def error(self, message: str) -> NoReturn:
-        """Raises a UsageError instead of printing the usage and ending."""
-        raise UsageError(f"{message}; see {self.prog} --help")
+        """Raise a UsageError instead of printing the usage and ending the process."""
+        raise UsageError(f"{message}{self._suggestion(message)}; see {self.prog} --help")
+
+    def _suggestion(self, message: str) -> str:
+        """Return the options that are meant where an unknown one is close to them."""
+        names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        unknown = re.findall(r"--[\w-]+", message) if message.startswith("unrecognized arguments") else []
+        meant = [close[0] for name in unknown if (close := difflib.get_close_matches(name, names, n=1))]
+        return f"; did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
 
 
 @contextmanager
@@ -110,10 +132,20 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     try:
         with interrupts_raised():
             return run()
+    except ReaderGoneError as error:
+        return error.exit_code
     except FerStreamError as error:
+        if is_out_of_memory(error):
+            error = OutOfMemoryError()
         say(prog, str(error))
         return error.exit_code
-    except OSError as error:  # which nobody has put into words
+    except Exception as error:
+        if is_out_of_memory(error):
+            say(prog, str(OutOfMemoryError()))
+            return OutOfMemoryError.exit_code
+        if not isinstance(error, OSError):
+            raise
+        # An error of the system that nobody has put into words.
         what = f" {error.filename}" if error.filename else ""
         say(prog, f"can't read or write{what}: {error.strerror or error}")
         return OutputError.exit_code

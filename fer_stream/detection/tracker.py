@@ -1,7 +1,7 @@
-"""Finds and follows faces: when to scan, when to refine, and stable ids.
+"""Finds and follows faces from frame to frame.
 
 A full scan of a frame costs many times what it costs to look for a known face near its last box.
-So the detector scans every few frames, and in between each face is followed: its motion says where
+So the detector scans every few frames (`schedule`). In between each face is followed: its motion says where
 to look, and the later stages of the cascade give its new box, landmarks and score. A face that is
 lost, or a cut in the video, brings the next scan forward to the same frame, unless a live source
 leaves no time for it: then the face is searched for nearby.
@@ -9,56 +9,81 @@ leaves no time for it: then the face is searched for nearby.
 A live source whose pace is `auto` can't wait for a scan while there are faces to show: the scan comes
 after the frame is handed out (`scan_ahead`), and who is new is looked for again in the next frame,
 near that place.
+
+A track is one face as far as it can be followed. Whether two tracks are one person, and which tracks are
+people at all, is decided later, by `identities`.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from fer_stream.detection.appearance import appearance, likeness
+from fer_stream.detection.association import (
+    DUPLICATE_OVERLAP,
+    MATCH_IOU,
+    best_pairs,
+    crowded,
+    duplicates,
+    match,
+    nearness,
+    still_there,
+)
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
-from fer_stream.detection.pace import CALM_EVERY, CROWD_EVERY, ScanPace
+from fer_stream.detection.pace import ScanPace
+from fer_stream.detection.schedule import ScanSchedule
 from fer_stream.types import Detections
 
-MATCH_IOU = 0.25  # a detection and a face's expected box are the same face from here
-DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have run onto the same face
-REMEMBERED_S = 1.0  # a face out of sight keeps its id for this long
+REMEMBERED_S = 1.0  # a track whose face is out of sight is taken up again within this time
+REGAIN_LIKENESS = 0.75  # unless the face there looks less like it than this
 VELOCITY_S = 0.1  # the motion of a face is averaged over this long
 MAX_STEP = 0.5  # a face moves by at most this share of its size from frame to frame
 MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
-REGAIN_DISTANCE = 1.0  # of its size: a face that overlaps nothing is looked for this far from its place
-REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the same face
-CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
-# At positions that this divides, which both paces of `auto` scan, motion is measured anew: nothing is
-# left there of the frames before but ids, and trackers that started elsewhere come to see the same.
-ANEW_EVERY = math.lcm(CALM_EVERY, CROWD_EVERY)
-# The score from which a followed face is one still, between scans; a scan asks for more of everyone
-# (`detector.O_NET_THRESHOLD`). With 0.7 here too, every second scan of a crowd is one for faces that flicker.
-STILL_THERE_SCORE = 0.45
-MISSED_SCANS = 2  # a face that is followed, but not found by so many scans ahead, is none
+MISSED_SCANS = 2  # a followed face that this many scans ahead in a row do not find is no face
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut
 THUMBNAIL_WH = (32, 18)
+LOOKS = 5  # the latest descriptions of a face's looks that are kept
+LOOK_EVERY = 5  # frames between two of them
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedFace:
-    """A face in one frame, as the tracker hands it out.
+    """One face in one frame, as the tracker hands it out.
 
     Attributes:
-        id: Stays with the face.
+        track_id: Stays with the face as long as it can be followed.
         box_xyxy: float32 (4,) px, inside the frame.
         landmarks_xy: float32 (5, 2) px.
         score: The detector's confidence, 0 to 1.
+        looks: The latest descriptions of how the person looks, see `appearance`.
     """
 
-    id: int
+    track_id: int
     box_xyxy: np.ndarray
     landmarks_xy: np.ndarray
     score: float
+    looks: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """The faces of one frame.
+
+    Attributes:
+        faces: The visible ones, ordered by track.
+        scene: How many cuts came before this frame.
+        scanned: Whether the whole frame was scanned.
+    """
+
+    faces: tuple[TrackedFace, ...] = ()
+    scene: int = 0
+    scanned: bool = False
 
 
 @dataclass(eq=False)
@@ -75,6 +100,7 @@ class _Track:
         times_measured: How many measurements of the motion it is made of.
         visible: Whether it is in the current frame.
         missed_scans: How many scans ahead in a row have not found it.
+        looks: The latest descriptions of how the person looks.
     """
 
     id: int
@@ -86,9 +112,10 @@ class _Track:
     times_measured: int = 0
     visible: bool = True
     missed_scans: int = 0
+    looks: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=LOOKS))
 
     def expected_box(self, time_s: float) -> np.ndarray:
-        """Returns where the face should be now if it goes on as it moved, float32 (4,)."""
+        """Return where the face should be now if it goes on as it moved, float32 (4,)."""
         size = float((self.box_xyxy[2:] - self.box_xyxy[:2]).max())
         step = self.velocity_xy * max(0.0, time_s - self.seen_s)
         longest = size * (MAX_STEP if self.visible else MAX_HIDDEN_STEP)
@@ -96,7 +123,7 @@ class _Track:
         return self.box_xyxy + np.concatenate([step, step]).astype(np.float32)
 
     def see(self, found: Detections, index: int, time_s: float, *, crowded: bool) -> None:
-        """Takes over a detection as the face's new place, and its motion unless it is `crowded`."""
+        """Take over a detection as the face's new place, and its motion unless it is `crowded`."""
         box = found.boxes_xyxy[index]
         elapsed_s = time_s - self.seen_s
         if elapsed_s > 0 and not crowded:
@@ -110,6 +137,10 @@ class _Track:
         self.score, self.seen_s = float(found.scores[index]), time_s
         if not self.visible:
             self.visible, self.missed_scans = True, 0
+
+    def as_face(self) -> TrackedFace:
+        """Return the face as it was last seen."""
+        return TrackedFace(self.id, self.box_xyxy, self.landmarks_xy, self.score, tuple(self.looks))
 
 
 def _expected_boxes(tracks: list[_Track], time_s: float) -> np.ndarray:
@@ -126,14 +157,9 @@ class Tracker:
     Args:
         detector: Finds the faces.
         pace: When to scan; may change from frame to frame.
-        first_index: Position of the first frame in its recording. Scans are then due at positions that
-            `pace.due_after` divides, so that who starts in the middle scans the same frames as who started
-            at the beginning, and soon sees the same faces. None counts from the last scan, whenever it was.
+        first_index: Index of the first frame in its recording, see `ScanSchedule`.
         scans_ahead: Whether a scan that is due waits for `scan_ahead`, which the caller has to call
             after each frame.
-
-    Attributes:
-        scanned: Whether the last frame was scanned.
     """
 
     def __init__(
@@ -144,76 +170,67 @@ class Tracker:
         first_index: int | None = None,
         scans_ahead: bool = False,
     ) -> None:
-        self.scanned = False
         self._scans_ahead = scans_ahead
         self._to_scan: np.ndarray | None = None
         self._newcomers = Detections.none()  # of a scan ahead
         self._detector = detector
-        self._pace = pace or ScanPace()
+        self._schedule = ScanSchedule(pace or ScanPace(), first_index)
         self._tracks: list[_Track] = []
         self._next_id = 1
-        self._frames_since_scan = self._pace.gap  # the first frame is scanned
-        self._index = first_index  # of the next frame
+        self._frames = first_index or 0
+        self._scene = 0
         self._thumbnail: np.ndarray | None = None
 
-    def update(
-        self, image_bgr: np.ndarray, time_s: float, found: Detections | None = None
-    ) -> list[TrackedFace]:
-        """Finds the faces of the next frame.
+    def update(self, image_bgr: np.ndarray, time_s: float) -> TrackedFrame:
+        """Find the faces of the next frame.
 
         Args:
             image_bgr: uint8 (H, W, 3).
             time_s: Presentation time in seconds.
-            found: What a scan of this frame has found, where one was made already.
-
-        Returns:
-            The visible faces, ordered by id.
         """
         self._tracks = [
             track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
         ]
         if self._is_cut(image_bgr):
             self._tracks = []  # whoever comes after a cut is somebody else
+            self._scene += 1
         followed = [track for track in self._tracks if track.visible]
-        self._frames_since_scan += 1
-        every = self._pace.due_after(len(followed))
-        due, anew = self._frames_since_scan >= every, False
-        if self._index is not None:
-            due, anew = self._index % every == 0, self._index % ANEW_EVERY == 0
-            self._index += 1
-        may_scan = self._frames_since_scan >= self._pace.gap
-        scan_now = may_scan and (not followed or (due and not self._scans_ahead))
-        self.scanned = found is not None or scan_now
+        slot = self._schedule.next(len(followed))
+        scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
         # A scan that is due takes nothing from the frames before it, so that trackers that started at
         # different frames come to see the same.
         known: np.ndarray | None = None
-        if not self.scanned:
-            rest = self._follow(image_bgr, followed, time_s, may_fail=may_scan)
-            self.scanned = rest is not None
-            if rest is not None:  # a scan is to find again who is lost; where the rest are is known
-                known = rest.boxes_xyxy
-            elif may_scan and due:
-                self._to_scan = image_bgr
+        if not scans:
+            expected = _expected_boxes(followed, time_s)
+            refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
+            found, newcomers = refined[: len(followed)], refined[len(followed) :]
+            there = self._still_there(image_bgr, found, followed)
+            scans = slot.allowed and not there.all()
+            if scans:  # it finds again who is lost; where the rest are is known
+                known = found.boxes_xyxy[there]
+            else:
+                self._move(image_bgr, followed, found, there, expected, time_s)
+                self._take_in(image_bgr, newcomers, time_s)
+                self._to_scan = image_bgr if slot.allowed and slot.due else None
         self._newcomers = Detections.none()
-        if self.scanned:
-            if found is None:
-                found = self._detector.scan(image_bgr, known)
-            self._frames_since_scan = 0
-            self._assign(found, self._tracks, time_s)
-            for track in self._tracks if anew else ():
+        if scans:
+            self._schedule.note_scan()
+            self._assign(image_bgr, self._detector.scan(image_bgr, known), self._tracks, time_s)
+            for track in self._tracks if slot.resets_motion else ():
                 track.velocity_xy, track.times_measured = np.zeros(2, np.float32), 0
-        return [
-            TrackedFace(track.id, track.box_xyxy, track.landmarks_xy, track.score)
-            for track in sorted(self._tracks, key=lambda track: track.id)
-            if track.visible
-        ]
+        visible = sorted((track for track in self._tracks if track.visible), key=lambda track: track.id)
+        for track in visible:
+            if self._frames % LOOK_EVERY == 0 or not track.looks:
+                track.looks.append(appearance(image_bgr, track.box_xyxy))
+        self._frames += 1
+        return TrackedFrame(tuple(track.as_face() for track in visible), self._scene, scans)
 
-    def scan_ahead(self) -> None:
-        """Makes the scan that was due at the last frame, for the next one; does nothing if none was."""
+    def scan_ahead(self) -> bool:
+        """Make the scan that was due at the last frame, for the next one, and tell whether one was due."""
         if self._to_scan is None:
-            return
+            return False
         image_bgr, self._to_scan = self._to_scan, None
-        self.scanned, self._frames_since_scan = True, 0
+        self._schedule.note_scan()
         followed = [track for track in self._tracks if track.visible]
         known = _last_boxes(followed)
         found = self._detector.scan(image_bgr, known)
@@ -222,44 +239,50 @@ class Tracker:
         for track, best in zip(followed, overlap.max(axis=0, initial=0), strict=True):
             track.missed_scans = 0 if best >= MATCH_IOU else track.missed_scans + 1
             track.visible = track.missed_scans < MISSED_SCANS
+        return True
 
-    def _follow(
-        self, image_bgr: np.ndarray, followed: list[_Track], time_s: float, *, may_fail: bool
-    ) -> Detections | None:
-        """Refines the faces round their expected boxes.
+    def _still_there(self, image_bgr: np.ndarray, found: Detections, followed: list[_Track]) -> np.ndarray:
+        """Return which followed faces are still there, bool (N,).
 
-        Args:
-            image_bgr: uint8 (H, W, 3).
-            followed: The faces.
-            time_s: Presentation time in seconds.
-            may_fail: Whether a scan can take its place; else those that are lost are searched for
-                nearby, and gone if they are not found.
-
-        Returns:
-            None; but where some are lost and it may fail, those that are not, and nothing has changed.
+        Where two have run onto one face, as faces do that cross, it is the one that looks more like it.
         """
-        expected, newcomers = _expected_boxes(followed, time_s), self._newcomers.boxes_xyxy
-        found = self._detector.refine(image_bgr, np.concatenate([expected, newcomers]))
-        found, new = found[: len(followed)], found[len(followed) :]
-        there = _still_there(found)
+        preference = found.scores.copy()
+        for index in np.flatnonzero(duplicates(found.boxes_xyxy).any(axis=1)):
+            look = appearance(image_bgr, found.boxes_xyxy[index])
+            preference[index] = likeness([look], followed[index].looks)
+        return still_there(found, preference)
+
+    def _move(
+        self,
+        image_bgr: np.ndarray,
+        followed: list[_Track],
+        found: Detections,
+        there: np.ndarray,
+        expected_xyxy: np.ndarray,
+        time_s: float,
+    ) -> None:
+        """Move the followed faces to where they are now; one that a search nearby does not find is gone."""
         if not there.all():
-            if may_fail:
-                return found[there]
-            found = self._search(image_bgr, found, expected, _last_boxes(followed), there)
-            there = _still_there(found)
-        crowded = _crowded(found.boxes_xyxy)
+            found = self._search(image_bgr, found, expected_xyxy, _last_boxes(followed), there)
+            there = still_there(found)
+        near_another = crowded(found.boxes_xyxy)
         for index, track in enumerate(followed):
             if there[index]:
-                track.see(found, index, time_s, crowded=bool(crowded[index]))
+                track.see(found, index, time_s, crowded=bool(near_another[index]))
             else:
                 track.visible = False
-        if len(new):
-            if not _still_there(new).all():  # some have moved on since the scan
-                new = self._search(image_bgr, new, newcomers, newcomers, _still_there(new))
-            taken = iou_matrix(new.boxes_xyxy, found.boxes_xyxy[there]).max(axis=1, initial=0) >= MATCH_IOU
-            hidden = [track for track in self._tracks if not track.visible]
-            self._assign(new[_still_there(new) & ~taken], hidden, time_s)
-        return None
+
+    def _take_in(self, image_bgr: np.ndarray, newcomers: Detections, time_s: float) -> None:
+        """Take in the faces of a scan ahead where they are still there and not followed already."""
+        if not len(newcomers):
+            return
+        places = self._newcomers.boxes_xyxy
+        if not still_there(newcomers).all():  # some have moved on since the scan
+            newcomers = self._search(image_bgr, newcomers, places, places, still_there(newcomers))
+        seen = _last_boxes([track for track in self._tracks if track.visible])
+        taken = iou_matrix(newcomers.boxes_xyxy, seen).max(axis=1, initial=0) >= MATCH_IOU
+        hidden = [track for track in self._tracks if not track.visible]
+        self._assign(image_bgr, newcomers[still_there(newcomers) & ~taken], hidden, time_s)
 
     def _search(
         self,
@@ -269,14 +292,19 @@ class Tracker:
         last_xyxy: np.ndarray,
         there: np.ndarray,
     ) -> Detections:
-        """Puts what a search nearby finds in the place of the faces that are not there any more."""
+        """Return the detections with what a search nearby finds in place of the faces that are lost.
+
+        A face that is not found gets a score of 0.
+        """
         boxes, scores, landmarks = found.boxes_xyxy.copy(), found.scores.copy(), found.landmarks_xy.copy()
+        there = there.copy()
         for index in np.flatnonzero(~there):
             near = self._detector.search(image_bgr, expected_xyxy[index])
             taken = overlap_of_smaller(near.boxes_xyxy, boxes[there]).max(axis=1, initial=0)
             near = near[taken <= DUPLICATE_OVERLAP]
             expected, last = expected_xyxy[index][None], last_xyxy[index][None]
-            pairs = match(expected, near.boxes_xyxy) or _match_near(expected, last, near.boxes_xyxy)
+            pairs = match(expected, near.boxes_xyxy)
+            pairs = pairs or best_pairs(nearness(expected, last, near.boxes_xyxy), 0)
             scores[index] = 0.0
             for _, one in pairs:
                 boxes[index], scores[index] = near.boxes_xyxy[one], near.scores[one]
@@ -284,24 +312,24 @@ class Tracker:
                 there[index] = True
         return Detections(boxes, scores, landmarks)
 
-    def _assign(self, found: Detections, tracks: list[_Track], time_s: float) -> None:
-        """Gives each detection to the one of these faces that it is, or to a new one."""
-        expected = _expected_boxes(tracks, time_s)
-        last = _last_boxes(tracks)
-        pairs = match(expected, found.boxes_xyxy)
-        lost = sorted(set(range(len(tracks))) - {track_index for track_index, _ in pairs})
-        new = sorted(set(range(len(found))) - {index for _, index in pairs})
-        pairs += [
-            (lost[row], new[column])
-            for row, column in _match_near(expected[lost], last[lost], found.boxes_xyxy[new])
-        ]
-        crowded = _crowded(found.boxes_xyxy)
+    def _assign(self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], time_s: float) -> None:
+        """Give each detection to the one of these tracks that it belongs to, or to a new one."""
+        expected, last = _expected_boxes(tracks, time_s), _last_boxes(tracks)
+        overlap = iou_matrix(expected, found.boxes_xyxy)
+        near = nearness(expected, last, found.boxes_xyxy)
+        unlike = self._unlike(image_bgr, found, tracks, (overlap >= MATCH_IOU) | (near >= 0))
+        overlap[unlike] = near[unlike] = -1
+        pairs = best_pairs(overlap, MATCH_IOU)
+        for track_index, index in pairs:
+            near[track_index, :] = near[:, index] = -1
+        pairs += best_pairs(near, 0)
+        near_another = crowded(found.boxes_xyxy)
         for track in tracks:
             track.visible = False
         for track_index, index in pairs:
-            tracks[track_index].see(found, index, time_s, crowded=bool(crowded[index]))
-        new = sorted(set(new) - {index for _, index in pairs}, key=lambda index: found.boxes_xyxy[index, 0])
-        for index in new:
+            tracks[track_index].see(found, index, time_s, crowded=bool(near_another[index]))
+        new = set(range(len(found))) - {index for _, index in pairs}
+        for index in sorted(new, key=lambda index: found.boxes_xyxy[index, 0]):
             self._tracks.append(
                 _Track(
                     self._next_id,
@@ -313,70 +341,23 @@ class Tracker:
             )
             self._next_id += 1
 
+    def _unlike(
+        self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], possible: np.ndarray
+    ) -> np.ndarray:
+        """Return which possible pairs of a hidden track and a detection look like two people, bool (N, M)."""
+        unlike = np.zeros(possible.shape, bool)
+        hidden = np.array([not track.visible and bool(track.looks) for track in tracks], bool)
+        for index in np.flatnonzero((possible & hidden[:, None]).any(axis=0)):
+            look = appearance(image_bgr, found.boxes_xyxy[index])
+            for row in np.flatnonzero(possible[:, index] & hidden):
+                unlike[row, index] = likeness([look], tracks[row].looks) < REGAIN_LIKENESS
+        return unlike
+
     def _is_cut(self, image_bgr: np.ndarray) -> bool:
-        """Whether this picture has little to do with the one before."""
+        """Tell whether this picture has little to do with the one before."""
         # Every 8th pixel or so is enough, and reading them all would cost as much as following a face.
         step = max(1, min(image_bgr.shape[:2]) // 90)
         small = cv2.resize(image_bgr[::step, ::step], THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
         thumbnail = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.int16)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is not None and float(np.abs(thumbnail - before).mean()) > CUT_DIFFERENCE
-
-
-def match(expected_xyxy: np.ndarray, found_xyxy: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs expected boxes with found ones, best overlap first, each at most once.
-
-    Args:
-        expected_xyxy: (N, 4) px.
-        found_xyxy: (M, 4) px.
-
-    Returns:
-        Pairs of an index into `expected_xyxy` and one into `found_xyxy`.
-    """
-    return _best_pairs(iou_matrix(expected_xyxy, found_xyxy), MATCH_IOU)
-
-
-def _match_near(
-    expected_xyxy: np.ndarray, last_xyxy: np.ndarray, found_xyxy: np.ndarray
-) -> list[tuple[int, int]]:
-    """Pairs faces with found boxes of their size near where they should be, or where they were last.
-
-    For a face that was hidden, or moved in an unforeseen way, so that its boxes do not overlap.
-    """
-    sides = (last_xyxy[:, 2:] - last_xyxy[:, :2]).max(axis=1, initial=1)[:, None]
-    found_sides = (found_xyxy[:, 2:] - found_xyxy[:, :2]).max(axis=1, initial=1)[None, :]
-    distance = np.minimum(_distances(expected_xyxy, found_xyxy), _distances(last_xyxy, found_xyxy)) / sides
-    same_size = np.minimum(sides, found_sides) >= REGAIN_SIZE_RATIO * np.maximum(sides, found_sides)
-    return _best_pairs(np.where(same_size, REGAIN_DISTANCE - distance, -1), 0)
-
-
-def _best_pairs(likeness: np.ndarray, least: float) -> list[tuple[int, int]]:
-    """Returns pairs (row, column), the most alike first, each row and column at most once."""
-    likeness, pairs = likeness.copy(), []
-    while likeness.size and likeness.max() >= least:
-        row, column = np.unravel_index(likeness.argmax(), likeness.shape)
-        pairs.append((int(row), int(column)))
-        likeness[row, :] = likeness[:, column] = -np.inf
-    return pairs
-
-
-def _distances(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Returns the distances of the centres in px, (len(a), len(b))."""
-    a_xy, b_xy = (a_xyxy[:, :2] + a_xyxy[:, 2:]) / 2, (b_xyxy[:, :2] + b_xyxy[:, 2:]) / 2
-    return np.linalg.norm(a_xy[:, None] - b_xy[None, :], axis=2)
-
-
-def _crowded(boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Returns for each box whether another overlaps it, bool (N,)."""
-    overlap = iou_matrix(boxes_xyxy, boxes_xyxy)
-    np.fill_diagonal(overlap, 0)
-    return overlap.max(axis=1, initial=0) > CROWDED_IOU
-
-
-def _still_there(found: Detections) -> np.ndarray:
-    """Returns which followed faces are faces still, and not another one that is followed: bool (N,)."""
-    best_first = np.argsort(-found.scores, kind="stable")
-    rank = np.argsort(best_first)
-    overlap = overlap_of_smaller(found.boxes_xyxy, found.boxes_xyxy)
-    on_a_better_one = (overlap > DUPLICATE_OVERLAP) & (rank[None, :] < rank[:, None])
-    return (found.scores >= STILL_THERE_SCORE) & ~on_a_better_one.any(axis=1)

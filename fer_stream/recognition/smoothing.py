@@ -1,13 +1,26 @@
-"""Each face's probabilities over time, so that a label does not flicker."""
+"""Each face's probabilities over time, so that a label does not flicker.
+
+A live source can only look back: `Smoother`. A recording can look both ways, and then nothing comes late:
+`CentredSmoother`.
+"""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
 
 import numpy as np
 
 DEFAULT_SMOOTH_S = 0.3
 FORGET_S = 2.0  # after a gap this long a face starts afresh
+# The centred smoother uses readings up to REACH_S + GUIDE_S away: so far a recording has to look ahead.
+REACH_S = 0.38
+GUIDE_S = 0.12  # a guide is the median of the readings this long before and after its moment, at most
+GUIDE_SHARE = 0.4  # of the time constant, where that is shorter
+SAME_EXPRESSION = (
+    0.25  # total variation, 0 to 1, at which a reading counts for exp(-1/2) of one that is equal
+)
 
 
 class Smoother:
@@ -25,7 +38,7 @@ class Smoother:
         self._last: dict[int, tuple[float, np.ndarray]] = {}
 
     def smooth(self, face_id: int, probabilities: np.ndarray, time_s: float) -> np.ndarray:
-        """Takes a face's next reading.
+        """Take a face's next reading.
 
         Args:
             face_id: Whose.
@@ -47,3 +60,106 @@ class Smoother:
             smoothed /= smoothed.sum()
         self._last[face_id] = (time_s, smoothed)
         return smoothed
+
+
+@dataclass(eq=False)
+class _Readings:
+    """The readings of one face, in order of time.
+
+    Attributes:
+        times_s: When.
+        own: float32 (7,), of that frame alone.
+        guides: float32 (7,), the median round that moment; None until it is asked for.
+    """
+
+    times_s: list[float] = field(default_factory=list)
+    own: list[np.ndarray] = field(default_factory=list)
+    guides: list[np.ndarray | None] = field(default_factory=list)
+
+
+class CentredSmoother:
+    """A bilateral filter of each face's probabilities over time: it looks as far ahead as back.
+
+    Readings near in time weigh more, by a Gaussian whose standard deviation is the time constant, and so do
+    readings that say the same, so that a change of expression stays where it is and stays sharp. A reading is
+    compared by its guide, the median of the readings round it: single odd readings do not count as a change.
+
+    Source: Tomasi and Manduchi, Bilateral Filtering for Gray and Color Images, 1998, with a median as guide.
+
+    Args:
+        time_constant_s: Seconds; 0 passes each frame's own probabilities through. No reading further than
+            `REACH_S` away counts, however large it is.
+    """
+
+    def __init__(self, time_constant_s: float = DEFAULT_SMOOTH_S) -> None:
+        self._time_constant_s = time_constant_s
+        self._guide_s = min(GUIDE_S, GUIDE_SHARE * time_constant_s)
+        self._faces: dict[int, _Readings] = {}
+
+    def add(self, face_id: int, probabilities: np.ndarray, time_s: float) -> None:
+        """Take in a reading, in any order of time.
+
+        Args:
+            face_id: Whose.
+            probabilities: float32 (7,), of this frame alone.
+            time_s: When, in seconds.
+        """
+        readings = self._faces.setdefault(face_id, _Readings())
+        place = bisect_right(readings.times_s, time_s)
+        readings.times_s.insert(place, time_s)
+        readings.own.insert(place, probabilities)
+        readings.guides.insert(place, None)
+
+    def at(self, face_id: int, time_s: float) -> np.ndarray:
+        """Return a face's probabilities at a moment, also one between two readings.
+
+        Args:
+            face_id: Whose; it has a reading.
+            time_s: When, in seconds.
+
+        Returns:
+            float32 (7,), smoothed, summing to 1.
+        """
+        readings = self._faces[face_id]
+        if self._time_constant_s <= 0:
+            return _between(readings.times_s, readings.own, time_s)
+        first = bisect_left(readings.times_s, time_s - REACH_S)
+        end = bisect_right(readings.times_s, time_s + REACH_S)
+        if first >= end:
+            return _between(readings.times_s, readings.own, time_s)
+        guides = np.array([self._guide(readings, index) for index in range(first, end)])
+        times_s = readings.times_s[first:end]
+        apart_s = np.array(times_s) - time_s
+        apart = np.abs(guides - _between(times_s, guides, time_s)).sum(axis=1) / 2
+        weights = np.exp(-0.5 * ((apart_s / self._time_constant_s) ** 2 + (apart / SAME_EXPRESSION) ** 2))
+        smoothed = weights @ np.array(readings.own[first:end])
+        return (smoothed / smoothed.sum()).astype(np.float32)
+
+    def forget(self, before_s: float) -> None:
+        """Forget all readings before a moment, and the faces that have no others."""
+        for face_id, readings in list(self._faces.items()):
+            end = bisect_left(readings.times_s, before_s)
+            del readings.times_s[:end], readings.own[:end], readings.guides[:end]
+            if not readings.times_s:
+                del self._faces[face_id]
+
+    def _guide(self, readings: _Readings, index: int) -> np.ndarray:
+        guide = readings.guides[index]
+        if guide is None:
+            first = bisect_left(readings.times_s, readings.times_s[index] - self._guide_s - 1e-6)
+            end = bisect_right(readings.times_s, readings.times_s[index] + self._guide_s + 1e-6)
+            guide = np.median(readings.own[first:end], axis=0)
+            guide = guide / max(float(guide.sum()), 1e-6)
+            readings.guides[index] = guide
+        return guide
+
+
+def _between(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
+    """Return the values at a moment, interpolated between the nearest ones; the times are in order."""
+    after = min(bisect_left(times_s, time_s), len(times_s) - 1)
+    before = after if times_s[after] <= time_s else max(after - 1, 0)
+    apart_s = times_s[after] - times_s[before]
+    if apart_s <= 0:
+        return np.asarray(values[after])
+    share = np.float32(min(max((time_s - times_s[before]) / apart_s, 0.0), 1.0))
+    return np.asarray((1 - share) * values[before] + share * values[after])

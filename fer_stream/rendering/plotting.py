@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.errors import OutputError
+from fer_stream.errors import OutputError, UsageError
 from fer_stream.system.environment import plain_matplotlib
 from fer_stream.system.files import replacing
 
@@ -22,11 +22,25 @@ if TYPE_CHECKING:
 # While it loads without a folder to keep its list of fonts in, matplotlib warns that it will be slower.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
+CHART_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
+
 DOTS_PER_INCH = 150
 
 TEXT_HEX = "#202124"
 QUIET_HEX = "#6b6f76"
 FAINT_HEX = "#e6e7ea"
+
+
+def check_chart_path(path: Path) -> None:
+    """Refuse a name that a chart can't have.
+
+    Raises:
+        UsageError: The suffix is none of `CHART_SUFFIXES`.
+    """
+    if path.suffix.lower() not in CHART_SUFFIXES:
+        raise UsageError(
+            f"a chart is {', '.join(CHART_SUFFIXES)}, not {path.suffix or 'without a suffix'}: {path}"
+        )
 
 
 def load_matplotlib() -> None:

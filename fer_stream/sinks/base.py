@@ -178,6 +178,7 @@ def check_output(
         if exists and not overwrite:
             raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
         _make_folder(path.parent)
+        _refuse_dead_link(path)
         if exists:
             path.open("ab").close()
         else:
@@ -227,11 +228,18 @@ def _make_folder(folder: Path) -> None:
         OutputError: A file is in the way.
         OSError: It can't be made.
     """
-    in_the_way = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    in_the_way = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    _refuse_dead_link(in_the_way)
     if in_the_way.exists() and not in_the_way.is_dir():
         what = "it" if in_the_way == folder else in_the_way
         raise OutputError(f"can't write into {folder}: {what} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_dead_link(path: Path) -> None:
+    """Refuse a link to itself, or to nothing, with an OutputError."""
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"can't write {path}: it is a link that leads nowhere; choose another place")
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.rendering.charts import CHART_SUFFIXES, Timeline, face_chart
-from fer_stream.rendering.plotting import load_matplotlib
+from fer_stream.face_time import average_interval_s
+from fer_stream.rendering.charts import Timeline, face_chart
+from fer_stream.rendering.plotting import CHART_SUFFIXES, load_matplotlib
 from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sinks.images import PictureOutputs
 from fer_stream.system.background import Background
@@ -79,7 +80,11 @@ class TimelineSink(Sink):
         """
         super().__init__()
         self._path = check_output(path, overwrite=overwrite, source_path=info.path, extensions=CHART_SUFFIXES)
-        self._timeline = Timeline(self._path, source_name=Path(info.name).name or info.name)
+        self._timeline = Timeline(
+            self._path,
+            source_name=Path(info.name).name or info.name,
+            interval_s=average_interval_s(info.frame_rate),
+        )
         self._frames = 0
         self._closed = False
         # Beside the first frames, so that the end, which Ctrl-C may ask for, does not wait for it.

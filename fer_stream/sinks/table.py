@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,6 +20,8 @@ from fer_stream.system.files import open_new, replacing, to_standard_output
 if TYPE_CHECKING:
     import pyarrow
 
+    from fer_stream.provenance import Provenance
+    from fer_stream.sinks.base import RunContext
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
@@ -68,6 +70,7 @@ class TableSink(Sink):
         self._written = self._failed = self._closed = False
         self._file: BinaryIO | None = None
         self._overwrite = overwrite
+        self._metadata: dict[str, str] = {}
         if str(path) == "-":
             self._kind = ".jsonl"
             return
@@ -79,12 +82,16 @@ class TableSink(Sink):
                 target.with_name(f"{target.name}.partial.jsonl"), overwrite=overwrite, source_path=info.path
             )
         if self._kind == ".csv":
-            self._pending += _csv_line(TABLE_COLUMNS)
+            self._pending += csv_line(TABLE_COLUMNS)
+
+    def begin(self, context: RunContext) -> None:
+        """Keep what a Parquet file says of the run. See `Sink.begin`."""
+        self._metadata = parquet_metadata(context.provenance)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Writes the rows of one frame. See `Sink.write`."""
         for row in table_rows(analyzed):
-            self._pending += _csv_line(row) if self._kind == ".csv" else _json_line(row)
+            self._pending += csv_line(row) if self._kind == ".csv" else _json_line(row)
         self._written = True
         late = time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S
         if self._path is None or late or len(self._pending) >= _FLUSH_BYTES:
@@ -103,7 +110,7 @@ class TableSink(Sink):
                 self._file.close()
         if self._kind == ".parquet" and self._written and not self._failed:
             assert self._path is not None
-            _finish_parquet(self._rows_path, self._path)
+            _finish_parquet(self._rows_path, self._path, self._metadata)
 
     def outputs(self) -> list[Path]:
         """Returns the file; none for standard output."""
@@ -172,7 +179,22 @@ def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _csv_line(row: tuple[Any, ...]) -> bytes:
+def parquet_metadata(provenance: Provenance) -> dict[str, str]:
+    """Return the schema metadata of a Parquet file: what made its numbers.
+
+    The keys are `fer_stream.version`, `fer_stream.weights_sha256`, `fer_stream.labels` (the annotation that
+    the probabilities follow), `fer_stream.unsure_below` and `fer_stream.options`, a JSON object.
+    """
+    return {
+        "fer_stream.version": provenance.version,
+        "fer_stream.weights_sha256": provenance.weights_sha256,
+        "fer_stream.labels": provenance.labels,
+        "fer_stream.unsure_below": f"{provenance.unsure_below:g}",
+        "fer_stream.options": json.dumps(dict(provenance.options), sort_keys=True),
+    }
+
+
+def csv_line(row: Sequence[Any]) -> bytes:
     """Returns a row as a line of CSV, the same on every system."""
     line = io.StringIO(newline="")
     csv.writer(line, lineterminator="\n").writerow(row)
@@ -184,7 +206,7 @@ def _json_line(row: tuple[Any, ...]) -> bytes:
     return (json.dumps(dict(zip(TABLE_COLUMNS, row, strict=True)), ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def _finish_parquet(rows_path: Path, path: Path) -> None:
+def _finish_parquet(rows_path: Path, path: Path, metadata: Mapping[str, str]) -> None:
     """Turns JSON lines into a Parquet file, a row group at a time, and removes them.
 
     Raises:
@@ -193,7 +215,7 @@ def _finish_parquet(rows_path: Path, path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    schema = table_schema()
+    schema = table_schema().with_metadata(metadata)
     try:
         with (
             replacing(path) as temporary,

@@ -20,6 +20,12 @@ from fer_stream.types import Frame
 
 _SourceT = TypeVar("_SourceT", bound="Source")
 
+# The files that count as recordings in a folder. A file that is named is read whatever it is called.
+RECORDING_EXTENSIONS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+
 
 class SourceKind(str, Enum):
     """What a source is. Each is a string as well: `SourceKind.VIDEO == "video"`."""

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.times import parse_time
 from fer_stream.system.files import unreadable_kind
+from fer_stream.system.memory import is_out_of_memory
 
 # Codecs in which every packet is exactly one shown picture. Only their packets can be counted instead
 # of frames: a VP8 packet may be hidden, an MPEG-4 packet may be empty, and two MPEG-2 packets may
@@ -88,6 +89,8 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
     except PermissionError as error:
         raise SourceError(f"{name} can't be read: {error.strerror}") from error
     except (av.error.FFmpegError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         if _names_other_files(path):
             raise SourceError(
                 f"{name} is a list of other files or addresses; give the video itself"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import io
 import os
 import re
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 
 from fer_stream.errors import SourceError
-from fer_stream.sources.base import Source, SourceInfo, SourceKind
+from fer_stream.sources.base import RECORDING_EXTENSIONS, Source, SourceInfo, SourceKind
 from fer_stream.sources.opencv import quiet_opencv
 from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_image_pixels
 from fer_stream.system.files import unreadable_kind
+from fer_stream.system.memory import is_out_of_memory
 from fer_stream.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -35,15 +36,18 @@ def is_image_path(path: Path) -> bool:
 
 
 def images_in_folder(folder: Path) -> list[Path]:
-    """Returns the images directly in a folder, in natural order (2 before 10).
+    """Return the images directly in a folder, in natural order (2 before 10).
 
     Raises:
         SourceError: The folder can't be read, or holds no image.
     """
     try:
-        paths = [path for path in folder.iterdir() if is_image_path(path) and not path.is_dir()]
+        files = [path for path in folder.iterdir() if not path.is_dir()]
     except OSError as error:
         raise SourceError(f"{folder} can't be read: {error.strerror}") from error
+    paths = [path for path in files if is_image_path(path)]
+    if not paths and any(path.suffix.lower() in RECORDING_EXTENSIONS for path in files):
+        raise SourceError(f"{folder} holds videos; fer-batch analyzes a folder of them, fer-stream one video")
     if not paths:
         raise SourceError(f"{folder} holds no image; {_WHAT_IS_READ}")
     return sorted(paths, key=_natural_order)
@@ -163,8 +167,12 @@ def read_image(path: Path) -> np.ndarray:
     except OSError as error:
         raise SourceError(f"{path} can't be read: {error.strerror or error}") from error
     bgr = None
-    with quiet_opencv(), contextlib.suppress(cv2.error):  # some damage raises, some returns None
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    try:
+        with quiet_opencv():
+            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error as error:  # some damage raises, some returns None
+        if is_out_of_memory(error):
+            raise
     if bgr is None:
         raise SourceError(f"{path} can't be read as an image: it is damaged or in another format")
     return bgr
@@ -194,8 +202,10 @@ def _stated_size(head: bytes) -> tuple[int, int]:
 
     limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # ours counts
     try:
-        with PIL.Image.open(io.BytesIO(head)) as image:
-            return image.size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(io.BytesIO(head)) as image:
+                return image.size
     except Exception:  # damaged, or longer than what was read: then OpenCV's own limit counts
         return 0, 0
     finally:

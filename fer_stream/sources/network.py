@@ -7,10 +7,11 @@ import re
 import cv2
 
 from fer_stream.errors import SourceError
-from fer_stream.sources.addresses import without_password
+from fer_stream.sources.addresses import with_lower_scheme, without_password
 from fer_stream.sources.base import SourceKind
 from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.opencv import Capture
+from fer_stream.sources.playlist import is_endless
 
 # A camera on a slow link needs seconds to answer; nobody waits longer than this for an error.
 _OPEN_TIMEOUT_MS = 10_000
@@ -34,14 +35,16 @@ class NetworkStream(Device):
 
     def __init__(self, address: str) -> None:
         self.name = without_password(address)
-        self._address = address
+        self._address = with_lower_scheme(address)
         # Not with urlsplit, which raises on what only looks like IPv6; FFmpeg says what can't be opened.
         place = re.split("[?#]", address.lower())[0]
         self._is_http = place.startswith(("http://", "https://"))
         self._is_hls = self._is_http and place.endswith(".m3u8")
 
     def open(self) -> Connection:
-        """Connects. See `Device.open`."""
+        """Connect. See `Device.open`."""
+        if self._is_hls and is_endless(self._address):
+            raise SourceError(f"{self.name} is a playlist that never ends; give the stream itself")
         capture = Capture.open(self._address, cv2.CAP_FFMPEG, _PARAMETERS)
         if capture is None:
             raise SourceError(

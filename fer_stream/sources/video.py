@@ -29,6 +29,7 @@ from fer_stream.sources.losses import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
 from fer_stream.sources.seeking import Place, find_start, past_the_end
 from fer_stream.sources.times import format_time
+from fer_stream.system.memory import is_out_of_memory
 from fer_stream.types import Frame
 
 
@@ -183,6 +184,8 @@ class VideoSource(Source):
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
+                if is_out_of_memory(error):
+                    raise
                 # The file is read up to here; the rest is missing or can't be reached.
                 self._read_error = error.strerror or type(error).__name__
                 self._unreachable = error.errno in UNREACHABLE
@@ -193,7 +196,9 @@ class VideoSource(Source):
                 frames = self._stream.decode(packet)
             except av.error.EOFError:  # already flushed: demux ends with a flushing packet
                 return
-            except av.error.FFmpegError:
+            except av.error.FFmpegError as error:
+                if is_out_of_memory(error):
+                    raise
                 self._damaged_packets += 1
                 frames = []
             yield from frames

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from fer_stream.errors import OutputError
+from fer_stream.errors import OutputError, ReaderGoneError
 
 
 def unreadable_kind(path: Path) -> str | None:
@@ -118,6 +118,8 @@ def to_standard_output(data: bytes) -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGoneError("the reader of standard output went away") from error
         raise OutputError(f"can't write to standard output: {error.strerror or error}") from error
 
 

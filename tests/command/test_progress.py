@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.faces import make_face
 from rich.console import Console
 
 from fer_stream.command.progress import Progress, live
 from fer_stream.command.progress.live import Panel
+from fer_stream.command.progress.people import people_lines
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.pipeline import Summary
 from fer_stream.sources import SourceInfo, SourceStatus
 from fer_stream.status import Recording, RunStatus
 from fer_stream.types import AnalyzedFrame, Face, Frame
@@ -137,3 +140,20 @@ def test_rates_are_of_the_last_moments():
     assert status.latency_s == pytest.approx(0.2, abs=0.01)
     assert 0 < status.frames_per_s(8.9) < 8, "it falls while nothing comes"
     assert status.frames_per_s(20.0) == 0.0
+
+
+def test_the_summary_has_a_line_for_each_person_with_unsure_among_the_shares():
+    summary = Summary(faces=3)
+    for index in range(10):
+        faces = [make_face(1, "happy" if index < 6 else "unsure")]
+        faces += [make_face(2, "sad")] if index >= 4 else []
+        faces += [make_face(3, "fear")] if index == 0 else []
+        summary.people.add(faces, 0.2, index / 5)
+        for face in faces:
+            summary.label_s[face.label] += 0.2
+    assert [line.plain for line in people_lines(summary)] == [
+        "face 1     seen 2.0 s  happy 60 %, unsure 40 %",
+        "face 2     seen 1.2 s  sad 100 %",
+        "+1 face seen for under 0.5 s",
+        "all faces  seen 3.4 s  happy 35 %, sad 35 %, unsure 24 %, fear 6 %",
+    ]

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_stream.detection.association import STILL_THERE_SCORE
 from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import clipped, iou_matrix
 from fer_stream.detection.pixels import SummedPixels
-from fer_stream.detection.tracker import STILL_THERE_SCORE
 from fer_stream.types import Detections
 
 HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600

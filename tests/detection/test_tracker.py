@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_stream.detection.association import match
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import ScanPace
-from fer_stream.detection.tracker import REMEMBERED_S, TrackedFace, Tracker, match
+from fer_stream.detection.tracker import REMEMBERED_S, TrackedFace, Tracker
 from fer_stream.types import Detections
 
 FRAME_WH = (480, 270)
@@ -96,8 +97,10 @@ def test_a_moving_face_keeps_its_id_with_few_scans(
     card = scene.card()
     for index in range(60):
         x = 60 + 6 * index
-        faces = tracker.update(scene.frame((card, x, 135 + 30 * np.sin(index / 9))), index / FRAMES_PER_S)
-        assert [face.id for face in faces] == [1]
+        faces = tracker.update(
+            scene.frame((card, x, 135 + 30 * np.sin(index / 9))), index / FRAMES_PER_S
+        ).faces
+        assert [face.track_id for face in faces] == [1]
         assert abs(centre_x(faces[0]) - x) < 15
         assert faces[0].box_xyxy.min() >= 0
         assert faces[0].score > 0.7
@@ -114,8 +117,8 @@ def test_a_followed_face_may_be_less_certain_than_a_new_one(
     tracker.update(frame, 0.0)
     refined = counting.refine
     counting.refine = lambda *at: replace(refined(*at), scores=np.array([score], np.float32))  # type: ignore[method-assign]
-    (face,) = tracker.update(frame, 0.04)
-    assert face.id == 1
+    (face,) = tracker.update(frame, 0.04).faces
+    assert face.track_id == 1
     assert counting.scans == scans
 
 
@@ -138,14 +141,14 @@ def test_two_faces_that_cross_keep_their_ids(
     for index in range(340 // px_a_frame):
         x_behind, x_front = 70 + px_a_frame * index, 410 - px_a_frame * index
         frame = scene.frame((cards[0], x_behind, 135 - apart_y / 2), (cards[1], x_front, 135 + apart_y / 2))
-        faces = tracker.update(frame, index / FRAMES_PER_S)
-        ids = {face.id for face in faces}
+        faces = tracker.update(frame, index / FRAMES_PER_S).faces
+        ids = {face.track_id for face in faces}
         assert ids <= {1, 2}
         assert index > 20 or index * px_a_frame > 120 or ids == {1, 2}
         seen_alone += len(ids) == 1
         last = faces
     assert seen_alone > 3  # one did cover the other
-    assert [face.id for face in last] == [1, 2]
+    assert [face.track_id for face in last] == [1, 2]
     assert abs(centre_x(last[0]) - x_behind) < 20
     assert abs(centre_x(last[1]) - x_front) < 20
 
@@ -157,14 +160,14 @@ def away_and_back(
     card, other = scene.card(), scene.card(mirrored=True)
     time_s = times_s()
     for _ in range(12):
-        before = tracker.update(scene.frame((other, 90, 135), (card, 300, 120)), next(time_s))
+        before = tracker.update(scene.frame((other, 90, 135), (card, 300, 120)), next(time_s)).faces
     for _ in range(round(gap_s * FRAMES_PER_S)):
-        during = tracker.update(scene.frame((other, 90, 135)), next(time_s))
-        assert [face.id for face in during] == [1]
+        during = tracker.update(scene.frame((other, 90, 135)), next(time_s)).faces
+        assert [face.track_id for face in during] == [1]
     for _ in range(8):
-        after = tracker.update(scene.frame((other, 90, 135), (card, *back_xy)), next(time_s))
+        after = tracker.update(scene.frame((other, 90, 135), (card, *back_xy)), next(time_s)).faces
     assert len(before) == len(after) == 2
-    return {face.id for face in before}, {face.id for face in after}
+    return {face.track_id for face in before}, {face.track_id for face in after}
 
 
 @pytest.mark.parametrize("back_xy", [(300, 120), (330, 130)])
@@ -190,8 +193,8 @@ def test_a_cut_gives_new_ids_at_once(scene: Scene, tracker: Tracker, counting: C
     for index in range(7):
         tracker.update(scene.frame((card, 200, 135)), index / FRAMES_PER_S)
     scans = counting.scans
-    faces = tracker.update(scene.frame((card, 205, 135), background=20), 7 / FRAMES_PER_S)
-    assert [face.id for face in faces] == [2]
+    faces = tracker.update(scene.frame((card, 205, 135), background=20), 7 / FRAMES_PER_S).faces
+    assert [face.track_id for face in faces] == [2]
     assert counting.scans == scans + 1
 
 
@@ -202,11 +205,13 @@ def test_a_lost_face_is_looked_for_in_the_same_frame(
     for index in range(3):
         tracker.update(scene.frame((card, 120, 135)), index / FRAMES_PER_S)
     assert counting.scans == 1
-    moved = tracker.update(scene.frame((card, 168, 135)), 3 / FRAMES_PER_S)  # further than it is followed
-    assert [face.id for face in moved] == [1]
+    moved = tracker.update(
+        scene.frame((card, 168, 135)), 3 / FRAMES_PER_S
+    ).faces  # further than it is followed
+    assert [face.track_id for face in moved] == [1]
     assert abs(centre_x(moved[0]) - 168) < 15
-    gone = tracker.update(scene.frame(), 4 / FRAMES_PER_S)
-    assert gone == []
+    gone = tracker.update(scene.frame(), 4 / FRAMES_PER_S).faces
+    assert gone == ()
 
 
 def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, detector: Detector) -> None:
@@ -216,7 +221,7 @@ def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, dete
         found_at = None
         for index in range(entered + 6):
             placed = [(other, 100.0, 135.0)] + [(card, 350.0, 130.0)] * (index >= entered)
-            faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
+            faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S).faces
             if len(faces) == 2:
                 found_at = index
                 break
@@ -234,11 +239,11 @@ def test_a_live_frame_does_not_wait_for_a_scan_and_who_is_new_is_there_in_the_ne
         x = 100.0 + 3 * index
         placed = [(other, x, 135.0)] + [(card, x + 250, 130.0)] * (index >= 7)
         before = counting.scans
-        faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
+        faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S).faces
         if counting.scans > before:
             scanned_before_the_frame_was_out.append(index)
         tracker.scan_ahead()
-        ids.append([face.id for face in faces])
+        ids.append([face.track_id for face in faces])
         for face, place in zip(faces, (x, x + 250), strict=False):
             assert abs(centre_x(face) - place) < 15
     assert scanned_before_the_frame_was_out == [0]  # nobody was there to be followed
@@ -268,7 +273,7 @@ def test_live_what_scans_do_not_find_any_more_is_no_face(scene: Scene, detector:
     for index in range(20):
         if index == 3:
             blinded.edge_x = 230
-        counts.append(len(tracker.update(scene.frame(*cards), index / FRAMES_PER_S)))
+        counts.append(len(tracker.update(scene.frame(*cards), index / FRAMES_PER_S).faces))
         tracker.scan_ahead()
     assert counts[:6] == [2] * 6  # one scan may miss a face
     assert counts[-5:] == [1] * 5
@@ -281,7 +286,9 @@ def test_live_a_face_that_was_regained_may_be_missed_once_again(scene: Scene, de
     ids = []
     for index in range(24):
         blinded.edge_x = 230 if 3 <= index <= 11 or 18 <= index <= 22 else np.inf
-        ids.append([face.id for face in tracker.update(scene.frame(*cards), index / FRAMES_PER_S)])
+        ids.append(
+            [face.track_id for face in tracker.update(scene.frame(*cards), index / FRAMES_PER_S).faces]
+        )
         tracker.scan_ahead()
     assert ids[12] == [1] and ids[17:] == [[1, 2]] * 7
 
@@ -291,9 +298,11 @@ def test_live_a_newcomer_who_moves_fast_is_found_after_a_slow_scan(scene: Scene,
     card, other = scene.card(0.25), scene.card(0.25, mirrored=True)
     for index in (0, 1, 2, 3, 4, 5, 8):  # two frames were dropped while the scan ran
         faces = (
-            tracker.update(scene.frame((card, 80, 135), (other, 180 + 13 * index, 135)), index / FRAMES_PER_S)
+            tracker.update(
+                scene.frame((card, 80, 135), (other, 180 + 13 * index, 135)), index / FRAMES_PER_S
+            ).faces
             if index >= 5
-            else tracker.update(scene.frame((card, 80, 135)), index / FRAMES_PER_S)
+            else tracker.update(scene.frame((card, 80, 135)), index / FRAMES_PER_S).faces
         )
         tracker.scan_ahead()
     assert len(faces) == 2
@@ -308,7 +317,7 @@ def test_the_only_face_is_found_in_the_frame_in_which_it_is_back(
     seen = []
     for index in range(12):
         placed = [] if index in (3, 4) else [(scene.card(), 200.0, 135.0)]
-        seen.append(len(tracker.update(scene.frame(*placed), index / FRAMES_PER_S)))
+        seen.append(len(tracker.update(scene.frame(*placed), index / FRAMES_PER_S).faces))
         tracker.scan_ahead()
     assert seen == [1, 1, 1, 0, 0, *[1] * 7]
 
@@ -319,7 +328,7 @@ def test_in_a_crowd_scans_come_closer_together(scene: Scene, counting: CountingD
         counting.scans = 0
         tracker = Tracker(counting, first_index=0)  # type: ignore[arg-type]
         for index in range(20):
-            faces = tracker.update(scene.frame(*cards[:count]), index / FRAMES_PER_S)
+            faces = tracker.update(scene.frame(*cards[:count]), index / FRAMES_PER_S).faces
             assert len(faces) == count
         assert counting.scans == scans
 
@@ -331,11 +340,12 @@ def test_no_scan_comes_sooner_than_the_gap(scene: Scene, counting: CountingDetec
         empty = index < 3
         hidden = 11 <= index < 19  # the first face is lost, which would bring a scan at once
         placed = [(card, 120.0, 135.0)] * (not empty and not hidden) + [(other, 350.0, 135.0)] * (not empty)
-        faces = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
-        if tracker.scanned:
+        tracked = tracker.update(scene.frame(*placed), index / FRAMES_PER_S)
+        faces = tracked.faces
+        if tracked.scanned:
             scanned.append(index)
         expected = [] if index < 8 else [2] if 11 <= index < 24 else [1, 2]
-        assert [face.id for face in faces] == expected, index
+        assert [face.track_id for face in faces] == expected, index
     assert scanned == [0, 8, 16]
     assert counting.scans == 3
 
@@ -347,27 +357,19 @@ def test_a_lost_face_is_found_again_nearby_where_there_is_no_time_for_a_scan(
     card, x = scene.card(), 120.0
     for index in range(6):
         x += 40 * (index == 4)  # too far for what follows it
-        (face,) = tracker.update(scene.frame((card, x, 135)), index / FRAMES_PER_S)
-        assert face.id == 1
+        (face,) = tracker.update(scene.frame((card, x, 135)), index / FRAMES_PER_S).faces
+        assert face.track_id == 1
         assert abs(centre_x(face) - x) < 15
     assert counting.scans == 1
     assert counting.searches >= 1
 
 
-def test_what_a_scan_has_found_already_is_taken(scene: Scene, counting: CountingDetector) -> None:
-    tracker = Tracker(counting)  # type: ignore[arg-type]
-    for index in range(4):
-        frame = scene.frame((scene.card(), 200 + 9 * index, 130))
-        (face,) = tracker.update(frame, index / FRAMES_PER_S, counting._detector.scan(frame))
-        assert face.id == 1
-    assert (counting.scans, counting.refines) == (0, 0)
-    assert tracker.update(scene.frame(), 4 / FRAMES_PER_S, Detections.none()) == []
-
-
 def test_the_first_face_is_found_in_its_first_frame(scene: Scene, tracker: Tracker) -> None:
-    assert tracker.update(scene.frame(), 0.0) == []
-    assert tracker.update(scene.frame(), 0.04) == []
-    assert [face.id for face in tracker.update(scene.frame((scene.card(), 200, 135)), 0.08)] == [1]
+    assert tracker.update(scene.frame(), 0.0).faces == ()
+    assert tracker.update(scene.frame(), 0.04).faces == ()
+    assert [face.track_id for face in tracker.update(scene.frame((scene.card(), 200, 135)), 0.08).faces] == [
+        1
+    ]
 
 
 @pytest.mark.parametrize("kind", ["jitter", "equal", "backwards", "slow"])
@@ -380,14 +382,14 @@ def test_odd_times_do_no_harm(scene: Scene, tracker: Tracker, kind: str) -> None
             "backwards": 100 - index / FRAMES_PER_S,
             "slow": 2.5 * index,
         }[kind]
-        faces = tracker.update(scene.frame((card, 100 + 4 * index, 135)), time_s)
-        assert [face.id for face in faces] == [1]
+        faces = tracker.update(scene.frame((card, 100 + 4 * index, 135)), time_s).faces
+        assert [face.track_id for face in faces] == [1]
         assert abs(centre_x(faces[0]) - (100 + 4 * index)) < 15
 
 
 def test_new_faces_are_numbered_from_left_to_right(scene: Scene, tracker: Tracker) -> None:
-    faces = tracker.update(scene.frame((scene.card(), 380, 130), (scene.card(0.25), 90, 140)), 0.0)
-    assert [face.id for face in faces] == [1, 2]
+    faces = tracker.update(scene.frame((scene.card(), 380, 130), (scene.card(0.25), 90, 140)), 0.0).faces
+    assert [face.track_id for face in faces] == [1, 2]
     assert centre_x(faces[0]) < centre_x(faces[1])
 
 
@@ -395,7 +397,7 @@ def test_a_picture_without_faces_gives_none(tracker: Tracker) -> None:
     random = np.random.default_rng(2)
     for index in range(4):
         noise = random.integers(0, 256, (90, 120, 3), np.uint8)
-        assert tracker.update(noise, index / FRAMES_PER_S) == []
+        assert tracker.update(noise, index / FRAMES_PER_S).faces == ()
 
 
 def test_a_long_video_of_passers_by_takes_no_more_memory(scene: Scene, tracker: Tracker) -> None:

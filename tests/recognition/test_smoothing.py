@@ -1,4 +1,4 @@
-"""Smoothing follows the video's own time, whatever its frame rate."""
+"""Smoothing follows the video's own time, whatever its frame rate, and in a recording nothing comes late."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fer_stream.recognition.smoothing import FORGET_S, Smoother
+from fer_stream.recognition.smoothing import FORGET_S, REACH_S, CentredSmoother, Smoother
 
 ANGRY, HAPPY = np.eye(7, dtype=np.float32)[0], np.eye(7, dtype=np.float32)[3]
 
@@ -87,3 +87,55 @@ def test_a_day_of_passers_by_takes_no_more_memory_than_a_minute() -> None:
     for face_id in range(5000):
         smoother.smooth(face_id, ANGRY, face_id * 0.5)
     assert len(smoother._last) <= 300
+
+
+def centred(readings: list[np.ndarray], times_s: np.ndarray, smooth_s: float = 0.3) -> np.ndarray:
+    smoother = CentredSmoother(smooth_s)
+    for time_s, reading in zip(times_s, readings, strict=True):
+        smoother.add(1, reading, time_s)
+    return np.array([smoother.at(1, time_s) for time_s in times_s])
+
+
+@pytest.mark.parametrize("frames_per_s", [12, 23.976, 30, 60])
+def test_centred_smoothing_leaves_a_change_where_it_is(frames_per_s: float) -> None:
+    times_s = np.arange(round(2 * frames_per_s)) / frames_per_s
+    change = round(frames_per_s)
+    smoothed = centred([HAPPY if index >= change else ANGRY for index in range(len(times_s))], times_s)
+    assert int((smoothed[:, 3] > smoothed[:, 0]).argmax()) == change
+    assert smoothed[change - 1, 3] < 0.1 and smoothed[change, 3] > 0.9  # and it stays sharp
+
+
+def test_centred_smoothing_steadies_readings() -> None:
+    random, times_s = np.random.default_rng(3), np.arange(200) / 25
+    readings = random.dirichlet(np.array([3, 1, 1, 3, 1, 1, 1]), 200).astype(np.float32)
+    smoothed = centred(list(readings), times_s)
+    assert smoothed.dtype == np.float32
+    np.testing.assert_allclose(smoothed.sum(axis=1), 1, atol=1e-6)
+    assert smoothed.std(axis=0).max() < 0.6 * readings.std(axis=0).max()
+    changes = [(np.diff(values.argmax(axis=1)) != 0).sum() for values in (readings, smoothed)]
+    assert changes[1] < 0.4 * changes[0]
+
+
+def test_a_longer_time_constant_smooths_more() -> None:
+    random, times_s = np.random.default_rng(4), np.arange(200) / 25
+    readings = list(random.dirichlet(np.ones(7) * 2, 200).astype(np.float32))
+    spread = [centred(readings, times_s, smooth_s).std(axis=0).mean() for smooth_s in (0.0, 0.05, 0.3, 1.0)]
+    assert spread == sorted(spread, reverse=True)
+    np.testing.assert_array_equal(centred(readings, times_s, 0.0), readings)
+
+
+def test_one_odd_reading_changes_nothing() -> None:
+    readings = [ANGRY] * 20 + [HAPPY] + [ANGRY] * 20
+    smoothed = centred(readings, np.arange(41) / 25)
+    assert (smoothed.argmax(axis=1) == 0).all()
+
+
+def test_readings_out_of_reach_do_not_count_and_are_forgotten() -> None:
+    smoother = CentredSmoother(0.3)
+    smoother.add(1, ANGRY, 0.0)
+    smoother.add(1, HAPPY, 0.1 + REACH_S)
+    np.testing.assert_allclose(smoother.at(1, 0.0), ANGRY, atol=1e-6)
+    smoother.add(2, ANGRY, 0.0)
+    smoother.forget(0.05)
+    assert list(smoother._faces) == [1]
+    np.testing.assert_allclose(smoother.at(1, 0.1 + REACH_S), HAPPY, atol=1e-6)

@@ -13,8 +13,8 @@ import pytest
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS, color_bgr
-from fer_stream.rendering import charts
 from fer_stream.rendering.charts import Timeline, face_chart
+from fer_stream.rendering.charts import timeline as timeline_module
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
@@ -216,11 +216,45 @@ def test_nothing_seen_is_said(tmp_path):
     assert "no face found" in texts(path)
 
 
-def test_the_thumbnail_is_the_best_look_at_the_face(tmp_path):
+def colored(color_bgr) -> np.ndarray:
+    picture = np.zeros((180, 320, 3), np.uint8)
+    picture[:] = color_bgr
+    return picture
+
+
+def face_with(label: str, confidence: float, box=(100, 60, 140, 110), *, unsure: bool = False) -> Face:
+    probabilities = np.full(7, (1 - confidence) / 6, np.float32)
+    probabilities[EXPRESSIONS.index(label)] = confidence
+    landmarks = np.zeros((5, 2), np.float32)
+    return Face(1, np.array(box, np.float32), landmarks, 0.99, probabilities, unsure)
+
+
+def test_the_picture_is_the_person_at_the_peak_of_the_expression_beside_it(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
-    far, near = np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320, 3), np.uint8)
-    far[:], near[:] = (10, 10, 250), (10, 250, 10)
+    calm, peak, sad = colored((10, 10, 250)), colored((10, 250, 10)), colored((250, 10, 10))
+    for index in range(100):
+        if index == 60:  # the peak of "happy", which is shown longest
+            face, picture = face_with("happy", 0.95), peak
+        elif index > 80:  # a larger face, and surer, but of another expression
+            face, picture = face_with("sad", 0.99, (40, 10, 200, 170)), sad
+        else:
+            face, picture = face_with("happy", 0.7), calm
+        timeline.add(make_frame(index, 25, [face], picture))
+    timeline.save()
+    timeline._path = tmp_path / "timeline.svg"
+    timeline.save()
+    said = " ".join(texts(tmp_path / "timeline.svg"))
+    assert "happy 81 %" in said and "happy 95 %" in said and "0:02.4: probability of" in said
+    chart = cv2.imread(str(path))
+    assert (chart == (10, 250, 10)).all(axis=2).sum() > 5000
+    assert not (chart == (10, 10, 250)).all(axis=2).any() and not (chart == (250, 10, 10)).all(axis=2).any()
+
+
+def test_of_equal_peaks_the_picture_is_the_better_look(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    far, near = colored((10, 10, 250)), colored((10, 250, 10))
     for index in range(60):
         is_near = index == 30
         box = (80, 10, 220, 170) if is_near else (100, 60, 140, 110)
@@ -231,15 +265,57 @@ def test_the_thumbnail_is_the_best_look_at_the_face(tmp_path):
     assert not (chart == (10, 10, 250)).all(axis=2).any()
 
 
-def kept_bytes(timeline: Timeline) -> int:
-    total = 0
-    for record in timeline._records.values():
-        total += sum(value.nbytes for value in vars(record).values() if isinstance(value, np.ndarray))
-    return total
+def test_probabilities_have_an_axis_and_shares_are_called_so(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    for index in range(50):
+        timeline.add(make_frame(index, 25, [make_face(1)]))
+    timeline.save()
+    found = texts(path)
+    assert {"0", "50", "100 %", "probability"} <= set(found)
+    assert "seen for 2.0 s, of that time" in found and "happy 100 %" in found
+
+
+@pytest.mark.parametrize(("frames", "fps"), [(105, 25.0), (33, 7.0), (2000, 30.0)])
+def test_strip_and_area_begin_and_end_together(tmp_path, frames, fps):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path, interval_s=1 / fps)
+    for index in range(frames):
+        here = 0.2 * frames < index < 0.7 * frames
+        timeline.add(make_frame(index, fps, [make_face(1, "sad")] if here else []))
+    timeline.save()
+    shown = pixels_of(path, "sad")[230:]  # below the legend
+    rows = np.flatnonzero(shown.sum(axis=1) > 100)
+    area, strip = shown[rows[0] + 20], shown[rows[-1] - 5]
+    assert rows[-1] - rows[0] > 100
+    for end in (0, -1):
+        assert abs(np.flatnonzero(area)[end] - np.flatnonzero(strip)[end]) <= 1
+
+
+def test_unsure_stretches_are_grey_and_not_an_expression(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    for index in range(250):
+        timeline.add(make_frame(index, 25, [face_with("sad", 0.8, unsure=index >= 125)]))
+    timeline.save()
+    sad = np.flatnonzero(pixels_of(path, "sad")[230:].sum(axis=0) > 80)
+    assert np.ptp(sad) < 0.45 * cv2.imread(str(path)).shape[1], (
+        "strip and area of the unsure half are not blue"
+    )
+    timeline._path = tmp_path / "timeline.svg"
+    timeline.save()
+    assert "sad 50 %, unsure 50 %" in texts(tmp_path / "timeline.svg")
+
+
+def test_an_unsure_face_of_a_picture_has_bars_and_no_expression_in_its_title(tmp_path):
+    path = tmp_path / "chart.svg"
+    face_chart(np.zeros((180, 320, 3), np.uint8), face_with("sad", 0.4, unsure=True), path)
+    found = texts(path)
+    assert "unsure" in found and "40 %" in found and "sad 40 %" not in found
 
 
 def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "MOST_BINS", 64)
+    monkeypatch.setattr(timeline_module, "MOST_BINS", 64)
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
     picture = np.zeros((90, 160, 3), np.uint8)
@@ -248,10 +324,10 @@ def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, mo
         faces = [make_face(1, "happy" if index < 2000 else "sad"), make_face(2 + index // 30)]
         timeline.add(make_frame(index, 2.0, faces, picture))
         if index % 100 == 99:
-            sizes.append(kept_bytes(timeline))
+            sizes.append(timeline.kept_bytes)
     assert max(sizes[20:]) <= 1.5 * max(sizes[:20])
-    assert len(timeline._records) <= 2 * charts.MOST_KEPT_FACES
-    _, means = timeline._records[1].curve(1)
+    assert len(timeline._records) <= 2 * timeline_module.MOST_KEPT_FACES
+    _, means, _ = timeline._records[1].curve.means()
     assert np.allclose(means.sum(axis=1), 1, atol=1e-5)
     assert means[:, EXPRESSIONS.index("happy")].mean() == pytest.approx(0.45, abs=0.03)
     timeline.save()

@@ -11,7 +11,9 @@ import pytest
 from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, color_bgr
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.rendering.overlay.drawing import text_width_px
-from fer_stream.rendering.overlay.layout import Layout, Level, PlacedFace, Rect
+from fer_stream.rendering.overlay.geometry import Rect
+from fer_stream.rendering.overlay.layout import Layout
+from fer_stream.rendering.overlay.parts import Level, PlacedFace
 from fer_stream.types import AnalyzedFrame, Face, Frame
 from fer_stream.words import percent
 
@@ -48,13 +50,13 @@ def place(size_wh, faces) -> tuple[PlacedFace, ...]:
 def assert_nothing_collides(placed: tuple[PlacedFace, ...], size_wh) -> None:
     view = Rect(0, 0, *size_wh)
     boxes = [face.box for face in placed]
-    labels = [face.label for face in placed if face.label]
-    panels = [face.panel for face in placed if face.panel]
+    tags = [face.tag.rect for face in placed if face.tag]
+    panels = [face.panel.rect for face in placed if face.panel]
     for panel in panels:
         assert panel.inside(view)
         assert all(panel.overlap_px(box) == 0 for box in boxes)
-        assert all(panel.overlap_px(label) == 0 for label in labels)
-    for parts in (labels, panels):
+        assert all(panel.overlap_px(tag) == 0 for tag in tags)
+    for parts in (tags, panels):
         for at, part in enumerate(parts):
             assert part.inside(view)
             assert all(part.overlap_px(other) == 0 for other in parts[at + 1 :])
@@ -70,7 +72,7 @@ def test_bars_find_a_place_beside_a_face_wherever_it_is(size_wh, x, y):
     size = min(side, width - left), min(1.2 * side, height - top)
     placed = place(size_wh, [make_face(1, (left, top, left + size[0], top + size[1]))])
     assert placed[0].panel is not None
-    assert placed[0].style is not None and placed[0].style.level >= Level.COMPACT
+    assert placed[0].panel.style.level >= Level.COMPACT
     assert_nothing_collides(placed, size_wh)
 
 
@@ -80,7 +82,7 @@ def test_ten_faces_have_labels_that_can_be_read_and_bars_that_cover_nobody(size_
     columns, rows = (2, 5) if portrait else (5, 2)
     faces = grid_of_faces(size_wh, columns, rows, 0.2 * min(size_wh))
     placed = place(size_wh, faces)
-    assert all(face.label for face in placed)
+    assert all(face.tag for face in placed)
     assert_nothing_collides(placed, size_wh)
     if min(size_wh) >= 720:
         assert all(face.panel for face in placed)
@@ -90,15 +92,15 @@ def test_a_crowd_gets_smaller_panels_than_a_single_face():
     size_wh = (1280, 720)
     faces = grid_of_faces(size_wh, 5, 2, 150)
     alone, crowd = place(size_wh, faces[:1]), place(size_wh, faces)
-    assert alone[0].style.level is Level.FULL
-    assert all(face.style.level < Level.FULL for face in crowd)
+    assert alone[0].panel.style.level is Level.FULL
+    assert all(face.panel.style.level < Level.FULL for face in crowd)
 
 
 def test_a_face_that_fills_the_frame_keeps_its_eyes_free():
     placed = place((640, 360), [make_face(1, (5, 2, 635, 358))])
     assert placed[0].panel is not None
-    assert placed[0].panel.top > 0.75 * 360
-    assert placed[0].label.bottom < 0.15 * 360
+    assert placed[0].panel.rect.top > 0.75 * 360
+    assert placed[0].tag.rect.bottom < 0.15 * 360
 
 
 def test_sizes_grow_with_the_frame():
@@ -106,7 +108,7 @@ def test_sizes_grow_with_the_frame():
         width, height = size_wh
         box = (0.4 * width, 0.3 * height, 0.55 * width, 0.7 * height)
         face = place(size_wh, [make_face(1, box)])[0]
-        return face.label_text_px, face.panel.width, face.line_px
+        return face.tag.text_px, face.panel.rect.width, face.line_px
 
     small, medium, large = sizes((640, 360)), sizes((1280, 720)), sizes((3840, 2160))
     assert all(a <= b <= c for a, b, c in zip(small, medium, large, strict=True))
@@ -125,17 +127,17 @@ def follow(path, frames: int = 120, others=(), size_wh=(1280, 720)):
 
 
 def side_of(face: PlacedFace) -> str:
-    if face.panel.left >= face.box.right:
+    if face.panel.rect.left >= face.box.right:
         return "right"
-    return "left" if face.panel.right <= face.box.left else "other"
+    return "left" if face.panel.rect.right <= face.box.left else "other"
 
 
 def test_the_panel_keeps_its_side_and_stays_still_while_a_face_trembles():
     placed = [faces[0] for faces in follow(lambda i: (540, 220, 740, 480))]
     assert len({side_of(face) for face in placed}) == 1
-    steps = [math.dist(a.panel[:2], b.panel[:2]) for a, b in pairwise(placed)]
+    steps = [math.dist(a.panel.rect[:2], b.panel.rect[:2]) for a, b in pairwise(placed)]
     assert max(steps) <= 2
-    assert len({(face.panel.width, face.panel.height) for face in placed}) == 1
+    assert len({face.panel.style.size_wh for face in placed}) == 1
 
 
 def test_the_panel_keeps_its_side_while_a_face_drifts_to_and_fro():
@@ -148,8 +150,8 @@ def test_the_panel_keeps_its_side_while_a_face_drifts_to_and_fro():
     for faces in placed:
         assert_nothing_collides(faces, (1280, 720))
         # It follows: at 11 px a frame, the face's highest speed, it may lag by a few frames.
-        assert faces[0].panel.left - faces[0].box.right <= 8 + 4 * 11
-    assert max(math.dist(a[0].panel[:2], b[0].panel[:2]) for a, b in pairwise(placed)) <= 18
+        assert faces[0].panel.rect.left - faces[0].box.right <= 8 + 4 * 11
+    assert max(math.dist(a[0].panel.rect[:2], b[0].panel.rect[:2]) for a, b in pairwise(placed)) <= 18
 
 
 def test_the_panel_changes_sides_once_when_the_face_walks_to_the_edge():
@@ -159,7 +161,7 @@ def test_the_panel_changes_sides_once_when_the_face_walks_to_the_edge():
     for faces in placed:
         assert_nothing_collides(faces, (1280, 720))
     turn = next(index for index, (a, b) in enumerate(pairwise(sides)) if a != b)
-    opacities = [faces[0].opacity for faces in placed]
+    opacities = [faces[0].panel.opacity for faces in placed]
     assert opacities[turn] == 1.0 and opacities[turn + 1] < 0.5 and opacities[turn + 10] == 1.0
 
 
@@ -169,7 +171,7 @@ def test_a_moving_face_never_walks_under_another_ones_bars():
         for face in faces:
             if face.panel:
                 mine = [at.box for at in faces if at is not face]
-                assert all(face.panel.overlap_px(box) == 0 for box in mine)
+                assert all(face.panel.rect.overlap_px(box) == 0 for box in mine)
 
 
 def test_labels_of_two_faces_that_pass_each_other_stay_apart():
@@ -181,10 +183,10 @@ def test_labels_of_two_faces_that_pass_each_other_stay_apart():
             make_face(2, (1060 - x, 310, 1120 - x, 385), "surprise"),
         ]
         placed = layout.arrange(make_frame((1280, 720), faces, index, index / 25))
-        assert placed[0].label.overlap_px(placed[1].label) == 0
+        assert placed[0].tag.rect.overlap_px(placed[1].tag.rect) == 0
         for face, other in (placed, placed[::-1]):
             if face.box.overlap_px(other.box) == 0:
-                assert face.label.overlap_px(other.box) == 0
+                assert face.tag.rect.overlap_px(other.box) == 0
 
 
 def test_a_face_that_is_back_soon_finds_its_panel_on_the_old_side():
@@ -234,7 +236,7 @@ def test_bars_are_as_long_as_their_probabilities():
     def lengths(confidence):
         face = make_face(1, (500, 200, 700, 460), "surprise", confidence)
         analyzed = make_frame((1280, 720), [face])
-        panel = Layout(text_width_px).arrange(analyzed)[0].panel
+        panel = Layout(text_width_px).arrange(analyzed)[0].panel.rect
         image = Overlay().annotate(analyzed)[panel.top : panel.bottom, panel.left : panel.right]
         return (image == color_bgr("surprise")).all(axis=2).sum(axis=1).max()
 
@@ -252,8 +254,8 @@ def test_without_bars_only_box_and_label_are_drawn():
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_the_label_reads_on_every_background(shade, expression):
     analyzed = make_frame((640, 360), [make_face(1, (250, 120, 380, 300), expression)], shade=shade)
-    label = Layout(text_width_px).arrange(analyzed)[0].label
-    image = Overlay().annotate(analyzed)[label.top : label.bottom, label.left : label.right] / 255.0
+    tag = Layout(text_width_px).arrange(analyzed)[0].tag.rect
+    image = Overlay().annotate(analyzed)[tag.top : tag.bottom, tag.left : tag.right] / 255.0
     linear = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.0722, 0.7152, 0.2126]
     plate = np.median(luminance)
@@ -274,7 +276,7 @@ def test_tiny_frames_and_degenerate_boxes_are_drawn_without_an_exception(size_wh
 @pytest.mark.parametrize("box", [(-20, -20, 100, 120), (1200, 640, 1400, 900), (1279, 719, 1280, 720)])
 def test_boxes_at_the_border_keep_their_label_in_the_frame(box):
     placed = place((1280, 720), [make_face(1, box)])
-    assert placed[0].label.inside(Rect(0, 0, 1280, 720))
+    assert placed[0].tag.rect.inside(Rect(0, 0, 1280, 720))
     Overlay().annotate(make_frame((1280, 720), [make_face(1, box)]))
 
 

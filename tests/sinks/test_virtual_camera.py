@@ -74,7 +74,7 @@ def test_a_recording_is_sent_at_its_own_pace(cameras):
 def test_a_gap_is_waited_for_once(cameras, monkeypatch):
     slept_s: list[float] = []
     clock = types.SimpleNamespace(monotonic=lambda: 100 + sum(slept_s), sleep=slept_s.append)
-    monkeypatch.setattr("fer_stream.sinks.virtual_camera.time", clock)
+    monkeypatch.setattr("fer_stream.sinks.real_time.time", clock)
     with VirtualCameraSink(replace(INFO, kind="video")) as sink:
         for index, time_s in enumerate([0.0, 30.0, 30.1, 30.2]):
             sink.write(frame(index, time_s), np.zeros((48, 64, 3), np.uint8))

@@ -510,3 +510,9 @@ def test_a_drive_that_goes_away_ends_in_an_error_after_what_was_read(tmp_path, m
     with open_source(path) as source, pytest.raises(SourceError, match=r"lost\.mp4.*Input/output error"):
         indexes.extend(index_in(frame.bgr) for frame in source)
     assert indexes[:15] == list(range(15))
+
+
+def test_a_folder_of_videos_points_to_fer_batch(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", range(2))
+    with pytest.raises(SourceError, match="fer-batch"):
+        open_source(tmp_path)

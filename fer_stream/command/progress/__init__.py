@@ -16,12 +16,12 @@ from rich.text import Text
 from fer_stream.command.console import PatientConsole
 from fer_stream.command.progress.bar import Bar
 from fer_stream.command.progress.live import Lines, Panel, bar_text
+from fer_stream.command.progress.people import people_lines
 from fer_stream.errors import one_line
 from fer_stream.expressions import color_hex
 from fer_stream.sources import SourceKind
-from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus
-from fer_stream.words import counted
+from fer_stream.words import counted, duration_text
 
 if TYPE_CHECKING:
     from fer_stream.pipeline import Summary
@@ -94,20 +94,22 @@ class Progress:
         state = "interrupted after " if summary.interrupted else ""
         self._say(
             Text(one_line(self._info.name), style="bold"),
-            f": {state}{counted(summary.frames, unit)} in {_duration(summary.wall_s)}",
+            f": {state}{counted(summary.frames, unit)} in {duration_text(summary.wall_s)}",
             f", {rate:.1f} {unit}s/s",
             f", {counted(summary.dropped, 'frame')} dropped" if self._info.is_live else "",
         )
         if not summary.faces:
             self._say("no face found")
-        else:
-            faces = counted(summary.faces, "face")
-            share_of = "their expressions" if images else "share of the time that a face was seen"
-            self._say(f"{faces}; {share_of}:")
-            for name, share in sorted(summary.shares().items(), key=lambda item: -item[1]):
+        elif images:
+            self._say(f"{counted(summary.faces, 'face')}, by expression:")
+            for label, share in sorted(summary.shares().items(), key=lambda item: -item[1]):
                 if share >= 0.005:
                     bar = bar_text(share, SHARE_BAR_WIDTH, self._console, least_eighths=1)
-                    self._say(f"  {name:<9}{share:>5.0%}  ", Text(bar, color_hex(name)))
+                    self._say(f"  {label:<9}{share:>5.0%}  ", Text(bar, color_hex(label)))
+        else:
+            self._say(f"{counted(summary.faces, 'face')}; percentages are shares of the time seen:")
+            for line in people_lines(summary):
+                self._say("  ", line)
         for problem in summary.problems:
             self._say(Text("note ", style="yellow"), one_line(problem))
         for path in files:
@@ -117,7 +119,3 @@ class Progress:
         """Says one line. A terminal wraps it, and it is whole again when copied."""
         with suppress(BrokenPipeError):  # rich before 13.8 does not ask on_broken_pipe
             self._console.print(Text.assemble(*parts), soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else format_time(round(seconds))

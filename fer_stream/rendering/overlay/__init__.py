@@ -1,6 +1,7 @@
 """Draws what was found onto a frame: boxes, labels and live bars.
 
-`layout` decides where things go and is pure geometry with a memory, `drawing` turns it into pixels.
+`layout` arranges a frame, `tag_placement` and `panel_placement` decide where a tag and a panel are placed,
+and `drawing` turns that into pixels.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Overlay:
             drawing.draw_box(canvas, placed)
         for placed in placed_faces:
             drawing.draw_panel(canvas, placed)
-        # Labels last: where a crowd leaves no free place, the label is what has to be read.
+        # Tags last: they are what has to be read.
         for placed in placed_faces:
-            drawing.draw_label(canvas, placed)
+            drawing.draw_tag(canvas, placed)
         return canvas

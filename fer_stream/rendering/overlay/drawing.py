@@ -15,16 +15,17 @@ import cv2
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, color_bgr
-from fer_stream.rendering.overlay.layout import (
+from fer_stream.rendering.overlay.geometry import Rect
+from fer_stream.rendering.overlay.parts import (
     REGULAR,
     SEMIBOLD,
     Level,
     PanelStyle,
     PlacedFace,
-    Rect,
     id_text,
-    label_text,
+    tag_text,
 )
+from fer_stream.types import Face
 from fer_stream.words import percent
 
 ColorBgr = tuple[int, int, int]
@@ -35,6 +36,8 @@ WHITE_BGR: ColorBgr = (255, 255, 255)
 DIM_BGR: ColorBgr = (206, 202, 200)
 INK_BGR: ColorBgr = (20, 16, 14)
 TRACK_OPACITY = 0.13
+UNSURE_OPACITY = 0.78
+NO_ROW = -1  # stands for the row to emphasize where there is none
 
 # OpenCV's built-in variable sans-serif. It sets its weight while it draws, without the interpreter's
 # lock, so overlays in two threads take turns; they meet only at texts that are not yet kept.
@@ -98,7 +101,7 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
     # In steps of 4 px, so that a face that comes nearer does not need new corners every frame.
     reach = min(int(0.22 * min(box.width, box.height)), 14 * line) // 4 * 4
     reach = max(reach, 2 * line)
-    corners = _corners(reach, line, color_bgr(placed.face.expression))
+    corners = _corners(reach, line, color_bgr(placed.face.label))
     size = corners[0].background.shape[0]
     for index, corner in enumerate(corners):
         left = box.left if index % 2 == 0 else box.right - size
@@ -106,39 +109,47 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
         blend(canvas, corner, left, top)
 
 
-def draw_label(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draws a face's label in place: expression, percentage and, more quietly, its id."""
-    if placed.label is None:
+def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
+    """Draws a face's tag in place: expression, percentage and, more quietly, its id.
+
+    An unsure face gets a grey tag that stays in the background.
+    """
+    if placed.tag is None:
         return
-    label, size_px, face = placed.label, placed.label_text_px, placed.face
-    color = color_bgr(face.expression)
-    blend(canvas, plate(label.width, label.height, size_px // 4, color, 0.94), label.left, label.top)
-    ink = _readable_on(color)
-    baseline = label.top + baseline_px(label.height, size_px)
-    left = label.left + placed.label_padding_px
-    draw_text(canvas, label_text(face), left, baseline, size_px, SEMIBOLD, ink)
-    if placed.shows_id:
+    tag, face = placed.tag, placed.face
+    rect, size_px = tag.rect, tag.text_px
+    color = color_bgr(face.label)
+    opacity = UNSURE_OPACITY if face.unsure else 0.94
+    blend(canvas, plate(rect.width, rect.height, size_px // 4, color, opacity), rect.left, rect.top)
+    ink = WHITE_BGR if face.unsure else _readable_on(color)
+    weight = REGULAR if face.unsure else SEMIBOLD
+    baseline = rect.top + baseline_px(rect.height, size_px)
+    draw_text(canvas, tag_text(face), rect.left + tag.padding, baseline, size_px, weight, ink)
+    if tag.shows_id:
         text = id_text(face)
-        right = label.right - placed.label_padding_px
-        left = right - text_width_px(text, size_px, REGULAR)
+        left = rect.right - tag.padding - text_width_px(text, size_px, REGULAR)
         draw_text(canvas, text, left, baseline, size_px, REGULAR, ink, 0.6)
 
 
 def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
     """Draws a face's bars in place, or nothing if they have no place."""
-    if placed.panel is None or placed.style is None:
+    if placed.panel is None:
         return
-    panel, style = placed.panel, placed.style
-    region = canvas[panel.top : panel.bottom, panel.left : panel.right]
-    before = region.copy() if placed.opacity < 1 else None
+    rect, style, opacity = placed.panel.rect, placed.panel.style, placed.panel.opacity
+    region = canvas[rect.top : rect.bottom, rect.left : rect.right]
+    before = region.copy() if opacity < 1 else None
     draw = _draw_columns if style.level is Level.MINI else _draw_rows
-    draw(canvas, panel, style, placed.face.probabilities)
+    draw(canvas, rect, style, placed.face)
     if before is not None:
-        cv2.addWeighted(region, placed.opacity, before, 1 - placed.opacity, 0, dst=region)
+        cv2.addWeighted(region, opacity, before, 1 - opacity, 0, dst=region)
+    elif placed.panel.tie is not None:
+        tie = placed.panel.tie
+        blend(canvas, plate(tie.width, tie.height, 0, color_bgr(placed.face.label), 1.0), tie.left, tie.top)
 
 
-def _draw_rows(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilities: np.ndarray) -> None:
-    top_index = int(probabilities.argmax())
+def _draw_rows(canvas: np.ndarray, panel: Rect, style: PanelStyle, face: Face) -> None:
+    probabilities = face.probabilities
+    top_index = NO_ROW if face.unsure else int(probabilities.argmax())
     blend(canvas, _panel_plate(style, top_index), panel.left, panel.top)
     bar_left = panel.left + style.padding + style.name_width + style.gap
     length, thickness = style.bar_wh
@@ -174,8 +185,9 @@ def _draw_bar(
         blend(canvas, column, left + whole, top)
 
 
-def _draw_columns(canvas: np.ndarray, panel: Rect, style: PanelStyle, probabilities: np.ndarray) -> None:
-    blend(canvas, _panel_plate(style, -1), panel.left, panel.top)
+def _draw_columns(canvas: np.ndarray, panel: Rect, style: PanelStyle, face: Face) -> None:
+    probabilities = face.probabilities
+    blend(canvas, _panel_plate(style, NO_ROW), panel.left, panel.top)
     width, height = style.bar_wh
     bottom = panel.top + style.padding + height
     for index, (name, probability) in enumerate(zip(EXPRESSIONS, probabilities.tolist(), strict=True)):

@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import cut, face_square
+from fer_stream.rendering.charts.geometry import frontality
 
 if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame, Face
@@ -157,11 +158,7 @@ def picture_quality(face: Face) -> float:
     """Return how well a picture shows a face, 0 to 1: large, surely a face, and turned to the camera."""
     left, top, right, bottom = (float(value) for value in face.box_xyxy)
     size = min(max(right - left, bottom - top) / _LARGE_FACE_PX, 1.0)
-    (left_eye, right_eye, nose) = face.landmarks_xy[:3]
-    between_eyes = float(np.hypot(*(right_eye - left_eye)))
-    off_center = abs(float(nose[0]) - float(left_eye[0] + right_eye[0]) / 2)
-    frontal = 1.0 - min(off_center / max(between_eyes, 1.0), 1.0)
-    return float(face.detection_score) * size**0.5 * (0.2 + 0.8 * frontal)
+    return float(face.detection_score) * size**0.5 * frontality(face)
 
 
 def _jpeg(bgr: np.ndarray, face: Face) -> bytes:

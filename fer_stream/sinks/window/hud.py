@@ -21,7 +21,7 @@ from fer_stream.rendering.overlay.drawing import (
     plate,
     text_width_px,
 )
-from fer_stream.rendering.overlay.layout import REGULAR, SEMIBOLD
+from fer_stream.rendering.overlay.parts import REGULAR, SEMIBOLD
 
 # What to press, and what it does: the first of each pair is what `WindowSink` is asked with.
 KEYS: tuple[tuple[tuple[str, ...], str], ...] = (

@@ -1,0 +1,57 @@
+"""The people of a recording in the end-of-run summary: one line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from fer_stream.expressions import UNSURE, color_hex
+from fer_stream.face_time import MOMENT_S, more_people_text, shares_of
+from fer_stream.words import duration_text
+
+if TYPE_CHECKING:
+    from fer_stream.pipeline import Summary
+
+MOST_LINES = 12
+LEAST_SHARE = 0.05  # of the time that a person was seen; a smaller share is not named
+MOST_LABELS = 4
+
+
+def people_lines(summary: Summary) -> list[Text]:
+    """Return a line for each person: id, time seen, main labels with their share of that time.
+
+    The people who were seen longest are named, in the order of their ids. A line counts the others, and
+    the last one is about all faces together, if there are several.
+    """
+    by_length = sorted(summary.people.people.values(), key=lambda person: (-person.seen_s, person.id))
+    lasting = [person for person in by_length if person.seen_s >= MOMENT_S] or by_length
+    named = sorted(lasting[:MOST_LINES], key=lambda person: person.id)
+    rows = [(f"face {person.id}", person.seen_s, person.shares()) for person in named]
+    others = [person.seen_s for person in by_length if person not in named]
+    if summary.faces > 1:
+        rows.append(("all faces", sum(summary.label_s.values()), shares_of(summary.label_s)))
+    width = max((len(name) for name, _, _ in rows), default=0)
+    times = [duration_text(seen_s) for _, seen_s, _ in rows]
+    time_width = max(map(len, times), default=0)
+    lines = [
+        Text.assemble(f"{name:<{width}}  seen {time:>{time_width}}  ", shares_text(shares))
+        for (name, _, shares), time in zip(rows, times, strict=True)
+    ]
+    longest_s = max([summary.people.dropped_longest_s, *others])
+    more = more_people_text(len(others) + summary.people.dropped, longest_s)
+    if more:
+        lines.insert(len(named), Text(more))
+    return lines
+
+
+def shares_text(shares: dict[str, float]) -> Text:
+    """Return the main labels with their shares, "happy 62 %, unsure 20 %", each in its colour."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    main = [(label, share) for label, share in ranked if share >= LEAST_SHARE][:MOST_LABELS]
+    text = Text()
+    for label, share in main or ranked[:1]:
+        text.append(", " if text else "")
+        text.append(label, "dim" if label == UNSURE else color_hex(label))
+        text.append(f" {100 * share:.0f} %")
+    return text

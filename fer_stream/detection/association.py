@@ -1,0 +1,100 @@
+"""Which detection is which face: pairs of boxes, best first, and boxes that have run onto one face."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
+from fer_stream.types import Detections
+
+MATCH_IOU = 0.25  # from here on, a detection and a face's expected box are the same face
+DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have run onto the same face
+REGAIN_DISTANCE = 1.0  # of its size: a face that overlaps nothing is looked for this far from its place
+REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the same face
+CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
+# A followed face is still there from this score on, between scans. A scan asks for more of everyone
+# (`detector.O_NET_THRESHOLD`). With 0.7 here too, faces that flicker bring every second scan of a crowd.
+STILL_THERE_SCORE = 0.45
+
+
+def match(expected_xyxy: np.ndarray, found_xyxy: np.ndarray) -> list[tuple[int, int]]:
+    """Pair expected boxes with found ones, best overlap first, each at most once.
+
+    Args:
+        expected_xyxy: (N, 4) px.
+        found_xyxy: (M, 4) px.
+
+    Returns:
+        Pairs of an index into `expected_xyxy` and one into `found_xyxy`.
+    """
+    return best_pairs(iou_matrix(expected_xyxy, found_xyxy), MATCH_IOU)
+
+
+def nearness(expected_xyxy: np.ndarray, last_xyxy: np.ndarray, found_xyxy: np.ndarray) -> np.ndarray:
+    """Rate how near found boxes are to faces of their size that overlap none of them.
+
+    For a face that was hidden or moved in an unforeseen way.
+
+    Args:
+        expected_xyxy: (N, 4) px, where each face should be now.
+        last_xyxy: (N, 4) px, where each face was seen last.
+        found_xyxy: (M, 4) px.
+
+    Returns:
+        float (N, M): 0 and more where the box may be the face, higher where it is nearer; else -1 and less.
+    """
+    sides = (last_xyxy[:, 2:] - last_xyxy[:, :2]).max(axis=1, initial=1)[:, None]
+    found_sides = (found_xyxy[:, 2:] - found_xyxy[:, :2]).max(axis=1, initial=1)[None, :]
+    distance = np.minimum(_distances(expected_xyxy, found_xyxy), _distances(last_xyxy, found_xyxy)) / sides
+    same_size = np.minimum(sides, found_sides) >= REGAIN_SIZE_RATIO * np.maximum(sides, found_sides)
+    near = REGAIN_DISTANCE - distance
+    return np.where(same_size & (near >= 0), near, -1.0)
+
+
+def best_pairs(likeness: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Return pairs (row, column), the most alike first, each row and each column at most once.
+
+    Args:
+        likeness: (N, M).
+        least: A pair is at least this much alike.
+    """
+    likeness, pairs = likeness.copy(), []
+    while likeness.size and likeness.max() >= least:
+        row, column = np.unravel_index(likeness.argmax(), likeness.shape)
+        pairs.append((int(row), int(column)))
+        likeness[row, :] = likeness[:, column] = -np.inf
+    return pairs
+
+
+def crowded(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Return for each box whether another one overlaps it, bool (N,)."""
+    overlap = iou_matrix(boxes_xyxy, boxes_xyxy)
+    np.fill_diagonal(overlap, 0)
+    return overlap.max(axis=1, initial=0) > CROWDED_IOU
+
+
+def duplicates(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Return which pairs of followed boxes have run onto the same face, bool (N, N)."""
+    overlap = overlap_of_smaller(boxes_xyxy, boxes_xyxy)
+    np.fill_diagonal(overlap, 0)
+    return overlap > DUPLICATE_OVERLAP
+
+
+def still_there(found: Detections, preference: np.ndarray | None = None) -> np.ndarray:
+    """Return which followed faces are still faces, and not another followed one: bool (N,).
+
+    Args:
+        found: A detection for each followed face.
+        preference: (N,), of several on one face the one with the highest number stays. None goes by score.
+    """
+    best_first = np.argsort(-(found.scores if preference is None else preference), kind="stable")
+    rank = np.argsort(best_first)
+    is_face = found.scores >= STILL_THERE_SCORE
+    better = duplicates(found.boxes_xyxy) & (rank[None, :] < rank[:, None]) & is_face[None, :]
+    return is_face & ~better.any(axis=1)
+
+
+def _distances(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Return the distances of the centres in px, (len(a), len(b))."""
+    a_xy, b_xy = (a_xyxy[:, :2] + a_xyxy[:, 2:]) / 2, (b_xyxy[:, :2] + b_xyxy[:, 2:]) / 2
+    return np.linalg.norm(a_xy[:, None] - b_xy[None, :], axis=2)

@@ -1,0 +1,57 @@
+"""When a frame is scanned: the pace, counted from the start of the recording or from the last scan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fer_stream.detection.pace import CALM_EVERY, CROWD_EVERY, ScanPace
+
+# Both paces of `auto` scan the frames whose index this divides. There the motion of faces is measured from
+# zero, so that nothing but ids is left of the frames before: trackers that started elsewhere see the same.
+RESET_EVERY = math.lcm(CALM_EVERY, CROWD_EVERY)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What the schedule says about one frame.
+
+    Attributes:
+        due: It is time for a scan.
+        allowed: A scan may come now, due or not.
+        resets_motion: A scan of this frame measures motion from zero.
+    """
+
+    due: bool
+    allowed: bool
+    resets_motion: bool
+
+
+class ScanSchedule:
+    """Says frame by frame whether a scan is due.
+
+    Args:
+        pace: How often; may change from frame to frame.
+        first_index: Index of the first frame in its recording. Scans are then due at indexes that
+            `pace.due_after` divides, so that a tracker that starts in the middle scans the same frames as one
+            that started at the beginning. With None, they are counted from the last scan.
+    """
+
+    def __init__(self, pace: ScanPace, first_index: int | None = None) -> None:
+        self._pace = pace
+        self._index = first_index  # of the next frame
+        self._frames_since_scan = pace.gap  # the first frame is scanned
+
+    def next(self, faces: int) -> Slot:
+        """Go on to the next frame, while so many faces are followed."""
+        self._frames_since_scan += 1
+        every = self._pace.due_after(faces)
+        allowed = self._frames_since_scan >= self._pace.gap
+        if self._index is None:
+            return Slot(self._frames_since_scan >= every, allowed, resets_motion=False)
+        index, self._index = self._index, self._index + 1
+        return Slot(index % every == 0, allowed, resets_motion=index % RESET_EVERY == 0)
+
+    def note_scan(self) -> None:
+        """Take note that the current frame is scanned."""
+        self._frames_since_scan = 0

@@ -1,0 +1,134 @@
+"""Face-seconds: for how long each person was seen, and for how long with which label.
+
+The end-of-run summary, the timeline and `fer-batch` count with these, so that they agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from fer_stream.expressions import LABELS
+from fer_stream.types import Face
+from fer_stream.words import counted, duration_text
+
+LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much, unless frames come that slowly
+MOMENT_S = 0.5  # a person who was seen for less is not listed where there are others
+MOST_PEOPLE = 256  # that are kept one by one
+RETURN_S = 60.0  # a person who is away for longer may be forgotten
+
+
+def average_interval_s(frame_rate: float | Fraction | None) -> float:
+    """Return the average time from frame to frame, that of 30 frames a second if the rate is unknown."""
+    return 1 / float(frame_rate or 30)
+
+
+class FrameClock:
+    """Gives the seconds that each frame of a recording stands for.
+
+    A frame stands for the time since the one before it, the first for the average interval.
+
+    Args:
+        interval_s: Average time from frame to frame.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._longest_s = max(LONGEST_STEP_S, 2 * interval_s)
+        self._last_s: float | None = None
+
+    def step_s(self, time_s: float) -> float:
+        """Return the seconds that the next frame stands for.
+
+        Args:
+            time_s: Its time; frames come in order.
+        """
+        last_s = time_s - self._interval_s if self._last_s is None else self._last_s
+        self._last_s = time_s
+        return min(max(time_s - last_s, 0.0), self._longest_s)
+
+
+@dataclass
+class PersonTime:
+    """The time that one person was seen.
+
+    Attributes:
+        id: The face's id.
+        label_s: Seconds with each label, an expression or "unsure".
+        last_s: When the person was last seen.
+    """
+
+    id: int
+    label_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LABELS, 0.0))
+    last_s: float = -math.inf
+
+    def add(self, label: str, step_s: float, time_s: float) -> None:
+        """Count one frame."""
+        self.label_s[label] += step_s
+        self.last_s = time_s
+
+    @property
+    def seen_s(self) -> float:
+        """Seconds that the person was seen."""
+        return sum(self.label_s.values())
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each label in the time that the person was seen, 0 to 1."""
+        return shares_of(self.label_s)
+
+    def main_label(self) -> str:
+        """Return the expression with the largest share; "unsure" only if there was no other label."""
+        *expressions, unsure = LABELS
+        best = max(expressions, key=self.label_s.__getitem__)
+        return best if self.label_s[best] > 0 else unsure
+
+
+class PeopleTime:
+    """Counts the time of everyone who is seen, in bounded memory.
+
+    Attributes:
+        people: By id. When there are too many, those seen most briefly and not lately are dropped.
+        dropped: How many were dropped.
+        dropped_longest_s: The longest time that one of those was seen.
+    """
+
+    def __init__(self) -> None:
+        self.people: dict[int, PersonTime] = {}
+        self.dropped = 0
+        self.dropped_longest_s = 0.0
+
+    def add(self, faces: Iterable[Face], step_s: float, time_s: float) -> None:
+        """Count one frame."""
+        for face in faces:
+            if face.id not in self.people:
+                self.people[face.id] = PersonTime(face.id)
+            self.people[face.id].add(face.label, step_s, time_s)
+        if len(self.people) > MOST_PEOPLE:
+            by_length = sorted(self.people.values(), key=lambda person: -person.seen_s)
+            for person in by_length[MOST_PEOPLE // 2 :]:
+                if person.last_s < time_s - RETURN_S or len(self.people) > 2 * MOST_PEOPLE:
+                    del self.people[person.id]
+                    self.dropped += 1
+                    self.dropped_longest_s = max(self.dropped_longest_s, person.seen_s)
+
+
+def shares_of(label_s: dict[str, float]) -> dict[str, float]:
+    """Return each label's share of the whole time, 0 to 1; 0 for all if there is no time."""
+    total_s = sum(label_s.values())
+    return {label: value / total_s if total_s > 0 else 0.0 for label, value in label_s.items()}
+
+
+def more_people_text(count: int, longest_s: float) -> str:
+    """Return a line about the people who are not listed, empty if there are none.
+
+    Args:
+        count: How many there are.
+        longest_s: The longest time that one of them was seen.
+    """
+    if count == 0:
+        return ""
+    if longest_s < MOMENT_S:
+        return f"+{counted(count, 'face')} seen for under {MOMENT_S} s"
+    return f"+{counted(count, 'face')} seen for {duration_text(longest_s)} or less"

@@ -1,0 +1,205 @@
+"""The one window in which a recording looks ahead: smoothing, people and hidden places all work on it.
+
+A frame waits here with its faces and their readings until the frames of the next half second are known. Then
+it is decided who is a person and who is who, what each face's expression is, and where faces may be. What
+goes out for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S` where frames come
+slowly). So a recording that is analyzed in overlapping parts gives what one pass gives.
+
+A live source can't wait, see `NoLookAhead`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fer_stream.detection.hiding import BEFORE_S, PossibleFaces
+from fer_stream.detection.identities import CONFIRMED_S, Identities
+from fer_stream.detection.tracker import TrackedFace
+from fer_stream.recognition.smoothing import GUIDE_S, REACH_S, CentredSmoother, Smoother
+from fer_stream.types import Frame
+
+# Pictures are held for so long. At 4K and 60 frames a second that is 30 pictures of 25 MB, 750 MB.
+AHEAD_S = max(REACH_S + GUIDE_S, CONFIRMED_S, BEFORE_S)
+# Where frames come slowly, a frame waits for two more all the same, but for no longer than this.
+AHEAD_FRAMES, LONGEST_AHEAD_S = 2, 2.0
+MOST_FRAMES = 128  # a file whose timestamps are damaged may squeeze any number of frames into half a second
+
+
+@dataclass(frozen=True, eq=False)
+class ReadFace:
+    """A face that was found in a frame, and how it was read there.
+
+    Attributes:
+        tracked: The face.
+        probabilities: float32 (7,), of this frame alone; None where it was not read.
+    """
+
+    tracked: TrackedFace
+    probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class EarlierFace:
+    """A face that was found afterwards in a frame before the newest one.
+
+    Attributes:
+        frame: That frame.
+        face: The face.
+    """
+
+    frame: Frame
+    face: ReadFace
+
+
+@dataclass(frozen=True, eq=False)
+class ReadFrame:
+    """A frame as it comes into the window.
+
+    Attributes:
+        frame: The frame.
+        faces: What was found in it.
+        scene: How many cuts came before it.
+        earlier: What was found at the same time in frames before it.
+    """
+
+    frame: Frame
+    faces: tuple[ReadFace, ...]
+    scene: int = 0
+    earlier: tuple[EarlierFace, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFace:
+    """A face that is shown.
+
+    Attributes:
+        id: The person's.
+        tracked: The face in this frame.
+        probabilities: float32 (7,), smoothed.
+    """
+
+    id: int
+    tracked: TrackedFace
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class DecidedFrame:
+    """A frame as it leaves the window.
+
+    Attributes:
+        frame: The frame.
+        faces: Its people, ordered by id.
+        possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be.
+    """
+
+    frame: Frame
+    faces: tuple[NamedFace, ...]
+    possible_faces_xyxy: np.ndarray
+
+
+@dataclass(eq=False)
+class _Waiting:
+    frame: Frame
+    scene: int
+    faces: list[TrackedFace] = field(default_factory=list)
+
+
+class LookAhead:
+    """Holds the frames of a recording back until what follows is known.
+
+    Args:
+        smooth_s: Time constant of the smoothing in seconds; 0 is none.
+    """
+
+    def __init__(self, smooth_s: float) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._identities = Identities()
+        self._possible_faces = PossibleFaces()
+        self._smoother = CentredSmoother(smooth_s)
+
+    def add(self, read: ReadFrame) -> Iterator[DecidedFrame]:
+        """Take in the next frame, and yield those that it makes ready."""
+        time_s = read.frame.time_s
+        while self._waiting and self._is_ready(abs(time_s - self._waiting[0].frame.time_s)):
+            yield self._decide(self._waiting.popleft())
+        waiting = _Waiting(read.frame, read.scene)
+        self._waiting.append(waiting)
+        self._identities.see([face.tracked for face in read.faces], time_s, read.scene)
+        for face in read.faces:
+            self._take_in(waiting, face)
+        for earlier in read.earlier:
+            self._add_earlier(earlier, read.scene)
+
+    def rest(self) -> Iterator[DecidedFrame]:
+        """Yield the frames that wait when the recording has ended."""
+        while self._waiting:
+            yield self._decide(self._waiting.popleft())
+
+    def _is_ready(self, waited_s: float) -> bool:
+        """Tell whether the oldest frame has waited long enough, when the next one comes so much later."""
+        if len(self._waiting) > MOST_FRAMES or waited_s > LONGEST_AHEAD_S + 1e-6:
+            return True
+        return waited_s > AHEAD_S + 1e-6 and len(self._waiting) > AHEAD_FRAMES
+
+    def _add_earlier(self, earlier: EarlierFace, scene: int) -> None:
+        for waiting in self._waiting:
+            if waiting.frame.index == earlier.frame.index and waiting.scene == scene:
+                self._identities.see_earlier(earlier.face.tracked, earlier.frame.time_s)
+                self._take_in(waiting, earlier.face)
+
+    def _take_in(self, waiting: _Waiting, face: ReadFace) -> None:
+        waiting.faces.append(face.tracked)
+        self._possible_faces.see([face.tracked], waiting.frame.time_s, waiting.scene)
+        if face.probabilities is not None:
+            self._smoother.add(face.tracked.track_id, face.probabilities, waiting.frame.time_s)
+
+    def _decide(self, waiting: _Waiting) -> DecidedFrame:
+        time_s = waiting.frame.time_s
+        ids = self._identities.name(waiting.faces, time_s)
+        named = [
+            NamedFace(face_id, face, self._smoother.at(face.track_id, time_s))
+            for face_id, face in zip(ids, waiting.faces, strict=True)
+            if face_id is not None
+        ]
+        self._smoother.forget(time_s - AHEAD_S)
+        return DecidedFrame(
+            waiting.frame,
+            tuple(sorted(named, key=lambda face: face.id)),
+            self._possible_faces.at(time_s, waiting.scene),
+        )
+
+
+class NoLookAhead:
+    """Decides each frame of a live source at once: a face is shown from the second frame that sees it.
+
+    Args:
+        smooth_s: Time constant of the smoothing in seconds; 0 is none.
+    """
+
+    def __init__(self, smooth_s: float) -> None:
+        self._identities = Identities(confirmed_s=0.0)
+        self._possible_faces = PossibleFaces(live=True)
+        self._smoother = Smoother(smooth_s)
+
+    def decide(self, read: ReadFrame) -> DecidedFrame:
+        """Return what is known of the newest frame."""
+        time_s, tracked = read.frame.time_s, [face.tracked for face in read.faces]
+        self._identities.see(tracked, time_s, read.scene)
+        self._possible_faces.see(tracked, time_s, read.scene)
+        named = []
+        for face_id, face in zip(self._identities.name(tracked, time_s), read.faces, strict=True):
+            if face.probabilities is None:
+                continue
+            smoothed = self._smoother.smooth(face.tracked.track_id, face.probabilities, time_s)
+            if face_id is not None:
+                named.append(NamedFace(face_id, face.tracked, smoothed))
+        return DecidedFrame(
+            read.frame,
+            tuple(sorted(named, key=lambda face: face.id)),
+            self._possible_faces.at(time_s, read.scene),
+        )

@@ -1,0 +1,11 @@
+"""Charts: a picture beside its bar chart (`face`), and a video's timeline (`timeline`).
+
+`timeline` gathers, with a `curve` and a `portrait` of each face; `figure` draws. matplotlib loads with the
+first chart that is drawn, or before (`plotting.load_matplotlib`).
+"""
+
+from fer_stream.rendering.charts.face import face_chart
+from fer_stream.rendering.charts.timeline import Timeline
+from fer_stream.rendering.plotting import CHART_SUFFIXES
+
+__all__ = ["CHART_SUFFIXES", "Timeline", "face_chart"]

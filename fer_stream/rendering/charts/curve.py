@@ -1,0 +1,125 @@
+"""One face's probabilities over time, in bins, so that memory stays bounded however long the video is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS, LABELS
+from fer_stream.types import Face
+
+FIRST_BINS = 64
+_COUNT = len(EXPRESSIONS)  # column that counts frames; those behind it count the frames of each label
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How a timeline divides its time.
+
+    Attributes:
+        first_s: Time of the first frame.
+        span_s: Time from there to the end of the last frame.
+        frame_s: Average time from frame to frame.
+        bin_s: Width of a bin.
+    """
+
+    first_s: float
+    span_s: float
+    frame_s: float
+    bin_s: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of time that a face was there without a break.
+
+    Attributes:
+        edges_s: Edges of its bins, (N + 1,).
+        probabilities: Mean probabilities in each bin, (N, 7).
+        labels: Index into `LABELS` of the label most frames of each bin had, (N,).
+    """
+
+    edges_s: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+class Curve:
+    """Sums of one face's probabilities and labels, for each bin that it was seen in."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._bins = np.zeros(FIRST_BINS, np.int64)
+        self._sums = np.zeros((FIRST_BINS, _COUNT + 1 + len(LABELS)), np.float32)
+
+    @property
+    def bin_count(self) -> int:
+        """Number of bins that hold something."""
+        return self._count
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that the curve takes."""
+        return self._bins.nbytes + self._sums.nbytes
+
+    def add(self, bin_index: int, face: Face) -> None:
+        """Take in one frame; bins come in order."""
+        if self._count == 0 or self._bins[self._count - 1] != bin_index:
+            if self._count == len(self._bins):
+                self._bins = np.concatenate([self._bins, np.zeros_like(self._bins)])
+                self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
+            self._bins[self._count] = bin_index
+            self._count += 1
+        row = self._sums[self._count - 1]
+        row[:_COUNT] += face.probabilities
+        row[_COUNT] += 1
+        row[_COUNT + 1 + LABELS.index(face.label)] += 1
+
+    def halve(self) -> None:
+        """Merge each two neighbouring bins."""
+        self._bins, self._sums = _merged(self._bins[: self._count] // 2, self._sums[: self._count])
+        self._count = len(self._bins)
+        # Room for one more: an array of full length grows by doubling, and an empty one could not.
+        self._bins = np.append(self._bins, 0)
+        self._sums = np.append(self._sums, np.zeros_like(self._sums[:1]), axis=0)
+
+    def means(self, merge: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the curve in wider bins.
+
+        Args:
+            merge: How many bins become one.
+
+        Returns:
+            The bins, int (N,); their mean probabilities, (N, 7); the most frequent label, int (N,).
+        """
+        bins, sums = _merged(self._bins[: self._count] // merge, self._sums[: self._count])
+        probabilities = sums[:, :_COUNT] / sums[:, _COUNT : _COUNT + 1]
+        return bins, probabilities, sums[:, _COUNT + 1 :].argmax(axis=1)
+
+    def stretches(self, binning: Binning, points: int, away_s: float) -> Iterator[Stretch]:
+        """Yield the stretches that the face was there.
+
+        Args:
+            binning: The timeline's.
+            points: Bins over the whole time, at most about this many.
+            away_s: A face that is missed for less than this was there all along.
+        """
+        merge = max(1, math.ceil(binning.span_s / points / binning.bin_s))
+        bins, probabilities, labels = self.means(merge)
+        width_s = merge * binning.bin_s
+        starts_s = binning.first_s + bins * width_s
+        away_s = max(away_s, 3 * binning.frame_s, 1.5 * width_s)
+        firsts = np.flatnonzero(np.diff(starts_s, prepend=-math.inf) > away_s)
+        for first, end in zip(firsts, [*firsts[1:], len(bins)], strict=True):
+            last_s = starts_s[end - 1] + max(width_s, binning.frame_s)
+            last_s = min(last_s, binning.first_s + binning.span_s)  # the last bin is seldom full
+            yield Stretch(np.append(starts_s[first:end], last_s), probabilities[first:end], labels[first:end])
+
+
+def _merged(bins: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum neighbouring rows of equal bin."""
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    return bins[starts], np.add.reduceat(sums, starts, axis=0)

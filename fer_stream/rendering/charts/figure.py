@@ -1,0 +1,252 @@
+"""Draws the figure of a timeline: a row for each face, with its picture and its curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fer_stream.expressions import EXPRESSIONS, LABELS, UNSURE, color_hex
+from fer_stream.face_time import MOMENT_S, PersonTime
+from fer_stream.rendering.charts.curve import Binning, Curve, Stretch
+from fer_stream.rendering.charts.portrait import Portraits
+from fer_stream.rendering.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure
+from fer_stream.words import clock_text, counted, duration_text, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Across a timeline. Fewer than dots: an hour has to show its course, not every frame's noise.
+CURVE_POINTS = 240
+
+WIDTH_IN, MARGIN_IN, LEFT_IN, RIGHT_IN = 12.0, 0.3, 3.2, 0.4
+# In units of the probability axis, bottom and height. A thin line where the label is "unsure".
+STRIP, UNSURE_STRIP = (-0.17, 0.12), (-0.13, 0.04)
+PEAK_Y = 1.07
+UNSURE_STRIP_HEX = "#c4c8ce"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One face of a timeline.
+
+    Attributes:
+        time: How long it was seen, and with which labels.
+        curve: Its probabilities.
+        portraits: Its pictures.
+    """
+
+    time: PersonTime
+    curve: Curve
+    portraits: Portraits
+
+
+def timeline_figure(
+    rows: Sequence[Row], binning: Binning, *, title: str, face_count: int, more: str
+) -> Figure:
+    """Draw a timeline.
+
+    Args:
+        rows: The faces to show.
+        binning: The timeline's.
+        title: What is written above it.
+        face_count: Number of faces, also of those without a row.
+        more: A line about those without a row; empty if there are none.
+    """
+    count = max(len(rows), 1)
+    row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 1.0
+    head_in, foot_in = 1.45, 0.75 if more else 0.45
+    figure_in = head_in + foot_in + count * row_in
+    figure = new_figure(WIDTH_IN, figure_in)
+    _draw_head(figure, figure_in, binning, title=title, face_count=face_count, has_rows=bool(rows))
+    ticks = tick_times(binning.first_s, binning.span_s)
+    for number in range(count):
+        top_in, plot_in = head_in + number * row_in, row_in - 0.3
+        axes = figure.add_axes(
+            (
+                LEFT_IN / WIDTH_IN,
+                1 - (top_in + plot_in) / figure_in,
+                1 - (LEFT_IN + RIGHT_IN) / WIDTH_IN,
+                plot_in / figure_in,
+            )
+        )
+        _draw_axes(
+            axes, binning, ticks, is_first=number == 0, is_last=number == count - 1, has_curve=bool(rows)
+        )
+        if rows:
+            _draw_curve(axes, rows[number], binning)
+            _draw_person(figure, axes, rows[number], top_in, min(plot_in, 1.0), figure_in)
+        else:
+            axes.text(0.5, 0.5, "no face found", transform=axes.transAxes, ha="center", va="center",
+                      fontsize=13, color=QUIET_HEX)  # fmt: skip
+    if more:
+        figure.text(MARGIN_IN / WIDTH_IN, 0.24 / figure_in, more, fontsize=9.5, color=QUIET_HEX, va="bottom")
+    return figure
+
+
+def _draw_head(
+    figure: Figure, figure_in: float, binning: Binning, *, title: str, face_count: int, has_rows: bool
+) -> None:
+    """Draw the title, a line that explains the rows, and the legend."""
+    from matplotlib.patches import Patch
+
+    figure.text(
+        MARGIN_IN / WIDTH_IN,
+        1 - 0.28 / figure_in,
+        title if len(title) <= 80 else f"{title[:79]}…",
+        fontsize=15,
+        fontweight="bold",
+        color=TEXT_HEX,
+        va="top",
+        parse_math=False,
+    )
+    subtitle = [
+        counted(face_count, "face") if face_count else "no face found",
+        clock_text(binning.span_s, exact=binning.span_s < 10),
+    ]
+    if has_rows:
+        subtitle += [
+            "area: probability of each expression",
+            "strip: the label",
+            "▾ moment of the picture, the peak of the expression beside it",
+        ]
+    figure.text(MARGIN_IN / WIDTH_IN, 1 - 0.66 / figure_in, "  ·  ".join(subtitle), fontsize=10,
+                color=QUIET_HEX, va="top")  # fmt: skip
+    figure.legend(
+        handles=[Patch(facecolor=_strip_hex(label), label=label) for label in LABELS],
+        loc="upper left",
+        bbox_to_anchor=(LEFT_IN / WIDTH_IN, 1 - 0.98 / figure_in),
+        bbox_transform=figure.transFigure,
+        ncols=len(LABELS),
+        frameon=False,
+        fontsize=9.5,
+        labelcolor=TEXT_HEX,
+        handlelength=0.9,
+        handleheight=0.9,
+        handletextpad=0.5,
+        columnspacing=1.5,
+        borderpad=0,
+        borderaxespad=0,
+    )
+
+
+def _draw_axes(
+    axes: Axes, binning: Binning, ticks: Sequence[float], *, is_first: bool, is_last: bool, has_curve: bool
+) -> None:
+    """Draw the time axis and the axis of the probabilities."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    exact_ticks = any(tick % 1 for tick in ticks)
+    axes.set_xlim(binning.first_s, binning.first_s + max(binning.span_s, 1e-3))
+    axes.set_ylim(STRIP[0], 1)
+    axes.spines[:].set_visible(False)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock_text(value, exact=exact_ticks)))
+    axes.tick_params(axis="x", length=0, pad=7, labelsize=9.5, labelcolor=QUIET_HEX, labelbottom=is_last)
+    axes.axhspan(0, 1, color="#f6f7f8", zorder=0, linewidth=0)
+    for tick in ticks:
+        axes.axvline(tick, color=FAINT_HEX, linewidth=0.8, zorder=0.5)
+    axes.set_yticks([0, 0.5, 1] if has_curve else [], ["0", "50", "100 %"] if has_curve else [])
+    axes.tick_params(axis="y", length=2.5, width=0.8, color=QUIET_HEX, pad=3, labelsize=7.5,
+                     labelcolor=QUIET_HEX)  # fmt: skip
+    if has_curve and is_first:
+        axes.annotate("probability", (0, 1), xytext=(-3, 9), xycoords="axes fraction",
+                      textcoords="offset points", ha="right", fontsize=7.5, color=QUIET_HEX)  # fmt: skip
+
+
+def _draw_curve(axes: Axes, row: Row, binning: Binning) -> None:
+    """Draw stacked areas of the probabilities over a strip of the labels, with gaps where the face was away.
+
+    Area and strip come from the same bins, so that they begin and end together.
+    """
+    stretches = list(row.curve.stretches(binning, CURVE_POINTS, away_s=MOMENT_S))
+    times_s, tops = _area(stretches)
+    bottoms = np.concatenate([np.zeros_like(tops[:, :1]), tops[:, :-1]], axis=1)
+    strip = _strip(stretches)
+    for index, label in enumerate(LABELS):
+        if label != UNSURE:
+            axes.fill_between(
+                times_s, bottoms[:, index], tops[:, index], where=np.isfinite(tops[:, index]),
+                color=color_hex(label), linewidth=0, zorder=2,
+            )  # fmt: skip
+        if strip[index]:
+            height = UNSURE_STRIP if label == UNSURE else STRIP
+            axes.broken_barh(strip[index], height, color=_strip_hex(label), linewidth=0, zorder=2)
+    unsure = strip[LABELS.index(UNSURE)]
+    if unsure:  # a veil: the probabilities are there, but none of them counts as an answer
+        axes.broken_barh(unsure, (0, 1), color="white", alpha=0.62, linewidth=0, zorder=3)
+
+
+def _area(stretches: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the times of the areas' points, (M,), and the tops of the stacked areas there, (M, 7)."""
+    blank = np.full((1, len(EXPRESSIONS)), np.nan)
+    pieces_s, pieces = [], []
+    for stretch in stretches:
+        edges_s, means = stretch.edges_s, stretch.probabilities
+        # From the first bin's beginning to the last one's end; then nothing, which breaks the area.
+        pieces_s += [edges_s[:1], (edges_s[1:] + edges_s[:-1]) / 2, edges_s[-1:], edges_s[-1:]]
+        pieces += [means[:1], means, means[-1:], blank]
+    return np.concatenate(pieces_s), np.cumsum(np.concatenate(pieces), axis=1)
+
+
+def _strip(stretches: Sequence[Stretch]) -> list[list[tuple[float, float]]]:
+    """Return for each of `LABELS` the pieces of the strip, as beginning and length in seconds."""
+    strip: list[list[tuple[float, float]]] = [[] for _ in LABELS]
+    for stretch in stretches:
+        turns = np.flatnonzero(np.diff(stretch.labels, prepend=-1))
+        for turn, next_turn in zip(turns, [*turns[1:], len(stretch.labels)], strict=True):
+            begin_s, end_s = stretch.edges_s[turn], stretch.edges_s[next_turn]
+            strip[int(stretch.labels[turn])].append((begin_s, end_s - begin_s))
+    return strip
+
+
+def _draw_person(
+    figure: Figure, axes: Axes, row: Row, top_in: float, side_in: float, figure_in: float
+) -> None:
+    """Draw the face's picture at the peak of its main expression, and say how long it was seen."""
+    label = row.time.main_label()
+    portrait = row.portraits.by_label.get(label)
+    shares = row.time.shares()
+    named = [each for each in dict.fromkeys((label, UNSURE)) if each == label or shares[each] >= 0.005]
+    lines = [
+        f"seen for {duration_text(row.time.seen_s)}, of that time",
+        ", ".join(f"{each} {percent(shares[each])} %" for each in named),
+    ]
+    if portrait is not None:
+        picture = figure.add_axes(
+            (
+                MARGIN_IN / WIDTH_IN,
+                1 - (top_in + side_in) / figure_in,
+                side_in / WIDTH_IN,
+                side_in / figure_in,
+            )
+        )
+        picture.imshow(portrait.rgb, interpolation="bilinear")
+        picture.set_axis_off()
+        at = clock_text(portrait.time_s, exact=True)
+        if label != UNSURE:
+            lines += [f"▾ {at}: probability of", f"{label} {percent(portrait.probability)} %"]
+            axes.plot([portrait.time_s], [PEAK_Y], marker="v", markersize=4.5, color=TEXT_HEX,
+                      clip_on=False, zorder=4, linestyle="none")  # fmt: skip
+    text_x = (MARGIN_IN + side_in + 0.14) / WIDTH_IN
+    figure.text(text_x, 1 - (top_in + 0.02) / figure_in, f"face {row.time.id}", fontsize=10.5,
+                fontweight="bold", color=TEXT_HEX, va="top")  # fmt: skip
+    figure.text(text_x, 1 - (top_in + 0.24) / figure_in, "\n".join(lines), fontsize=8, color=QUIET_HEX,
+                va="top", linespacing=1.35)  # fmt: skip
+
+
+def _strip_hex(label: str) -> str:
+    return UNSURE_STRIP_HEX if label == UNSURE else color_hex(label)
+
+
+def tick_times(first_s: float, span_s: float) -> list[float]:
+    """Return at most nine round times in the span."""
+    steps_s = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+    step_s: float = next((step for step in steps_s if span_s / step <= 9), 86400)
+    first = math.ceil(first_s / step_s - 1e-6)
+    last = math.floor((first_s + span_s) / step_s + 1e-6)
+    return [round(step_s * number, 3) for number in range(first, last + 1)]

@@ -1,0 +1,23 @@
+"""Sizes and poses of faces, for the choice of those that a chart shows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_stream.types import Face
+
+
+def area_px(face: Face) -> float:
+    """Return the area of a face's box, in square pixels."""
+    left, top, right, bottom = face.box_xyxy.tolist()
+    return max(right - left, 0.0) * max(bottom - top, 0.0)
+
+
+def frontality(face: Face) -> float:
+    """Return 1 with the nose midway between the eyes, less the further the head is turned, 0.3 at least."""
+    left_eye, right_eye, nose = face.landmarks_xy[:3]
+    apart_px = float(np.linalg.norm(right_eye - left_eye))
+    if apart_px < 1:
+        return 0.3
+    aside = abs(float(np.dot(nose - (left_eye + right_eye) / 2, right_eye - left_eye))) / apart_px**2
+    return max(0.3, 1 - aside)

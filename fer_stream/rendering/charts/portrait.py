@@ -1,0 +1,71 @@
+"""Pictures of one face at the peak of each expression, for the timeline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fer_stream.rendering.charts.geometry import area_px, frontality
+from fer_stream.types import AnalyzedFrame, Face
+
+SIDE_PX = 96
+STEP = 0.02  # a probability that is higher by less does not outweigh a better look at the face
+BETTER_LOOK = 1.15  # times as good, so that a face that comes nearer is not cut out in every frame
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """A picture of a face.
+
+    Attributes:
+        rgb: uint8 (S, S, 3), S at most `SIDE_PX`.
+        time_s: Its frame's time.
+        probability: Probability of the label's expression in that frame.
+        rank: The probability in steps of `STEP`, rounded.
+        quality: How well the face is to be seen: size, sharpness of the detection, pose.
+    """
+
+    rgb: np.ndarray
+    time_s: float
+    probability: float
+    rank: int
+    quality: float
+
+
+class Portraits:
+    """Keeps for each label the picture of one face at its peak."""
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, Portrait] = {}
+
+    def look(self, analyzed: AnalyzedFrame, face: Face) -> None:
+        """Keep this picture if the label has its peak here, or if it is as good a peak and a better look."""
+        best = self.by_label.get(face.label)
+        rank = 0 if face.unsure else round(face.confidence / STEP)
+        if best is not None and rank < best.rank:
+            return
+        quality = math.sqrt(area_px(face)) * face.detection_score * frontality(face)
+        if best is not None and rank == best.rank and quality < BETTER_LOOK * best.quality:
+            return
+        rgb = _square_rgb(analyzed, face)
+        self.by_label[face.label] = Portrait(rgb, analyzed.frame.time_s, face.confidence, rank, quality)
+
+
+def _square_rgb(analyzed: AnalyzedFrame, face: Face) -> np.ndarray:
+    """Cut a face out of its frame, square, with some room round it; uint8 (S, S, 3)."""
+    left, top, right, bottom = face.box_xyxy.tolist()
+    center_x, center_y = (left + right) / 2, (top + bottom) / 2
+    half = 0.62 * max(right - left, bottom - top)
+    width, height = analyzed.frame.size_wh
+    half = min(half, width / 2, height / 2)
+    # Slid into the frame rather than cut, so that it stays square.
+    center_x = min(max(center_x, half), width - half)
+    center_y = min(max(center_y, half), height - half)
+    x0, y0 = max(int(center_x - half), 0), max(int(center_y - half), 0)
+    size = max(int(2 * half), 1)
+    crop = analyzed.frame.bgr[y0 : y0 + size, x0 : x0 + size, ::-1]
+    side = min(size, SIDE_PX)
+    return cv2.resize(np.ascontiguousarray(crop), (side, side), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,123 @@
+"""The timeline: gathers every face's probabilities over the time of a video, and draws them at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fer_stream.face_time import MOMENT_S, FrameClock, PersonTime, more_people_text
+from fer_stream.rendering.charts.curve import Binning, Curve
+from fer_stream.rendering.charts.figure import Row, timeline_figure
+from fer_stream.rendering.charts.portrait import Portraits
+from fer_stream.rendering.plotting import check_chart_path, save_figure
+from fer_stream.types import AnalyzedFrame
+
+MOST_ROWS = 12
+MOST_KEPT_FACES = 48  # with their curves, while a video runs
+MOST_BINS = 4096
+FIRST_BIN_S = 1 / 64  # shorter than any frame; doubles whenever a face fills its bins
+RETURN_S = 2.0  # a face that is away for longer is not expected back
+
+
+class _Record:
+    """All that a timeline keeps of one face."""
+
+    def __init__(self, face_id: int) -> None:
+        self.time = PersonTime(face_id)
+        self.curve = Curve()
+        self.portraits = Portraits()
+
+
+class Timeline:
+    """Every face's seven probabilities over the time of a video, drawn when it has ended.
+
+    Memory stays bounded however long the video and however large the crowd: curves are kept in bins
+    of time that double when they fill, and of the faces that are gone only the longest-seen are kept.
+
+    Args:
+        path: The file that `save` writes, one of `CHART_SUFFIXES`.
+        source_name: What the title calls the video.
+        interval_s: Average time from frame to frame; the first frame stands for this long.
+
+    Raises:
+        UsageError: The suffix is another one.
+    """
+
+    def __init__(self, path: Path, *, source_name: str = "", interval_s: float = 1 / 30) -> None:
+        self._path = Path(path)
+        check_chart_path(self._path)
+        # What no font draws and no SVG may hold: bytes that are no text, control characters.
+        self._source_name = "".join(each if each.isprintable() else "\ufffd" for each in source_name)
+        self._clock = FrameClock(interval_s)
+        self._interval_s = interval_s
+        self._records: dict[int, _Record] = {}
+        self._dropped = 0
+        self._dropped_longest_s = 0.0
+        self._bin_s = FIRST_BIN_S
+        self._frames = 0
+        self._first_s = 0.0
+        self._last_s = 0.0
+
+    def add(self, analyzed: AnalyzedFrame) -> None:
+        """Take in the next frame; frames come in order of time."""
+        time_s = analyzed.frame.time_s
+        if self._frames == 0:
+            self._first_s = time_s
+        self._last_s = max(time_s, self._first_s)
+        self._frames += 1
+        step_s = self._clock.step_s(time_s)
+        bin_index = int((self._last_s - self._first_s) / self._bin_s)
+        for face in analyzed.faces:
+            if face.id not in self._records:
+                self._records[face.id] = _Record(face.id)
+            record = self._records[face.id]
+            record.time.add(face.label, step_s, time_s)
+            record.curve.add(bin_index, face)
+            record.portraits.look(analyzed, face)
+        if any(record.curve.bin_count > MOST_BINS for record in self._records.values()):
+            self._bin_s *= 2
+            for record in self._records.values():
+                record.curve.halve()
+        if len(self._records) > MOST_KEPT_FACES:
+            self._drop_briefest(time_s)
+
+    def save(self) -> None:
+        """Draw the timeline and write it.
+
+        Raises:
+            OutputError: The file can't be written.
+        """
+        frame_s = self._interval_s
+        if self._frames > 1:
+            frame_s = (self._last_s - self._first_s) / (self._frames - 1)
+        records = sorted(self._records.values(), key=lambda record: (-record.time.seen_s, record.time.id))
+        lasting = [record for record in records if record.time.seen_s >= MOMENT_S] or records
+        shown = sorted(lasting[:MOST_ROWS], key=lambda record: record.time.id)
+        shown_ids = {record.time.id for record in shown}
+        left_out_s = [record.time.seen_s for record in records if record.time.id not in shown_ids]
+        figure = timeline_figure(
+            [Row(each.time, each.curve, each.portraits) for each in shown],
+            Binning(self._first_s, self._last_s - self._first_s + frame_s, frame_s, self._bin_s),
+            title=self._source_name or "Expressions over time",
+            face_count=len(records) + self._dropped,
+            more=more_people_text(
+                len(left_out_s) + self._dropped, max([self._dropped_longest_s, *left_out_s])
+            ),
+        )
+        save_figure(figure, self._path)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that the faces' curves and pictures take."""
+        return sum(
+            record.curve.kept_bytes + sum(each.rgb.nbytes for each in record.portraits.by_label.values())
+            for record in self._records.values()
+        )
+
+    def _drop_briefest(self, time_s: float) -> None:
+        """Keep the curves of half as many faces: the longest-seen, and those that may still be there."""
+        by_length = sorted(self._records.values(), key=lambda record: -record.time.seen_s)
+        for record in by_length[MOST_KEPT_FACES // 2 :]:
+            if record.time.last_s < time_s - RETURN_S:
+                del self._records[record.time.id]
+                self._dropped += 1
+                self._dropped_longest_s = max(self._dropped_longest_s, record.time.seen_s)

@@ -1,0 +1,194 @@
+"""The parts of the overlay and their sizes: tags, panels of bars, and a face with all of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fer_stream.expressions import EXPRESSIONS, UNSURE
+from fer_stream.rendering.overlay.geometry import Rect
+from fer_stream.types import Face
+from fer_stream.words import percent
+
+SMALLEST_TEXT_PX = 11  # below it, antialiased lower-case letters close up
+
+REGULAR, SEMIBOLD = 400, 600  # font weights
+
+# Factors on the size of the text, for a small, an ordinary and a large face.
+TEXT_STEPS = (0.8, 1.0, 1.25)
+
+# (text, size_px, weight) -> width in px; handed in so that placement needs no font.
+MeasureText = Callable[[str, int, int], int]
+
+
+class Level(IntEnum):
+    """How much of a face's probabilities there is room for."""
+
+    TAG = 0  # no bars
+    MINI = 1  # seven small columns, no text
+    COMPACT = 2  # names and bars in small text
+    FULL = 3  # names, bars and numbers
+
+
+@dataclass(frozen=True)
+class PanelStyle:
+    """The inner measures of a panel, px.
+
+    Attributes:
+        level: What it shows.
+        text_px: Size of its text.
+        padding: Space inside the plate's edge.
+        row: Height of a row; of a mini panel, the width of a column with its gap.
+        name_width: Width of the names' column.
+        gap: Space between columns.
+        bar_wh: The longest bar's length and its thickness; of a mini panel, width and height.
+        number_width: Width of the numbers' column.
+    """
+
+    level: Level
+    text_px: int
+    padding: int
+    row: int
+    name_width: int
+    gap: int
+    bar_wh: tuple[int, int]
+    number_width: int
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the whole panel."""
+        count = len(EXPRESSIONS)
+        if self.level is Level.MINI:
+            width = count * self.row - (self.row - self.bar_wh[0])
+            return width + 2 * self.padding, self.bar_wh[1] + 2 * self.padding
+        width = (
+            self.name_width
+            + self.gap
+            + self.bar_wh[0]
+            + (self.gap + self.number_width if self.number_width else 0)
+        )
+        return width + 2 * self.padding, count * self.row + 2 * self.padding
+
+
+@dataclass(frozen=True)
+class PlacedTag:
+    """A face's tag.
+
+    Attributes:
+        rect: Its plate.
+        text_px: Size of its text.
+        padding: Space inside its left and right edge.
+        shows_id: Whether it has room for the face's id.
+    """
+
+    rect: Rect
+    text_px: int
+    padding: int
+    shows_id: bool
+
+
+@dataclass(frozen=True)
+class PlacedPanel:
+    """A face's bars.
+
+    Attributes:
+        rect: Their plate.
+        style: Inner measures.
+        opacity: 0 to 1; a panel fades in at a new place.
+        tie: The short bridge between the panel and its face's box; None where they touch.
+    """
+
+    rect: Rect
+    style: PanelStyle
+    opacity: float = 1.0
+    tie: Rect | None = None
+
+
+@dataclass(frozen=True)
+class PlacedFace:
+    """A face and the places of its parts.
+
+    Attributes:
+        face: The face.
+        box: Its box, whole px, inside the frame; may be empty for a degenerate one.
+        line_px: Thickness of the box's corners.
+        tag: Its tag; None where no place is free for one.
+        panel: Its bars; None where no place is free for them.
+    """
+
+    face: Face
+    box: Rect
+    line_px: int
+    tag: PlacedTag | None
+    panel: PlacedPanel | None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame as the placement sees it.
+
+    Attributes:
+        view: The frame.
+        faces: Its faces.
+        boxes: Their boxes, whole px, inside the frame.
+        text_px: Size of ordinary text in a frame of this size.
+        gap: Ordinary space between parts, px.
+        now_s: Time of the frame.
+        step_s: Time since the frame before; 0 for the first.
+    """
+
+    view: Rect
+    faces: Sequence[Face]
+    boxes: Sequence[Rect]
+    text_px: int
+    gap: int
+    now_s: float
+    step_s: float
+
+
+def tag_text(face: Face) -> str:
+    """Return the text of a tag: "happy 87 %", or "unsure"."""
+    return UNSURE if face.unsure else f"{face.expression} {percent(face.confidence)} %"
+
+
+def widest_tag_text(face: Face) -> str:
+    """Return the text that a tag reserves room for: three digits, so that the plate does not twitch."""
+    return UNSURE if face.unsure else f"{face.expression} 100 %"
+
+
+def id_text(face: Face) -> str:
+    """Return the text for the face's id."""
+    return f"{face.id}"
+
+
+def scaled_text_px(text_px: int, factor: float) -> int:
+    """Return a text size times a factor, never below what can be read."""
+    return max(SMALLEST_TEXT_PX, round(text_px * factor))
+
+
+def panel_style(level: Level, text_px: int, measure: MeasureText) -> PanelStyle:
+    """Return the measures of a panel for a size of text."""
+    if level <= Level.MINI:
+        width = max(3, round(0.45 * text_px))
+        return PanelStyle(
+            level=Level.MINI,
+            text_px=text_px,
+            padding=max(2, round(0.35 * text_px)),
+            row=width + max(1, round(0.15 * text_px)),
+            name_width=0,
+            gap=0,
+            bar_wh=(width, round(2.0 * text_px)),
+            number_width=0,
+        )
+    full = level is Level.FULL
+    return PanelStyle(
+        level=level,
+        text_px=text_px,
+        padding=round((0.75 if full else 0.5) * text_px),
+        row=round((1.5 if full else 1.25) * text_px),
+        name_width=max(measure(name, text_px, SEMIBOLD) for name in EXPRESSIONS),
+        gap=round(0.6 * text_px),
+        bar_wh=(round((5.5 if full else 3.5) * text_px), max(3, round(0.5 * text_px))),
+        number_width=measure("100", text_px, SEMIBOLD) if full else 0,
+    )

@@ -1,0 +1,233 @@
+"""Where a face's tag is placed.
+
+A tag touches its own face's box: above it, below it, or inside its upper edge. Three rules hold in
+every frame, also with one frame alone:
+
+- No face is nearer to the tag than the tag's own: neither to its plate nor to the middle of it.
+- Tags do not overlap.
+- A tag outside its box is never moved onto another face's box.
+
+A tag keeps its place as long as the rules allow. It never hops from above its box to below it, or back,
+from one frame to the next: it goes inside or is left out for `PAUSE_S` first. It turns at most every
+`TURN_S`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fer_stream.rendering.overlay.geometry import Rect, is_free
+from fer_stream.rendering.overlay.parts import (
+    REGULAR,
+    SEMIBOLD,
+    MeasureText,
+    PlacedTag,
+    Scene,
+    id_text,
+    scaled_text_px,
+    widest_tag_text,
+)
+from fer_stream.types import Face
+
+PAUSE_S = 0.12  # a tag is on neither side of its box this long before it comes to the other one
+TURN_S = 1.0  # the least time between two such turns
+LEFT_OUT_S = 0.12  # a tag that found no place looks for one again after this time
+RETURN_S = 1.0  # a better place must have been free this long before the tag returns to it
+COVERED_SHARE = 0.12  # of another face's box that a tag may come to cover before it moves away
+CROWDED_COST = 3  # steps down the order of places that room to the next face is worth
+TURN_COST = 2  # steps that staying on the same side is worth
+
+
+class Spot(NamedTuple):
+    """A place for a tag at its box.
+
+    Attributes:
+        side: `above`, `below` or `inside`.
+        align: `left`, `right` or `center`.
+        shows_id: Whether the tag holds the face's id there; without it the tag is narrower.
+    """
+
+    side: str
+    align: str
+    shows_id: bool = True
+
+
+# In order of preference.
+OUTSIDE = tuple(Spot(side, align) for side in ("above", "below") for align in ("left", "right", "center"))
+INSIDE = tuple(Spot("inside", align) for align in ("left", "right", "center"))
+SPOTS = (*OUTSIDE, *INSIDE, *(spot._replace(shows_id=False) for spot in (*OUTSIDE, *INSIDE)))
+
+
+@dataclass
+class TagMemory:
+    """The past of a face's tag.
+
+    Attributes:
+        spot: The place of the tag in the last frame; None if it had none.
+        side: `above` or `below`, the side of its box that it was on last; empty if it was on neither.
+        side_s: When it was last on that side.
+        turned_s: When it came there from the other side.
+        left_out_s: When it last found no place.
+        better_since_s: Since when a better place has been free; infinite while none is.
+    """
+
+    spot: Spot | None = None
+    side: str = ""
+    side_s: float = -math.inf
+    turned_s: float = -math.inf
+    left_out_s: float = -math.inf
+    better_since_s: float = math.inf
+
+    def may_turn(self, side: str, now_s: float) -> bool:
+        """Return whether the tag may go to this side without hopping from the other one."""
+        if side == "inside" or self.side in ("", side):
+            return True
+        return now_s - self.side_s >= PAUSE_S and now_s - self.turned_s >= TURN_S
+
+    def note(self, now_s: float) -> None:
+        """Remember the side that the tag is on in this frame."""
+        if self.spot is None or self.spot.side == "inside":
+            return
+        if self.side not in ("", self.spot.side):
+            self.turned_s = now_s
+        self.side, self.side_s = self.spot.side, now_s
+
+
+def place_tags(
+    scene: Scene, memories: Sequence[TagMemory], text_factors: Sequence[float], measure: MeasureText
+) -> list[PlacedTag | None]:
+    """Place the tags of all faces of a frame.
+
+    Args:
+        scene: The frame.
+        memories: For each face the past of its tag; brought up to date.
+        text_factors: For each face a factor on the size of ordinary text.
+        measure: Gives the width of a text.
+
+    Returns:
+        For each face its tag, None where no place is free for one.
+    """
+    plates = [
+        _Plate(face, scene, factor, measure) for face, factor in zip(scene.faces, text_factors, strict=True)
+    ]
+    placed: list[Rect | None] = [None] * len(plates)
+
+    def taken(index: int) -> list[Rect]:
+        return [rect for at, rect in enumerate(placed) if rect is not None and at != index]
+
+    # Tags that can stay do so before the others look for a place: nobody is driven away by a newcomer.
+    looking = []
+    for index, memory in enumerate(memories):
+        rect = None
+        if memory.spot is not None:
+            rect = plates[index].rect_at(memory.spot, scene.boxes[index], scene.view)
+            if rect and not _is_allowed(rect, index, scene.boxes, taken(index), keeps=True):
+                rect = None
+        placed[index] = rect
+        if rect is None or _may_improve(memory):
+            looking.append(index)
+    for index in looking:
+        _move(index, memories[index], plates[index], placed, taken(index), scene)
+
+    tags: list[PlacedTag | None] = []
+    for plate, memory, rect in zip(plates, memories, placed, strict=True):
+        memory.note(scene.now_s)
+        shows_id = memory.spot is not None and memory.spot.shows_id
+        tags.append(None if rect is None else PlacedTag(rect, plate.text_px, plate.padding, shows_id))
+    return tags
+
+
+class _Plate:
+    """The size of a face's tag."""
+
+    def __init__(self, face: Face, scene: Scene, text_factor: float, measure: MeasureText) -> None:
+        self.text_px = scaled_text_px(scene.text_px, text_factor)
+        self.padding = round(0.5 * self.text_px)
+        self._height = round(1.6 * self.text_px)
+        self._width = measure(widest_tag_text(face), self.text_px, SEMIBOLD) + 2 * self.padding
+        self._id_width = measure(id_text(face), self.text_px, REGULAR) + self.text_px // 2
+
+    def rect_at(self, spot: Spot, box: Rect, view: Rect) -> Rect | None:
+        """Return the tag at a place, slid along the box into the frame; None if it does not fit in."""
+        width, height = self._width + (self._id_width if spot.shows_id else 0), self._height
+        if width > view.width:
+            return None
+        top = {"above": box.top - height, "below": box.bottom, "inside": box.top}[spot.side]
+        left = {
+            "left": box.left,
+            "right": box.right - width,
+            "center": (box.left + box.right - width) // 2,
+        }[spot.align]
+        left = min(max(left, 0), view.right - width)
+        if spot.side == "inside":
+            top = min(top, view.bottom - height)
+        if top < 0 or top + height > view.bottom:
+            return None
+        return Rect(left, top, left + width, top + height)
+
+
+def _is_allowed(
+    rect: Rect, index: int, boxes: Sequence[Rect], taken: Sequence[Rect], *, keeps: bool = False
+) -> bool:
+    """Return whether the rules allow a tag here; one that is here already may cover a little more."""
+    if not is_free(rect, taken):
+        return False
+    own = boxes[index]
+    own_px, own_center_px = rect.distance_px(own), rect.center_distance_px(own)
+    outside = rect.overlap_px(own) == 0
+    for at, other in enumerate(boxes):
+        if at == index:
+            continue
+        if rect.distance_px(other) < own_px or rect.center_distance_px(other) < own_center_px:
+            return False
+        may_cover_px = COVERED_SHARE * other.width * other.height if keeps or not outside else 0.0
+        if rect.overlap_px(other) > may_cover_px:
+            return False
+    return True
+
+
+def _may_improve(memory: TagMemory) -> bool:
+    return memory.spot is not None and (memory.spot.side == "inside" or not memory.spot.shows_id)
+
+
+def _move(
+    index: int,
+    memory: TagMemory,
+    plate: _Plate,
+    placed: list[Rect | None],
+    taken: Sequence[Rect],
+    scene: Scene,
+) -> None:
+    """Find the best place for one tag that has none, or only a makeshift one."""
+    if scene.now_s - memory.left_out_s < LEFT_OUT_S:
+        return
+    others = [box for at, box in enumerate(scene.boxes) if at != index]
+    best: tuple[float, Spot, Rect] | None = None
+    for order, spot in enumerate(SPOTS):
+        if not memory.may_turn(spot.side, scene.now_s):
+            continue
+        rect = plate.rect_at(spot, scene.boxes[index], scene.view)
+        if rect is None or not _is_allowed(rect, index, scene.boxes, taken):
+            continue
+        cost = float(order) + (TURN_COST if memory.spot and spot.side != memory.spot.side else 0)
+        if spot.side != "inside" and any(rect.distance_px(other) < scene.gap for other in others):
+            cost += CROWDED_COST
+        if best is None or cost < best[0]:
+            best = cost, spot, rect
+
+    if placed[index] is not None:  # it has a makeshift place
+        assert memory.spot is not None
+        if best is None or SPOTS.index(best[1]) >= SPOTS.index(memory.spot):
+            memory.better_since_s = math.inf
+            return
+        memory.better_since_s = min(memory.better_since_s, scene.now_s)
+        if scene.now_s - memory.better_since_s < RETURN_S:
+            return
+    memory.better_since_s = math.inf
+    if best is None:
+        memory.spot, memory.left_out_s = None, scene.now_s
+    else:
+        memory.spot, placed[index] = best[1], best[2]

@@ -1,0 +1,54 @@
+"""Check an HLS playlist before FFmpeg opens it.
+
+FFmpeg follows a master playlist that names itself, or another one in a circle, thousands of times a
+second. RFC 8216 lets a master playlist name media playlists only.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import urllib.parse
+import urllib.request
+
+_TIMEOUT_S = 5
+_MOST_BYTES = 2**20
+_MOST_VARIANTS = 50
+
+
+def is_endless(address: str) -> bool:
+    """Return whether a playlist names playlists that name playlists again.
+
+    Args:
+        address: http or https, with its user and password.
+
+    Returns:
+        False also where the playlist can't be read: then FFmpeg says what is wrong.
+    """
+    return any(_variants(variant) for variant in _variants(address)[:_MOST_VARIANTS])
+
+
+def _variants(address: str) -> list[str]:
+    """Return the addresses of the playlists that a master playlist names; none for a media playlist."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https"):
+        return []
+    host = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
+    if parts.username is not None:
+        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    text = ""
+    with (
+        contextlib.suppress(OSError, ValueError),
+        urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply,
+    ):
+        text = reply.read(_MOST_BYTES).decode("utf-8", "replace")
+        address = reply.url
+    lines = [line.strip() for line in text.splitlines()]
+    return [
+        urllib.parse.urljoin(address, following)
+        for line, following in itertools.pairwise(lines)
+        if line.startswith("#EXT-X-STREAM-INF") and following and not following.startswith("#")
+    ]

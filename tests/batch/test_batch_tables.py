@@ -1,0 +1,136 @@
+"""Formats of an archive's tables and summary, and what Parquet files say of their making."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'fer-stream[ray]'")
+pytest.importorskip("fsspec")
+
+import pyarrow.parquet as pq
+
+from fer_stream.batch import work
+from fer_stream.batch.inputs import Recording, find_recordings
+from fer_stream.batch.manifest import finished, write_manifest
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.parts import Part
+from fer_stream.batch.settings import Settings
+from fer_stream.command import cli as single
+from fer_stream.expressions import LABELS
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
+from fer_stream.system.files import file_hash
+from fer_stream.version import __version__
+
+
+@pytest.fixture
+def recording(tmp_path: Path, hopper_bgr: np.ndarray) -> Recording:
+    """Three seconds of a face, ten frames a second."""
+    path = tmp_path / "archive" / "a.avi"
+    path.parent.mkdir()
+    size_wh = (160, 192)
+    out = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, size_wh)
+    for _ in range(30):
+        out.write(cv2.resize(hopper_bgr, size_wh, interpolation=cv2.INTER_AREA))
+    out.release()
+    (found,) = find_recordings([str(path)])
+    return found
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(file_hash(BUILT_IN_WEIGHTS), unsure_below=0.3)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_csv_table_is_the_one_that_fer_stream_writes(recording, settings, tmp_path):
+    output = Output(str(tmp_path / "out"))
+    record = work.analyze(replace(settings, table="csv"), None, recording, output)
+    assert record.table.endswith(".csv")
+    ours = (tmp_path / "out" / record.table).read_bytes()
+    assert single.main([recording.address, "--data", str(tmp_path / "b.csv"), "--quiet"]) == 0
+    assert ours == (tmp_path / "b.csv").read_bytes()
+
+
+def test_the_summary_has_shares_in_both_formats_and_unsure_is_one(recording, settings, tmp_path):
+    for table_format in ("parquet", "csv"):
+        # So high a threshold that the face is unsure all the time.
+        chosen = replace(settings, table=table_format, unsure_below=1.0)
+        output = Output(str(tmp_path / table_format))
+        record = work.analyze(chosen, None, recording, output)
+        write_manifest(output, [record], chosen)
+        folder = tmp_path / table_format
+        summaries = [path.name for path in folder.iterdir() if path.name.startswith("summary")]
+        assert summaries == [f"summary.{table_format}"]
+        if table_format == "csv":
+            (row,) = rows_of(folder / "summary.csv")
+        else:
+            (row,) = pq.read_table(folder / "summary.parquet").to_pylist()
+        assert float(row["face_s"]) == pytest.approx(3.0)
+        assert float(row["share_unsure"]) == 1 and row["expression"] == "unsure"
+        assert sum(float(row[f"share_{label}"]) for label in LABELS) == pytest.approx(1)
+        assert not {"happy", "sad"} & set(row), "a share is called that"
+
+
+def test_parquet_files_say_what_made_them(recording, settings, tmp_path):
+    output = Output(str(tmp_path / "out"))
+    record = work.analyze(settings, None, recording, output)
+    write_manifest(output, [record], settings)
+    assert (
+        single.main([recording.address, "--data", str(tmp_path / "b.parquet"), "--unsure-below", "0.3"]) == 0
+    )
+    for path in (
+        tmp_path / "out" / record.table,
+        tmp_path / "out" / "summary.parquet",
+        tmp_path / "b.parquet",
+    ):
+        said = {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+        assert said["fer_stream.version"] == __version__
+        assert said["fer_stream.weights_sha256"] == file_hash(BUILT_IN_WEIGHTS)
+        assert said["fer_stream.labels"] == "ferplus"
+        assert said["fer_stream.unsure_below"] == "0.3"
+        assert isinstance(json.loads(said["fer_stream.options"]), dict)
+
+
+@pytest.mark.parametrize("table_format", ["parquet", "csv"])
+def test_a_killed_drivers_tables_are_known_and_another_format_is_written_anew(
+    recording, settings, tmp_path, table_format
+):
+    output = Output(str(tmp_path / "out"))
+    chosen = replace(settings, table=table_format)
+    other = replace(settings, table="csv" if table_format == "parquet" else "parquet")
+    name = recording.output_name
+    work.analyze(chosen, None, recording, output)  # and no manifest
+    assert finished([recording], [chosen], output)[name].state == "done"
+    assert finished([recording], [other], output)[name].state == "waiting"
+    changed = replace(recording, stamp="another")
+    assert finished([changed], [chosen], output)[name].state == "waiting"
+    work.analyze(other, None, recording, output)
+    assert [path.suffix for path in (tmp_path / "out" / "tables").iterdir()] == [f".{other.table}"]
+    assert finished([recording], [other], output)[name].state == "done"
+    assert finished([recording], [chosen], output)[name].state == "waiting"
+
+
+def test_parts_join_to_the_csv_of_one_pass(recording, settings, tmp_path):
+    chosen = replace(settings, table="csv", smooth_s=0.0, scan_every=1)
+    one, many = Output(str(tmp_path / "one")), Output(str(tmp_path / "many"))
+    whole = work.analyze(chosen, None, recording, one)
+    parts = [Part(0, 0, 1.55), Part(1, 1.55, None, 0.55)]
+    footers = [work.analyze_part(chosen, None, recording, part, many) for part in parts]
+    joined = work.join_parts(chosen, recording, parts, footers, many)
+    assert joined.label_s == pytest.approx(whole.label_s)
+    ours, theirs = (rows_of(tmp_path / folder / whole.table) for folder in ("many", "one"))
+    assert [(row["frame"], row["face_id"]) for row in ours] == [
+        (row["frame"], row["face_id"]) for row in theirs
+    ]
+    assert not list((tmp_path / "many" / "parts").iterdir())

@@ -1,0 +1,50 @@
+"""Onsets of smoothed labels are compared with those of unsmoothed ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from videos import Readings, onset_errors
+
+FRAME_S = 0.1
+
+
+def readings(labels: str) -> Readings:
+    """One face, with a letter a frame."""
+    names = {"n": "neutral", "h": "happy", "f": "fear", "s": "sad"}
+    expressions = [{1: names[letter]} if letter in names else {} for letter in labels]
+    return Readings([index * FRAME_S for index in range(len(labels))], expressions, expressions, {})
+
+
+@pytest.mark.parametrize(
+    ("unsmoothed", "smoothed", "errors"),
+    [
+        ("nnnnnhhhhh", "nnnnnhhhhh", [0]),
+        ("nnnnnhhhhh", "nnnnnnnhhh", [2]),
+        ("nnnnnhhhhh", "nnnnhhhhhh", [-1]),
+        ("nnnnnhhhhh", "nnnnnnnnnn", [math.inf]),
+        ("nnnnhhnnnn", "nnnnnnnnnn", []),  # too short to have to survive
+        ("nnnnhnhhhh", "nnnnhhhhhh", [0]),  # it flickers first: either start is right
+        ("nnnnhnhhhh", "nnnnnnnhhh", [1]),
+        ("nnnnfhhhhh", "nnnnnhhhhh", [0]),
+        ("hhhhfhhhhh", "hhhhhhhhhh", []),  # nothing began
+        ("nnnnhhhhssss", "nnnnnhhhhsss", [1, 1]),
+        ("nnn..hhhhh", "nnn..hhhhh", [0]),
+    ],
+)
+def test_an_onset_is_as_late_as_the_smoothed_label(
+    unsmoothed: str, smoothed: str, errors: list[float]
+) -> None:
+    assert onset_errors(readings(unsmoothed), readings(smoothed)) == errors
+
+
+def test_label_changes_are_counted_where_a_face_stays() -> None:
+    changes, seconds = readings("nnhh.nnnf").label_changes()
+    assert changes == 2  # not over the frame without the face
+    assert seconds == pytest.approx(6 * FRAME_S)
+
+
+def test_the_share_of_expressions_is_a_share_of_the_faces() -> None:
+    assert readings("nf.sn").share(("fear", "sad")) == 0.5
+    assert readings("..").share(("fear", "sad")) == 0

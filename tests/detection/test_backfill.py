@@ -1,0 +1,34 @@
+"""A face that a scan finds is followed back to where it came from."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fer_stream.detection.backfill import Backfill
+from fer_stream.detection.detector import Detector
+from fer_stream.detection.pace import ScanPace
+from fer_stream.detection.tracker import Tracker
+from fer_stream.types import Frame
+
+
+def test_a_newcomer_is_found_in_the_frames_since_the_last_scan(
+    hopper_bgr: np.ndarray, detector: Detector
+) -> None:
+    card = cv2.resize(hopper_bgr[40:400, 110:420], None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    height, width = card.shape[:2]
+    tracker, backfill = Tracker(detector, ScanPace(every=10), first_index=0), Backfill(detector)
+    found: dict[int, float] = {}
+    for index in range(25):
+        bgr = np.full((270, 480, 3), 128, np.uint8)
+        bgr[80 : 80 + height, 20 : 20 + width] = card[:, ::-1]  # somebody who is followed all the time
+        if index >= 13:
+            x = 250 + 4 * index
+            bgr[60 : 60 + height, x : x + width] = card
+        tracked = tracker.update(bgr, index / 25)
+        for earlier in backfill.earlier(Frame(bgr, index, index / 25), tracked):
+            assert index == 20 and earlier.face.track_id == 2
+            found[earlier.frame.index] = float(earlier.face.box_xyxy[[0, 2]].mean())
+    assert sorted(found) == list(range(13, 20))
+    for index, x in found.items():
+        assert abs(x - (250 + 4 * index + width / 2)) < 15

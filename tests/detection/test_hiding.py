@@ -1,0 +1,77 @@
+"""A face is hidden before it is found, after it was lost, and while it is missed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.tracks import tracked
+
+from fer_stream.detection.hiding import AFTER_S, BEFORE_S, LIVE_AFTER_S, PossibleFaces
+
+FRAMES_PER_S = 25
+
+
+def places(
+    found: dict[int, float], frames: int, *, live: bool = False, cut_at: int | None = None
+) -> list[np.ndarray]:
+    """Return the places of each frame, where a face is found at x in some frames.
+
+    Args:
+        found: x in px by frame.
+        frames: How many frames there are.
+        live: Whether nothing is known of later frames; else half a second is.
+        cut_at: The first frame after a cut, which has other tracks.
+    """
+    possible, ahead, out = PossibleFaces(live=live), 0 if live else FRAMES_PER_S // 2, []
+
+    def scene(index: int) -> int:
+        return int(cut_at is not None and index >= cut_at)
+
+    for index in range(frames + ahead):
+        if index in found:
+            face = tracked(1 + scene(index), found[index])
+            possible.see([face], index / FRAMES_PER_S, scene(index))
+        if index >= ahead:
+            out.append(possible.at((index - ahead) / FRAMES_PER_S, scene(index - ahead)))
+    return out
+
+
+def hidden(out: list[np.ndarray]) -> list[int]:
+    return [index for index, boxes in enumerate(out) if len(boxes)]
+
+
+def test_a_recording_hides_from_before_a_face_is_found_until_after() -> None:
+    out = places({30: 100.0, 31: 100.0, 32: 100.0}, 80)
+    assert hidden(out) == list(range(30 - round(BEFORE_S * 25 - 0.5), 32 + round(AFTER_S * 25 - 0.5) + 1))
+
+
+def test_one_sighting_is_enough() -> None:
+    assert len(hidden(places({30: 100.0}, 80))) == 25
+
+
+@pytest.mark.parametrize("gap", [5, 12, 24])
+def test_a_gap_of_up_to_a_second_is_hidden_where_the_face_passes(gap: int) -> None:
+    found = {index: 4.0 * index for index in (*range(20), *range(20 + gap, 60))}
+    for index, boxes in enumerate(places(found, 60)):
+        (box,) = boxes
+        assert box[0] <= 4.0 * index - 24 and box[2] >= 4.0 * index + 24, index
+        assert box[2] - box[0] <= 80  # of 50
+
+
+def test_live_a_place_stays_hidden_for_a_second() -> None:
+    out = places({10: 100.0, 11: 100.0}, 60, live=True)
+    assert hidden(out) == list(range(10, 11 + round(LIVE_AFTER_S * 25) + 1))
+
+
+def test_nothing_stays_hidden_across_a_cut() -> None:
+    out = places({10: 100.0, 11: 100.0, 20: 400.0}, 40, cut_at=15)
+    assert [round(float(boxes[0][[0, 2]].mean())) for boxes in out if len(boxes)] == [100] * 15 + [400] * 18
+
+
+def test_a_long_video_takes_no_more_memory() -> None:
+    possible = PossibleFaces()
+    for index in range(3000):
+        possible.see([tracked(1), tracked(100 + index)], index / FRAMES_PER_S, 0)
+        possible.at(index / FRAMES_PER_S, 0)
+    assert len(possible._paths) < 60
+    assert len(possible._paths[1].times_s) < 60

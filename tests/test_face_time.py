@@ -1,0 +1,53 @@
+"""Face-seconds: what a frame stands for, and who was seen for how long."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.faces import make_face
+
+from fer_stream import face_time
+from fer_stream.face_time import FrameClock, PeopleTime, more_people_text, shares_of
+
+
+def test_a_frame_stands_for_the_time_since_the_one_before():
+    clock = FrameClock(0.04)
+    assert [clock.step_s(time_s) for time_s in (5.0, 5.04, 5.1, 9.0, 8.0)] == pytest.approx(
+        [0.04, 0.04, 0.06, 1.0, 0.0]
+    )
+
+
+def test_slow_frames_count_in_full():
+    clock = FrameClock(5.0)
+    assert [clock.step_s(time_s) for time_s in (0.0, 5.0, 10.0, 60.0)] == [5.0, 5.0, 5.0, 10.0]
+
+
+def test_everyone_has_the_time_seen_and_unsure_is_a_label():
+    people = PeopleTime()
+    for index in range(10):
+        faces = [make_face(1, "happy" if index < 6 else "unsure")]
+        faces += [make_face(2, "sad")] if index >= 8 else []
+        people.add(faces, 0.1, index / 10)
+    first, second = people.people[1], people.people[2]
+    assert (first.seen_s, second.seen_s) == pytest.approx((1.0, 0.2))
+    assert first.shares()["unsure"] == pytest.approx(0.4) and sum(first.shares().values()) == pytest.approx(1)
+    assert first.main_label() == "happy" and second.main_label() == "sad"
+
+
+def test_memory_stays_bounded_and_nobody_goes_uncounted(monkeypatch):
+    monkeypatch.setattr(face_time, "MOST_PEOPLE", 8)
+    people = PeopleTime()
+    for index in range(1000):
+        people.add([make_face(1, "happy"), make_face(2 + index // 3, "sad")], 1.0, float(index))
+        assert len(people.people) <= 17
+    assert len(people.people) + people.dropped == 335
+    assert people.people[1].seen_s == 1000 and people.dropped_longest_s == 3
+
+
+def test_nobody_seen_is_no_division_by_zero():
+    assert set(shares_of({"happy": 0.0, "unsure": 0.0}).values()) == {0.0}
+
+
+def test_people_without_a_line_are_counted():
+    assert more_people_text(0, 0.0) == ""
+    assert more_people_text(3, 0.2) == "+3 faces seen for under 0.5 s"
+    assert more_people_text(1, 75.0) == "+1 face seen for 1:15 or less"
