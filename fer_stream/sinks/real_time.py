@@ -27,9 +27,10 @@ class RealTime:
             self._began_s = now_s - time_s
         ahead_s = self._began_s + time_s - now_s
         wait_s = min(max(ahead_s, 0.0), LONGEST_WAIT_S)
-        until_s = now_s + wait_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            time.sleep(left_s if meanwhile is None else min(left_s, _STEP_S))
-            if meanwhile is not None:
+        if meanwhile is None:
+            time.sleep(wait_s)
+        else:
+            while (left_s := now_s + wait_s - time.monotonic()) > 0:
+                time.sleep(min(left_s, _STEP_S))
                 meanwhile()
         self._began_s -= ahead_s - wait_s  # late, or after a gap: goes on from here at its own pace
