@@ -2,12 +2,15 @@
 
     python benchmarks/recognition.py faces DATA/validation
     python benchmarks/recognition.py videos VIDEO...
+    python benchmarks/recognition.py speed
 
 `faces` pastes labelled pictures into frames, makes the frames worse, and analyzes them as any
-picture: the share of faces found, the accuracy on those, and the accuracy where the face's place is
-given, which leaves the detector out. `videos` measures how often a face's label changes, how far smoothing
-shifts the onset of an expression, the share of fear and sadness, ids against people where those are labelled,
-and the frames after a cut from one video to the next until a new face is there.
+picture: the share of faces found, the accuracy on those, the share of them that are not unsure and the
+accuracy on these, and the accuracy on all pictures where the face's place is given, which leaves the
+detector out. With FER+ a picture's label is the majority of its votes in `DATA/ferplus-votes.csv`. `videos`
+measures how often a face's label changes, how far smoothing shifts the onset of an expression, the share of
+fear and sadness, ids against people where those are labelled, and the frames after a cut from one video to
+the next until a new face is there. `speed` measures how long the network takes for a face, in batches.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +29,14 @@ from videos import compare_videos
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.errors import FerStreamError
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FERPLUS
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import UPRIGHT_WITHIN, network_input
+from train.data import open_folder
+from train.folders import VOTES_NAME
+from train.votes import majority, read_votes
 
+BATCHES, ROUNDS = (1, 8, 16, 64), 20
 MARGIN = 1.0  # of the face's side, on every side of it
 
 
@@ -119,19 +127,17 @@ def framed(picture_bgr: np.ndarray, fault: Fault) -> tuple[np.ndarray, np.ndarra
     return fault.worsen(frame), square
 
 
-def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
-    """Prints a row for each fault."""
-    analyzer, classifier = Analyzer("cpu", weights, min_face=20), Classifier("cpu", weights=weights)
-    chosen: list[tuple[Path, int]] = []
-    for label, name in enumerate(EXPRESSIONS):
-        paths = sorted((folder / name).iterdir())
-        chosen += [(path, label) for path in random.Random(0).sample(paths, min(len(paths), count))]
-    print(f"{len(chosen)} pictures, at most {count} of each expression\n")
-    print(f"{'':24}{'found':>8}{'read, of these':>16}{'read in place':>15}")
+def compare_faces(folder: Path, weights: Path | None, labels: str | None, count: int) -> None:
+    """Print a row for each fault."""
+    analyzer = Analyzer("cpu", weights, labels=labels, min_face=20)
+    classifier = Classifier("cpu", weights=weights, labels=labels)
+    chosen = _pictures(folder, classifier.labels, count)
+    print(f"{len(chosen)} pictures, at most {count} of each expression, against {classifier.labels}\n")
+    print(f"{'':24}{'found':>8}{'read right':>12}{'shown':>9}{'right of shown':>16}{'in place':>11}")
     for fault in FAULTS:
-        found = right = right_in_place = 0
+        found = right = shown = right_of_shown = right_in_place = 0
         for path, label in chosen:
-            frame, square = framed(np.asarray(cv2.imread(str(path))), fault)
+            frame, square = framed(np.asarray(cv2.imread(path)), fault)
             # As streaming would turn it; the frame is turned anticlockwise.
             roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN)
             given = classifier.probabilities(network_input(frame, square, classifier.input, roll)[None])[0]
@@ -140,10 +146,52 @@ def compare_faces(folder: Path, weights: Path | None, count: int) -> None:
             if at_place:
                 found += 1
                 best = max(at_place, key=lambda face: face.detection_score)
-                right += best.expression == EXPRESSIONS[label]
-        share = f"{100 * right / found:.1f} %" if found else "-"
-        print(f"{fault.name:24}{100 * found / len(chosen):6.1f} %{share:>16}"
-              f"{100 * right_in_place / len(chosen):13.1f} %", flush=True)  # fmt: skip
+                is_right = best.expression == EXPRESSIONS[label]
+                right += is_right
+                shown += not best.unsure
+                right_of_shown += is_right and not best.unsure
+        print(f"{fault.name:24}{_share(found, len(chosen)):>8}{_share(right, found):>12}"
+              f"{_share(shown, found):>9}{_share(right_of_shown, shown):>16}"
+              f"{_share(right_in_place, len(chosen)):>11}", flush=True)  # fmt: skip
+
+
+def compare_speed(weights: Path | None, labels: str | None) -> None:
+    """Print the milliseconds that the network takes for a face, by the size of the batch.
+
+    The time of all cores together tells more than the clock on a machine that does other work, too.
+    """
+    classifier = Classifier("cpu", weights=weights, labels=labels)
+    size = classifier.input.size
+    random_faces = np.random.default_rng(0).normal(size=(max(BATCHES), 3, size, size)).astype(np.float32)
+    print(f"{'faces at once':>14}{'median':>10}{'best':>10}{'all cores':>12}   ms a face, of {ROUNDS} runs")
+    for count in BATCHES:
+        times_ms, cores_ms = [], []
+        for _ in range(ROUNDS):
+            began_s, cores_began_s = time.perf_counter(), time.process_time()
+            classifier.probabilities(random_faces[:count])
+            times_ms.append(1000 * (time.perf_counter() - began_s) / count)
+            cores_ms.append(1000 * (time.process_time() - cores_began_s) / count)
+        print(f"{count:14}{np.median(times_ms):10.2f}{min(times_ms):10.2f}{np.median(cores_ms):12.2f}",
+              flush=True)  # fmt: skip
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _pictures(folder: Path, annotation: str, count: int) -> list[tuple[str, int]]:
+    """Return at most `count` pictures of each expression, by an annotation: paths and expressions."""
+    pictures = open_folder(folder)
+    labels = np.array(pictures.targets)
+    if annotation == FERPLUS:
+        labels = majority(read_votes(folder.parent / VOTES_NAME, pictures).numpy())
+    chosen: list[tuple[str, int]] = []
+    for label in range(len(EXPRESSIONS)):
+        paths = sorted(
+            path for (path, _), each in zip(pictures.samples, labels, strict=True) if each == label
+        )
+        chosen += [(path, label) for path in random.Random(0).sample(paths, min(len(paths), count))]
+    return chosen
 
 
 def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
@@ -157,16 +205,21 @@ def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
 def main() -> int:
     """Runs the measurement and returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("faces", "videos"))
+    parser.add_argument("what", choices=("faces", "videos", "speed"))
     parser.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help="a folder of labelled pictures; videos"
+        "paths", type=Path, nargs="*", metavar="PATH", help="a folder of labelled pictures; videos"
     )
     parser.add_argument("--weights", type=Path, help="a checkpoint of fer-train (default: the built-in one)")
+    parser.add_argument("--labels", choices=ANNOTATIONS, help="of pictures (default: as the weights have it)")
     parser.add_argument("--pictures", type=int, default=50, help="of each expression (default: %(default)s)")
     options = parser.parse_args()
+    if bool(options.paths) == (options.what == "speed"):
+        parser.error("faces takes a folder, videos takes videos, and speed takes no path")
     try:
         if options.what == "faces":
-            compare_faces(options.paths[0], options.weights, options.pictures)
+            compare_faces(options.paths[0], options.weights, options.labels, options.pictures)
+        elif options.what == "speed":
+            compare_speed(options.weights, options.labels)
         else:
             compare_videos(options.paths, options.weights)
     except FerStreamError as error:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from fer_stream.command.options import CommandParser, exit_code_of, number, whole
 from fer_stream.errors import UsageError, WeightsError
+from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.interrupts import ended_at_once
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig, check_teachers_are_used
-from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder
+from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder, check_votes
 from train.process import prepare_process
 
 PROG = "fer-train"
@@ -144,14 +145,18 @@ def _default(name: str) -> str:
 def _evaluate_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=f"{PROG} evaluate",
-        description="Measures weights on the labelled pictures FOLDER/<class>/*: accuracy, macro-F1, recall, "
-        "calibration error (ECE) and the confusion matrix; also averaged over each picture and its mirror "
-        "image, without the pictures that occur in train/ beside FOLDER, and against the majority of "
-        "ferplus-votes.csv there.",
+        description="Measures weights on the pictures FOLDER/<class>/*: accuracy, macro-F1, recall, "
+        "calibration error (ECE) and the confusion matrix, against FER2013's labels (the folders) and "
+        "against the FER+ majority where the weights read it and ferplus-votes.csv lies beside FOLDER. "
+        "Each also averaged over a picture and its mirror image, and without the pictures that occur in "
+        "train/ beside FOLDER.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a best-weights.pt made by fer-train")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds a folder for each expression")
+    parser.add_argument(
+        "--labels", choices=ANNOTATIONS, help="measure this annotation only (default: each that can be)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON, too")
     parser.add_argument(
         "--device",
@@ -249,8 +254,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     """Checks everything, measures, and says what came out."""
     from fer_stream.recognition.weights import check_weights_file
 
-    check_weights_file(options.weights)
+    check_weights_file(options.weights, options.labels)
     check_classes(options.folder)
+    check_votes(options.folder, options.labels)
     if options.json is not None:
         from fer_stream.sinks import check_output
 
@@ -268,6 +274,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         evaluation = evaluate(
             options.weights,
             options.folder,
+            labels=options.labels,
             device=options.device,
             batch_size=options.batch_size,
             reporter=progress,

@@ -1,10 +1,11 @@
-"""Make a checkpoint out of a network with FER+ votes that another script trained.
+"""Make a checkpoint to hand out: half precision, both temperatures fitted, both thresholds chosen.
 
     python -m train.convert NETWORK DATA --output PATH
 
-NETWORK is a dict that `torch.load(weights_only=True)` reads. Its `state_dict` holds timm's network under
-`body.` and under `votes.` a second last layer for the ten classes of the FER+ votes; its `stage` holds the
-input size. DATA holds `validation/<class>/` and `ferplus-votes.csv`.
+NETWORK is a checkpoint of fer-train with a FER+ layer, or the file of another script. The latter is a dict
+that `torch.load(weights_only=True)` reads. Its `state_dict` holds timm's network under `body.` and under
+`votes.` a second last layer for the ten classes of the FER+ votes; its `stage` holds the input size. DATA
+holds `validation/<class>/` and `ferplus-votes.csv`.
 
 Both temperatures are fitted on the validation split. Both thresholds below which a face is "unsure" are
 chosen on one half of it and reported on the other. The halves are the even and the odd pictures of each
@@ -61,8 +62,12 @@ class Shown:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser(prog="train.convert", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("network", type=Path, metavar="NETWORK", help="the file of the other script")
-    parser.add_argument("data", type=Path, metavar="DATA", help="holds validation/ and ferplus-votes.csv")
+    parser.add_argument(
+        "network", type=Path, metavar="NETWORK", help="a checkpoint, or another script's file"
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="holds validation/<class>/ and ferplus-votes.csv"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the checkpoint to write")
     options = parser.parse_args(argv)
     return exit_code_of("train.convert", lambda: _convert(options))
@@ -118,15 +123,21 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def read_network(path: Path) -> Checkpoint:
-    """Read the file of another script as a checkpoint whose temperatures and thresholds are not chosen yet.
+    """Read a checkpoint of fer-train, or the file of another script as one.
+
+    The temperatures and thresholds of the latter are not chosen yet.
 
     Raises:
-        WeightsError: It can't be read, or is not such a file.
+        WeightsError: It can't be read, is neither of them, or has no FER+ layer.
     """
     try:
         content = load_torch_file(path)
     except (NotATorchFileError, UnsafeTorchFileError, OSError) as error:
         raise WeightsError(f"{path} can't be read as a network: {error}") from error
+    if isinstance(content, dict) and "architecture" in content:
+        checkpoint = load_checkpoint(path)
+        checkpoint.head(FERPLUS)
+        return checkpoint
     try:
         stage: dict[str, Any] = content["stage"]
         tensors = {name: tensor.float() if tensor.is_floating_point() else tensor

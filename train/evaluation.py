@@ -1,4 +1,4 @@
-"""A checkpoint on a folder of labelled pictures."""
+"""Measure a checkpoint on a folder of labelled pictures, against FER2013's labels and the FER+ votes."""
 
 from __future__ import annotations
 
@@ -11,34 +11,51 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
-from fer_stream.recognition.weights import Checkpoint, load_model
+from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
+from fer_stream.recognition.weights import Checkpoint, load_checkpoint
 from train.data import evaluation_loader, open_folder, read_rgb
-from train.folders import VOTES_NAME, check_classes
-from train.metrics import Report, report
+from train.folders import VOTES_NAME, check_classes, check_votes
+from train.metrics import Bin, Report, log_softmax, reliability, report
 from train.parallel import pick_device
-from train.prediction import EVALUATION_BATCH, predict
+from train.prediction import EVALUATION_BATCH, build_with_heads, predict
 from train.reporter import Reporter
 from train.votes import majority, read_votes
 
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """How well a checkpoint does on some pictures.
+    """How well a checkpoint reads one annotation on some pictures.
 
     Attributes:
-        measured: One network, one view of each picture, with the temperature.
-        flipped: The logits averaged over the picture and its mirror image, with the temperature.
-        voted_count: Pictures of which most FER+ votes, and not as many for another, name one of the
-            seven expressions; None where there are no votes.
-        agreement: The share of them for which the network says the same.
-        flipped_agreement: The same, averaged over the mirror image.
+        measured: With one view of each picture and the temperature.
+        mirrored: With the logits averaged over each picture and its mirror image.
     """
 
     measured: Report
-    flipped: Report
-    voted_count: int | None = None
-    agreement: float | None = None
-    flipped_agreement: float | None = None
+    mirrored: Report
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How well a checkpoint reads one annotation, with the last layer that follows it.
+
+    Attributes:
+        temperature: Of that layer.
+        unsure_below: Of that layer.
+        figures: On all pictures that have this annotation.
+        untempered: Without the temperature, one view of each.
+        reliability: The accuracy at each confidence. For FER+ it also counts the pictures without a clear
+            majority for one of the seven expressions, as wrong.
+        not_in_train: On the pictures that do not occur, pixel for pixel, in the training split beside the
+            folder; None where there is no such split, or no such picture.
+    """
+
+    temperature: float
+    unsure_below: float
+    figures: Figures
+    untempered: Report
+    reliability: tuple[Bin, ...]
+    not_in_train: Figures | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,99 +63,123 @@ class Evaluation:
     """How well a checkpoint does.
 
     Attributes:
-        checkpoint: The network and what belongs to it.
-        figures: On all pictures.
-        untempered: Without the temperature, one view of each.
-        unseen: On the pictures that do not occur, pixel for pixel, in the training split beside the
-            folder; None where there is no such split or nothing of it occurs.
+        checkpoint: The network and everything that belongs to it.
+        readings: By annotation, in the order of `ANNOTATIONS`.
+        missing: Why FER+ is not among them; empty if it is, or was not asked for.
     """
 
     checkpoint: Checkpoint
-    figures: Figures
-    untempered: Report
-    unseen: Figures | None
+    readings: dict[str, Reading]
+    missing: str
 
 
 def evaluate(
     weights: Path,
     folder: Path,
     *,
+    labels: str | None = None,
     device: str = "auto",
     batch_size: int = EVALUATION_BATCH,
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """Measures a checkpoint on `folder/<class>/*`, the pictures prepared as streaming prepares faces.
+    """Measure a checkpoint on `folder/<class>/*`, the pictures prepared as streaming prepares faces.
 
-    Beside the folder it looks for the FER+ votes (`ferplus-votes.csv`) and for the training split
-    (`train/`), whose pictures it then leaves out in a second set of figures.
+    FER2013's labels are the classes of the folder. FER+ is measured where the weights have a layer for it and
+    `ferplus-votes.csv` lies beside the folder: as the agreement with the majority, over the pictures whose
+    most-voted class is one of the seven and not tied. Where `train/` lies beside the folder, the figures
+    also come without the pictures that occur in it.
 
     Args:
         weights: A checkpoint of fer-train.
         folder: Holds a folder for each of the seven expressions.
+        labels: The one annotation to measure, `ferplus` or `fer2013`; None: each that can be.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         batch_size: Pictures at once.
         reporter: Told of the progress.
 
     Raises:
-        SourceError: The folder can't be used, or one of its pictures, or the votes.
-        UsageError: No such device.
-        WeightsError: The checkpoint can't be used.
+        SourceError: The folder, one of its pictures or the votes can't be used.
+        UsageError: No such device or annotation.
+        WeightsError: The checkpoint can't be used, or lacks the annotation's layer.
     """
     reporter = reporter or Reporter()
     torch_device = pick_device(device)
+    check_votes(folder, labels)
     pictures = open_folder(folder)
-    checkpoint, model = load_model(weights)
+    checkpoint = load_checkpoint(weights)
     votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
     votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
-    seen = np.zeros(len(pictures), bool)
+    annotations, missing = _measurable(checkpoint, votes, labels, votes_path)
+    is_seen: np.ndarray | None = None
     if _is_training_split(training_path) and not training_path.samefile(folder):
         reporter.phase(0, "repeats", 1)
-        seen = _seen(pictures, open_folder(training_path))
+        is_seen = _seen(pictures, open_folder(training_path))
 
-    model = model.to(torch_device).to(memory_format=torch.channels_last)
+    model = build_with_heads(checkpoint, annotations).to(torch_device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
     reporter.phase(0, "evaluation", len(batches))
-    logits, labels = predict(model, batches, torch_device, reporter.batch)
+    logits, classes = predict(model, batches, torch_device, reporter.batch)
     reporter.phase(0, "mirrored", len(batches))
     mirrored, _ = predict(model, batches, torch_device, reporter.batch, mirrored=True)
 
-    everything = np.ones(len(labels), bool)
-    answers = (logits, (logits + mirrored) / 2, labels, votes, checkpoint.temperature)
-    return Evaluation(
-        checkpoint=checkpoint,
-        figures=_figures(everything, *answers),
-        untempered=report(logits, labels),
-        unseen=_figures(~seen, *answers) if seen.any() and not seen.all() else None,
-    )
+    readings = {}
+    views = np.split(np.stack([logits, (logits + mirrored) / 2]), len(annotations), axis=2)
+    for annotation, (straight, averaged) in zip(annotations, views, strict=True):
+        head = checkpoint.head(annotation)
+        if annotation == FERPLUS and votes is not None:
+            truth, is_annotated = majority(votes), votes.max(axis=1) > 0
+        else:
+            truth, is_annotated = classes, np.ones(len(classes), bool)
+
+        def figures(
+            chosen: np.ndarray,
+            straight: np.ndarray = straight,
+            averaged: np.ndarray = averaged,
+            truth: np.ndarray = truth,
+            temperature: float = head.temperature,
+        ) -> Figures:
+            return Figures(
+                report(straight[chosen], truth[chosen], temperature),
+                report(averaged[chosen], truth[chosen], temperature),
+            )
+
+        is_known = truth >= 0
+        is_new = None if is_seen is None else is_known & ~is_seen
+        probabilities = np.exp(log_softmax(straight.astype(np.float64) / head.temperature))
+        readings[annotation] = Reading(
+            temperature=head.temperature,
+            unsure_below=head.unsure_below,
+            figures=figures(is_known),
+            untempered=report(straight[is_known], truth[is_known]),
+            reliability=reliability(probabilities[is_annotated], truth[is_annotated]),
+            not_in_train=figures(is_new) if is_new is not None and is_new.any() else None,
+        )
+    return Evaluation(checkpoint, readings, missing)
 
 
-def _figures(
-    chosen: np.ndarray,
-    logits: np.ndarray,
-    averaged: np.ndarray,
-    labels: np.ndarray,
-    votes: np.ndarray | None,
-    temperature: float,
-) -> Figures:
-    measured = report(logits[chosen], labels[chosen], temperature)
-    flipped = report(averaged[chosen], labels[chosen], temperature)
+def _measurable(
+    checkpoint: Checkpoint, votes: np.ndarray | None, labels: str | None, votes_path: Path
+) -> tuple[list[str], str]:
+    """Return the annotations to measure, and why FER+ is not among them, if nobody chose to leave it out."""
+    if labels is not None:
+        checkpoint.head(labels)  # which says what is missing
+    if labels == FER2013:
+        return [FER2013], ""
+    if checkpoint.ferplus is None:
+        return [FER2013], "the weights have no FER+ layer"
     if votes is None:
-        return Figures(measured, flipped)
-    seen = majority(votes)
-    clear = chosen & (seen >= 0)
-    if not clear.any():
-        return Figures(measured, flipped)
-    return Figures(
-        measured=measured,
-        flipped=flipped,
-        voted_count=int(clear.sum()),
-        agreement=float((logits.argmax(axis=1) == seen)[clear].mean()),
-        flipped_agreement=float((averaged.argmax(axis=1) == seen)[clear].mean()),
-    )
+        return [FER2013], f"no votes at {votes_path}"
+    if not (majority(votes) >= 0).any():
+        problem = f"no picture has a clear majority in {votes_path}"
+        if labels == FERPLUS:
+            raise SourceError(f"{problem}; check the names of the pictures there, or use --labels {FER2013}")
+        return [FER2013], problem
+    return ([FERPLUS] if labels == FERPLUS else list(ANNOTATIONS)), ""
 
 
 def _is_training_split(folder: Path) -> bool:
-    """Whether a folder beside the pictures is one of the seven expressions, and not another of that name."""
+    """Tell whether a folder beside the pictures holds the seven expressions, or something else."""
     try:
         check_classes(folder)
     except SourceError:
@@ -147,7 +188,7 @@ def _is_training_split(folder: Path) -> bool:
 
 
 def _seen(pictures: ImageFolder, training: ImageFolder) -> np.ndarray:
-    """Returns which pictures occur, pixel for pixel, in the training split: bool (N,)."""
+    """Return which pictures occur, pixel for pixel, in the training split: bool (N,)."""
     trained = {_pixels_hash(path) for path, _ in training.samples}
     return np.array([_pixels_hash(path) in trained for path, _ in pictures.samples])
 

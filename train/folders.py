@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.system.files import replacing
 
 WEIGHTS_NAME = "best-weights.pt"
@@ -76,3 +76,14 @@ def write_text_atomically(path: Path, text: str) -> None:
     """Writes a text file; a kill leaves the old or the new one."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def check_votes(folder: Path, labels: str | None) -> None:
+    """Check that the votes that `labels` asks for lie beside a folder.
+
+    Raises:
+        SourceError: They do not.
+    """
+    if labels == FERPLUS and not (folder.parent / VOTES_NAME).is_file():
+        raise SourceError(f"no FER+ votes at {folder.parent / VOTES_NAME}; put them there, or use "
+                          f"--labels {FER2013}")  # fmt: skip

@@ -9,6 +9,24 @@ import numpy as np
 from fer_stream.expressions import EXPRESSIONS
 
 ECE_BINS = 15
+RELIABILITY_BINS = 10
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The readings whose confidence lies between two values.
+
+    Attributes:
+        low: The lowest confidence, 0 to 1.
+        high: The end of the range; 1 is included in the last one.
+        count: Readings in it.
+        accuracy: Share of them that are right; None where there are none.
+    """
+
+    low: float
+    high: float
+    count: int
+    accuracy: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +89,26 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin, ...]:
+    """Return the accuracy at each confidence, up to 0.2 and then in steps of 0.1.
+
+    Args:
+        probabilities: (N, 7).
+        labels: int (N,); a negative one is never right.
+    """
+    confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    steps = np.clip((confidence * RELIABILITY_BINS).astype(int), 0, RELIABILITY_BINS - 1)
+    bins = []
+    # The best of seven probabilities is at least 0.14, and seldom below 0.2: the first two steps are one.
+    for step in range(1, RELIABILITY_BINS):
+        chosen = steps <= 1 if step == 1 else steps == step
+        count = int(chosen.sum())
+        low = 0.0 if step == 1 else step / RELIABILITY_BINS
+        accuracy = float(is_right[chosen].mean()) if count else None
+        bins.append(Bin(low, (step + 1) / RELIABILITY_BINS, count, accuracy))
+    return tuple(bins)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

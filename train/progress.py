@@ -12,14 +12,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.sources.times import format_time
 from train.config import TrainConfig
-from train.evaluation import Evaluation
+from train.evaluation import Evaluation, Reading
 from train.loop import Result
 from train.metrics import Report
 from train.reporter import Epoch, Reporter
 
+NAMES = {FERPLUS: "the majority of the FER+ annotators", FER2013: "FER2013's own labels"}
 # A training picture, with its backward pass, costs about as much as this many in validation.
 TRAINING_COST = 3
 # What an evaluation and a run before its epochs say of themselves where no bar can be shown.
@@ -146,27 +147,48 @@ def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> No
 
 
 def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
-    """Says how well a checkpoint did."""
+    """Say how well a checkpoint did, an annotation after the other, and then side by side."""
     checkpoint = evaluation.checkpoint
     console.print(f"{checkpoint.architecture}, recipe {checkpoint.recipe or 'unknown'}", highlight=False,
                   markup=False)  # fmt: skip
-    figures = evaluation.figures
-    _say_report(console, figures.measured, evaluation.untempered, checkpoint.temperature)
+    for annotation, reading in evaluation.readings.items():
+        console.print(f"\n{NAMES[annotation]} ({annotation})", highlight=False, style="bold")
+        _say_report(console, reading.figures.measured, reading.untempered, reading.temperature)
+        _say_reliability(console, annotation, reading)
+    console.print()
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
-    for heading in ("pictures", "accuracy", "macro-F1", "ECE", "with FER+\nmajority"):
+    for heading in ("pictures", "accuracy", "macro-F1", "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, each in (("all", figures), ("not in train", evaluation.unseen)):
-        if each is not None:
-            _add_figures(table, name, each.measured, each.agreement)
-            _add_figures(table, f"{name}, both views", each.flipped, each.flipped_agreement)
+    for annotation, reading in evaluation.readings.items():
+        for name, figures in (("all", reading.figures), ("not in train", reading.not_in_train)):
+            if figures is not None:
+                _add_figures(table, f"{annotation}, {name}", figures.measured)
+                _add_figures(table, f"{annotation}, {name}, both views", figures.mirrored)
+    console.print(table, highlight=False)
+    if evaluation.missing:
+        console.print(f"FER+ was not measured: {evaluation.missing}", markup=False, highlight=False,
+                      soft_wrap=True)  # fmt: skip
+
+
+def _say_reliability(console: Console, annotation: str, reading: Reading) -> None:
+    """Print the accuracy at each confidence."""
+    also = ", unclear votes counted as wrong" if annotation == FERPLUS else ""
+    below = f"; unsure below {reading.unsure_below:.2f}" if reading.unsure_below else ""
+    console.print(f"accuracy by confidence{also}{below}:", highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("from", "to", "faces", "accuracy"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in reading.reliability:
+        if each.accuracy is not None:
+            table.add_row(f"{each.low:.1f}", f"{each.high:.1f}", str(each.count),
+                          f"{100 * each.accuracy:.1f} %")  # fmt: skip
     console.print(table, highlight=False)
 
 
-def _add_figures(table: Table, name: str, measured: Report, agreement: float | None) -> None:
-    shares = [measured.accuracy, measured.macro_f1, measured.ece, agreement]
-    cells = ["-" if share is None else f"{100 * share:.2f} %" for share in shares]
-    table.add_row(name, str(measured.count), *cells)
+def _add_figures(table: Table, name: str, measured: Report) -> None:
+    shares = (measured.accuracy, measured.macro_f1, measured.ece)
+    table.add_row(name, str(measured.count), *(f"{100 * share:.2f} %" for share in shares))
 
 
 def _say_report(console: Console, measured: Report, untempered: Report, temperature: float) -> None:

@@ -43,27 +43,25 @@ def run_metrics(result: Result) -> dict[str, Any]:
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """Returns what `fer-train evaluate --json` writes."""
+    """Return the content of `fer-train evaluate --json`: the figures by annotation."""
     return {
-        **_figures(evaluation.figures),
-        "ece_before_temperature": evaluation.untempered.ece,
-        "temperature": evaluation.checkpoint.temperature,
-        "recipe": evaluation.checkpoint.recipe,
-        "epoch": evaluation.checkpoint.epoch,
-        "not_in_train": None if evaluation.unseen is None else _figures(evaluation.unseen),
+        annotation: {
+            **_figures(reading.figures),
+            **({} if reading.not_in_train is None else {"not_in_train": _figures(reading.not_in_train)}),
+            "ece_before_temperature": reading.untempered.ece,
+            "temperature": reading.temperature,
+            "unsure_below": reading.unsure_below,
+            "reliability": [
+                {"from": each.low, "to": each.high, "count": each.count, "accuracy": each.accuracy}
+                for each in reading.reliability
+            ],
+        }
+        for annotation, reading in evaluation.readings.items()
     }
 
 
 def _figures(figures: Figures) -> dict[str, Any]:
-    return {
-        **figures.measured.as_dict(),
-        "with_mirror_image": figures.flipped.as_dict(),
-        "ferplus_majority": {
-            "count": figures.voted_count,
-            "agreement": figures.agreement,
-            "agreement_with_mirror_image": figures.flipped_agreement,
-        },
-    }
+    return {**figures.measured.as_dict(), "mirrored": figures.mirrored.as_dict()}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

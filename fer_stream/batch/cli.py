@@ -125,7 +125,7 @@ def _run(options: argparse.Namespace) -> int:
     check_installed()
     with ended_at_once(PROG):
         from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
-        from fer_stream.batch.manifest import DONE, finished
+        from fer_stream.batch.manifest import DONE, finished, write_manifest
         from fer_stream.batch.outputs import Output
         from fer_stream.batch.settings import DEFAULT_PART_S, Settings
         from fer_stream.inference.threads import CORES
@@ -161,9 +161,14 @@ def _run(options: argparse.Namespace) -> int:
         if not options.dry_run:
             output.make()
             output = stack.enter_context(output.marked())
-        records = finished(recordings, [replace(settings, device_kind=kind) for kind in kinds], output)
+        earlier = finished(recordings, [replace(settings, device_kind=kind) for kind in kinds], output)
+        for note in earlier.notes:
+            say(PROG, note)
+        records = earlier.records
         todo = [each for each in recordings if records[each.output_name].state != DONE]
         if not todo:
+            if earlier.notes and not options.dry_run:
+                write_manifest(output, records.values(), settings)
             if not options.quiet:
                 say(PROG, f"all {counted(len(recordings), 'recording')} in {output.place()} are done already")
             return 0

@@ -53,9 +53,7 @@ def index_page(records: Iterable[Record]) -> str:
     rows = sorted(records, key=lambda record: (record.source, record.output_name))
     bars = "".join(f"rect.{label} {{ fill: var(--fill-{label}); }}" for label in LABELS)
     style = palette_css() + static_text("theme.css", "fer_stream.rendering.html") + _STYLE + bars
-    policy = html.escape(
-        f"default-src 'none'; style-src {csp_hash(style)}; base-uri 'none'"
-    )
+    policy = html.escape(f"default-src 'none'; style-src {csp_hash(style)}; base-uri 'none'")
     done = sum(record.state == DONE for record in rows)
     more = f" The first {MOST_ROWS} are listed." if len(rows) > MOST_ROWS else ""
     return "\n".join(

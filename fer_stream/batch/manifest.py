@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import pyarrow.parquet as pq
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.outputs import Output
 from fer_stream.batch.settings import Settings
-from fer_stream.batch.tables import read_footer
+from fer_stream.batch.tables import footer_of, read_footer
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.sinks.base import cannot_write
 from fer_stream.sinks.table import parquet_metadata
 
+READERS = 16  # tables whose footers are read at once
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 MANIFEST = "manifest.parquet"
 SUMMARIES = {"parquet": "summary.parquet", "csv": "summary.csv"}
@@ -40,10 +42,12 @@ class Record:
         state: `done`, `failed` or `waiting`.
         duration_s: Its length, from the first frame to the end of the last.
         frames: Its frames.
+        rows: Rows of its table.
         faces: Different faces in it.
         seconds: What workers took for it, added up.
         error: Why it failed; of one that is done, what was wrong with it without ending it.
         table: Its table in the output folder.
+        table_bytes: Size of its CSV table; 0 for Parquet, whose footer holds the number of rows.
         stamp: See `Recording.stamp`.
         settings: See `Settings.key`.
         label_s: Face-seconds of each label, an expression or "unsure".
@@ -57,27 +61,36 @@ class Record:
     hash: str = ""
     duration_s: float = 0.0
     frames: int = 0
+    rows: int = 0
     faces: int = 0
     seconds: float = 0.0
     error: str = ""
     table: str = ""
+    table_bytes: int = 0
     label_s: dict[str, float] = field(default_factory=dict)
     output_name: str = ""
 
     @classmethod
-    def of(cls, values: dict[str, Any] | None) -> Record | None:
-        """Returns the record that a footer or a row holds; None if it holds none."""
-        known = {item.name for item in fields(cls)}
-        try:
-            return cls(**{name: value for name, value in (values or {}).items() if name in known})
-        except TypeError:
+    def of(cls, values: object) -> Record | None:
+        """Return the record that a footer or a row holds; None if it holds no whole record."""
+        if not isinstance(values, dict):
             return None
+        kinds = {item.name: type(item.default) for item in fields(cls)} | {"source": str, "label_s": dict}
+        kept = {name: value for name, value in values.items() if name in kinds}
+        for name, value in kept.items():
+            kind = (int, float) if kinds[name] is float else kinds[name]
+            if isinstance(value, bool) or not isinstance(value, kind):
+                return None
+        if not all(isinstance(seconds, (int, float)) for seconds in kept.get("label_s", {}).values()):
+            return None
+        return cls(**kept) if "source" in kept else None
 
 
 _TYPES = {"duration_s": pa.float64(), "seconds": pa.float64(), "frames": pa.int64(), "faces": pa.int64()}
+_TYPES |= {"rows": pa.int64(), "table_bytes": pa.int64()}
 _COLUMNS = (
     *("source", "hash", "state", "duration_s", "frames", "faces", "seconds", "error"),
-    *("table", "stamp", "settings", "output_name"),
+    *("table", "stamp", "settings", "output_name", "rows", "table_bytes"),
 )
 _SCHEMA = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
@@ -93,15 +106,23 @@ _SUMMARY_SCHEMA = pa.schema(
 )
 
 
-def read_manifest(output: Output) -> dict[str, Record]:
-    """Returns the records of the runs before, by output name; none where there is no manifest."""
+def read_manifest(output: Output) -> tuple[dict[str, Record], list[str]]:
+    """Read the records of earlier runs.
+
+    Returns:
+        The records by output name, empty where there is no manifest; and a line for each thing that is wrong.
+    """
+    damaged = f"{output.place(MANIFEST)} is damaged; it is made again from the tables"
     try:
         with output.reading(MANIFEST) as file:
             rows = pq.read_table(file).to_pylist()
-    except (OSError, pa.ArrowException):  # damaged: the tables' footers tell
-        return {}
-    records = (Record.of(row) for row in rows)
-    return {record.output_name: record for record in records if record is not None and record.output_name}
+    except FileNotFoundError:
+        return {}, []
+    except Exception:  # damaged bytes raise many types
+        return {}, [damaged]
+    records = [Record.of(row) for row in rows]
+    whole = {record.output_name: record for record in records if record is not None and record.output_name}
+    return whole, [] if len(whole) == len(rows) else [damaged]
 
 
 def write_manifest(output: Output, records: Iterable[Record], settings: Settings) -> None:
@@ -146,18 +167,32 @@ def _summary(record: Record) -> dict[str, Any]:
     return row
 
 
-def finished(
-    recordings: Iterable[Recording], settings: Sequence[Settings], output: Output
-) -> dict[str, Record]:
-    """Returns what is known of earlier runs, with `done` only where everything asked for is there.
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier runs have done.
 
-    A recording that has changed, or was done with other settings or weights, or lacks an output that
-    is asked for, is not done.
+    Attributes:
+        records: The record of every recording by output name; `done` only where its results are whole.
+        notes: A line for each result that is damaged and will be made again.
+    """
+
+    records: dict[str, Record]
+    notes: tuple[str, ...]
+
+
+def finished(recordings: Sequence[Recording], settings: Sequence[Settings], output: Output) -> Earlier:
+    """Find out which recordings earlier runs have done, with every output that is wanted.
+
+    A recording is not done if it has changed, if it was done with other settings or weights, or if a wanted
+    output is missing or damaged.
 
     Args:
-        recordings: Those asked for.
-        settings: Those that will do; they differ in nothing but the kind of device.
-        output: Where results are.
+        recordings: The recordings that are wanted.
+        settings: The settings that will do; they differ only in the kind of device.
+        output: The folder of results.
+
+    Raises:
+        OutputError: The folder of results can't be read.
     """
     keys = {each.key for each in settings}
 
@@ -168,34 +203,65 @@ def finished(
             and record.settings in keys
         )
 
-    records = read_manifest(output)
-    there = {folder: output.names(folder) for folder in settings[0].folders}
-    for recording in recordings:
+    records, notes = read_manifest(output)
+    wanted = settings[0].folders
+    there = {folder: output.sizes(folder) for folder in wanted}
+
+    def look_at(recording: Recording) -> tuple[Record, str]:
         record = records.get(recording.output_name)
         table = recording.output_name + settings[0].suffix("tables")
         if not is_current(record, recording) and table in there["tables"]:
             record = _kept_record(output, table) or record
-        is_done = is_current(record, recording) and all(
-            recording.output_name + settings[0].suffix(folder) in names for folder, names in there.items()
-        )
-        if is_done and record is not None:
+        new = Record(recording.name, recording.stamp, settings[0].key, output_name=recording.output_name)
+        names = {folder: recording.output_name + settings[0].suffix(folder) for folder in wanted}
+        if record is None or not is_current(record, recording):
+            return new, ""
+        if any(name not in there[folder] for folder, name in names.items()):
+            return new, ""
+        for folder, name in names.items():
+            if not there[folder][name]:
+                return new, f"{output.place(folder, name)} is empty; it is made again"
+        if problem := _table_problem(output, table, record, there["tables"][table]):
+            return new, f"{output.place('tables', table)} {problem}; it is made again"
+        return record, ""
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for recording, (record, note) in zip(recordings, readers.map(look_at, recordings), strict=True):
             records[recording.output_name] = record
-        else:
-            records[recording.output_name] = Record(
-                recording.name, recording.stamp, settings[0].key, output_name=recording.output_name
-            )
-    return records
+            notes += [note] if note else []
+    return Earlier(records, tuple(notes))
 
 
-def keep_record(settings: Settings, record: Record, output: Output) -> None:
+def _table_problem(output: Output, table: str, record: Record, size_bytes: int) -> str:
+    """Return what is wrong with a finished table, or an empty string."""
+    if table.endswith(".csv"):
+        return "" if size_bytes == record.table_bytes else "has another size than when it was written"
+    try:
+        with output.reading("tables", table) as file:
+            metadata = pq.read_metadata(file)
+    except Exception:  # damaged bytes raise many types
+        return "can't be read"
+    kept = Record.of(footer_of(metadata))
+    if kept is None or (kept.settings, kept.stamp) != (record.settings, record.stamp):
+        return "was written with other settings than its manifest says"
+    return (
+        "" if metadata.num_rows == record.rows else f"has {metadata.num_rows} rows in place of {record.rows}"
+    )
+
+
+def keep_record(settings: Settings, record: Record, output: Output) -> Record:
     """Keep the record of a finished CSV table, and remove the table that an earlier run wrote as Parquet.
 
     A Parquet table has its record in its footer; then the table that an earlier run wrote as CSV is removed.
+
+    Returns:
+        The record, with the size of a CSV table.
 
     Raises:
         OutputError: The output can't be written.
     """
     if settings.table == "csv":
+        record = replace(record, table_bytes=output.sizes("tables")[f"{record.output_name}.csv"])
         with output.writing(*_record_place(record.output_name)) as path:
             try:
                 path.write_text(json.dumps(asdict(record)), encoding="utf-8")
@@ -206,6 +272,7 @@ def keep_record(settings: Settings, record: Record, output: Output) -> None:
         other = f"{record.output_name}.{table_format}"
         if table_format != settings.table and other in names:
             output.remove("tables", other)
+    return record
 
 
 def forget_record(output_name: str, output: Output) -> None:
@@ -225,9 +292,8 @@ def _kept_record(output: Output, table: str) -> Record | None:
     try:
         if table_format == "csv":
             with output.reading(*_record_place(output_name)) as file:
-                content = json.loads(file.read())
-            return Record.of(content if isinstance(content, dict) else None)
+                return Record.of(json.loads(file.read()))
         with output.reading("tables", table) as file:
             return Record.of(read_footer(file))
-    except (OSError, ValueError):
+    except Exception:  # damaged bytes raise many types
         return None

@@ -215,23 +215,35 @@ class Output:
             yield file
 
     def names(self, *parts: str) -> set[str]:
-        """Returns the names in a folder; none where there is no folder.
+        """Return the names in a folder; none if there is no such folder.
 
         Raises:
-            OutputError: It can't be read.
+            OutputError: The folder can't be read.
+        """
+        return set(self.sizes(*parts))
+
+    def sizes(self, *parts: str) -> dict[str, int]:
+        """Return the size in bytes of everything in a folder by name; nothing if there is no such folder.
+
+        Raises:
+            OutputError: The folder can't be read.
         """
         try:
             try:
-                entries = self.fs.ls(self._path(*parts), detail=False, refresh=True)
+                entries = self.fs.ls(self._path(*parts), detail=True, refresh=True)
             except TypeError:  # file systems without a cache know no refresh
-                entries = self.fs.ls(self._path(*parts), detail=False)
+                entries = self.fs.ls(self._path(*parts), detail=True)
         except (FileNotFoundError, NotADirectoryError):
-            return set()
+            return {}
         except FerStreamError:
             raise
         except Exception as error:  # every file system has errors of its own
             raise OutputError(f"can't read {self.place(*parts)}: {_reason(error)}") from error
-        return {str(entry).rstrip("/").replace("\\", "/").rpartition("/")[2] for entry in entries}
+
+        def name(entry: dict[str, Any]) -> str:
+            return str(entry["name"]).rstrip("/").replace("\\", "/").rpartition("/")[2]
+
+        return {name(entry): int(entry.get("size") or 0) for entry in entries}
 
     def remove(self, *parts: str) -> None:
         """Removes a file or a folder with all that is in it, if it is there."""

@@ -35,12 +35,14 @@ class Count:
 
     Attributes:
         frames: Frames.
+        rows: Rows of the table.
         faces: Different faces.
         duration_s: From the first frame to the end of the last.
         label_s: Face-seconds of each label, an expression or "unsure".
     """
 
     frames: int = 0
+    rows: int = 0
     faces: int = 0
     duration_s: float = 0.0
     label_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LABELS, 0.0))
@@ -55,6 +57,7 @@ class Count:
         frame, time_s = (table[name].to_numpy() for name in ("frame", "time_s"))
         if not len(frame):
             return
+        self.rows += len(frame)
         indices, first_rows, frame_of = np.unique(frame, return_index=True, return_inverse=True)
         times_s = time_s[first_rows]
         if self._clock is None:
@@ -164,11 +167,18 @@ def part_schema() -> pa.Schema:
 
 
 def read_footer(path: Any) -> dict[str, Any] | None:
-    """Returns what a table's footer says; None where there is none, or no such file."""
+    """Return the content of a table's footer; None if there is no table, or no whole one."""
     try:
-        metadata = pq.read_metadata(path).metadata or {}
-        footer = json.loads(metadata[_FOOTER_KEY.encode()])
-    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return footer_of(pq.read_metadata(path))
+    except Exception:  # damaged bytes raise many types
+        return None
+
+
+def footer_of(metadata: pq.FileMetaData) -> dict[str, Any] | None:
+    """Return the content of a footer that was read; None if the table was never finished."""
+    try:
+        footer = json.loads((metadata.metadata or {})[_FOOTER_KEY.encode()])
+    except (KeyError, ValueError):
         return None
     return footer if isinstance(footer, dict) else None
 

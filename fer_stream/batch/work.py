@@ -9,7 +9,7 @@ import hashlib
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from fer_stream.batch.parts import (
 )
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
+from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
 from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.provenance import Provenance
@@ -139,19 +140,18 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     """
     began_s = time.monotonic()
     analyzer = load(settings, weights, output)
-    with local_copy(recording) as path, ExitStack() as stack:
+    with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
         # Entered first and so left last: a table that is there tells that the others are, too.
         writer = _table_writer(settings, recording, output, _interval_s(source), analyzer.unsure_below, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _other_outputs(settings, recording, output, source, stack)
         provenance = _provenance(settings, recording, path, analyzer.unsure_below)
-        summary = _run(source, analyzer, sinks, provenance)
+        summary = _run(source, analyzer, sinks, progress, provenance)
         content_hash = provenance.source_sha256 or _hash(path, recording)
         record = _record(settings, recording, output, writer, began_s, content_hash, summary.problems)
         writer.close(asdict(record))
-    keep_record(settings, record, output)
-    return record
+    return keep_record(settings, record, output)
 
 
 def analyze_part(
@@ -174,7 +174,10 @@ def analyze_part(
         if footer is not None:
             return footer
     analyzer = load(settings, weights, output)
-    with local_copy(recording) as path, output.writing(*place) as table_path, ExitStack() as stack:
+    with ExitStack() as stack:
+        progress = stack.enter_context(watched(recording))
+        path = stack.enter_context(local_copy(recording))
+        table_path = stack.enter_context(output.writing(*place))
         problems: list[str] = []
         try:
             source = stack.enter_context(_open(path, recording, part))
@@ -187,7 +190,7 @@ def analyze_part(
         stack.callback(writer.close)
         if source is not None:
             sink = RowsSink(writer, recording.name)
-            problems = _run(source, analyzer, [sink]).problems
+            problems = _run(source, analyzer, [sink], progress).problems
         footer = {
             "interval_s": interval_s,
             "hash": _hash(path, recording) if part.index == 0 else "",
@@ -221,12 +224,14 @@ def join_parts(
             raise OutputError(f"can't read {output.place(*place)}: {reason}") from error
 
     with ExitStack() as stack:
+        progress = stack.enter_context(watched(recording))
         interval_s, unsure_below = footers[0]["interval_s"], footers[0]["unsure_below"]
         writer = _table_writer(settings, recording, output, interval_s, unsure_below, stack)
 
         def written() -> Iterator[Any]:
             for table in join(parts, read, recording.name):
                 writer.add(table)
+                progress()
                 yield table
 
         if len(settings.folders) > 1:
@@ -234,13 +239,13 @@ def join_parts(
             source = stack.enter_context(_open(path, recording))
             sinks = list(_other_outputs(settings, recording, output, source, stack))
             provenance = _provenance(settings, recording, path, unsure_below)
-            problems += _run(source, _Replay(written()), sinks, provenance).problems
+            problems += _run(source, _Replay(written()), sinks, progress, provenance).problems
         else:
             for _ in written():
                 pass
         record = _record(settings, recording, output, writer, began_s, footers[0]["hash"], problems)
         writer.close(asdict(record))
-    keep_record(settings, record, output)
+    record = keep_record(settings, record, output)
     output.remove("parts", recording.output_name)
     return record
 
@@ -263,7 +268,7 @@ def measure(
         sinks: list[Sink] = []
         if settings.save:
             sinks.append(VideoSink(Path(folder) / "clip.mp4", source.info))
-        summary = _run(source, analyzer, sinks)
+        summary = _run(source, analyzer, sinks, lambda *_: None)
         return summary.frames * _interval_s(source), time.monotonic() - began_s
 
 
@@ -351,9 +356,13 @@ def _provenance(settings: Settings, recording: Recording, path: Path, unsure_bel
 
 
 def _run(
-    source: VideoSource, analyzer: Any, sinks: list[Sink], provenance: Provenance | None = None
+    source: VideoSource,
+    analyzer: Any,
+    sinks: list[Sink],
+    progress: Callable[..., None],
+    provenance: Provenance | None = None,
 ) -> Summary:
-    options = RunOptions(provenance=provenance or Provenance())
+    options = RunOptions(on_frame=progress, provenance=provenance or Provenance())
     summary = run(source, analyzer, Overlay(), sinks, options)
     if summary.interrupted:
         raise WorkerStoppedError
@@ -377,6 +386,7 @@ def _record(
         hash=content_hash,
         duration_s=writer.count.duration_s,
         frames=writer.count.frames,
+        rows=writer.count.rows,
         faces=writer.count.faces,
         seconds=round(time.monotonic() - began_s, 3),
         error="; ".join(problems),

@@ -78,8 +78,8 @@ class _Known:
     """What is known of one face.
 
     Attributes:
-        label: The expression that counted last; None for a face that has not counted yet.
-        candidate: The other expression that it shows at present; None if none.
+        label: The label that counted last, see `Face.label`; None for a face that has not counted yet.
+        candidate: The other label that it has at present, if any.
         since_s: Since when it shows the candidate.
         seen_s: When it was seen last.
     """
@@ -93,9 +93,10 @@ class _Known:
 class StillsSink(Sink):
     """Writes annotated stills, every so often and when a face's expression changes.
 
-    A face counts as changed when it is new, or shows another expression than the one that counted
-    last, and has held that expression without a break for `hold_s`. Flicker between two labels
-    therefore gives no still, and the still shows the new expression established, `hold_s` late.
+    A face counts as changed when it is new, or has another label than the one that counted last, and has
+    held that label without a break for `hold_s`. Flicker between two labels therefore gives no still, and
+    the still shows the new label established, `hold_s` late. "Unsure" is a label like the expressions: while
+    a face is unsure, it does not matter which expression is ahead.
 
     Stills are named after their place in the source, and sort by it:
     `frame-000123_00-00-05.120.jpg` is frame 123, at 5.12 seconds.
@@ -181,13 +182,13 @@ class StillsSink(Sink):
             known = self._known.setdefault(face.id, _Known(None, None, now_s, now_s))
             absent = now_s - known.seen_s > max(self._hold_s, 0.5)
             known.seen_s = now_s
-            if face.expression == known.label:
+            if face.label == known.label:
                 known.candidate = None
                 continue
-            if face.expression != known.candidate or absent:
-                known.candidate, known.since_s = face.expression, now_s
+            if face.label != known.candidate or absent:
+                known.candidate, known.since_s = face.label, now_s
             if now_s - known.since_s >= self._hold_s - 1e-6:
-                known.label, known.candidate = face.expression, None
+                known.label, known.candidate = face.label, None
                 changed = True
         gone = [id_ for id_, known in self._known.items() if now_s - known.seen_s > FORGET_AFTER_S]
         for id_ in gone:

@@ -216,7 +216,7 @@ def test_recordings_that_look_the_same_when_shown_are_all_done(tmp_path):
     write_manifest(
         output, [Record(each.name, output_name=each.output_name) for each in recordings], Settings("0")
     )
-    assert len(read_manifest(output)) == len(inputs)
+    assert len(read_manifest(output)[0]) == len(inputs)
     other_password = Recording("ftp://ann:new@host/a.mp4", shown(inputs[0]), 1, "")
     assert other_password.output_name == recordings[0].output_name
 
@@ -456,7 +456,7 @@ def test_what_the_manifest_does_not_know_yet_the_table_tells(tmp_path):
     with output.writing("tables", f"{recording.output_name}.parquet") as path:
         writer = TableWriter(path, 1.0)
         writer.close(asdict(replace(old, stamp=recording.stamp)))
-    states = [finished([recording], kinds, output) for kinds in ([cpu], [cuda], [cpu, cuda])]
+    states = [finished([recording], kinds, output).records for kinds in ([cpu], [cuda], [cpu, cuda])]
     assert [state[recording.output_name].state for state in states] == ["done", "waiting", "done"]
 
 
@@ -476,7 +476,7 @@ def test_other_labels_or_another_threshold_make_a_finished_table_stale(tmp_path)
         (replace(before, unsure_below=0.0), "waiting"),
         (replace(before, unsure_below=None), "waiting"),
     ):
-        assert finished([recording], [after], output)[recording.output_name].state == state
+        assert finished([recording], [after], output).records[recording.output_name].state == state
 
 
 def test_workers_read_the_labels_and_the_threshold_of_the_command(settings, monkeypatch):

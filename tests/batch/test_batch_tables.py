@@ -111,14 +111,14 @@ def test_a_killed_drivers_tables_are_known_and_another_format_is_written_anew(
     other = replace(settings, table="csv" if table_format == "parquet" else "parquet")
     name = recording.output_name
     work.analyze(chosen, None, recording, output)  # and no manifest
-    assert finished([recording], [chosen], output)[name].state == "done"
-    assert finished([recording], [other], output)[name].state == "waiting"
+    assert finished([recording], [chosen], output).records[name].state == "done"
+    assert finished([recording], [other], output).records[name].state == "waiting"
     changed = replace(recording, stamp="another")
-    assert finished([changed], [chosen], output)[name].state == "waiting"
+    assert finished([changed], [chosen], output).records[name].state == "waiting"
     work.analyze(other, None, recording, output)
     assert [path.suffix for path in (tmp_path / "out" / "tables").iterdir()] == [f".{other.table}"]
-    assert finished([recording], [other], output)[name].state == "done"
-    assert finished([recording], [chosen], output)[name].state == "waiting"
+    assert finished([recording], [other], output).records[name].state == "done"
+    assert finished([recording], [chosen], output).records[name].state == "waiting"
 
 
 def test_parts_join_to_the_csv_of_one_pass(recording, settings, tmp_path):

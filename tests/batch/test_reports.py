@@ -40,10 +40,10 @@ def test_a_worker_writes_report_and_episodes_and_links_the_video(tmp_path, setti
     assert f'RELATIVE_MEDIA_URL="../videos/{name}.mp4"' in eaf
     assert f'MEDIA_URL="{(tmp_path / "out" / "videos" / f"{name}.mp4").as_uri()}"' in eaf
     assert "Person 1" in eaf
-    assert finished([recording], [settings], output)[name].state == DONE
+    assert finished([recording], [settings], output).records[name].state == DONE
 
     other = replace(settings, save=False, report=False, episodes="csv")
-    assert finished([recording], [other], output)[name].state != DONE
+    assert finished([recording], [other], output).records[name].state != DONE
     work.analyze(other, None, recording, output)
     left = {
         path.name

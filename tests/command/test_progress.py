@@ -23,10 +23,10 @@ from fer_stream.types import AnalyzedFrame, Face, Frame
 INFO = SourceInfo("camera 0", "camera", None, None, None, None, None, None)
 
 
-def frame(count: int, index: int = 0) -> AnalyzedFrame:
+def frame(count: int, index: int = 0, *, unsure: bool = False) -> AnalyzedFrame:
     probabilities = np.random.default_rng(index).dirichlet(np.ones(7), max(count, 1)).astype(np.float32)
     faces = tuple(
-        Face(at + 1, np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9, probabilities[at])
+        Face(at + 1, np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9, probabilities[at], unsure)
         for at in range(count)
     )
     return AnalyzedFrame(Frame(np.zeros((4, 4, 3), np.uint8), index, index / 25), faces)
@@ -39,13 +39,15 @@ def status_of_a_run() -> RunStatus:
     return status
 
 
-def panel_lines(status: RunStatus, faces: int, width: int, height: int, encoding: str = "utf-8") -> list[str]:
+def panel_lines(
+    status: RunStatus, faces: int, width: int, height: int, encoding: str = "utf-8", *, unsure: bool = False
+) -> list[str]:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=file, force_terminal=True, width=width, height=height)
     panel = Panel(INFO, status, console, "Ctrl-C ends it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "time", SimpleNamespace(monotonic=lambda: 102.0))
-        panel.update(frame(faces))
+        panel.update(frame(faces, unsure=unsure))
     return panel.render(width, height - 1, now_s=102.0).plain.splitlines()
 
 
@@ -74,6 +76,17 @@ def test_the_panel_says_how_the_run_is_doing_and_what_is_recorded():
     assert lines[-1] == "Ctrl-C ends it"
 
 
+def test_an_unsure_face_is_called_that_and_keeps_its_bars():
+    sure, unsure = (panel_lines(status_of_a_run(), 1, 80, 24, unsure=unsure) for unsure in (False, True))
+    (title,) = [line for line in unsure if line.startswith("face 1")]
+    assert title.split() == ["face", "1", "unsure"]
+    assert [line for line in unsure if not line.startswith("face 1")] == [
+        line for line in sure if not line.startswith("face 1")
+    ]
+    crowd = panel_lines(status_of_a_run(), 80, 80, 24, unsure=True)
+    assert any("face 1  unsure" in line for line in crowd) and not any("%" in line for line in crowd)
+
+
 def test_a_crowd_is_named_in_full_or_counted():
     lines = panel_lines(status_of_a_run(), 80, 80, 24)
     named = sum(line.count("face ") for line in lines)
@@ -100,6 +113,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch, capfd):
     status = status_of_a_run()
     with Progress(INFO, status, quiet=False) as progress:
         progress.update(frame(2))
+        progress.update(frame(2, unsure=True))
         status.notice("still saved: a.jpg")
         progress.update()
         status.source = SourceStatus(False, 1, 1.0, "reconnecting, attempt 1, no picture for 1 s")
@@ -112,9 +126,10 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch, capfd):
     assert "\x1b" not in "".join(said)
     assert said[0].startswith("0:02: ") and "2 faces: 1 " in said[0]
     assert said[0].endswith("recording folder/annotated.mp4 1:01")
-    assert said[1] == "still saved: a.jpg"
+    assert "2 faces: 1 unsure, 2 unsure; " in said[1]
+    assert said[2] == "still saved: a.jpg"
     assert said[-2:] == ["reconnecting, attempt 1, no picture for 1 s", "the source is back"]
-    assert len(said) == 5
+    assert len(said) == 6
 
 
 def test_lines_come_seconds_apart_and_not_at_all_when_quiet(capfd):

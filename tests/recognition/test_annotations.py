@@ -21,6 +21,7 @@ from fer_stream.recognition.weights import (
     load_checkpoint,
     save_checkpoint,
 )
+from fer_stream.types import Frame
 
 HAPPY, SAD = 3, 5
 
@@ -120,8 +121,9 @@ def test_the_smoothed_probability_decides(biased, hopper_bgr, monkeypatch):
     from fer_stream.recognition.smoothing import Smoother
 
     monkeypatch.setattr(Smoother, "smooth", lambda *_: np.float32([0.0, 0.0, 0.0, 0.9, 0.1, 0.0, 0.0]))
-    (face,) = Analyzer("cpu", biased / "both.pt").analyze(hopper_bgr)
-    assert face.label == "happy"
+    frames = [Frame(hopper_bgr, index, index / 25) for index in range(3)]
+    *_, last = Analyzer("cpu", biased / "both.pt").analyze_frames(frames, "camera")
+    assert [face.label for face in last.faces] == ["happy"]
 
 
 def test_an_old_checkpoint_is_fer2013_alone_and_never_unsure(content, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -183,11 +184,15 @@ def test_a_gap_in_time_gives_one_still_and_keeps_the_grid(tmp_path):
 
 
 def run_expressions(folder: Path, text: str, **options: float) -> list[int]:
-    """Shows one face's expressions at 25 frames a second, a letter a frame; returns the stills' frames."""
+    """Show one face's expressions at 25 frames a second, a letter a frame; return the stills' frames.
+
+    A capital letter is an unsure face.
+    """
     names = {"h": "happy", "s": "sad", ".": ""}
     with StillsSink(folder, **options) as sink:
         for index, letter in enumerate(text):
-            faces = [make_face(1, names[letter])] if names[letter] else []
+            name = names[letter.lower()]
+            faces = [replace(make_face(1, name), unsure=letter.isupper())] if name else []
             sink.write(make_frame(index, float(Fraction(index, 25)), *faces), flat(COLORS_BGR[0]))
     return [int(name[6:12]) for name in stills(folder)]
 
@@ -202,6 +207,12 @@ def test_flicker_gives_no_stills(tmp_path):
     assert run_expressions(tmp_path / "b", "hs" * 50) == []
     assert run_expressions(tmp_path / "c", "hhhh" + "." * 20 + "hhhh") == []
     assert run_expressions(tmp_path / "d", "h" * 12 + "." * 30 + "h" * 12) == [8]
+
+
+def test_unsure_is_a_label_whichever_expression_is_ahead(tmp_path):
+    assert run_expressions(tmp_path / "a", "h" * 20 + "HS" * 20 + "h" * 20) == [8, 28, 68]
+    assert run_expressions(tmp_path / "b", "h" * 20 + "SHSH" + "h" * 20) == [8]
+    assert run_expressions(tmp_path / "c", "HHSS" * 10) == [8]
 
 
 def test_without_a_hold_a_change_counts_at_once(tmp_path):

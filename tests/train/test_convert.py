@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.checkpoints import save_small_checkpoint
 from helpers.tiny_dataset import make_dataset
 
 from fer_stream.expressions import EXPRESSIONS
@@ -62,11 +63,25 @@ def test_the_checkpoint_has_the_rows_of_the_seven_classes_in_our_order(data, net
     assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said
 
 
+def test_a_checkpoint_is_converted_again_and_keeps_its_layers(data, network, tmp_path):
+    first, second = tmp_path / "first.pt", tmp_path / "second.pt"
+    assert main([str(network), str(data), "--output", str(first)]) == 0
+    assert main([str(first), str(data), "--output", str(second)]) == 0
+    once, twice = load_checkpoint(first), load_checkpoint(second)
+    assert torch.equal(once.head("ferplus").weight, twice.head("ferplus").weight)
+    assert once.head("ferplus").temperature == pytest.approx(twice.head("ferplus").temperature, rel=1e-3)
+    assert (once.recipe, once.epoch, once.input) == (twice.recipe, twice.epoch, twice.input)
+
+
 @pytest.mark.parametrize(
-    ("code", "words"), [(5, "not a network"), (5, "can't be read"), (3, "no votes"), (3, "no folder")]
+    ("code", "words"),
+    [(5, "no FER+ layer"), (5, "not a network"), (5, "can't be read"), (3, "no votes"), (3, "no folder")],
 )
 def test_wrong_input_is_one_line(code, words, data, network, tmp_path, capsys):
-    if words == "not a network":
+    if words == "no FER+ layer":
+        network = tmp_path / "old.pt"
+        save_small_checkpoint(network)
+    elif words == "not a network":
         network = tmp_path / "other.pt"
         torch.save({"state_dict": {}}, network)
     elif words == "can't be read":

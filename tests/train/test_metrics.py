@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_stream.expressions import EXPRESSIONS
-from train.metrics import cross_entropy, expected_calibration_error, fit_temperature, report
+from train.metrics import cross_entropy, expected_calibration_error, fit_temperature, reliability, report
 
 ANGRY, DISGUST, FEAR, HAPPY = range(4)
 
@@ -53,6 +53,18 @@ def test_calibration_error_is_the_mean_gap_of_the_bins():
     probabilities[2:, HAPPY], probabilities[2:, 4:] = 0.5, 0.5 / 3
     labels = np.array([ANGRY, FEAR, HAPPY, HAPPY])
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.5 * 0.4 + 0.5 * 0.5)
+
+
+def test_reliability_is_the_accuracy_in_each_tenth_of_confidence():
+    probabilities = np.zeros((5, 7))
+    probabilities[0] = [0.16, *[0.14] * 6]
+    probabilities[1:, ANGRY], probabilities[1:, FEAR] = [0.75, 0.75, 1.0, 0.9], [0.25, 0.25, 0.0, 0.1]
+    bins = reliability(probabilities, np.array([ANGRY, ANGRY, -1, ANGRY, FEAR]))
+    assert [each.low for each in bins] == [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert [each.high for each in bins] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert [each.count for each in bins] == [1, 0, 0, 0, 0, 0, 2, 0, 2]
+    assert [each.accuracy for each in bins if each.count] == [1.0, 0.5, 0.5]
+    assert bins[1].accuracy is None
 
 
 def test_a_classifier_that_is_as_sure_as_it_is_right_has_no_calibration_error():

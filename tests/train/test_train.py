@@ -141,11 +141,12 @@ def test_progress_is_reported_batch_by_batch(unbroken):
 def test_an_evaluation_of_the_weights_gives_what_the_run_measured(unbroken, data):
     output, result, _ = unbroken
     evaluation = evaluate(output / "best-weights.pt", data / "validation", device="cpu")
-    assert evaluation.figures.measured.as_dict() == result.validation.as_dict()
-    assert evaluation.untempered.as_dict() == result.untempered.as_dict()
+    reading = evaluation.readings["fer2013"]
+    assert reading.figures.measured.as_dict() == result.validation.as_dict()
+    assert reading.untempered.as_dict() == result.untempered.as_dict()
     best = result.history[result.epoch - 1]
-    assert evaluation.untempered.loss == pytest.approx(best.validation_loss, rel=1e-4)
-    assert evaluation.figures.measured.loss <= evaluation.untempered.loss
+    assert reading.untempered.loss == pytest.approx(best.validation_loss, rel=1e-4)
+    assert reading.figures.measured.loss <= reading.untempered.loss
 
 
 def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_the_voters(
@@ -158,22 +159,26 @@ def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_t
     header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
     rows = ["0.png,0,0,9,0,0,0,0,1,0,0", "1.png,0,5,5,0,0,0,0,0,0,0"]  # the second is a tie
     (tmp_path / "data" / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
-    evaluation = evaluate(unbroken[0] / "best-weights.pt", validation, device="cpu")
+    weights = tmp_path / "both.pt"  # whose FER+ layer is the FER2013 layer again
+    checkpoint = load_checkpoint(unbroken[0] / "best-weights.pt")
+    save_checkpoint(weights, replace(checkpoint, ferplus=checkpoint.head("fer2013")))
+    evaluation = evaluate(weights, validation, device="cpu")
     said = io.StringIO()
     summarize_evaluation(Console(file=said, width=80), evaluation)  # the width of what is no terminal
     assert "not in train, both views" in said.getvalue() and "…" not in said.getvalue()
-    figures, unseen = evaluation.figures, evaluation.unseen
+    figures, unseen = evaluation.readings["fer2013"].figures, evaluation.readings["fer2013"].not_in_train
     assert (figures.measured.count, unseen.measured.count) == (14, 11)
     assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
-    assert figures.voted_count == 7  # the 0.png of each class
+    ferplus = evaluation.readings["ferplus"].figures
+    assert ferplus.measured.count == 7  # the 0.png of each class
     model = load_checkpoint(unbroken[0] / "best-weights.pt").build_model()
     loader = loop.evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
     pixels, labels = next(iter(loader))
     with torch.no_grad():
         straight, averaged = model(pixels), (model(pixels) + model(pixels.flip(-1))) / 2
     said_surprise = straight[::2].argmax(dim=1) == EXPRESSIONS.index("surprise")
-    assert figures.agreement == pytest.approx(float(said_surprise.float().mean()))
-    assert figures.flipped.accuracy == pytest.approx(float((averaged.argmax(1) == labels).float().mean()))
+    assert ferplus.measured.accuracy == pytest.approx(float(said_surprise.float().mean()))
+    assert figures.mirrored.accuracy == pytest.approx(float((averaged.argmax(1) == labels).float().mean()))
 
 
 def test_a_resumed_run_is_as_if_there_had_been_no_stop(unbroken, data, tmp_path):

@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from helpers.paths import ROOT
 from helpers.tiny_dataset import TINY, TRAIN_COUNT, VALIDATION_COUNT, epochs_of, make_dataset
 
 from fer_stream.command.console import PatientConsole
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.weights import Head, load_checkpoint, save_checkpoint
 from train.cli import main
 
 
@@ -73,16 +77,95 @@ def test_an_evaluation_agrees_with_the_run(run, data, tmp_path, capsys):
     weights, folder = run / "best-weights.pt", data / "validation"
     assert main(["evaluate", str(weights), str(folder), "--json", str(path), "--device", "cpu"]) == 0
     measured, metrics = json.loads(path.read_text()), json.loads((run / "metrics.json").read_text())
-    more = {"with_mirror_image", "ferplus_majority", "not_in_train"}
-    assert {name: measured[name] for name in measured.keys() - more} == {
-        name: metrics[name] for name in measured.keys() - more
-    }
-    assert measured["with_mirror_image"]["count"] == VALIDATION_COUNT
-    assert measured["ferplus_majority"]["count"] is None and measured["not_in_train"] is None
-    assert {"accuracy", "macro_f1", "recall", "ece", "confusion_matrix", "temperature"} <= set(measured)
+    assert list(measured) == ["fer2013"]  # no FER+ layer
+    measured = measured["fer2013"]
+    same = {"count", "loss", "accuracy", "macro_f1", "ece", "recall", "confusion_matrix", "temperature"}
+    assert {name: measured[name] for name in same} == {name: metrics[name] for name in same}
+    assert measured["mirrored"]["count"] == measured["not_in_train"]["count"] == VALIDATION_COUNT
+    assert set(measured["mirrored"]["recall"]) == set(EXPRESSIONS)
+    assert sum(each["count"] for each in measured["reliability"]) == VALIDATION_COUNT
     said = capsys.readouterr().out
+    assert "FER+ was not measured: the weights have no FER+ layer" in said
     assert f"{100 * metrics['accuracy']:.2f} %" in said and f"{100 * metrics['macro_f1']:.2f} %" in said
     assert all(name in said for name in EXPRESSIONS)
+
+
+@pytest.fixture(scope="module")
+def voted(data, tmp_path_factory) -> Path:
+    """The data, with pictures whose names tell their class, and votes on them."""
+    root = tmp_path_factory.mktemp("voted") / "data"
+    shutil.copytree(data, root)
+    header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    rows = []
+    for name in EXPRESSIONS:
+        for number in range(2):
+            path = root / "validation" / name / f"{number}.png"
+            path.rename(path.with_name(f"{name}{number}.png"))
+        rows += [f"{name}0.png,0,10,0,0,0,0,0,0,0,0", f"{name}1.png,0,5,5,0,0,0,0,0,0,0"]  # a tie
+    (root / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def both(run, tmp_path_factory) -> Path:
+    """Weights with a FER+ layer that always sees happiness."""
+    checkpoint = load_checkpoint(run / "best-weights.pt")
+    head = Head(torch.zeros(7, 1280), torch.where(torch.arange(7) == 3, 4.0, 0.0), 2.0, 0.4)
+    path = tmp_path_factory.mktemp("both") / "best-weights.pt"
+    save_checkpoint(path, replace(checkpoint, ferplus=head))
+    return path
+
+
+def test_both_annotations_are_measured_and_labels_leaves_one(both, voted, tmp_path, capsys):
+    found = {}
+    for labels in (None, "ferplus", "fer2013"):
+        path = tmp_path / f"{labels}.json"
+        chosen = [] if labels is None else ["--labels", labels]
+        assert main(["evaluate", str(both), str(voted / "validation"), "--json", str(path), *chosen]) == 0
+        found[labels] = json.loads(path.read_text())
+        said = capsys.readouterr().out
+        assert ("FER+ annotators" in said, "own labels" in said) == (labels != "fer2013", labels != "ferplus")
+        assert "not measured" not in said and max(map(len, said.splitlines())) <= 80
+    assert set(found[None]) == {"ferplus", "fer2013"}
+    for labels in ("ferplus", "fer2013"):
+        assert list(found[labels]) == [labels]
+        assert found[labels][labels]["confusion_matrix"] == found[None][labels]["confusion_matrix"]
+    ferplus, fer2013 = found[None]["ferplus"], found[None]["fer2013"]
+    assert ferplus["count"] == 7 and ferplus["accuracy"] == 1 and ferplus["recall"]["happy"] == 1
+    assert ferplus["recall"]["sad"] is None
+    confidence = math.exp(2) / (math.exp(2) + 6)
+    assert ferplus["ece"] == pytest.approx(1 - confidence, abs=1e-6)
+    assert ferplus["mirrored"]["accuracy"] == 1 and ferplus["not_in_train"]["count"] == 7
+    assert (ferplus["temperature"], ferplus["unsure_below"]) == (2.0, 0.4)
+    # The ties count as wrong here.
+    (row,) = [each for each in ferplus["reliability"] if each["count"]]
+    assert row == {"from": 0.5, "to": 0.6, "count": 14, "accuracy": 0.5}
+    assert fer2013["count"] == VALIDATION_COUNT and "mirrored" in fer2013["not_in_train"]
+    assert {"count", "accuracy", "macro_f1", "ece", "recall", "mirrored"} <= set(fer2013) & set(ferplus)
+
+
+def test_labels_that_cannot_be_measured_are_one_line_before_torch(
+    run, both, data, voted, capsys, monkeypatch
+):
+    monkeypatch.setattr("train.cli.prepare_process", lambda: pytest.fail("it went on"))
+    code, said = fails(
+        ["evaluate", run / "best-weights.pt", voted / "validation", "--labels", "ferplus"], capsys
+    )
+    assert code == 5 and "no FER+ layer" in said
+    code, said = fails(["evaluate", both, data / "validation", "--labels", "ferplus"], capsys)
+    assert code == 3 and "no FER+ votes at" in said
+    assert fails(["evaluate", both, data / "validation", "--labels", "raf-db"], capsys)[0] == 2
+
+
+def test_votes_on_other_pictures_are_said(both, voted, tmp_path, capsys):
+    shutil.copytree(voted, tmp_path / "data")
+    votes = tmp_path / "data" / "ferplus-votes.csv"
+    votes.write_text(votes.read_text().replace(".png", ".jpg"))
+    folder = tmp_path / "data" / "validation"
+    assert main(["evaluate", str(both), str(folder)]) == 0
+    assert "FER+ was not measured: no picture has a clear majority" in capsys.readouterr().out
+    code, said = fails(["evaluate", both, folder, "--labels", "ferplus"], capsys)
+    assert code == 3 and "no picture has a clear majority" in said
 
 
 def test_without_a_terminal_there_is_a_line_an_epoch_and_a_summary(data, tmp_path, capsys):

@@ -62,7 +62,7 @@ class Lines:
     def _line(self) -> str:
         status = self._status
         parts = [f"{status.clock()}: {', '.join(status.numbers())}"]
-        faces = [f"{face.id} {face.expression} {percent(face.confidence)}%" for face in self._faces]
+        faces = [_in_words(face) for face in self._faces]
         more = len(faces) - MOST_NAMED_FACES
         named = ", ".join(faces[:MOST_NAMED_FACES]) + (f" and {more} more" if more > 0 else "")
         if status.source.message:
@@ -175,11 +175,11 @@ class Panel:
     def _block(self, face: Face, width: int) -> list[Text]:
         """A face's title and its seven bars."""
         title = Text(f"face {face.id}", style="dim")
-        title.append(f"  {face.expression}", style=f"not dim bold {color_hex(face.expression)}")
+        title.append(f"  {face.label}", style=_label_style(face))
         length = width - 15  # "surprise " before it and " 100 %" behind
         lines = [title]
         for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
-            top = name == face.expression
+            top = name == face.label
             line = Text(f"{name:<9}", style="bold" if top else "dim")
             line.append(
                 f"{bar_text(probability, length, self._console):<{length}}",
@@ -192,13 +192,22 @@ class Panel:
     def _compact(self, face: Face) -> Text:
         """A face in one line: what it shows, and seven columns in the expressions' order."""
         line = Text(f"face {face.id:<3}", style="dim")
-        line.append(f"{face.expression:<9}", style=f"not dim bold {color_hex(face.expression)}")
-        line.append(f"{percent(face.confidence):>3} %  ", style="not dim")
+        line.append(f"{face.label:<9}", style=_label_style(face))
+        line.append("       " if face.unsure else f"{percent(face.confidence):>3} %  ", style="not dim")
         for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
             if self._console.encoding.startswith("utf"):
                 column = _COLUMNS[max(1, min(8, round(8 * probability)))]
                 line.append(column, style=f"not dim {color_hex(name)}")
         return line
+
+
+def _in_words(face: Face) -> str:
+    return f"{face.id} {face.label}" + ("" if face.unsure else f" {percent(face.confidence)}%")
+
+
+def _label_style(face: Face) -> str:
+    """Return the style of a face's label: its colour, or a quiet one where the face is unsure."""
+    return "dim" if face.unsure else f"not dim bold {color_hex(face.expression)}"
 
 
 def _line_of_two(left: Text, right: Text, width: int) -> Text:

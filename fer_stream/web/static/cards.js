@@ -81,5 +81,6 @@ export class Cards {
     }
     this.nobody.hidden = this.cards.size > 0;
     this.list.parentElement.classList.toggle("many", this.cards.size > 2);
+    this.list.parentElement.classList.toggle("crowd", this.cards.size > 4);
   }
 }

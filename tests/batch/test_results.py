@@ -1,0 +1,153 @@
+"""Results of earlier runs count only where they are whole; a recording that hangs stops nobody else."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_stream.batch.inputs import Recording
+from fer_stream.batch.manifest import (
+    DONE,
+    MANIFEST,
+    Record,
+    finished,
+    keep_record,
+    read_manifest,
+    write_manifest,
+)
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.settings import Settings
+from fer_stream.batch.tables import CsvWriter, TableWriter
+from fer_stream.batch.watchdog import watched
+from fer_stream.errors import SourceError
+from fer_stream.sinks.table import table_schema
+
+RECORDING = Recording("/in/a.mp4", "/in/a.mp4", 100, "stamp")
+
+
+def done(folder: Path, table_format: str = "parquet") -> tuple[Output, Settings, Path]:
+    """Write the results of one recording as a finished run leaves them; return the path of its table."""
+    output, settings = Output(str(folder)), Settings("hash", table=table_format)
+    output.make()
+    table = folder / "tables" / f"{RECORDING.output_name}.{table_format}"
+    writer = (TableWriter if table_format == "parquet" else CsvWriter)(table, 0.04)
+    rows = {
+        name: pa.array([None] * 3, kind.type)
+        for name, kind in zip(table_schema().names, table_schema(), strict=True)
+    }
+    rows |= {
+        "frame": pa.array([0, 1, 2]),
+        "time_s": pa.array([0.0, 0.04, 0.08]),
+        "unsure": pa.array([None] * 3, pa.bool_()),
+    }
+    writer.add(pa.table(rows))
+    record = Record(
+        RECORDING.name, RECORDING.stamp, settings.key, DONE, frames=3, rows=writer.count.rows,
+        output_name=RECORDING.output_name,
+    )  # fmt: skip
+    writer.close(record.__dict__)
+    record = keep_record(settings, record, output)
+    write_manifest(output, [record], settings)
+    return output, settings, table
+
+
+@pytest.mark.parametrize("table_format", ["parquet", "csv"])
+def test_whole_results_are_done(tmp_path: Path, table_format: str) -> None:
+    output, settings, _ = done(tmp_path, table_format)
+    earlier = finished([RECORDING], [settings], output)
+    assert earlier.records[RECORDING.output_name].state == DONE and earlier.notes == ()
+    (tmp_path / MANIFEST).unlink()
+    earlier = finished([RECORDING], [settings], output)
+    assert earlier.records[RECORDING.output_name].state == DONE and earlier.notes == ()
+
+
+@pytest.mark.parametrize("table_format", ["parquet", "csv"])
+@pytest.mark.parametrize("damage", ["15 bytes", "empty", "random", "cut", "grown"])
+def test_a_damaged_table_is_made_again_with_a_line(tmp_path: Path, table_format: str, damage: str) -> None:
+    output, settings, table = done(tmp_path, table_format)
+    content = table.read_bytes()
+    table.write_bytes(
+        {
+            "15 bytes": content[:15],
+            "empty": b"",
+            "random": random.Random(0).randbytes(len(content) - 1),
+            "cut": content[:-1],
+            "grown": content + b"more",
+        }[damage]
+    )
+    earlier = finished([RECORDING], [settings], output)
+    assert earlier.records[RECORDING.output_name].state != DONE
+    assert len(earlier.notes) == 1 and table.name in earlier.notes[0] and "made again" in earlier.notes[0]
+
+
+def test_a_table_with_other_rows_or_settings_is_made_again(tmp_path: Path) -> None:
+    output, settings, table = done(tmp_path)
+    whole = pq.read_table(table)
+    pq.write_table(whole.slice(0, 2), table)
+    assert finished([RECORDING], [settings], output).notes
+    pq.write_table(whole.slice(0, 2).replace_schema_metadata(whole.schema.metadata), table)
+    assert finished([RECORDING], [settings], output).notes
+    records, _ = read_manifest(output)
+    other = replace(records[RECORDING.output_name], rows=7)
+    done(tmp_path)
+    write_manifest(output, [other], settings)
+    assert "3 rows in place of 7" in finished([RECORDING], [settings], output).notes[0]
+
+
+def test_a_damaged_manifest_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    output, settings, _ = done(tmp_path)
+    for content in (b"", random.Random(1).randbytes(4000), (tmp_path / MANIFEST).read_bytes()[:-200]):
+        (tmp_path / MANIFEST).write_bytes(content)
+        earlier = finished([RECORDING], [settings], output)
+        assert earlier.records[RECORDING.output_name].state == DONE
+        assert len(earlier.notes) == 1 and MANIFEST in earlier.notes[0]
+
+
+def test_rows_of_a_manifest_with_wrong_types_are_damage(tmp_path: Path) -> None:
+    output, settings, _ = done(tmp_path)
+    pq.write_table(pa.table({"source": [1], "output_name": [None], "state": ["done"]}), tmp_path / MANIFEST)
+    earlier = finished([RECORDING], [settings], output)
+    assert earlier.records[RECORDING.output_name].state == DONE and len(earlier.notes) == 1
+    assert Record.of({"source": "a", "label_s": {"happy": "much"}}) is None
+    assert Record.of([]) is None
+
+
+STUCK = """
+import sys, time
+from fer_stream.batch.inputs import Recording
+from fer_stream.batch.watchdog import watched
+with watched(Recording("/in/a.mp4", "/in/a.mp4", 100, "stamp"), stuck_s=0.5) as progress:
+    for _ in range(10):
+        time.sleep(0.1)
+        progress()
+    print("alive", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_worker_without_progress_ends_and_its_recording_fails(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    began_s = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert process.returncode == 1 and process.stdout == "alive\n"
+    assert time.monotonic() - began_s < 45
+    with pytest.raises(SourceError, match="no progress"), watched(RECORDING):
+        pass
+    with watched(RECORDING) as progress:  # asked for again, it gets another chance
+        progress()
+    assert list(tmp_path.iterdir()) == []
