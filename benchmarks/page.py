@@ -3,7 +3,8 @@
     python -m benchmarks.page [--seconds 20] [--readers 10]
 
 A stream of 30 frames a second (the sample clip over and over, 720p) is analyzed and served. Readers in a
-process of their own take the pictures, the events and the status. Rounds without and with readers alternate.
+process of their own take the pictures, the events and the page's stream. Rounds without and with readers
+alternate.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from fer_stream.web.page import PageSink
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
 RATE = 30
-PATHS = ("/stream.mjpg", "/events", "/status")
+PATHS = ("/stream.mjpg", "/events", "/live")
 ROUNDS = 2
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from starlette.routing import Route
 
 from fer_stream.rendering.html import palette_css, static_text
 from fer_stream.web.history import History
-from fer_stream.web.hub import Hub
+from fer_stream.web.hub import Hub, merged
 from fer_stream.web.responses import LiveResponse, file_response
 
 STREAM_WIDTH = 1280  # px; a wider picture is sent at this width
@@ -61,10 +62,11 @@ def make_app(answers: Answers) -> Starlette:
 
     async def stream(_request: Request) -> Response:
         async def parts() -> AsyncGenerator[bytes, None]:
-            async for image_bgr in hub.images.items(newest_first=True):
-                jpeg = await pictures.jpeg(image_bgr)
-                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                yield head.encode() + jpeg + b"\r\n"
+            async with aclosing(hub.images.items(newest_first=True)) as images:
+                async for image_bgr in images:
+                    jpeg = await pictures.jpeg(image_bgr)
+                    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    yield head.encode() + jpeg + b"\r\n"
             yield f"--{_BOUNDARY}--\r\n".encode()
 
         return LiveResponse(parts(), f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
@@ -72,13 +74,22 @@ def make_app(answers: Answers) -> Starlette:
     async def events(_request: Request) -> Response:
         return LiveResponse(_server_sent(hub.frames.items()), "text/event-stream")
 
-    async def status(_request: Request) -> Response:
-        return LiveResponse(_server_sent(hub.status.items(newest_first=True)), "text/event-stream")
+    async def live(_request: Request) -> Response:
+        # In one stream: browsers open six connections to a server, for all of its pages together.
+        items = merged({"status": hub.status, "frame": hub.frames}, newest_first=True)
+
+        async def named() -> AsyncGenerator[bytes, None]:
+            async with aclosing(items):
+                async for name, item in items:
+                    yield b"event: " + name.encode() + b"\ndata: " + item + b"\n\n"
+
+        return LiveResponse(named(), "text/event-stream")
 
     async def still(_request: Request) -> Response:
         async def next_image() -> np.ndarray | None:
-            async for image_bgr in hub.images.items():
-                return image_bgr
+            async with aclosing(hub.images.items()) as images:
+                async for image_bgr in images:
+                    return image_bgr
             return hub.images.newest
 
         try:
@@ -116,7 +127,7 @@ def make_app(answers: Answers) -> Starlette:
             Route("/healthz", health),
             Route("/stream.mjpg", stream),
             Route("/events", events),
-            Route("/status", status),
+            Route("/live", live),
             Route("/still.jpg", still),
             Route("/history", history),
             Route("/actions/{name}", act, methods=["POST"]),
@@ -151,8 +162,9 @@ def _encode(image_bgr: np.ndarray, quality: int, most_width: int | None = None) 
 
 
 async def _server_sent(items: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async for item in items:
-        yield b"data: " + item + b"\n\n"
+    async with aclosing(items):
+        async for item in items:
+            yield b"data: " + item + b"\n\n"
 
 
 def _static_files() -> list[tuple[str, str, str]]:

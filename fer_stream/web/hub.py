@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,25 +17,46 @@ import numpy as np
 _T = TypeVar("_T")
 
 
+class Bell:
+    """Wakes everybody who waits for something new. It belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake those who wait now; whoever comes later waits for the next time."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until it rings."""
+        await self._event.wait()
+
+
 class Channel(Generic[_T]):
-    """The newest item of one kind, and those who wait for it.
+    """The newest item of one kind.
+
+    Args:
+        bell: Rung when there is something new; may be shared with other channels.
 
     Attributes:
         readers: Number of readers; may be read in any thread.
         newest: The newest item; None before the first.
+        number: Number of items so far.
+        closed: Whether the newest item is the last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bell: Bell) -> None:
         self.readers = 0
         self.newest: _T | None = None
-        self._number = 0
+        self.number = 0
+        self.closed = False
+        self._bell = bell
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed = asyncio.Event()
-        self._closed = False
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect the channel with the event loop of its readers; called in that loop, before the first."""
-        self._loop, self._changed = loop, asyncio.Event()
+        self._loop = loop
 
     def put(self, item: _T) -> None:
         """Replace the newest item. May be called in any thread."""
@@ -51,19 +72,9 @@ class Channel(Generic[_T]):
         Args:
             newest_first: Begin with the item that is there already, if any.
         """
-        seen = 0 if newest_first else self._number
-        self.readers += 1
-        try:
-            while True:
-                if self._number > seen and self.newest is not None:
-                    seen = self._number
-                    yield self.newest
-                elif self._closed:
-                    return
-                else:
-                    await self._changed.wait()
-        finally:
-            self.readers -= 1
+        async with aclosing(merged({"": self}, newest_first=newest_first)) as items:
+            async for _, item in items:
+                yield item
 
     def _call(self, action: Callable[[], None]) -> None:
         if self._loop is not None:
@@ -72,17 +83,45 @@ class Channel(Generic[_T]):
 
     def _set(self, item: _T) -> None:
         self.newest = item
-        self._number += 1
-        self._wake()
+        self.number += 1
+        self._bell.ring()
 
     def _end(self) -> None:
-        self._closed = True
-        self._wake()
+        self.closed = True
+        self._bell.ring()
 
-    def _wake(self) -> None:
-        # Wakes those who wait now; whoever comes later waits for the next item.
-        self._changed.set()
-        self._changed = asyncio.Event()
+    async def wait(self) -> None:
+        """Wait until there may be something new."""
+        await self._bell.wait()
+
+
+async def merged(
+    channels: Mapping[str, Channel[_T]], *, newest_first: bool = False
+) -> AsyncGenerator[tuple[str, _T], None]:
+    """Yield the newest items of several channels with their names, each only once; end when all are closed.
+
+    Args:
+        channels: Channels with one bell, by name.
+        newest_first: Begin with the items that are there already, if any.
+    """
+    seen = {name: 0 if newest_first else channel.number for name, channel in channels.items()}
+    for channel in channels.values():
+        channel.readers += 1
+    try:
+        while True:
+            fresh = [name for name, channel in channels.items() if channel.number > seen[name]]
+            for name in fresh:
+                seen[name] = channels[name].number
+                item = channels[name].newest
+                if item is not None:
+                    yield name, item
+            if not fresh:
+                if all(channel.closed for channel in channels.values()):
+                    return
+                await next(iter(channels.values())).wait()
+    finally:
+        for channel in channels.values():
+            channel.readers -= 1
 
 
 class Hub:
@@ -96,9 +135,10 @@ class Hub:
     """
 
     def __init__(self) -> None:
-        self.frames: Channel[bytes] = Channel()
-        self.images: Channel[np.ndarray] = Channel()
-        self.status: Channel[bytes] = Channel()
+        bell = Bell()
+        self.frames: Channel[bytes] = Channel(bell)
+        self.images: Channel[np.ndarray] = Channel(bell)
+        self.status: Channel[bytes] = Channel(bell)
         self.loop_ready = threading.Event()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -148,11 +148,16 @@ class FedPage:
             return answer.status, json.loads(answer.read())
 
 
-def server_sent(answer: http.client.HTTPResponse) -> Iterator[dict]:
-    """The objects of a stream of server-sent events."""
+def server_sent(answer: http.client.HTTPResponse, event: str = "message") -> Iterator[dict]:
+    """The objects of a stream of server-sent events, those of one kind."""
+    kind = "message"
     for line in answer:
-        if line.startswith(b"data: "):
+        if line.startswith(b"event: "):
+            kind = line[len(b"event: ") :].decode().strip()
+        elif line.startswith(b"data: ") and kind == event:
             yield json.loads(line[len(b"data: ") :])
+        elif not line.strip():
+            kind = "message"
 
 
 def parts(answer: http.client.HTTPResponse) -> Iterator[bytes]:

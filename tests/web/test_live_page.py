@@ -138,6 +138,17 @@ def test_a_page_that_nobody_sees_asks_for_nothing(live, fed):
     wait_until(lambda: fed.sink._hub.images.readers == 1)
 
 
+def test_several_pages_leave_room_for_the_buttons(live, fed):
+    """Browsers open six connections to one server, for all of its pages together."""
+    other = live.page.context.new_page()
+    other.goto(f"{fed.base}/")
+    other.wait_for_selector("#picture:not([hidden])")
+    wait_until(lambda: fed.sink._hub.images.readers == 2)
+    other.click("#still")
+    other.wait_for_selector("#toast:has-text('still saved')")
+    other.close()
+
+
 def test_without_the_token_it_says_what_to_do(watched, fed):
     watched.goto(f"{fed.base}/")
     assert "address that fer-stream has printed" in watched.text_content("body")

@@ -27,7 +27,7 @@ from fer_stream.web.page import PageSink
 pytest.importorskip("uvicorn", reason="needs the extra web: pip install 'fer-stream[web]'")
 
 PATHS = (
-    *("/", "/events", "/status", "/stream.mjpg", "/still.jpg", "/history", "/files/0"),
+    *("/", "/events", "/live", "/stream.mjpg", "/still.jpg", "/history", "/files/0"),
     *("/static/page.js", "/static/uPlot.js", "/nothing"),
 )
 
@@ -232,8 +232,8 @@ def test_a_large_picture_is_streamed_smaller_and_its_still_is_whole(tmp_path):
 
 
 def test_the_status_says_how_the_run_is_doing(page):
-    with page.request("/status") as answer:
-        said = next(item for item in server_sent(answer) if item["state"] == "running")
+    with page.request("/live") as answer:
+        said = next(item for item in server_sent(answer, "status") if item["state"] == "running")
     assert said["source"] == "made-up.mp4" and said["live"] and said["device"] == "cpu"
     assert said["latency_ms"] == pytest.approx(12, abs=1)
 
@@ -268,8 +268,8 @@ def test_buttons_save_a_still_and_a_recording_in_the_pipelines_thread(tmp_path, 
         before = fed.written
         wait_until(lambda: fed.written > before + 15)
         assert fed.post("/actions/record")[1]["message"].startswith("recording saved: ")
-        with fed.request("/status") as answer:
-            listed = next(item["files"] for item in server_sent(answer) if len(item["files"]) == 2)
+        with fed.request("/live") as answer:
+            listed = next(item["files"] for item in server_sent(answer, "status") if len(item["files"]) == 2)
         for entry in listed:
             saved = (tmp_path / entry["name"]).read_bytes()
             assert fed.get(entry["href"]) == (200, saved)
@@ -288,8 +288,8 @@ def test_a_report_is_saved_and_not_run_in_the_page(tmp_path):
         report = tmp_path / "a b.html"
         report.write_text("<script>alert(1)</script>")
         fed.files.append(report)
-        with fed.request("/status") as answer:
-            href = next(item["files"][0]["href"] for item in server_sent(answer) if item["files"])
+        with fed.request("/live") as answer:
+            href = next(item["files"][0]["href"] for item in server_sent(answer, "status") if item["files"])
         with fed.request(href) as answer:
             assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''a%20b.html"
             assert answer.headers["content-security-policy"].startswith("sandbox")
@@ -298,9 +298,9 @@ def test_a_report_is_saved_and_not_run_in_the_page(tmp_path):
 
 
 def test_stop_ends_the_run_and_says_so(tmp_path):
-    with FedPage(tmp_path) as fed, fed.request("/status") as answer:
+    with FedPage(tmp_path) as fed, fed.request("/live") as answer:
         assert fed.post("/actions/stop")[1] == {"message": "stopping"}
-        states = [item["state"] for item in server_sent(answer)]
+        states = [item["state"] for item in server_sent(answer, "status")]
     assert states[-1] == "ended" and fed.sink.stop_requested
 
 
@@ -311,8 +311,8 @@ def test_a_still_of_a_silent_source_is_answered(tmp_path):
             next(parts(answer))
             fed.silent = True
             assert fed.post("/actions/still")[1]["message"].startswith("still saved: ")
-            with fed.request("/status") as status:
-                said = next(item for item in server_sent(status) if not item["connected"])
+            with fed.request("/live") as status:
+                said = next(item for item in server_sent(status, "status") if not item["connected"])
     assert said["message"].startswith("reconnecting")
 
 
@@ -336,7 +336,7 @@ def test_nothing_is_drawn_while_nobody_looks(tmp_path):
 def test_readers_that_read_nothing_hold_nobody_up(tmp_path):
     stuck = []
     with FedPage(tmp_path, size_wh=(640, 480)) as fed:
-        for path in ("/stream.mjpg", "/events", "/status"):
+        for path in ("/stream.mjpg", "/events", "/live"):
             one = socket.create_connection(("127.0.0.1", fed.port))
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             one.sendall(f"GET {path}?token={fed.token} HTTP/1.1\r\nHost: {fed.host}\r\n\r\n".encode())

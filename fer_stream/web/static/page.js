@@ -12,7 +12,7 @@ const find = (id) => document.getElementById(id);
 const cards = new Cards(find("cards"), find("nobody"));
 const chart = new Chart(find("chart"), find("chart-people"), find("legend"), find("chart-heading"));
 let state = "connecting";
-let streams = [];
+let stream = null;
 let heardMs = 0;
 let retry = null;
 
@@ -44,25 +44,22 @@ function toast(text) {
 // Streams
 
 function disconnect() {
-  for (const stream of streams) stream.close();
-  streams = [];
+  stream?.close();
+  stream = null;
   clearTimeout(retry);
   find("picture").removeAttribute("src");
 }
 
 function connect() {
   disconnect();
-  const status = new EventSource("/status");
-  const frames = new EventSource("/events");
-  streams = [status, frames];
-  status.onmessage = (event) => showStatus(JSON.parse(event.data));
-  status.onerror = lose;
-  frames.onmessage = (event) => {
+  stream = new EventSource("/live");
+  stream.addEventListener("status", (event) => showStatus(JSON.parse(event.data)));
+  stream.addEventListener("frame", (event) => {
     const frame = JSON.parse(event.data);
     cards.show(frame);
     chart.add(frame);
-  };
-  frames.onerror = () => {}; // the status stream says the same
+  });
+  stream.addEventListener("error", lose);
   fetch("/history")
     .then((answer) => answer.json())
     .then((history) => chart.load(history))
@@ -144,8 +141,8 @@ function showStatus(status) {
       status.files.length ? "The run has ended. Its files are in the folder of the command." : "The run has ended.",
       true,
     );
-    for (const stream of streams) stream.close();
-    streams = [];
+    stream?.close();
+    stream = null;
   } else if (status.state === "starting") {
     setState("starting", "starting");
     setBanner("");
@@ -196,7 +193,7 @@ document.addEventListener("visibilitychange", () => {
 setInterval(() => {
   if (document.hidden) return;
   chart.draw();
-  if (streams.length && heardMs && performance.now() - heardMs > SILENT_AFTER_MS && state === "running") {
+  if (stream && heardMs && performance.now() - heardMs > SILENT_AFTER_MS && state === "running") {
     setState("silent", "no answer");
   }
 }, DRAW_EVERY_MS);
