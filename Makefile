@@ -1,12 +1,10 @@
-# make demo: set up and annotate the sample clip.   make test: set up and run the tests.
+# make demo: install what analysis needs and annotate the sample clip.
+# make test: install everything and run the checks and the tests.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tested versions, where they exist: some of them have left Python 3.10 behind.
-PINS := $(shell $(PYTHON) -c "import sys; print('-c constraints.txt' if sys.version_info >= (3, 11) else '')")
-# Twice quiet: only errors. setuptools warns of every editable install.
-PIP = $(BIN)/python -m pip install --quiet --quiet $(PINS)
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-output
 
 .PHONY: demo test robustness check clean
@@ -20,12 +18,12 @@ demo: $(VENV)/.installed
 	@echo "table:           $(DEMO)/table.csv"
 	@echo "timeline:        $(DEMO)/timeline.png"
 
-test: $(VENV)/.installed-test
+test: check
 	$(BIN)/python -m pytest
 
 # The faults of docs/robustness.md in full: 20 minutes on two cores. `make test` runs a part of each.
 robustness: export FER_STREAM_ROBUSTNESS ?= 1
-robustness: $(VENV)/.installed-test
+robustness: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m robustness --durations=0 -vv
 
 check: $(VENV)/.installed-dev
@@ -35,18 +33,14 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "installing into $(VENV), once: PyTorch and the rest, about 6 GB, 3 to 15 minutes without a word"
+	@echo "installing what analysis on a CPU needs into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(PIP) -e .
+	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[test,offline,ray]'
-	touch $@
-
-$(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(PIP) -e '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing everything else, with PyTorch, into $(VENV): some minutes without a word"
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -141,9 +141,11 @@ def obvious(clip: Path, frames: int, folder: Path, min_face: int | None) -> dict
     import torch
     from facenet_pytorch import MTCNN
 
+    from fer_stream.recognition.torch_model import build_model
+
     mtcnn = MTCNN(keep_all=True, **({} if min_face is None else {"min_face_size": min_face}))
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)
-    model, size = checkpoint.build_model(), checkpoint.input.size
+    model, size = build_model(checkpoint), checkpoint.input.size
     mean, std = torch.tensor(checkpoint.input.mean), torch.tensor(checkpoint.input.std)
     profile, found = Profile(), 0
     with open_source(clip) as source:

@@ -18,7 +18,7 @@ from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
 from fer_stream.errors import SourceError, UsageError
-from fer_stream.inference.runtime import pick_device
+from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES, WORKERS
 from fer_stream.lookahead import DecidedFrame, EarlierFace, LookAhead, NoLookAhead, ReadFace, ReadFrame
 from fer_stream.profiling import Profile

@@ -1,8 +1,7 @@
-"""What several test files share: the networks, loaded once, in a cache of their own, and a real face."""
+"""Fixtures that several test files share: the networks, loaded once, and a real face."""
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from helpers.checkpoints import checkpoint_content
 from helpers.command import Said
-from helpers.own_cache import cache_environment
 from helpers.paths import SHARED_DATA
 
 if TYPE_CHECKING:
@@ -28,23 +26,8 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The session's own cache, also of the processes that tests start: nobody's files are touched."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        # matplotlib's list of fonts lies in the same place and takes seconds to make, so it is kept.
-        import matplotlib
-
-        if "MPLCONFIGDIR" not in os.environ:
-            patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
-        for name, value in cache_environment(folder).items():
-            patch.setenv(name, value)
-        yield folder
-
-
 @pytest.fixture(scope="session")
-def detector(cache_home: Path) -> Detector:
+def detector() -> Detector:
     """A detector of faces from 40 px."""
     from fer_stream.detection.detector import Detector
 
@@ -52,7 +35,7 @@ def detector(cache_home: Path) -> Detector:
 
 
 @pytest.fixture(scope="session")
-def analyzer(cache_home: Path) -> Analyzer:
+def analyzer() -> Analyzer:
     """An analyzer with the built-in weights and the default settings."""
     from fer_stream.analyzer import Analyzer
 

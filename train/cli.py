@@ -19,6 +19,7 @@ from pathlib import Path
 from fer_stream.command.options import CommandParser, exit_code_of, number, whole
 from fer_stream.errors import UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS
+from fer_stream.system.extras import require_extra
 from fer_stream.system.interrupts import ended_at_once
 from fer_stream.version import __version__
 from train.config import RECIPES, TrainConfig, check_teachers_are_used
@@ -36,9 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         # A folder of this name is given as ./evaluate.
         if arguments[:1] == ["evaluate"]:
-            _evaluate(_evaluate_parser().parse_args(arguments[1:]))
+            options = _evaluate_parser().parse_args(arguments[1:])
+            require_extra("train", f"{PROG} evaluate")
+            _evaluate(options)
         else:
-            _train(_train_parser().parse_args(arguments), arguments)
+            options = _train_parser().parse_args(arguments)
+            require_extra("train", PROG)
+            _train(options, arguments)
         return 0
 
     return exit_code_of(PROG, run)

@@ -140,11 +140,11 @@ def read_network(path: Path) -> Checkpoint:
         return checkpoint
     try:
         stage: dict[str, Any] = content["stage"]
-        tensors = {name: tensor.float() if tensor.is_floating_point() else tensor
-                   for name, tensor in content["state_dict"].items()}  # fmt: skip
-        state_dict = {name[len(BODY) :]: tensor for name, tensor in tensors.items() if name.startswith(BODY)}
+        arrays = {name: array.astype(np.float32) if array.dtype.kind == "f" else array
+                  for name, array in content["state_dict"].items()}  # fmt: skip
+        state_dict = {name[len(BODY) :]: array for name, array in arrays.items() if name.startswith(BODY)}
         rows = list(VOTED_ROWS)
-        ferplus = Head(tensors[VOTES + "weight"][rows], tensors[VOTES + "bias"][rows])
+        ferplus = Head(arrays[VOTES + "weight"][rows], arrays[VOTES + "bias"][rows])
         config = replace(RECIPES["strong"], input_size=int(stage["size"]))
         return Checkpoint(
             state_dict=state_dict,

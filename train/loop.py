@@ -23,7 +23,8 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.weights import Checkpoint, load_model, save_atomically, save_checkpoint
+from fer_stream.recognition.torch_model import arrays_of, load_model
+from fer_stream.recognition.weights import Checkpoint, save_atomically, save_checkpoint
 from train.config import TrainConfig, check_teachers_are_used
 from train.data import (
     LightlyAugmented,
@@ -337,7 +338,7 @@ class _Run:
 
     def _save_best(self, row: Epoch) -> None:
         checkpoint = Checkpoint(
-            state_dict=self._validated().state_dict(),
+            state_dict=arrays_of(self._validated()),
             input=self._spec,
             recipe=self._config.recipe,
             epoch=row.epoch,

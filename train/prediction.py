@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.torch_model import build_model
 from fer_stream.recognition.weights import LAST_LAYER, Checkpoint
 from train.data import read_batches
 
@@ -30,11 +31,12 @@ def build_with_heads(checkpoint: Checkpoint, annotations: Sequence[str]) -> nn.M
     Raises:
         WeightsError: The weights do not fit the network, or lack a layer.
     """
-    model = checkpoint.build_model()
+    model = build_model(checkpoint)
     heads = [checkpoint.head(annotation) for annotation in annotations]
-    weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+    weight = np.concatenate([head.weight for head in heads])
+    bias = np.concatenate([head.bias for head in heads])
     layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": weight, "bias": bias})
+    layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
     setattr(model, LAST_LAYER, layer)
     return model.eval()
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from timm.models.efficientnet import EfficientNet
@@ -20,7 +21,7 @@ from timm.models.efficientnet import EfficientNet
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.torch_files import load_torch_file
-from fer_stream.recognition.weights import load_model
+from fer_stream.recognition.torch_model import load_model
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
@@ -101,7 +102,7 @@ def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
     try:
         if zipfile.is_zipfile(path):
-            content = load_torch_file(path)
+            content = _with_tensors(load_torch_file(path))
         else:  # before PyTorch 1.6, as EfficientNet-Lite0's
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -127,6 +128,16 @@ def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
         return model, f"the ImageNet weights in {path}"
     copy_lite0(model, content)
     return model, f"the EfficientNet-Lite0 weights in {path}"
+
+
+def _with_tensors(content: Any) -> Any:
+    """Return a dict with PyTorch tensors in place of arrays."""
+    if not isinstance(content, Mapping):
+        return content
+    return {
+        name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+        for name, value in content.items()
+    }
 
 
 def copy_lite0(model: EfficientNet, lite0: Mapping[str, torch.Tensor]) -> None:

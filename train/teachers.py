@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.weights import load_model
+from fer_stream.recognition.torch_model import load_model
 from train.data import evaluation_loader
 from train.parallel import Processes
 from train.prediction import EVALUATION_BATCH, predict

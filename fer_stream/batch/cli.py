@@ -24,6 +24,7 @@ from fer_stream.command.options import (
 )
 from fer_stream.errors import UsageError
 from fer_stream.sources.times import format_time, parse_time
+from fer_stream.system.extras import require_extra
 from fer_stream.system.files import to_standard_output
 from fer_stream.system.interrupts import ended_at_once, interrupts_raised
 from fer_stream.version import __version__
@@ -119,10 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Checks everything, starts Ray, and analyzes what is not done."""
+    require_extra("batch", PROG)
     part_s = _check(options)
-    from fer_stream.batch.cluster import check_installed
-
-    check_installed()
     with ended_at_once(PROG):
         from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
         from fer_stream.batch.manifest import DONE, finished, write_manifest

@@ -5,7 +5,6 @@ Everything that is particular to Ray is here: how it is kept quiet, and how its 
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -24,7 +23,6 @@ from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 RETRIES = 3  # of a part whose worker died; the fourth death is the recording's fault
 # Tasks return a few hundred bytes, and weights of 16 MB go out: Ray's least is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
-INSTALL = "pip install 'fer-stream[ray]'"
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -36,13 +34,6 @@ _QUIET = {
 # Else Ray hides the other GPUs from a worker by a variable that torch reads only once, and a process
 # that is used again would stay on its first GPU.
 _ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
-
-
-def check_installed() -> None:
-    """Raises UsageError if a package that the command needs is missing."""
-    missing = [name for name in ("ray", "fsspec") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"fer-batch needs {' and '.join(missing)}: {INSTALL}")
 
 
 class Cluster:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from fer_stream.batch.inputs import Recording
@@ -24,7 +23,7 @@ from fer_stream.batch.tables import footer_of, read_footer
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.sinks.base import cannot_write
-from fer_stream.sinks.table import parquet_metadata
+from fer_stream.sinks.table import csv_line, parquet_metadata
 
 READERS = 16  # tables whose footers are read at once
 DONE, FAILED, WAITING = "done", "failed", "waiting"
@@ -151,8 +150,8 @@ def write_manifest(output: Output, records: Iterable[Record], settings: Settings
 
 def _write_table(table: pa.Table, path: Path, *, as_csv: bool) -> None:
     if as_csv:
-        options = pyarrow.csv.WriteOptions(quoting_style="needed")
-        pyarrow.csv.write_csv(table, path, options)
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        path.write_bytes(b"".join(map(csv_line, (table.column_names, *rows))))
     else:
         pq.write_table(table, path)
 
@@ -162,7 +161,7 @@ def _summary(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name) for name in ("source", "table", "frames", "faces")}
     row |= {"duration_s": record.duration_s, "face_s": round(face_s, 6)}
     if face_s > 0:
-        row |= {f"share_{label}": share for label, share in shares_of(record.label_s).items()}
+        row |= {f"share_{label}": round(share, 6) for label, share in shares_of(record.label_s).items()}
         row["expression"] = max(record.label_s, key=record.label_s.__getitem__)
     return row
 
@@ -267,19 +266,15 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
                 path.write_text(json.dumps(asdict(record)), encoding="utf-8")
             except OSError as error:
                 raise cannot_write(output.place(*_record_place(record.output_name)), error) from error
-    names = output.names("tables")
     for table_format in SUMMARIES:
-        other = f"{record.output_name}.{table_format}"
-        if table_format != settings.table and other in names:
-            output.remove("tables", other)
+        if table_format != settings.table:  # removed unseen: listing a million tables takes longer
+            output.remove("tables", f"{record.output_name}.{table_format}")
     return record
 
 
 def forget_record(output_name: str, output: Output) -> None:
     """Remove the record of a CSV table that is about to be replaced."""
-    folder, name = _record_place(output_name)
-    if name in output.names(folder):
-        output.remove(folder, name)
+    output.remove(*_record_place(output_name))
 
 
 def _record_place(output_name: str) -> tuple[str, str]:

@@ -14,12 +14,14 @@ STARTED_S = time.monotonic()  # before the imports, which are part of what a use
 import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import platform  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
+from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
 from fer_stream.command.options import (  # noqa: E402
     CommandParser,
     add_analysis_options,
@@ -136,6 +138,9 @@ def build_parser() -> argparse.ArgumentParser:
     analysis.add_argument("--mirror", action="store_true", help="flip left and right")
 
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument(
+        "--verbose", action="store_true", help="log each step to standard error, and errors with tracebacks"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -145,7 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with only_our_words():
-            return _run(_parsed(argv))
+            options = _parsed(argv)
+            log_to_standard_error(PROG, verbose=options.verbose)
+            LOGGER.debug("%s %s, Python %s, %s", PROG, __version__, platform.python_version(), sys.platform)
+            return _run(options)
 
     return exit_code_of(PROG, run)
 
@@ -196,6 +204,7 @@ def _run(options: argparse.Namespace) -> int:
                 camera_frame_rate=options.camera_fps,
             )
         )
+        LOGGER.debug("source: %s", source.info)
         weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         _refuse_inputs(options, source.info, weights)
         made_folders = stack.enter_context(_empty_folders_removed(options))
@@ -233,6 +242,7 @@ def _run(options: argparse.Namespace) -> int:
             given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
+        LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)
         status.device = str(analyzer.device)
         summary = run(
             source,
@@ -254,6 +264,7 @@ def _run(options: argparse.Namespace) -> int:
             files.append(profile_path)
         progress.update()
         progress.summarize(summary, files)
+        LOGGER.debug("stages in ms: %s", profile.stages_ms())
         if options.blur and files and not options.quiet:
             say(
                 PROG,
@@ -277,8 +288,9 @@ def _list_cameras() -> None:
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
     """Checks what can be known of the options by themselves; returns the source, the start and the end."""
-    from fer_stream.inference.runtime import pick_device
+    from fer_stream.inference.devices import pick_device
     from fer_stream.sources.times import parse_time
+    from fer_stream.system.extras import require_extra
 
     if options.source is None and options.camera is None:
         raise UsageError("a source or --camera N is needed; see fer-stream --help")
@@ -294,11 +306,14 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         raise UsageError("--blur searches every frame, so that nobody is seen before; leave --scan-every out")
     _check_outputs_differ(options)
     if options.serve is not None:
-        from fer_stream.system.extras import require_extra
         from fer_stream.web.addresses import parse_host_and_port
 
         require_extra("web", "--serve")
         options.serve = parse_host_and_port(options.serve)
+    if options.virtual_camera:
+        require_extra("virtual-camera", "--virtual-camera")
+    if options.data is not None and Path(options.data).suffix.lower() == ".parquet":
+        require_extra("parquet", f"--data {options.data}")
     if options.device != "auto":  # which is always there, and may take long to find out
         pick_device(options.device)
     return (

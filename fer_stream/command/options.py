@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fer_stream.command.logs import LOGGER, log_to_standard_error
 from fer_stream.errors import (
     INTERRUPTED_EXIT_CODE,
     FerStreamError,
@@ -26,6 +27,7 @@ from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
 from fer_stream.system.memory import is_out_of_memory
+from fer_stream.system.requirements import installation_problem
 
 if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
@@ -129,29 +131,37 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     Returns:
         That code, or the error's.
     """
+    log_to_standard_error(prog, verbose=False)
     try:
         with interrupts_raised():
             return run()
     except ReaderGoneError as error:
         return error.exit_code
-    except FerStreamError as error:
-        if is_out_of_memory(error):
-            error = OutOfMemoryError()
-        say(prog, str(error))
-        return error.exit_code
-    except Exception as error:
-        if is_out_of_memory(error):
-            say(prog, str(OutOfMemoryError()))
-            return OutOfMemoryError.exit_code
-        if not isinstance(error, OSError):
-            raise
-        # An error of the system that nobody has put into words.
-        what = f" {error.filename}" if error.filename else ""
-        say(prog, f"can't read or write{what}: {error.strerror or error}")
-        return OutputError.exit_code
     except KeyboardInterrupt as interrupt:
         say(prog, str(interrupt) or "interrupted")
         return INTERRUPTED_EXIT_CODE
+    except Exception as error:
+        known = _in_words(error)
+        if known is None:
+            raise
+        LOGGER.debug("ended by an error", exc_info=True)
+        say(prog, str(known))
+        return known.exit_code
+
+
+def _in_words(error: Exception) -> FerStreamError | None:
+    """Return what an error means to the user, or None for a fault of this program."""
+    if is_out_of_memory(error):
+        return OutOfMemoryError()
+    if isinstance(error, FerStreamError):
+        return error
+    if isinstance(error, OSError):  # of the system, and nobody has put it into words
+        what = f" {error.filename}" if error.filename else ""
+        return OutputError(f"can't read or write{what}: {error.strerror or error}")
+    if isinstance(error, (ImportError, AttributeError, TypeError)):
+        problem = installation_problem(error)
+        return None if problem is None else UsageError(problem)
+    return None
 
 
 def say(program: str, text: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fer_stream.status import RunStatus
 
 PROG = "fer-stream"
+# Options that provenance has elsewhere, or that change no result.
+_UNNAMED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrite", "serve")
 
 
 def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
@@ -100,15 +102,11 @@ def provenance_of(
     from fer_stream.provenance import Provenance
     from fer_stream.system.files import file_hash
 
-    left_out = (
-        "source",
-        "weights",
-        "device",
-        "quiet",
-        "overwrite",
-        "serve",
-    )  # said elsewhere, or of no effect
-    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
+    given = {
+        name.replace("_", "-"): str(value)
+        for name, value in vars(options).items()
+        if value not in (None, False) and name not in _UNNAMED_OPTIONS
+    }
     return Provenance(
         source_name=info.name,
         source_path=info.path,
@@ -117,5 +115,9 @@ def provenance_of(
         labels=analyzer.labels,
         unsure_below=analyzer.unsure_below,
         device=str(analyzer.device),
-        options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
+        options={
+            name.replace("_", "-"): str(value)
+            for name, value in given.items()
+            if name not in _UNNAMED_OPTIONS
+        },
     )

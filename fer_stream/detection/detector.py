@@ -33,7 +33,7 @@ from fer_stream.types import Detections
 if TYPE_CHECKING:
     import torch
 
-    from fer_stream.inference.runtime import Network
+    from fer_stream.inference.network import Network
 
     Pixels = SummedPixels | TorchSummedPixels
 
@@ -54,7 +54,7 @@ class Detector:
     """Finds faces in pictures. Not for use by two threads at once.
 
     Args:
-        device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
+        device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         min_face: Side in px of the smallest face to find.
         threads: CPU threads; 0 takes one a core.
     """

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.inference.runtime import ModuleSpec, load_network
+from fer_stream.inference.network import Network
+from fer_stream.inference.onnx_runtime import OnnxNetwork
 from fer_stream.inference.threads import Workers
-from fer_stream.recognition.preprocessing import InputSpec
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
-from fer_stream.system.files import file_hash
-
-if TYPE_CHECKING:
-    from torch import nn
+from fer_stream.recognition.weights import (
+    BUILT_IN_WEIGHTS,
+    Checkpoint,
+    annotation,
+    load_checkpoint,
+    name_in_errors,
+)
 
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
@@ -28,7 +27,7 @@ class Classifier:
     """Reads expressions. Not for use by two threads at once.
 
     Args:
-        device: `cpu` or `cuda:N`, as `runtime.pick_device` returns it.
+        device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         weights: A checkpoint of fer-train; the built-in one where None.
         labels: The annotation to follow, `ferplus` or `fer2013`; the weights' default where None.
         threads: CPU threads; 0 takes one a core.
@@ -52,33 +51,17 @@ class Classifier:
         threads: int = 0,
     ) -> None:
         path = weights or BUILT_IN_WEIGHTS
-        self.labels = check_weights_file(path, labels)
-
-        def build() -> tuple[nn.Module, dict[str, Any]]:
-            checkpoint = load_checkpoint(path)
-            head = checkpoint.head(self.labels)
-            stored = {
-                "input": dataclasses.asdict(checkpoint.input),
-                "temperature": head.temperature,
-                "unsure_below": head.unsure_below,
-            }
-            model = checkpoint.build_model(self.labels)
-            _check_runs(model, path)
-            return model, stored
-
-        spec = ModuleSpec(
-            name="expression",
-            key=(file_hash(path), self.labels, importlib.metadata.version("timm")),
-            build=build,
-            example_shape=(2, 3, 64, 64),
-            dynamic_axes=(2, 3),
-            most_on_cpu=MOST_ON_CPU,
-        )
+        checkpoint = load_checkpoint(path)
         self._workers = Workers(threads if device == "cpu" else 1)
-        self._network, stored = load_network(spec, device, self._workers.network_threads)
-        self._temperature = float(stored["temperature"])
-        self.unsure_below = float(stored["unsure_below"])
-        self.input = InputSpec(**stored["input"])
+        with name_in_errors(path):
+            self.labels = annotation(labels, has_ferplus=checkpoint.ferplus is not None)
+            self._network = _load_network(
+                checkpoint, self.labels, device, threads=self._workers.network_threads
+            )
+        head = checkpoint.head(self.labels)
+        self._temperature = head.temperature
+        self.unsure_below = head.unsure_below
+        self.input = checkpoint.input
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Reads a batch of faces.
@@ -99,14 +82,30 @@ class Classifier:
         return softmax(np.concatenate(logits) / self._temperature)
 
 
-def _check_runs(model: nn.Module, path: Path) -> None:
-    """Refuses weights that are numbers, but whose network gives none, such as of negative variances."""
-    import torch
+def _load_network(checkpoint: Checkpoint, labels: str, device: str, *, threads: int) -> Network:
+    """Load a checkpoint's network with the last layer of an annotation, and try it.
 
-    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        if not bool(torch.isfinite(model(noise)).all()):
-            raise WeightsError(f"{path} gives no finite numbers; train it again, or choose another file")
+    Raises:
+        WeightsError: The weights do not fit the network, or it answers with numbers that are not finite.
+    """
+    network: Network
+    if device == "cpu":
+        network = OnnxNetwork(
+            checkpoint.graph_path,
+            checkpoint.network_arrays(labels),
+            threads=threads,
+            max_batch=MOST_ON_CPU,
+        )
+    else:
+        from fer_stream.inference.torch_cuda import TorchNetwork
+        from fer_stream.recognition.torch_model import build_model
+
+        network = TorchNetwork(build_model(checkpoint, labels), device, half=True)
+    # Finite weights can give infinite answers, for example with negative variances.
+    noise = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
+    if not np.isfinite(network(noise)[0]).all():
+        raise WeightsError("its network gives no finite numbers; train it again, or choose another file")
+    return network
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

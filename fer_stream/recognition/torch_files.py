@@ -1,27 +1,33 @@
-"""Files of PyTorch from strangers: read so that they can neither run code nor allocate without bound.
+"""Read the files of `torch.save` without PyTorch, safely even if they come from strangers.
 
-`torch.load(weights_only=True)` runs no code, but calls what it has on its list with the file's own
-arguments, `bytearray` and `torch.Tensor` among them: a hundred bytes may ask for a hundred gigabytes.
-So the file is gone through first, without torch: its pickle may name tensors and their storages and
-nothing else, and every storage has to be as large as what is stored for it. Then torch gets an archive
-made anew from what was read, because two readers of ZIP may see two different archives in one file.
+A file of `torch.save` is a ZIP archive: `data.pkl` describes objects and tensors, and `data/0`, `data/1`, ...
+hold the tensors' bytes. `torch.load(weights_only=True)` runs no code from it, but calls the functions on its
+list with the file's own arguments, `bytearray` and `torch.Tensor` among them: a hundred bytes can ask for a
+hundred gigabytes. This reader is stricter. The pickle may name tensors and their storages and nothing else,
+every storage must be as large as its record, and every tensor must lie inside its storage. Tensors become
+NumPy arrays.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 MAX_BYTES = 64 * 2**20  # packed and unpacked; EfficientNet-B0 takes 16 MB in float32
 MAX_PICKLE_BYTES = 2 * 2**20  # names and shapes; those of EfficientNet-B0 take 60 kB
+MAX_ELEMENTS = MAX_BYTES // 4  # of all tensors together; a view with stride 0 claims more than it stores
 
-# What torch.save makes of dicts, lists, texts, numbers and tensors, and nothing else of pickle.
+# The opcodes that torch.save uses for dicts, lists, texts, numbers and tensors, and no others.
 _OPCODES = frozenset(
     {
         *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
@@ -31,68 +37,60 @@ _OPCODES = frozenset(
         *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     }
 )
-_ITEM_BYTES = {
-    **dict.fromkeys(("ByteStorage", "CharStorage", "BoolStorage"), 1),
-    **dict.fromkeys(("ShortStorage", "HalfStorage", "BFloat16Storage"), 2),
-    **dict.fromkeys(("IntStorage", "FloatStorage"), 4),
-    **dict.fromkeys(("LongStorage", "DoubleStorage"), 8),
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "ByteStorage": np.dtype("<u1"),
+    "CharStorage": np.dtype("<i1"),
+    "BoolStorage": np.dtype("<u1"),
+    "ShortStorage": np.dtype("<i2"),
+    "IntStorage": np.dtype("<i4"),
+    "LongStorage": np.dtype("<i8"),
+    "HalfStorage": np.dtype("<f2"),
+    "FloatStorage": np.dtype("<f4"),
+    "DoubleStorage": np.dtype("<f8"),
+    "BFloat16Storage": np.dtype("<u2"),  # NumPy has no bfloat16
 }
-_CALLED = frozenset(
-    {
-        ("torch._utils", "_rebuild_tensor_v2"),
-        ("torch._utils", "_rebuild_parameter"),
-        ("collections", "OrderedDict"),
-    }
-)
+# What an array of such a storage needs afterwards. bfloat16 is the upper half of a float32.
+_CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "BoolStorage": lambda array: array != 0,
+    "BFloat16Storage": lambda array: (array.astype(np.uint32) << 16).view(np.float32),
+}
 
 
 class NotATorchFileError(Exception):
-    """A file that is no archive of PyTorch; its message says what it is instead, if anything."""
+    """The file is not an archive of PyTorch; the message says what it is instead, if that is known."""
 
 
 class UnsafeTorchFileError(Exception):
-    """A file that is damaged, or holds what weights do not need; its message says what."""
-
-
-def check_torch_file(path: Path) -> Any:
-    """Check a file without loading torch.
-
-    Returns:
-        The stored object, with None in place of each tensor.
-
-    Raises:
-        NotATorchFileError: It is something else.
-        UnsafeTorchFileError: It is damaged, too large, or asks for more than tensors.
-        OSError: It can't be read.
-    """
-    return _check_pickle(_records(path))
+    """The file is damaged or holds more than weights need; the message says which."""
 
 
 def load_torch_file(path: Path) -> Any:
-    """Returns what `torch.save` stored, on the CPU, after `check_torch_file`.
+    """Return what `torch.save` stored, with NumPy arrays for tensors.
+
+    Arrays are read-only and may have any strides, also 0. bfloat16 becomes float32; other types stay.
 
     Raises:
-        NotATorchFileError: It is something else.
-        UnsafeTorchFileError: It is damaged, too large, or asks for more than tensors.
-        OSError: It can't be read.
+        NotATorchFileError: The file is something else.
+        UnsafeTorchFileError: The file is damaged, too large, or asks for more than tensors.
+        OSError: The file can't be read.
     """
-    import torch
-
     records = _records(path)
-    _check_pickle(records)
-    anew = io.BytesIO()
-    with zipfile.ZipFile(anew, "w") as archive:
-        for name, data in records.items():
-            archive.writestr(f"archive/{name}", data)
-    anew.seek(0)
+    content = records["data.pkl"]
+    if len(content) > MAX_PICKLE_BYTES:
+        raise UnsafeTorchFileError("it describes more tensors than a network has")
+    if records.get("byteorder", b"little") != b"little":
+        raise UnsafeTorchFileError("it was saved on a big-endian machine")
     try:
-        return torch.load(anew, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged or a hostile file
-        raise UnsafeTorchFileError("its tensors do not fit together") from error
+        _check_opcodes(content)
+        return _Reader(content, records).load()
+    except UnsafeTorchFileError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost any type
+        raise UnsafeTorchFileError("it is damaged") from error
 
 
 def _records(path: Path) -> dict[str, bytes]:
-    """Returns an archive's records by their names, without the folder that all of them lie in."""
+    """Return the archive's records by name, without the folder that holds them all."""
     if path.stat().st_size > MAX_BYTES:
         raise UnsafeTorchFileError(f"it has {path.stat().st_size / 2**20:.0f} MB, and such weights take 16")
     try:
@@ -103,7 +101,7 @@ def _records(path: Path) -> dict[str, bytes]:
                 raise UnsafeTorchFileError(
                     f"it unpacks to {unpacked_bytes / 2**20:.0f} MB, and such weights take 16"
                 )
-            # Reading stops at the size that was added up, and fails where more or other bytes come.
+            # A read stops at the size that was added up, and fails if more or other bytes come.
             records = {entry.filename.partition("/")[2]: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
         with path.open("rb") as file:
@@ -113,63 +111,110 @@ def _records(path: Path) -> dict[str, bytes]:
         raise UnsafeTorchFileError("it is damaged") from error
     except (UnsafeTorchFileError, OSError):
         raise
-    except Exception as error:  # of the decompressors, each its own
+    except Exception as error:  # each decompressor has its own types
         raise UnsafeTorchFileError("it is damaged") from error
     if "data.pkl" not in records:
         raise NotATorchFileError("it is an archive of something else")
     return records
 
 
-def _check_pickle(records: Mapping[str, bytes]) -> Any:
-    """Go through a pickle twice: by its opcodes alone, then with stand-ins for all that it names.
-
-    Returns:
-        The object that it describes, with None in place of each tensor.
-    """
-    content = records["data.pkl"]
-    if len(content) > MAX_PICKLE_BYTES:
-        raise UnsafeTorchFileError("it describes more tensors than a network has")
-    try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name not in _OPCODES:
-                raise UnsafeTorchFileError("it holds more than weights")
-            if opcode.name == "GLOBAL":
-                _check_name(*str(argument).split(" ", 1))
-            # Each value is remembered at a place of its choice: far places would make a huge list.
-            if opcode.name == "LONG_BINPUT" and int(argument or 0) > len(content):
-                raise UnsafeTorchFileError("it is damaged")
-        return _DryRun(content, records).load()
-    except UnsafeTorchFileError:
-        raise
-    except Exception as error:  # as many types as there are ways to be damaged
-        raise UnsafeTorchFileError("it is damaged") from error
+def _check_opcodes(content: bytes) -> None:
+    """Refuse a pickle that does more than describe tensors, before anything is built from it."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name not in _OPCODES:
+            raise UnsafeTorchFileError("it holds more than weights")
+        # The pickle chooses where each value is remembered: a far place would make a huge list.
+        if opcode.name == "LONG_BINPUT" and int(argument or 0) > len(content):
+            raise UnsafeTorchFileError("it is damaged")
 
 
-def _check_name(module: str, name: str) -> None:
-    if (module, name) not in _CALLED and (module != "torch" or name not in _ITEM_BYTES):
+class _StandIn:
+    """Stands in for something that a pickle names. The pickle can't set its attributes."""
+
+    def __setstate__(self, _state: object) -> None:
         raise UnsafeTorchFileError("it holds more than weights")
 
 
-class _DryRun(pickle.Unpickler):
-    """Unpickles with harmless stand-ins, to learn how large the storages are said to be."""
+@dataclass(frozen=True)
+class _Function(_StandIn):
+    """A function that a pickle may call."""
+
+    call: Callable[..., Any]
+
+    def __call__(self, *arguments: object) -> Any:
+        return self.call(*arguments)
+
+
+@dataclass(frozen=True)
+class _Storage(_StandIn):
+    """The bytes that tensors are views of.
+
+    Attributes:
+        kind: Its class in PyTorch, such as `HalfStorage`.
+        items: 1-D array.
+    """
+
+    kind: str
+    items: np.ndarray
+
+
+class _Reader(pickle.Unpickler):
+    """Unpickle with stand-ins for everything that the pickle names."""
 
     def __init__(self, content: bytes, records: Mapping[str, bytes]) -> None:
         super().__init__(io.BytesIO(content))
         self._records = records
+        self._elements = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        _check_name(module, name)
-        if name in _ITEM_BYTES:
-            return _ITEM_BYTES[name]  # an int, which can't be called
-        return OrderedDict if name == "OrderedDict" else _nothing
+        """Return the stand-in for a class or function."""
+        if module == "torch" and name in _DTYPES:
+            return name  # a text, which can't be called
+        functions: dict[tuple[str, str], Callable[..., Any]] = {
+            ("collections", "OrderedDict"): OrderedDict[Any, Any],  # torch.save fills it item by item
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
+            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_requires_grad_and_hooks: tensor,
+        }
+        if (module, name) not in functions:
+            raise UnsafeTorchFileError("it holds more than weights")
+        return _Function(functions[module, name])
 
-    def persistent_load(self, pid: Any) -> None:
-        """Compares what a tensor's storage is said to hold with what is there for it."""
-        kind, item_bytes, key, _, count = pid
-        size = count * item_bytes
-        if kind != "storage" or count < 0 or len(self._records.get(f"data/{key}", b"")) != size:
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Return a tensor's storage, if its record is as large as the pickle says."""
+        what, kind, key, _, count = pid
+        dtype, record = _DTYPES[kind], self._records.get(f"data/{key}", b"")
+        if what != "storage" or count < 0 or len(record) != count * dtype.itemsize:
             raise UnsafeTorchFileError("it lacks a part of its weights")
+        return _Storage(kind, np.frombuffer(record, dtype))
 
-
-def _nothing(*_arguments: object) -> None:
-    """Stands in for the functions that put a tensor together."""
+    def _tensor(
+        self,
+        storage: _Storage,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_requires_grad_and_hooks: object,
+    ) -> np.ndarray:
+        """Return a view of a storage as an array. Offset and strides count elements."""
+        counts = (offset, *shape, *strides)
+        if not isinstance(storage, _Storage) or not all(
+            type(count) is int and count >= 0 for count in counts
+        ):
+            raise UnsafeTorchFileError("its tensors do not fit together")
+        elements = math.prod(shape)
+        self._elements += elements
+        if self._elements > MAX_ELEMENTS:
+            raise UnsafeTorchFileError("its tensors are too large for the network")
+        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        if elements and last >= len(storage.items):
+            raise UnsafeTorchFileError("its tensors do not fit together")
+        dtype = storage.items.dtype
+        if elements:
+            bytes_strides = [stride * dtype.itemsize for stride in strides]
+            array = np.lib.stride_tricks.as_strided(
+                storage.items[offset:], shape, bytes_strides, writeable=False
+            )
+        else:
+            array = np.zeros(shape, dtype)
+        convert = _CONVERSIONS.get(storage.kind)
+        return convert(array) if convert else array

@@ -3,44 +3,46 @@
 Weights come from strangers: `torch_files.py` reads them so that they can neither run code nor make the
 program allocate without bound, and every field is checked before it is used.
 
-Importing this module does not import torch: a command whose networks are already exported
-(`runtime.py`) never needs it.
+Loading needs no PyTorch; `torch_model.py` makes a PyTorch module of a checkpoint. Only saving imports it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fer_stream.errors import OutputError, UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FER2013, FERPLUS
+from fer_stream.inference.onnx_runtime import DATA
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.torch_files import (
-    MAX_BYTES,
+    MAX_ELEMENTS,
     NotATorchFileError,
     UnsafeTorchFileError,
-    check_torch_file,
     load_torch_file,
 )
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 FORMAT_VERSION = 1  # keys that older programs can ignore, such as `ferplus`, do not raise it
 FEATURES = {"efficientnet_b0": 1280}  # the architectures, and the inputs of their last layers
 LAST_LAYER = "classifier"  # timm's name of it
-BUILT_IN_WEIGHTS = Path(__file__).parents[1] / "data" / "best-weights.pt"
+BUILT_IN_WEIGHTS = DATA / "best-weights.pt"
 
 MAX_INPUT_SIZE = 512
 TEMPERATURES = (0.01, 100)
+ONLY_FOR_TRAINING = ".num_batches_tracked"  # counters that a state_dict holds and no graph needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,8 @@ class Head:
         unsure_below: A face whose best probability is below this is unsure; 0: never.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    weight: np.ndarray
+    bias: np.ndarray
     temperature: float = 1.0
     unsure_below: float = 0.0
 
@@ -65,7 +67,8 @@ class Checkpoint:
     """A trained network and everything that is needed to use it.
 
     Attributes:
-        state_dict: The parameters and buffers, float32. Its last layer follows FER2013's labels.
+        state_dict: The parameters and buffers by their names in timm's network, float32. The last layer
+            follows FER2013's labels.
         input: What the network expects: size, mean, std, grayscale, crop_scale, native_size, standardize.
         architecture: timm's name of the network.
         classes: The names of the outputs, in order.
@@ -77,7 +80,7 @@ class Checkpoint:
         metrics: Figures measured on the validation split when it was saved.
     """
 
-    state_dict: dict[str, torch.Tensor]
+    state_dict: Mapping[str, np.ndarray]
     input: InputSpec
     architecture: str = "efficientnet_b0"
     classes: tuple[str, ...] = EXPRESSIONS
@@ -102,22 +105,30 @@ class Checkpoint:
             raise self._misfit() from error
         return Head(weight, bias, self.temperature, self.unsure_below)
 
-    def build_model(self, labels: str = FER2013) -> nn.Module:
-        """Return the network with the last layer of an annotation, in evaluation mode, on the CPU.
+    def network_arrays(self, labels: str | None = None) -> dict[str, np.ndarray]:
+        """Return the arrays of the network whose last layer follows an annotation, by name.
 
         Raises:
             WeightsError: The weights do not fit the architecture, or lack that layer.
         """
-        import timm
-
-        model = timm.create_model(self.architecture, num_classes=len(self.classes))
         head = self.head(labels)
         last_layer = {f"{LAST_LAYER}.weight": head.weight, f"{LAST_LAYER}.bias": head.bias}
-        try:
-            model.load_state_dict({**self.state_dict, **last_layer})
-        except RuntimeError as error:
-            raise self._misfit() from error
-        return model.eval()
+        arrays = {
+            name: np.ascontiguousarray(array)
+            for name, array in {**self.state_dict, **last_layer}.items()
+            if not name.endswith(ONLY_FOR_TRAINING)
+        }
+        shapes = json.loads(self.graph_path.with_suffix(".json").read_text(encoding="utf-8"))
+        if arrays.keys() != shapes.keys() or any(
+            array.dtype != np.float32 or list(array.shape) != shapes[name] for name, array in arrays.items()
+        ):
+            raise self._misfit()
+        return arrays
+
+    @property
+    def graph_path(self) -> Path:
+        """The ONNX graph of the architecture, without weights."""
+        return DATA / f"{self.architecture}.onnx"
 
     def _misfit(self) -> WeightsError:
         return WeightsError(
@@ -152,13 +163,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         checkpoint: What.
         half_precision: Store floats in 16 bits, in half the space, for a file to hand out.
     """
+    import torch
 
-    def stored(tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.detach().cpu()
-        return tensor.half() if half_precision and tensor.is_floating_point() else tensor.contiguous()
+    def stored(array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.array(array))
+        return tensor.half() if half_precision and tensor.is_floating_point() else tensor
 
     content: dict[str, object] = {
-        "state_dict": {name: stored(tensor) for name, tensor in checkpoint.state_dict.items()},
+        "state_dict": {name: stored(array) for name, array in checkpoint.state_dict.items()},
         "architecture": checkpoint.architecture,
         "classes": list(checkpoint.classes),
         "input_size": checkpoint.input.size,
@@ -207,23 +219,28 @@ def save_atomically(content: object, path: Path) -> None:
 
 
 def check_weights_file(path: Path, labels: str | None = None) -> str:
-    """Check a weights file without torch: it holds tensors and nothing else, and can read `labels`.
+    """Check that a file holds weights that this program can run, and that they can read `labels`.
 
     Returns:
-        The annotation that it will read, see `annotation`.
+        The annotation that they will read, see `annotation`.
 
     Raises:
         UsageError: There is no such annotation.
-        WeightsError: With one line that says what is wrong.
+        WeightsError: They can't; one line says why.
     """
-    _check_is_file(path)
-    if path == BUILT_IN_WEIGHTS:  # ours; checking it would cost a tenth of a second at each start
+    if path == BUILT_IN_WEIGHTS:  # ours; the check would take a twentieth of a second at each start
         return annotation(labels, has_ferplus=True)
-    with _weights_errors(path):
-        content = check_torch_file(path)
-    has_ferplus = isinstance(content, dict) and content.get("ferplus") is not None
+    checkpoint = load_checkpoint(path)
+    with name_in_errors(path):
+        checkpoint.network_arrays(labels)
+        return annotation(labels, has_ferplus=checkpoint.ferplus is not None)
+
+
+@contextmanager
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Name the file in errors about its weights."""
     try:
-        return annotation(labels, has_ferplus=has_ferplus)
+        yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
@@ -258,19 +275,6 @@ def _weights_errors(path: Path) -> Iterator[None]:
         raise WeightsError(f"{path} can't be read as weights: {error.strerror or error}") from error
 
 
-def load_model(path: Path) -> tuple[Checkpoint, nn.Module]:
-    """Read a checkpoint and return it with its network for FER2013's labels, on the CPU.
-
-    Raises:
-        WeightsError: As `load_checkpoint`, and where the weights do not fit the network.
-    """
-    checkpoint = load_checkpoint(path)
-    try:
-        return checkpoint, checkpoint.build_model()
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint and checks every field of it.
 
@@ -292,8 +296,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:
-    import torch
-
     def wrong(what: str) -> WeightsError:
         return WeightsError(f"{path} {what}; give a best-weights.pt made by fer-train")
 
@@ -340,18 +342,14 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             return None
         if not isinstance(given, dict):
             raise wrong("says ferplus, but does not hold a last layer there")
-        layer: dict[str, torch.Tensor] = {}
+        layer: dict[str, np.ndarray] = {}
         for name, shape in (("weight", (len(EXPRESSIONS), features)), ("bias", (len(EXPRESSIONS),))):
-            tensor = given.get(name)
-            if (
-                not isinstance(tensor, torch.Tensor)
-                or not tensor.is_floating_point()
-                or tuple(tensor.shape) != shape
-            ):
+            array = given.get(name)
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.shape != shape:
                 raise wrong(f"says ferplus, but its {name} is not a tensor of {shape}")
-            if not bool(torch.isfinite(tensor).all()):
+            if not np.isfinite(array).all():
                 raise wrong(f"says ferplus, but its {name} holds numbers that are not finite")
-            layer[name] = tensor.float()
+            layer[name] = array.astype(np.float32)
         return Head(
             layer["weight"],
             layer["bias"],
@@ -377,16 +375,17 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     )
     state_dict = content["state_dict"]
     if not isinstance(state_dict, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items()
+        isinstance(name, str) and isinstance(array, np.ndarray) for name, array in state_dict.items()
     ):
         raise wrong("has a state_dict that is not made of tensors")
-    # A small file can claim a huge tensor (a view with stride 0), so count before converting.
-    if sum(tensor.numel() for tensor in state_dict.values()) * 4 > MAX_BYTES:
+    # One tensor may occur under many names and grow with each conversion, so count first.
+    if sum(array.size for array in state_dict.values()) > MAX_ELEMENTS:
         raise wrong("claims tensors too large for the network")
     state_dict = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()
+        name: array.astype(np.float32) if array.dtype.kind == "f" else array
+        for name, array in state_dict.items()
     }
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in state_dict.values()):
+    if not all(bool(np.isfinite(array).all()) for array in state_dict.values()):
         raise wrong("holds numbers that are not finite")
     metrics = content.get("metrics") or {}
     epoch = content.get("epoch", 0)

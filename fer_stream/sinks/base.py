@@ -17,7 +17,7 @@ from fer_stream.errors import OutputError, UsageError
 from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from fer_stream.provenance import Provenance
     from fer_stream.sources import SourceInfo

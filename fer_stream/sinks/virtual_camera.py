@@ -13,6 +13,7 @@ from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks.base import Sink
 from fer_stream.sinks.real_time import RealTime
 from fer_stream.sources import SourceKind
+from fer_stream.system.extras import require_extra
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -40,19 +41,15 @@ class VirtualCameraSink(Sink):
         """Opens the camera.
 
         Raises:
-            UsageError: The source is pictures.
-            OutputError: pyvirtualcam is missing, or there is no such camera.
+            UsageError: The source is pictures, or pyvirtualcam is not installed.
+            OutputError: There is no virtual camera.
         """
         super().__init__()
         if info.kind == SourceKind.IMAGES or info.size_wh is None:
             raise UsageError("--virtual-camera sends a video or a camera; pictures are saved with --save")
-        try:
-            import pyvirtualcam
-        except ImportError as error:
-            raise OutputError(
-                "a virtual camera needs pyvirtualcam; "
-                "install it with: pip install 'fer-stream[virtual-camera]'"
-            ) from error
+        require_extra("virtual-camera", "--virtual-camera")
+        import pyvirtualcam
+
         self._size_wh = info.size_wh
         self._pace = RealTime() if info.kind == SourceKind.VIDEO else None
         rate = float(info.frame_rate or _UNKNOWN_RATE)

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ RECORDING_EXTENSIONS = (
 )
 
 
-class SourceKind(str, Enum):
+class SourceKind(StrEnum):
     """What a source is. Each is a string as well: `SourceKind.VIDEO == "video"`."""
 
     VIDEO = "video"

@@ -94,7 +94,7 @@ def make_app(answers: Answers) -> Starlette:
 
         try:
             image_bgr = await asyncio.wait_for(next_image(), _STILL_WAIT_S)
-        except asyncio.TimeoutError:  # before Python 3.11 another class than TimeoutError
+        except TimeoutError:  # before Python 3.11 another class than TimeoutError
             image_bgr = hub.images.newest
         if image_bgr is None:
             return PlainTextResponse("There is no picture yet.\n", 503, {"Retry-After": "1"})
@@ -109,7 +109,7 @@ def make_app(answers: Answers) -> Starlette:
             return PlainTextResponse("There is no such action.\n", 404)
         try:
             said = await asyncio.wait_for(asyncio.wrap_future(answers.ask(name)), _ACTION_WAIT_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return JSONResponse({"message": "no answer yet: no picture comes"}, 503)
         return JSONResponse({"message": said})
 

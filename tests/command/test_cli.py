@@ -281,7 +281,7 @@ def test_blur_searches_every_frame(fer, monkeypatch, device):
         asked.append(scan_every)
         raise OutputError("enough")
 
-    monkeypatch.setattr("fer_stream.inference.runtime.pick_device", lambda name: device)
+    monkeypatch.setattr("fer_stream.inference.devices.pick_device", lambda name: device)
     monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", make)
     assert fer(SAMPLE, "--blur", "--save", "o.mp4").code == 4
     assert asked == [1]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import refused
@@ -16,9 +19,11 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition import torch_files
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import InputSpec
+from fer_stream.recognition.torch_model import arrays_of, build_model, load_model
 from fer_stream.recognition.weights import (
     BUILT_IN_WEIGHTS,
     Checkpoint,
+    check_weights_file,
     load_checkpoint,
     save_atomically,
     save_checkpoint,
@@ -34,7 +39,7 @@ def checkpoint() -> Checkpoint:
     torch.manual_seed(0)
     model = timm.create_model("efficientnet_b0", num_classes=7)
     return Checkpoint(
-        model.state_dict(),
+        arrays_of(model),
         SPEC,
         temperature=1.25,
         recipe="baseline",
@@ -48,10 +53,11 @@ def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
     save_checkpoint(path, checkpoint)
     loaded = load_checkpoint(path)
     assert loaded.state_dict.keys() == checkpoint.state_dict.keys()
-    assert all(torch.equal(loaded.state_dict[name], t) for name, t in checkpoint.state_dict.items())
+    for name, array in checkpoint.state_dict.items():
+        np.testing.assert_array_equal(loaded.state_dict[name], array)
     assert (loaded.input, loaded.temperature, loaded.recipe) == (SPEC, 1.25, "baseline")
     assert (loaded.epoch, loaded.metrics, loaded.classes) == (3, {"validation_loss": 1.5}, EXPRESSIONS)
-    model = loaded.build_model()
+    model = build_model(loaded)
     assert not model.training and model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
 
 
@@ -60,9 +66,9 @@ def test_half_precision_halves_the_file_and_loads_as_float32(checkpoint, tmp_pat
     save_checkpoint(tmp_path / "half.pt", checkpoint, half_precision=True)
     assert (tmp_path / "half.pt").stat().st_size < 0.55 * (tmp_path / "full.pt").stat().st_size
     loaded = load_checkpoint(tmp_path / "half.pt")
-    for name, tensor in checkpoint.state_dict.items():
-        assert loaded.state_dict[name].dtype == tensor.dtype
-        assert torch.allclose(loaded.state_dict[name].float(), tensor.float(), rtol=1e-3, atol=1e-4)
+    for name, array in checkpoint.state_dict.items():
+        assert loaded.state_dict[name].dtype == array.dtype
+        np.testing.assert_allclose(loaded.state_dict[name], array, rtol=1e-3, atol=1e-4)
 
 
 def test_the_small_file_of_these_tests_is_accepted(content, tmp_path):
@@ -175,15 +181,64 @@ def test_a_file_that_unpacks_to_more_than_any_network_is_refused_unread(content,
     assert "unpacks to" in refused(tmp_path / "w.pt")
 
 
-def test_weights_of_another_network_are_refused_when_the_network_is_built(checkpoint, tmp_path):
-    for state_dict in (
-        {name: t for name, t in checkpoint.state_dict.items() if name != "classifier.bias"},
-        {**checkpoint.state_dict, "extra.weight": torch.ones(1)},
-        {**checkpoint.state_dict, "classifier.weight": torch.ones(8, 1280)},
-    ):
-        with pytest.raises(WeightsError, match="do not fit") as caught:
-            Checkpoint(state_dict, SPEC).build_model()
+OTHER_NETWORKS = {
+    "a missing array": {"classifier.bias": None},
+    "an array more": {"extra.weight": np.ones(1, np.float32)},
+    "another shape": {"classifier.weight": np.ones((8, 1280), np.float32)},
+    "whole numbers": {"classifier.bias": np.ones(7, np.int64)},
+}
+
+
+@pytest.mark.parametrize("changes", OTHER_NETWORKS.values(), ids=list(OTHER_NETWORKS))
+def test_weights_of_another_network_are_refused(changes, checkpoint, tmp_path):
+    arrays = {
+        name: array for name, array in {**checkpoint.state_dict, **changes}.items() if array is not None
+    }
+    save_checkpoint(tmp_path / "w.pt", replace(checkpoint, state_dict=arrays))
+    for load in (check_weights_file, load_model, lambda path: Classifier("cpu", weights=path)):
+        with pytest.raises(WeightsError, match=r"w\.pt: the weights do not fit") as caught:
+            load(tmp_path / "w.pt")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_type_of_float_is_read_as_torch_reads_it(dtype, content, tmp_path):
+    tensor = torch.linspace(-70_000, 70_000, 1001).clamp(-60_000, 60_000).to(dtype)
+    torch.save({**content, "state_dict": {"w": tensor}}, tmp_path / "w.pt")
+    given = load_checkpoint(tmp_path / "w.pt").state_dict["w"]
+    assert given.dtype == np.float32
+    np.testing.assert_array_equal(given, tensor.float().numpy())
+
+
+def test_views_are_read_as_torch_reads_them(content, tmp_path):
+    base = torch.arange(240.0).reshape(2, 3, 5, 8)
+    views = {
+        "transposed": base.transpose(1, 3),
+        "channels last": base.contiguous(memory_format=torch.channels_last),
+        "offset": base[1:, 1:, 2:, 3:],
+        "every second": base[..., ::2],
+        "expanded": torch.ones(3, 1).expand(3, 4),
+        "a number": torch.tensor(7),
+        "true and false": torch.tensor([True, False]),
+        "empty": torch.zeros(0, 3),
+        "a parameter": torch.nn.Parameter(torch.ones(2)),
+        "shares its storage": base,
+    }
+    torch.save({**content, "state_dict": views}, tmp_path / "w.pt")
+    loaded = load_checkpoint(tmp_path / "w.pt").state_dict
+    assert loaded.keys() == views.keys()
+    for name, view in views.items():
+        np.testing.assert_array_equal(loaded[name], view.detach().numpy())
+
+
+def test_loading_and_checking_need_no_torch(checkpoint, tmp_path):
+    save_checkpoint(tmp_path / "w.pt", checkpoint)
+    code = (
+        "import sys, pathlib, fer_stream.recognition.weights as weights\n"
+        "weights.check_weights_file(pathlib.Path(sys.argv[1]))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "w.pt"], check=True)
 
 
 def test_a_failing_save_leaves_the_old_file_and_nothing_else(content, tmp_path):

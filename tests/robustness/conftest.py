@@ -19,11 +19,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def command(cache_home, analyzer) -> Callable[..., Said]:
-    """Runs the command in a process of its own, inside another command such as `strace` if given.
-
-    The networks are in the session's cache when it starts.
-    """
+def command() -> Callable[..., Said]:
+    """Runs the command in a process of its own, inside another command such as `strace` if given."""
 
     def run(*arguments: object, inside: Sequence[object] = (), **options) -> Said:
         line = [*inside, sys.executable, "-m", "fer_stream", *arguments]

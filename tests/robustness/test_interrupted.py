@@ -183,7 +183,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
 
 @posix
 def test_a_killed_training_run_goes_on(tmp_path):
-    from fer_stream.recognition.weights import load_checkpoint
+    from fer_stream.recognition.weights import check_weights_file
     from train.cli import main
 
     data, seed = make_dataset(tmp_path / "data"), random.Random(8)
@@ -201,7 +201,7 @@ def test_a_killed_training_run_goes_on(tmp_path):
                     break
             time.sleep(seed.uniform(0, 2))
             process.kill()
-        load_checkpoint(output / "best-weights.pt").build_model()
+        check_weights_file(output / "best-weights.pt")
         done = epochs_of(output)
         assert done >= 1
         # The state may be one epoch ahead of the history: the kill fell between the two.

@@ -173,12 +173,12 @@ def test_two_runs_in_one_folder(tmp_path, analyzer):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that nobody may write to")
-def test_a_home_that_can_not_be_written_to(tmp_path, cache_home, analyzer):
-    """/proc can't be written to, not even by root. The cache of the networks is there, but read-only too."""
+def test_a_home_that_can_not_be_written_to(tmp_path):
+    """/proc can't be written to, not even by root."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG", "TMP"))
     }
-    environment |= {"HOME": "/proc/none", "XDG_CACHE_HOME": str(cache_home), "XDG_CONFIG_HOME": "/proc/none"}
+    environment |= {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "XDG_CONFIG_HOME": "/proc/none"}
     process = start(
         (SAMPLE, "--end", "0.2", "--save", "o.mp4", "--data", "o.parquet", "--chart", "o.png"),
         cwd=tmp_path, env=environment,

@@ -106,12 +106,12 @@ def test_no_such_device_is_one_line_with_its_remedy(cameras, monkeypatch, platfo
 
 def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(OutputError, match=r"pip install 'fer-stream\[virtual-camera\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'fer-stream\[virtual-camera\]'"):
         VirtualCameraSink(INFO)
 
 
 def test_the_command_finds_it_out_before_any_network_loads(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", None)
-    assert cli.main([str(SAMPLE), "--virtual-camera"]) == 4
+    assert cli.main([str(SAMPLE), "--virtual-camera"]) == 2
     assert capfd.readouterr().err.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -9,11 +10,14 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pytest
+from helpers.command import start
 from helpers.contexts import make_info
+from helpers.live_servers import MjpegServer, video_jpegs
 from helpers.page import FedPage, parts, server_sent, wait_until
 from helpers.paths import SAMPLE
 from helpers.videos import opened
@@ -374,3 +378,30 @@ def test_a_wrong_address_is_found_before_anything_loads(fer, no_network, page):
     assert fer(SAMPLE, "--serve", "nowhere").code == 2
     assert fer(SAMPLE, "--serve", page.port).code == 4
     assert fer(Path(SAMPLE).parent / "nothing.mp4", "--serve", "0").code == 3
+
+
+def test_a_stream_is_shown_recorded_and_stopped(tmp_path):
+    with MjpegServer(video_jpegs(SAMPLE, 60), frame_s=1 / 10) as camera:
+        run = start([camera.address, "--no-show", "--serve", "0", "--quiet"], cwd=tmp_path)
+        address = urlsplit(run.stderr.readline().rpartition(" ")[2].strip())
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        connection.request("GET", f"/events?{address.query}")
+        faces = [len(frame["faces"]) for frame in islice(server_sent(connection.getresponse()), 20)]
+        assert max(faces) == 2
+
+        def act(name: str) -> str:
+            other = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+            other.request("POST", f"/actions/{name}?{address.query}")
+            return json.loads(other.getresponse().read())["message"]
+
+        assert act("record") == "recording"
+        time.sleep(1)
+        assert act("record").startswith("recording saved: ")
+        assert act("still").startswith("still saved: ")
+        assert act("stop") == "stopping"
+        assert (run.wait(20), run.stderr.read()) == (0, "")
+    (video,), (still,) = tmp_path.glob("*.mp4"), tmp_path.glob("*.jpg")
+    with opened(video) as container:
+        frames = list(container.decode(video=0))
+    assert frames and frames[0].width == 1280
+    assert decoded(still.read_bytes()).shape == (720, 1280, 3)

@@ -27,9 +27,12 @@ class Rect(NamedTuple):
 
     def overlap_px(self, other: Rect) -> int:
         """Return the area that both rectangles cover, in square pixels."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return width * height if width > 0 and height > 0 else 0
+        left, top, right, bottom = self
+        other_left, other_top, other_right, other_bottom = other
+        if left >= other_right or other_left >= right or top >= other_bottom or other_top >= bottom:
+            return 0
+        width = min(right, other_right) - max(left, other_left)
+        return width * (min(bottom, other_bottom) - max(top, other_top))
 
     def inside(self, other: Rect) -> bool:
         """Return whether all of this rectangle lies in the other one."""

@@ -176,15 +176,16 @@ def _is_allowed(
     if not is_free(rect, taken):
         return False
     own = boxes[index]
-    own_px, own_center_px = rect.distance_px(own), rect.center_distance_px(own)
-    outside = rect.overlap_px(own) == 0
+    # Every place touches the own box, so that no other box is nearer to the plate. Its middle may be.
+    own_center_px = rect.center_distance_px(own)
+    may_cover_some = keeps or rect.overlap_px(own) > 0
     for at, other in enumerate(boxes):
         if at == index:
             continue
-        if rect.distance_px(other) < own_px or rect.center_distance_px(other) < own_center_px:
+        if own_center_px and rect.center_distance_px(other) < own_center_px:
             return False
-        may_cover_px = COVERED_SHARE * other.width * other.height if keeps or not outside else 0.0
-        if rect.overlap_px(other) > may_cover_px:
+        covered_px = rect.overlap_px(other)
+        if covered_px and not (may_cover_some and covered_px <= COVERED_SHARE * other.width * other.height):
             return False
     return True
 
@@ -206,7 +207,10 @@ def _move(
         return
     others = [box for at, box in enumerate(scene.boxes) if at != index]
     best: tuple[float, Spot, Rect] | None = None
-    for order, spot in enumerate(SPOTS):
+    worse_than = SPOTS.index(memory.spot) if placed[index] is not None and memory.spot else len(SPOTS)
+    for order, spot in enumerate(SPOTS[:worse_than]):
+        if best is not None and order >= best[0]:
+            break  # places further down the order cost more
         if not memory.may_turn(spot.side, scene.now_s):
             continue
         rect = plate.rect_at(spot, scene.boxes[index], scene.view)
@@ -219,8 +223,7 @@ def _move(
             best = cost, spot, rect
 
     if placed[index] is not None:  # it has a makeshift place
-        assert memory.spot is not None
-        if best is None or SPOTS.index(best[1]) >= SPOTS.index(memory.spot):
+        if best is None:
             memory.better_since_s = math.inf
             return
         memory.better_since_s = min(memory.better_since_s, scene.now_s)

@@ -1,0 +1,70 @@
+"""Choose the device that runs the networks."""
+
+from __future__ import annotations
+
+import ctypes.util
+import logging
+import sys
+
+from fer_stream.errors import UsageError
+from fer_stream.system.extras import install_command, missing_modules, require_extra
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def pick_device(name: str) -> str:
+    """Return the device for a `--device` value.
+
+    PyTorch is imported only on machines with an NVIDIA driver, or if `name` asks for CUDA.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        `cpu` or `cuda:N`.
+
+    Raises:
+        UsageError: This machine has no such device, or PyTorch is not installed.
+    """
+    if name == "cpu":
+        return "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("auto", "cuda") or (number and (kind == "auto" or not number.isdecimal())):
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
+    if kind == "auto":
+        return _automatic_device()
+    require_extra("cuda", f"--device {name}")
+    index, count = int(number or 0), _cuda_device_count()
+    if index >= count:
+        raise UsageError(f"no CUDA device {index}: this machine offers {count}; use --device cpu or auto")
+    return f"cuda:{index}"
+
+
+def _automatic_device() -> str:
+    """Return the first CUDA device, or `cpu` on a machine without one."""
+    if not _has_nvidia_driver():
+        return "cpu"
+    missing = missing_modules("cuda")
+    if missing:
+        _LOGGER.info(
+            "this machine has an NVIDIA driver, but %s is not installed: using the CPU; for the GPU: %s",
+            " and ".join(missing),
+            install_command("cuda"),
+        )
+        return "cpu"
+    if not _cuda_device_count():
+        _LOGGER.info("this machine has an NVIDIA driver, but PyTorch finds no CUDA device: using the CPU")
+        return "cpu"
+    return "cuda:0"
+
+
+def _has_nvidia_driver() -> bool:
+    return sys.platform != "darwin" and (
+        ctypes.util.find_library("nvcuda" if sys.platform == "win32" else "cuda") is not None
+    )
+
+
+def _cuda_device_count() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,0 +1,70 @@
+"""Explain errors whose cause is the installation: a package too old, or a system library missing."""
+
+from __future__ import annotations
+
+import re
+
+_OPENCV_WHEELS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+# A requirement of every installation, such as "av>=16". Those of extras and single systems have a marker.
+_REQUIREMENT = re.compile(r"([\w.-]+)>=([\d.]+)")
+
+
+def installation_problem(error: Exception) -> str | None:
+    """Return one line about what is wrong with the installation, or None if it is all right.
+
+    Called after an error that a sound installation can't cause, because it reads the metadata of every
+    package, which takes too long for each start.
+
+    Args:
+        error: An ImportError, or what calling a package of another version raises.
+    """
+    library = re.search(r"(\S+\.so[.\d]*): cannot open shared object file", str(error))
+    if library is not None:
+        remedy = "install the package of your system that brings it"
+        if library[1].startswith("libGL"):
+            remedy = (
+                "on Debian or Ubuntu: apt install libgl1; or without windows: "
+                "pip uninstall opencv-python && pip install opencv-python-headless"
+            )
+        return f"the system library {library[1]} is missing; {remedy}"
+    return _unmet_requirement()
+
+
+def _unmet_requirement() -> str | None:
+    import importlib.metadata
+
+    def version(name: str) -> str | None:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    try:
+        requirements = importlib.metadata.requires("fer-stream") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its folder, without an installation
+        return None
+    for requirement in requirements:
+        parts = _REQUIREMENT.fullmatch(requirement)
+        if parts is None:
+            continue
+        name, lowest = parts.groups()
+        candidates = _OPENCV_WHEELS if name == "opencv-python" else (name,)
+        found = [given for candidate in candidates if (given := version(candidate)) is not None]
+        if not found:
+            return f"{name} is not installed; install it with: pip install '{requirement}'"
+        if max(map(_numbers, found)) < _numbers(lowest):
+            return (
+                f"{name} {found[0]} is too old, {lowest} or newer is needed; "
+                f"install it with: pip install '{requirement}'"
+            )
+    return None
+
+
+def _numbers(version: str) -> list[int]:
+    """Return the leading numbers of a version: [5, 0, 0] for 5.0.0rc1."""
+    return [int(part) for part in re.findall(r"\d+", re.split(r"[a-z+]", version)[0])]

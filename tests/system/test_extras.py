@@ -1,0 +1,27 @@
+"""Packages of extras: tests/packaging runs the commands in an environment that lacks them."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from fer_stream.errors import UsageError
+from fer_stream.system.extras import missing_modules, require_extra
+
+
+def test_a_folder_of_the_same_name_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pyvirtualcam").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "pyvirtualcam", raising=False)
+    assert missing_modules("virtual-camera") == ["pyvirtualcam"]
+    with pytest.raises(UsageError, match="pip install 'fer-stream"):
+        require_extra("virtual-camera", "--virtual-camera")
+
+
+def test_a_loaded_module_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", types.ModuleType("pyvirtualcam"))
+    require_extra("virtual-camera", "--virtual-camera")
