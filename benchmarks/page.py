@@ -1,6 +1,6 @@
 """What readers of the live page cost the run: latency and memory with many readers and with none.
 
-    python -m benchmarks.page [--seconds 20] [--readers 10]
+    python -m benchmarks.page [--seconds 20] [--readers 10] [--rounds 2]
 
 A stream of 30 frames a second (the sample clip over and over, 720p) is analyzed and served. Readers in a
 process of their own take the pictures, the events and the page's stream. Rounds without and with readers
@@ -34,7 +34,6 @@ from fer_stream.web.page import PageSink
 SAMPLE = Path(__file__).parents[1] / "samples" / "two-faces-720p.mp4"
 RATE = 30
 PATHS = ("/stream.mjpg", "/events", "/live")
-ROUNDS = 2
 
 
 class PacedClip(Source):
@@ -133,12 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--readers", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     with open_source(SAMPLE) as source:
         pictures = [frame.bgr for frame in source][::2]
     analyzer = Analyzer("cpu")
     measure(pictures, analyzer, 2, 0)  # warms up
-    for _ in range(ROUNDS):
+    for _ in range(options.rounds):
         for readers in (0, options.readers):
             print(json.dumps(measure(pictures, analyzer, options.seconds, readers)), flush=True)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FULL_PEOPLE = 30
 PICTURED_PEOPLE = 150
 _LEAST_PICTURED_SHARE = 0.03  # of an expression that gets a picture
+_SCRIPTS = ("base.js", "people.js", "timeline.js", "episodes.js", "words.js")  # in this order
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def report_page(content: dict[str, Any]) -> str:
     )
     scripts = [
         static_text("uPlot.iife.min.js", "fer_stream.rendering.html"),
-        static_text("static/report.js", __package__),
+        *(static_text(f"static/{name}", __package__) for name in _SCRIPTS),
     ]
     policy = "; ".join(
         (
