@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from fer_stream.rendering.html import palette_css, static_text
+from fer_stream.rendering.html import palette_css, static_text, uplot_script
 from fer_stream.web.history import History
 from fer_stream.web.hub import Hub, merged
 from fer_stream.web.responses import LiveResponse, file_response
@@ -173,7 +173,7 @@ def _static_files() -> list[tuple[str, str, str]]:
     return [
         ("theme.css", theme, "text/css"),
         ("uPlot.css", static_text("uPlot.min.css", "fer_stream.rendering.html"), "text/css"),
-        ("uPlot.js", static_text("uPlot.iife.min.js", "fer_stream.rendering.html"), "text/javascript"),
+        ("uPlot.js", uplot_script(), "text/javascript"),
         ("page.css", static_text("static/page.css", __package__), "text/css"),
         *(
             (name, static_text(f"static/{name}", __package__), "text/javascript")

@@ -23,6 +23,11 @@ def static_text(name: str, package: str = __name__) -> str:
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
+def uplot_script() -> str:
+    """Return uPlot as a script that begins with its licence, which every copy has to carry."""
+    return f"/*\n{static_text('uPlot-LICENSE.txt')}*/\n{static_text('uPlot.iife.min.js')}"
+
+
 def palette_css() -> str:
     """Return CSS variables for the overlay's colours: `--fill-happy`, and `--line-happy` for thin lines.
 

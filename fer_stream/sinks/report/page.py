@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fer_stream.errors import one_line
 from fer_stream.expressions import LABELS, UNSURE
-from fer_stream.rendering.html import csp_hash, json_for_script, palette_css, static_text
+from fer_stream.rendering.html import csp_hash, json_for_script, palette_css, static_text, uplot_script
 from fer_stream.sinks.table import printable_source
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def report_page(content: dict[str, Any]) -> str:
         )
     )
     scripts = [
-        static_text("uPlot.iife.min.js", "fer_stream.rendering.html"),
+        uplot_script(),
         *(static_text(f"static/{name}", __package__) for name in _SCRIPTS),
     ]
     policy = "; ".join(

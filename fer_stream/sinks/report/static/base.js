@@ -29,7 +29,8 @@ function clock(seconds, digits = 1) {
 }
 
 function lengthText(seconds) {
-  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${clock(seconds, 0)} min`;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  return `${clock(seconds, 0)} ${seconds < 3600 ? "min" : "h"}`;
 }
 
 const percent = (share) => `${Math.round(100 * share)} %`;

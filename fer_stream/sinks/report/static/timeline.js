@@ -1,7 +1,7 @@
 "use strict";
 const GAP_S = 0.5; // as in the episodes: a face that is away for longer breaks its curve
 const SHORTEST_VIEW_S = 0.4;
-const MOST_DRAWN = 4000; // points of one curve in view: more than there are pixels
+const MOST_DRAWN = 2000; // points of one curve in view: more than there are pixels
 const DASHES = [[8, 3], [9, 3, 2, 3], [2, 3], [], [], [4, 3], [14, 4]];
 // Timeline
 
