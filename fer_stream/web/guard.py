@@ -116,7 +116,7 @@ def own_names(host: str) -> set[str]:
     names = {host}
     if host not in ("127.0.0.1", "::1", "localhost"):
         own = socket.gethostname()
-        names |= {own, f"{own}.local", socket.getfqdn()}
+        names |= {own, f"{own}.local"}  # not the full name: a look-up may take seconds
     return {name for name in names if name and not is_address(name)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +15,7 @@ from fer_stream.web.hub import Hub
 _MOST_CONNECTIONS = 64
 _LAST_WORDS_S = 1  # for readers to get the end of the run; streams that are stuck are cut off then
 _STOP_WITHIN_S = 3.0
+ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request by then is closed
 
 
 class Server:
@@ -62,6 +64,27 @@ class Server:
     def _run(self) -> None:
         async def serve() -> None:
             self._hub.attach(asyncio.get_running_loop())
+            closing = asyncio.create_task(self._close_silent_connections())
             await self._server.serve(sockets=[self._listening])
+            closing.cancel()
 
         asyncio.run(serve())
+
+    async def _close_silent_connections(self) -> None:
+        """Close connections that send no request, so that they do not use up `_MOST_CONNECTIONS`.
+
+        uvicorn limits the time between two requests of a connection, but not the time of a request's head.
+        """
+        waiting: set[Any] = set()
+        while True:
+            await asyncio.sleep(ASK_WITHIN_S / 2)
+            silent = {each for each in self._server.server_state.connections if _waits_for_request(each)}
+            for connection in silent & waiting:
+                connection.transport.close()
+            waiting = silent
+
+
+def _waits_for_request(connection: Any) -> bool:
+    """Return whether a connection of uvicorn has no request that is being answered."""
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or cycle.response_complete
