@@ -159,6 +159,16 @@ def test_the_best_picture_is_large_and_turned_to_the_camera():
     assert picture_quality(large) > picture_quality(turned)
 
 
+def test_a_face_at_the_border_has_a_picture_of_the_frame_only(tmp_path):
+    bgr = np.zeros((96, 96, 3), np.uint8)
+    bgr[:, :4] = 255  # the border, which must not be spread over the picture
+    face = make_face(1, "happy", box=(0, 40, 40, 80))
+    (person,) = write(tmp_path / "r.html", [make_frame(0, 0.0, face, bgr=bgr)])["people"]
+    data = base64.b64decode(person["picture"]["src"].partition(",")[2])
+    thumbnail = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert thumbnail is not None and (thumbnail > 128).mean() < 0.1
+
+
 def test_each_expression_has_its_own_picture(tmp_path):
     red, blue = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64, 3), np.uint8)
     red[..., 2], blue[..., 0] = 200, 200

@@ -162,5 +162,11 @@ def picture_quality(face: Face) -> float:
 
 
 def _jpeg(bgr: np.ndarray, face: Face) -> bytes:
-    picture = cut(bgr, face_square(face.box_xyxy, THUMBNAIL_SCALE), THUMBNAIL_PX)
+    square_xyxy = face_square(face.box_xyxy, THUMBNAIL_SCALE)
+    # Slid into the frame as far as it fits: beyond the border there is nothing to see.
+    for first, size in ((0, bgr.shape[1]), (1, bgr.shape[0])):
+        low, high = float(square_xyxy[first]), float(square_xyxy[first + 2])
+        if high - low <= size:
+            square_xyxy[[first, first + 2]] -= min(low, 0.0) + max(high - size, 0.0)
+    picture = cut(bgr, square_xyxy, THUMBNAIL_PX)
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
