@@ -1,7 +1,6 @@
 """The live window: the picture, its status line, and its keys.
 
-`hud` draws what is shown over the picture, `captures` saves stills and recordings, and `display` finds out
-whether a window can be made.
+`hud` draws what is shown over the picture, and `display` finds out whether a window can be made.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import numpy as np
 from fer_stream.errors import OutputError, one_line
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks.base import Sink
+from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud
-from fer_stream.sinks.window.captures import Captures
 from fer_stream.sinks.window.display import display_available, why_no_window
 from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus

@@ -1,4 +1,4 @@
-"""Save the stills and recordings of the window's keys, named after the time of day."""
+"""Save the stills and recordings that a user asks for during a run, named after the time of day."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Captures:
-    """Saves stills and recordings of what the window shows. It never replaces a file.
+    """Saves stills and recordings of what the window or the page shows. It never replaces a file.
 
-    An error is reported, but the window and the other outputs go on.
+    An error is reported, but the other outputs go on.
 
     Args:
         folder: The folder for the files. It is made with the first one.
