@@ -7,27 +7,27 @@ import numpy as np
 
 
 def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Returns intersection over union of every pair, float32 (len(a), len(b))."""
+    """Return intersection over union of every pair, float32 (len(a), len(b))."""
     overlap = _intersections(a_xyxy, b_xyxy)
     union = areas(a_xyxy)[:, None] + areas(b_xyxy)[None, :] - overlap
     return np.where(union > 0, overlap / np.maximum(union, 1e-9), 0).astype(np.float32)
 
 
 def overlap_of_smaller(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Returns intersection over the smaller area of every pair, float32 (len(a), len(b))."""
+    """Return intersection over the smaller area of every pair, float32 (len(a), len(b))."""
     smaller = np.minimum(areas(a_xyxy)[:, None], areas(b_xyxy)[None, :])
     return (_intersections(a_xyxy, b_xyxy) / np.maximum(smaller, 1e-9)).astype(np.float32)
 
 
 def areas(boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Returns the areas in px², (N,)."""
+    """Return the areas in px², (N,)."""
     return np.maximum(boxes_xyxy[:, 2] - boxes_xyxy[:, 0], 0) * np.maximum(
         boxes_xyxy[:, 3] - boxes_xyxy[:, 1], 0
     )
 
 
 def non_maximum_suppression(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
-    """Returns the indexes of the boxes to keep, best first: one whose IoU with a better one is higher goes.
+    """Return the indexes of the boxes to keep, best first: one whose IoU with a better one is higher goes.
 
     Args:
         boxes_xyxy: (N, 4) px.
@@ -40,7 +40,7 @@ def non_maximum_suppression(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: flo
 
 
 def suppress_nested(boxes_xyxy: np.ndarray, scores: np.ndarray, share: float) -> np.ndarray:
-    """Returns the indexes of the boxes to keep, best first, so that none lies mostly within another.
+    """Return the indexes of the boxes to keep, best first, so that none lies mostly within another.
 
     Args:
         boxes_xyxy: (N, 4) px.
@@ -56,14 +56,14 @@ def suppress_nested(boxes_xyxy: np.ndarray, scores: np.ndarray, share: float) ->
 
 
 def squared(boxes_xyxy: np.ndarray, margin: float = 1.0) -> np.ndarray:
-    """Returns squares round the same centres whose side is the longer side times `margin`."""
+    """Return squares round the same centres whose side is the longer side times `margin`."""
     half = np.maximum(boxes_xyxy[:, 2] - boxes_xyxy[:, 0], boxes_xyxy[:, 3] - boxes_xyxy[:, 1]) * margin / 2
     x, y = (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2, (boxes_xyxy[:, 1] + boxes_xyxy[:, 3]) / 2
     return np.stack([x - half, y - half, x + half, y + half], axis=1).astype(np.float32)
 
 
 def clipped(boxes_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Returns the boxes cut at the border of a picture, at least 1 px wide and high where they can be."""
+    """Return the boxes cut at the border of a picture, at least 1 px wide and high where they can be."""
     width, height = size_wh
     boxes = boxes_xyxy.astype(np.float32).copy()
     boxes[:, 0] = boxes[:, 0].clip(0, max(width - 1, 0))

@@ -33,7 +33,7 @@ class ScanPace:
     gap: int = 1
 
     def due_after(self, faces: int) -> int:
-        """Returns after how many frames a scan is due while so many faces are followed."""
+        """Return after how many frames a scan is due while so many faces are followed."""
         if self.every is not None:
             return self.every
         return max(self.gap, CROWD_EVERY if faces >= CROWD else CALM_EVERY)
@@ -56,7 +56,7 @@ class LivePace(ScanPace):
         self._last: Frame | None = None
 
     def note(self, frame: Frame, analysis_s: float, *, scanned: bool) -> None:
-        """Takes note of how long a frame took, which may change the pace.
+        """Take note of how long a frame took, which may change the pace.
 
         Args:
             frame: Which; its index counts the frames that were dropped before it, too.
