@@ -1,4 +1,4 @@
-"""MTCNN's three networks with the pixels they read: on the CPU here, on a GPU in `torch_cascade.py`.
+"""MTCNN's three networks with the pixels that they read: on the CPU here, on a GPU in `torch_cascade.py`.
 
 The detector (`detector.py`) is the same for both. They read the same pixels in the same precision, so they
 find the same faces.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 TakeLevel = Callable[[np.ndarray, np.ndarray, float], _T]
 
-LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
+LARGEST_KEPT = 4096 * 2160  # pixels; the memory of a larger picture's sums is not kept for the next one
 
 
 class Pixels(Protocol):
@@ -54,7 +54,7 @@ class Cascade(Protocol):
 
         Args:
             pixels: The frame.
-            scales: Of each level over the frame.
+            scales: Scale of each level relative to the frame.
             take: Called for each level with float32 (4, height, width), how the box of each place should
                 move, with float32 (2, height, width), the probabilities of no face and of a face, and with
                 the scale. Several threads may call it at once. It must not keep the arrays.
