@@ -119,7 +119,7 @@ def test_note_and_flash_mark_each_second_together(clip: DecodedClip) -> None:
 
 
 def test_script_renders_the_frames_of_the_clip(clip: DecodedClip, script: ModuleType) -> None:
-    pytest.importorskip("skimage", reason="scikit-image (extra `dev`) holds one of the two portraits")
+    pytest.importorskip("skimage", reason="scikit-image (extra `test`) holds one of the two portraits")
     scene = script.make_scene()
     for index in COMPARED_FRAMES:
         difference = np.abs(script.render_frame(scene, index).astype(int) - clip.pictures_bgr[index])

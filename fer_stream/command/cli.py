@@ -239,7 +239,8 @@ def _run(options: argparse.Namespace) -> int:
         profile = Profile()
         given = analysis_settings(options)
         if options.blur:
-            given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
+            # A face that is found in one frame only, or hardly, is to be hidden too.
+            given |= {"scan_every": 1, "cautious": True}
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
         LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 import logging
 import sys
 
@@ -59,9 +59,15 @@ def _automatic_device() -> str:
 
 
 def _has_nvidia_driver() -> bool:
-    return sys.platform != "darwin" and (
-        ctypes.util.find_library("nvcuda" if sys.platform == "win32" else "cuda") is not None
-    )
+    """Return whether the driver's library can be loaded. That takes less than a millisecond."""
+    library = {"win32": "nvcuda.dll", "linux": "libcuda.so.1"}.get(sys.platform)
+    if library is None:
+        return False
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _cuda_device_count() -> int:

@@ -29,7 +29,7 @@ def arrays_of(model: nn.Module) -> dict[str, np.ndarray]:
     """Return a network's parameters and buffers as arrays, floats in float32."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return {
-        name: np.ascontiguousarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+        name: np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy(), order="C")
         for name, tensor in state.items()
     }
 

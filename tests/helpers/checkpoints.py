@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
@@ -14,6 +13,8 @@ from fer_stream.recognition.weights import load_checkpoint
 
 def checkpoint_content() -> dict:
     """A small file that passes every check of its fields."""
+    import torch  # not at the top: most tests run where PyTorch is missing
+
     return {
         "state_dict": {"layer.weight": torch.ones(2, 2)},
         "architecture": "efficientnet_b0",
@@ -34,6 +35,8 @@ def checkpoint_content() -> dict:
 
 def save_small_checkpoint(path: Path) -> None:
     """Save a file that passes every check of its fields and has no FER+ layer."""
+    import torch
+
     torch.save(checkpoint_content(), path)
 
 

@@ -68,6 +68,7 @@ def test_half_precision_halves_the_file_and_loads_as_float32(checkpoint, tmp_pat
     loaded = load_checkpoint(tmp_path / "half.pt")
     for name, array in checkpoint.state_dict.items():
         assert loaded.state_dict[name].dtype == array.dtype
+        assert loaded.state_dict[name].shape == array.shape
         np.testing.assert_allclose(loaded.state_dict[name], array, rtol=1e-3, atol=1e-4)
 
 
