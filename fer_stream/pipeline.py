@@ -166,10 +166,8 @@ def run(
     analysis = analyzer.analyze_frames(frames, source.info.kind)
     if options.blur:
         analysis = _hidden(analysis)
-    drawn_frames = Background(
-        _drawn(analysis, overlay, sinks, profile),
-        queue_size=1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes),
-    )
+    analyzed_ahead = 1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes)
+    drawn_frames = Background(_drawn(analysis, overlay, sinks, profile), queue_size=analyzed_ahead)
     asked_s: float | None = None
 
     def interrupt() -> None:

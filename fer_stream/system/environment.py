@@ -4,8 +4,8 @@ import os
 
 from fer_stream.errors import UsageError
 
-# A few hundred kilobytes can unpack to gigabytes. The largest camera sensors have about this many megapixels.
-MAX_MEGAPIXELS = 100
+# A few hundred kilobytes can unpack to gigabytes. Only medium-format cameras have more megapixels.
+MAX_MEGAPIXELS = 64
 MAX_VIDEO_MEGAPIXELS = 36  # 8K has 33; many frames are held at once
 MAX_MEGAPIXELS_VARIABLE = "FER_STREAM_MAX_MEGAPIXELS"
 

@@ -17,7 +17,7 @@ _MESSAGES = (
 
 
 def frames_ahead(most: int, frame_bytes: int) -> int:
-    """Return how many frames a stage may hold: `most`, or fewer of pictures larger than 4K, but one at least."""
+    """Return how many frames a stage may hold: `most`, or fewer of pictures larger than 4K."""
     return most if frame_bytes <= LARGE_FRAME_BYTES else max(1, min(most, STAGE_BYTES // frame_bytes))
 
 
