@@ -11,7 +11,9 @@ DEMO := demo-output
 
 demo: $(VENV)/.installed
 	$(BIN)/fer-stream samples/two-faces-720p.mp4 --overwrite \
-		--save $(DEMO)/annotated.mp4 --data $(DEMO)/table.csv --chart $(DEMO)/timeline.png
+		--save $(DEMO)/annotated.mp4 --data $(DEMO)/table.csv --chart $(DEMO)/timeline.png \
+		--report $(DEMO)/report.html
+	@echo "report:          $(DEMO)/report.html (open it in a browser)"
 	@echo "annotated video: $(DEMO)/annotated.mp4"
 	@echo "table:           $(DEMO)/table.csv"
 	@echo "timeline:        $(DEMO)/timeline.png"

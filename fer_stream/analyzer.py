@@ -19,11 +19,11 @@ from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.inference.devices import pick_device
-from fer_stream.inference.threads import CORES, WORKERS
+from fer_stream.inference.threads import CORES
 from fer_stream.lookahead import DecidedFrame, EarlierFace, LookAhead, NoLookAhead, ReadFace, ReadFrame
 from fer_stream.profiling import Profile
-from fer_stream.recognition.classifier import MOST_ON_CPU, Classifier
-from fer_stream.recognition.preprocessing import face_roll, face_square, network_input
+from fer_stream.recognition.classifier import Classifier
+from fer_stream.recognition.preprocessing import face_roll, face_square
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
@@ -47,9 +47,6 @@ class _Found:
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
-# Once there are so many faces on a CPU, no frame is waited for to read them: more at once gain nothing, and
-# who draws and encodes the frames would wait.
-ENOUGH_FACES_ON_CPU = WORKERS * MOST_ON_CPU
 LAST_FRAME_S = 10.0  # for the frame that is worked on when an analysis is left
 
 
@@ -67,12 +64,13 @@ class Analyzer:
         min_face: Side in px of the smallest face to find.
         scan_every: A full search for faces at least every this many frames of a video. `auto` finds
             the rate that keeps up with a live source; a recording is searched every 10 frames, and every
-            3 while there are three faces or more, however slow the machine; on a GPU every frame.
+            3 while there are three faces or more, however slow the machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
-        batch: Frames of a recording that are worked on together on a GPU; half of them on a CPU, where the
-            next are searched while the faces of the last are read.
+        batch: Frames of a recording that are worked on at a time: the faces of one half are read together
+            while the next half is searched.
         threads: CPU threads of each stage of the analysis; 0 takes one a core. With 1 it all runs in the
             thread that calls.
+        cautious: Also count among `AnalyzedFrame.possible_faces_xyxy` what is hardly a face, for `--blur`.
         profile: Gets the time of each stage.
 
     Raises:
@@ -92,6 +90,7 @@ class Analyzer:
         smooth_s: float = DEFAULT_SMOOTH_S,
         batch: int = DEFAULT_BATCH,
         threads: int = 0,
+        cautious: bool = False,
         profile: Profile | None = None,
     ) -> None:
         if unsure_below is not None and not 0 <= unsure_below <= 1:
@@ -101,11 +100,11 @@ class Analyzer:
             self.device, weights=None if weights is None else Path(weights), labels=labels, threads=threads
         )
         self._unsure_below = self._classifier.unsure_below if unsure_below is None else unsure_below
-        self._detector = Detector(self.device, min_face=min_face, threads=threads)
+        self._detector = Detector(self.device, min_face=min_face, threads=threads, cautious=cautious)
         self._scan_every = scan_every
         self._smooth_s = smooth_s
         self._batch = batch
-        self._side_by_side = self.device == "cpu" and (threads or CORES) > 1
+        self._side_by_side = (threads or CORES) > 1
         self._profile = profile or Profile()
 
     @property
@@ -185,13 +184,12 @@ class Analyzer:
             if face.probabilities is not None
         ]
         boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
-        return AnalyzedFrame(frame, tuple(faces), boxes)
+        return AnalyzedFrame(frame, tuple(faces), np.concatenate([boxes, read.weak_xyxy]))
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
         """Analyze some frames at a time; on several cores, the next are searched while those are read."""
-        batch = max(1, self._batch // 2) if self.device == "cpu" else self._batch
         left = threading.Event()
-        found = self._find(_until(left, frames), batch)
+        found = self._find(_until(left, frames), max(1, self._batch // 2))
         look_ahead = LookAhead(self._smooth_s)
         with ExitStack() as stack:
             if self._side_by_side:
@@ -268,7 +266,7 @@ class Analyzer:
                         tracked = tracker.update(frame.bgr, frame.time_s)
                         found.append(_Found(frame, tracked, backfill.earlier(frame, tracked)))
                     faces = sum(len(one.tracked.faces) + len(one.earlier) for one in found)
-                    if self.device == "cpu" and faces >= ENOUGH_FACES_ON_CPU:
+                    if faces >= self._classifier.enough_faces:
                         break
             except Exception as error:  # of the source: what came before it is analyzed first
                 ended = error
@@ -281,14 +279,13 @@ class Analyzer:
     def _read(self, found: list[_Found]) -> list[ReadFrame]:
         """Read all faces of some frames in one batch."""
         began_s = time.perf_counter()
-        spec = self._classifier.input
         crops = []
         for one in found:
             faces = [(one.frame, face) for face in one.tracked.faces]
             faces += [(earlier.frame, earlier.face) for earlier in one.earlier]
             crops += [
-                network_input(
-                    frame.bgr, face_square(face.box_xyxy, spec.crop_scale), spec, face_roll(face.landmarks_xy)
+                self._classifier.crop(
+                    frame.bgr, face_square(face.box_xyxy, self.crop_scale), face_roll(face.landmarks_xy)
                 )
                 for frame, face in faces
             ]
@@ -303,6 +300,7 @@ class Analyzer:
                     EarlierFace(earlier.frame, ReadFace(earlier.face, next(probabilities)))
                     for earlier in one.earlier
                 ),
+                one.tracked.weak_xyxy,
             )
             for one in found
         ]

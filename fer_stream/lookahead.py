@@ -64,12 +64,14 @@ class ReadFrame:
         faces: What was found in it.
         scene: How many cuts came before it.
         earlier: What was found at the same time in frames before it.
+        weak_xyxy: float32 (N, 4) px, what was hardly a face.
     """
 
     frame: Frame
     faces: tuple[ReadFace, ...]
     scene: int = 0
     earlier: tuple[EarlierFace, ...] = ()
+    weak_xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,7 @@ class LookAhead:
         waiting = _Waiting(read.frame, read.scene)
         self._waiting.append(waiting)
         self._identities.see([face.tracked for face in read.faces], time_s, read.scene)
+        self._possible_faces.see_weak(read.weak_xyxy, time_s, read.scene)
         for face in read.faces:
             self._take_in(waiting, face)
         for earlier in read.earlier:
@@ -191,6 +194,7 @@ class NoLookAhead:
         time_s, tracked = read.frame.time_s, [face.tracked for face in read.faces]
         self._identities.see(tracked, time_s, read.scene)
         self._possible_faces.see(tracked, time_s, read.scene)
+        self._possible_faces.see_weak(read.weak_xyxy, time_s, read.scene)
         named = []
         for face_id, face in zip(self._identities.name(tracked, time_s), read.faces, strict=True):
             if face.probabilities is None:

@@ -78,7 +78,7 @@ class RunOptions:
 
     Attributes:
         blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`. A face that is never
-            found is never hidden, so give the analyzer `scan_every=1`.
+            found is never hidden, so give the analyzer `scan_every=1` and `cautious=True`.
         provenance: What makes the results, for the outputs that keep it.
         profile: Gets the time of each stage.
         status: Kept up to date.

@@ -2,12 +2,16 @@
 
 One process prepares a batch of 64 in some 20 milliseconds this way; picture by picture through PIL it
 takes several times as long, and worker processes would take the cores from the training.
+
+Nothing here reads a value back from the device or depends on one in its shapes. A CUDA graph can
+therefore record these functions together with the training step.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -26,7 +30,7 @@ class Strength:
     Attributes:
         rotation: Share of the run's rotation.
         scale: Up to this much either way, as a natural logarithm.
-        shift: Up to this much either way, of the side.
+        shift: Up to this much either way, as a share of the side.
         gamma: The picture's exponent up to this much either way, as a natural logarithm.
         low_resolution_share: Share of the pictures whose detail is taken away.
         noise_share: Share of the pictures that get noise.
@@ -44,35 +48,35 @@ class Strength:
 
 # For most of a run: boxes that differ from FER2013's crops as MTCNN's do, faces in the dark, small, covered.
 STRONG = Strength(1.0, 0.2, 0.08, 0.5, 0.25, 0.15, 0.25)
-# For its last epochs: nearly as the pictures are when they are read.
+# For its last part: nearly as the pictures are in use.
 GENTLE = Strength(0.24, 0.07, 0.03, 0.15, 0.05, 0.03, 0.0)
 
 
 def augment(
     pixels: torch.Tensor, size: int, rotation_degrees: float, strength: Strength = STRONG
 ) -> torch.Tensor:
-    """Changes each picture of a batch at random and brings it to the network's size.
+    """Change each picture of a batch at random and resize it to the network's input.
 
-    Everything is drawn from torch's global generator.
+    Everything is drawn from torch's global generator of the device.
 
     Args:
-        pixels: uint8 (N, C, H, W).
+        pixels: uint8 (N, C, H, W), H = W.
         size: Side of the result in px.
-        rotation_degrees: Rotated by up to this much either way, at full strength.
+        rotation_degrees: Rotate by up to this much either way, at full strength.
         strength: How far they are changed.
 
     Returns:
         float32 (N, C, size, size) in 0..1.
     """
     images = pixels.float() / 255
-    # Noise comes with the pixels of the picture: before they are enlarged.
+    # Noise belongs to the pixels of the picture, so add it before they are enlarged.
     images = _add_noise(_lower_resolution(images, strength.low_resolution_share), strength.noise_share)
     images = _move(images, size, rotation_degrees, strength)
     return _erase(_relight(images, strength.gamma), strength.erased_share)
 
 
 def standardize(images: torch.Tensor) -> torch.Tensor:
-    """Brings each picture to one mean and standard deviation, as `network_input` does in use.
+    """Bring each picture to one mean and standard deviation, as `network_input` does in use.
 
     Args:
         images: (N, C, H, W) in 0..1.
@@ -81,58 +85,82 @@ def standardize(images: torch.Tensor) -> torch.Tensor:
     return STANDARD_MEAN + (images - mean) * STANDARD_STD / std.clamp_min(LOWEST_STD)
 
 
-def mix_up(
-    images: torch.Tensor, targets: list[torch.Tensor], alpha: float
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Mixes each picture and its targets with another one's of the batch.
+def mix_up(batch: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Mix each picture of a batch, or its target, with the one before it.
+
+    The batch is in random order, so the one before is a random partner.
 
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018.
 
     Args:
-        images: (N, C, H, W).
-        targets: Distributions, each (N, classes).
-        alpha: The proportion is drawn from Beta(alpha, alpha), once for the batch.
+        batch: (N, ...).
+        share: () weight of the picture itself, 0.5 to 1; see `mixing_shares`.
     """
-    share = torch.distributions.Beta(alpha, alpha).sample().item()
-    share = max(share, 1 - share)
-    others = torch.randperm(len(images), device=images.device)
-    mixed = [share * each + (1 - share) * each[others] for each in targets]
-    return share * images + (1 - share) * images[others], mixed
+    return torch.lerp(batch.roll(1, dims=0), batch, share)
+
+
+def mixing_shares(count: int, alpha: float) -> torch.Tensor:
+    """Draw the weight of the picture itself for each step, from Beta(alpha, alpha), mirrored to 0.5..1.
+
+    Returns:
+        float32 (count,) on the CPU; ones where alpha is 0.
+    """
+    if not alpha:
+        return torch.ones(count)
+    shares = torch.distributions.Beta(alpha, alpha).sample((count,))
+    return torch.maximum(shares, 1 - shares)
 
 
 def _uniform(images: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Returns a number for each picture: (N, 1, 1, 1)."""
+    """Draw a number for each picture: (N, 1, 1, 1)."""
     return torch.empty(len(images), 1, 1, 1, device=images.device).uniform_(low, high)
 
 
 def _chosen(images: torch.Tensor, share: float) -> torch.Tensor:
-    """Returns whether each picture is chosen: bool (N,)."""
-    return torch.rand(len(images), device=images.device) < share
+    """Draw whether each picture is chosen: bool (N, 1, 1, 1)."""
+    return _uniform(images, 0, 1) < share
 
 
 def _lower_resolution(images: torch.Tensor, share: float) -> torch.Tensor:
-    """Takes the detail of small faces from some pictures, all of a batch to the same resolution."""
-    chosen = _chosen(images, share)
-    if not chosen.any():
-        return images
-    side_hw = images.shape[-2:]
-    factor = LOWEST_RESOLUTION + (1 - LOWEST_RESOLUTION) * torch.rand(()).item()
-    small_hw = [max(1, round(side * factor)) for side in side_hw]
-    small = nn.functional.interpolate(
-        images[chosen], small_hw, mode="bilinear", antialias=True, align_corners=False
-    )
-    images = images.clone()
-    images[chosen] = nn.functional.interpolate(small, side_hw, mode="bilinear", align_corners=False)
-    return images
+    """Take the detail of small faces from some pictures, each down to a resolution of its own.
+
+    Reducing and enlarging again is linear and separable, so one matrix does both for a side.
+    """
+    count, _, side, _ = images.shape
+    matrices = _resolutions(side, images.device)  # the last one leaves a picture as it is
+    reduced = len(matrices) - 1
+    drawn = torch.randint(0, reduced, (count,), device=images.device)
+    drawn = torch.where(_chosen(images, share).view(-1), drawn, torch.full_like(drawn, reduced))
+    rows = matrices[drawn].unsqueeze(1)
+    return rows @ images @ rows.transpose(-1, -2)
+
+
+@lru_cache(maxsize=8)
+def _resolutions(side: int, device: torch.device) -> torch.Tensor:
+    """Return for each lower resolution the matrix that reduces a column to it and enlarges it again.
+
+    Returns:
+        float32 (K, side, side), the identity last.
+    """
+    identity = torch.eye(side)
+    columns = identity.view(1, 1, side, side)
+    matrices = []
+    for small in range(max(1, round(side * LOWEST_RESOLUTION)), side):
+        reduced = nn.functional.interpolate(
+            columns, (small, side), mode="bilinear", antialias=True, align_corners=False
+        )
+        enlarged = nn.functional.interpolate(reduced, (side, side), mode="bilinear", align_corners=False)
+        matrices.append(enlarged[0, 0])
+    return torch.stack([*matrices, identity]).to(device)
 
 
 def _move(images: torch.Tensor, size: int, rotation_degrees: float, strength: Strength) -> torch.Tensor:
-    """Flips, rotates, scales, shifts and resizes, in one interpolation."""
+    """Flip, rotate, scale, shift and resize, in one interpolation."""
     count, device = len(images), images.device
     most = math.radians(rotation_degrees * strength.rotation)
     angle = torch.empty(count, device=device).uniform_(-most, most)
     scale = torch.empty(count, device=device).uniform_(-strength.scale, strength.scale).exp()
-    flip = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
+    flip = (torch.rand(count, device=device) < 0.5).float() * 2 - 1
     reach = 2 * strength.shift  # coordinates span 2
     shift = torch.empty(2, count, device=device).uniform_(-reach, reach)
     cos, sin = angle.cos() * scale, angle.sin() * scale
@@ -151,17 +179,17 @@ def _move(images: torch.Tensor, size: int, rotation_degrees: float, strength: St
 
 def _relight(images: torch.Tensor, gamma: float) -> torch.Tensor:
     # Brightness and contrast are left alone: `standardize` takes them away.
-    # The smallest value keeps the power's gradient-free computation finite at 0.
+    # The smallest value keeps the power finite at 0.
     return images.clamp_min(1e-4) ** _uniform(images, -gamma, gamma).exp()
 
 
 def _add_noise(images: torch.Tensor, share: float) -> torch.Tensor:
-    sigma = _uniform(images, 0, NOISE) * _chosen(images, share)[:, None, None, None]
+    sigma = _uniform(images, 0, NOISE) * _chosen(images, share)
     return (images + sigma * torch.randn_like(images[:, :1])).clamp(0, 1)
 
 
 def _erase(images: torch.Tensor, share: float) -> torch.Tensor:
-    """Covers a rectangle of some pictures, as hands, hair and masks do.
+    """Cover a rectangle of some pictures, as hands, hair and masks do.
 
     Source: Zhong et al., Random Erasing Data Augmentation, 2017.
     """
@@ -171,5 +199,5 @@ def _erase(images: torch.Tensor, share: float) -> torch.Tensor:
     tall, wide = _uniform(images, *ERASED_SIDES), _uniform(images, *ERASED_SIDES)
     top, left = _uniform(images, 0, 1) * (1 - tall), _uniform(images, 0, 1) * (1 - wide)
     inside = (rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)
-    inside &= _chosen(images, share)[:, None, None, None]
+    inside = inside & _chosen(images, share)
     return torch.where(inside, _uniform(images, 0, 1), images)

@@ -11,10 +11,11 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fer_stream.command.options import CommandParser, exit_code_of, number, whole
 from fer_stream.errors import UsageError, WeightsError
@@ -22,16 +23,17 @@ from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
 from fer_stream.system.interrupts import ended_at_once
 from fer_stream.version import __version__
-from train.config import RECIPES, TrainConfig, check_teachers_are_used
-from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder, check_votes
+from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
+from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder, check_votes, find_layout
 from train.process import prepare_process
 
 PROG = "fer-train"
+HIGHEST_LR = 1  # far beyond what any of the optimizers survives
 EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
@@ -90,6 +92,18 @@ def _train_parser() -> argparse.ArgumentParser:
         help=f"passes over the pictures (default: {_default('epochs')})",
     )
     recipe.add_argument(
+        "--minutes",
+        type=number(lambda value: 0.1 <= value <= 100_000, "a number from 0.1 to 100000"),
+        metavar="M",
+        help="fit the schedule to this time instead of a number of epochs; needs --recipe strong",
+    )
+    recipe.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="a network of timm, or resnet18_48px; fer-stream runs efficientnet_b0, others are teachers "
+        f"(default: {_default('architecture')})",
+    )
+    recipe.add_argument(
         "--batch-size",
         type=whole(2, 65_536),
         metavar="N",
@@ -97,9 +111,9 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     recipe.add_argument(
         "--lr",
-        type=number(lambda value: value > 0, "a number above 0"),
+        type=number(lambda value: 0 < value <= HIGHEST_LR, f"a number above 0 and at most {HIGHEST_LR}"),
         metavar="RATE",
-        help=f"the learning rate, the highest where it changes (default: {_default('lr')})",
+        help=f"the learning rate; its peak where it changes (default: {_default('lr')})",
     )
     recipe.add_argument(
         "--input-size",
@@ -125,7 +139,8 @@ def _train_parser() -> argparse.ArgumentParser:
         action="append",
         metavar="PATH",
         dest="teachers",
-        help="a checkpoint whose answers are learned, too, with --recipe strong; several may be given",
+        help="a checkpoint of any architecture that answers for the same pictures in each step, as a part "
+        "of the target. Needs --recipe strong; several may be given",
     )
     recipe.add_argument(
         "--seed",
@@ -140,11 +155,13 @@ def _train_parser() -> argparse.ArgumentParser:
 
 
 def _default(name: str) -> str:
-    """Returns what the recipes set for a field, as the help says it."""
+    """Return the recipes' values of a field, as the help says them."""
     values = {recipe: str(getattr(config, name)) for recipe, config in RECIPES.items()}
+    text = ", ".join(f"{value} {recipe}" for recipe, value in values.items())
     if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return ", ".join(f"{value} {recipe}" for recipe, value in values.items())
+        text = next(iter(values.values()))
+    on_gpu = GPU_VALUES["strong"].get(name)
+    return text if on_gpu is None else f"{text}, {on_gpu} strong on a GPU"
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
@@ -182,14 +199,16 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    """Checks everything, trains, writes the results and says what came out."""
+    """Check everything, train, write the results and print the figures."""
     if options.resume and options.overwrite:
         raise UsageError(f"--resume and --overwrite exclude each other; see {PROG} --help")
-    config = _config(options)
-    check_teachers_are_used(config)
+    began_s = time.monotonic()
+    if options.epochs is not None and options.minutes is not None:
+        raise UsageError(f"--epochs and --minutes exclude each other; see {PROG} --help")
+    given = _given(options)
+    config = recipe_config(options.recipe, given, on_gpu=False)
     output: Path = options.output or Path("runs") / config.recipe
-    check_classes(options.data / "train")
-    check_classes(options.data / "validation")
+    find_layout(options.data)
     if config.pretrained not in ("imagenet", "none") and not options.resume:
         _check_pretrained(Path(config.pretrained))
     if not options.resume:
@@ -208,9 +227,12 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         with ended_at_once(PROG):
             from fer_stream.command.console import PatientConsole
             from train.loop import train
+            from train.parallel import pick_device
             from train.progress import TrainingProgress, summarize_run
             from train.results import write_results
 
+        on_gpu = pick_device(config.device).type == "cuda"
+        config = recipe_config(options.recipe, given, on_gpu=on_gpu)
         console = PatientConsole(quiet=options.quiet)
         with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
             result = train(
@@ -220,6 +242,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
                 resume=options.resume,
                 overwrite=options.overwrite,
                 reporter=progress,
+                began_s=began_s,
             )
         if result is not None:
             files = write_results(output, result)
@@ -229,17 +252,18 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         raise KeyboardInterrupt(_how_to_go_on(arguments, can_resume=is_ours or options.resume)) from None
 
 
-def _config(options: argparse.Namespace) -> TrainConfig:
-    """Returns the recipe with the values that the options give."""
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that the options give."""
     names = TrainConfig.__dataclass_fields__
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    given.pop("recipe")
     if "teachers" in given:
         given["teachers"] = tuple(given["teachers"])
-    return replace(RECIPES[options.recipe], **given)
+    return given
 
 
 def _stamp(path: Path) -> int:
-    """Returns a number that changes when the file does; 0 where there is none."""
+    """Return a number that changes when the file does; 0 if it does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -256,7 +280,7 @@ def _how_to_go_on(arguments: list[str], *, can_resume: bool) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    """Checks everything, measures, and says what came out."""
+    """Check everything, measure, and print the figures."""
     from fer_stream.recognition.weights import check_weights_file
 
     check_weights_file(options.weights, options.labels)
@@ -295,14 +319,14 @@ def _check_pretrained(path: Path) -> None:
 
 
 def _check_teachers(config: TrainConfig) -> None:
-    from fer_stream.recognition.weights import check_weights_file
+    from fer_stream.recognition.weights import load_checkpoint
 
     for teacher in config.teachers:
-        check_weights_file(Path(teacher))
+        load_checkpoint(Path(teacher), any_architecture=True)
 
 
 def _check_kept(output: Path, config: TrainConfig) -> None:
-    """Refuses to learn from what is removed before the first epoch, in which the run may be stopped."""
+    """Refuse to begin from files that `--overwrite` removes: a run that is stopped early would lose them."""
     replaced = [output / name for name in RUN_NAMES if (output / name).exists()]
     for path in map(Path, (config.pretrained, *config.teachers)):
         if path.exists() and any(path.samefile(each) for each in replaced):
@@ -322,5 +346,5 @@ def _out_of_memory_is_usage() -> Iterator[None]:
 def _device(text: str) -> str:
     """A type for argparse: what a device may be called; whether there is one, torch knows."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
     return text

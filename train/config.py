@@ -1,8 +1,9 @@
-"""Everything that decides how a run goes: the recipes, and what one is made of."""
+"""Everything that decides how a run goes: the recipes, and the settings that make one up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fer_stream.errors import UsageError
 
@@ -16,52 +17,59 @@ FER2013_CROP_SCALE = 0.94
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. The defaults are the baseline recipe's.
+    """The settings of a training run. The defaults are the baseline recipe's.
 
     Attributes:
         recipe: `baseline` or `strong`.
-        epochs: Passes over the training split.
+        architecture: timm's name of the network. `fer-stream` runs `efficientnet_b0`; others are teachers.
+        epochs: Passes over the training split; ignored where `minutes` is given.
+        minutes: Length of the run. The schedule then follows the clock instead of the epochs.
         batch_size: Pictures in a step, over all processes.
-        lr: The learning rate, the highest where it changes.
+        lr: The learning rate; its peak where it changes.
         input_size: Side of the network's input in px.
-        rotation_degrees: Pictures are rotated by up to this much either way in training.
+        rotation_degrees: Rotate pictures by up to this much either way in training.
         pretrained: `imagenet` (timm's weights), `none`, or the path of a file.
-        grayscale: Whether pictures are reduced to their luma, in training and in use.
+        grayscale: Reduce pictures to their luma, in training and in use.
         crop_scale: Side of the training pictures over the longer side of MTCNN's box in them.
-        seed: Makes a run repeatable on the same machine and device, with the same processes.
+        seed: Makes a run repeatable on the same CPU with the same number of processes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers: Processes that prepare pictures; 0 is in the training process. The strong recipe
-            prepares its training batches on the device, and uses these for validation and teachers.
-        frozen_stages: Of a pretrained network the first layer and this many of the seven stages keep
-            their weights: they see edges and textures, which are the same in faces, and take much of
-            a step's time on a CPU. 0: nothing is kept.
-        gentle_share: Share of the epochs, the last ones, in which pictures are changed little and not
-            mixed; rounded to whole epochs.
-        gentle_label_share: Share of the target that in them becomes the label again.
-        gentle_lr: The highest learning rate in them, as a share of `lr`, where it changes.
-        warmup_share: Share of the steps in which the learning rate rises linearly to its highest; after it,
-            it falls to 0 along a cosine. In the gentle epochs it does so anew. None: the rate stays.
-        weight_decay: AdamW's, on weights and not on biases or normalisation. None: plain Adam.
-        ema_decay: What is validated and saved is the exponential moving average of the weights over
-            the steps with this decay. None: the weights themselves.
+        workers: Processes that prepare pictures; 0 prepares them in the training process. The strong
+            recipe prepares its training batches on the device and uses these for validation only.
+        frozen_stages: Keep the weights of the first layer and of this many of EfficientNet's seven stages.
+            They see edges and textures, which are the same in faces, and take much of a step's time
+            on a CPU. 0 trains everything.
+        gentle_share: Share of the run, at its end, with weak augmentation and no mixing. A run by epochs
+            rounds it to whole epochs.
+        gentle_lr: Peak learning rate in that part, as a share of `lr`.
+        warmup_share: Share of the steps in which the learning rate rises linearly to its peak. After that
+            it falls to 0 along a cosine. The gentle part does the same again. None: a constant rate.
+        optimizer: `adam` (constant decay ignored), `adamw`, or `sgd` with Nesterov momentum of 0.9.
+        weight_decay: Decay of weights; biases and normalization layers have none.
+        clip_norm: Scale gradients down to this norm. 0: never.
+        ema_decay: Validate and save the exponential moving average of the weights over the steps, with
+            this decay. None: the weights themselves.
         strong_augmentation: Shift, scale, light, noise, low resolution and erasing beside flips and
-            rotation, for whole batches. Only then are the target's shares and `votes_weight` of use.
-        standardize: Each picture is brought to one mean and contrast, in training and in use.
-        mixup_alpha: Pictures are mixed in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
+            rotation, for whole batches on the device. The settings below need it.
+        standardize: Bring each picture to one mean and contrast, in training and in use.
+        mixup_alpha: Mix pictures in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
         dropout: Share of the features left out before the last layer.
-        expected_share: Share of the target that is not the picture's label but which labels its FER+ votes
-            let expect (`votes.expected_labels`); without votes beside the pictures all of it is the label.
-        teachers: Paths of checkpoints whose mean answer is part of the target (`teachers.mean_answers`).
-        teacher_share: That part. The rest is shared as without teachers: with an `expected_share` of 0.4
-            and 0.35 here, 39 % are the label's, 26 % the expected ones' and 35 % the teachers', and in
-            gentle epochs with a `gentle_label_share` of 2/3, 80, 9 and 12 %.
-        votes_weight: Weight of a second last layer's loss, which learns the distribution of the
-            FER+ votes and is dropped afterwards. 0, or no votes beside the pictures: none.
-        best_by: Whether the weights of the best validation `loss` or `accuracy` are kept.
+        drop_path: Highest share of the residual branches left out (stochastic depth).
+        expected_share: Share of the FER2013 target that is the label distribution predicted from the
+            picture's FER+ votes (`votes.expected_labels`). The rest is the label.
+        gentle_expected_share: The same in the gentle part.
+        teachers: Paths of checkpoints that answer for the same pictures as the network in training.
+        teacher_share: Share of both targets that is the teachers' mean answer.
+        gentle_teacher_share: The same in the gentle part.
+        votes_weight: Weight of the FER+ layer's loss; the FER2013 layer's is 1. 0, or no votes beside the
+            pictures: there is no FER+ layer.
+        best_by: Which weights are kept: those of the best validation `loss` or `accuracy` on FER2013's
+            labels, or `both`: the best mean of that accuracy and the agreement with the FER+ majority.
     """
 
     recipe: str = "baseline"
+    architecture: str = "efficientnet_b0"
     epochs: int = 15
+    minutes: float | None = None
     batch_size: int = 64
     lr: float = 0.001
     input_size: int = 64
@@ -74,24 +82,26 @@ class TrainConfig:
     workers: int = 0
     frozen_stages: int = 0
     gentle_share: float = 0.0
-    gentle_label_share: float = 2 / 3
     gentle_lr: float = 0.75
     warmup_share: float | None = None
-    weight_decay: float | None = None
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
     ema_decay: float | None = None
     strong_augmentation: bool = False
     standardize: bool = False
     mixup_alpha: float = 0.0
     dropout: float = 0.0
+    drop_path: float = 0.0
     expected_share: float = 0.0
+    gentle_expected_share: float = 0.0
     teachers: tuple[str, ...] = ()
     teacher_share: float = 0.0
+    gentle_teacher_share: float = 0.0
     votes_weight: float = 0.0
     best_by: str = "loss"
 
 
-# What each recipe sets; options of the command replace single values of it.
-# docs/training.md has what was tried for the strong one.
 RECIPES = {
     "baseline": TrainConfig(),
     "strong": TrainConfig(
@@ -100,25 +110,82 @@ RECIPES = {
         input_size=112,
         rotation_degrees=25.0,
         frozen_stages=2,
-        gentle_share=0.25,
+        gentle_share=0.2,
+        gentle_lr=0.5,
         warmup_share=0.03,
-        weight_decay=0.03,
+        optimizer="adamw",
+        weight_decay=0.05,
+        clip_norm=5.0,
         ema_decay=0.998,
         strong_augmentation=True,
         standardize=True,
         mixup_alpha=0.2,
         expected_share=0.4,
-        teacher_share=0.35,
+        gentle_expected_share=0.15,
+        teacher_share=0.7,
+        gentle_teacher_share=0.42,
         dropout=0.2,
-        votes_weight=0.5,
-        best_by="accuracy",
+        votes_weight=1.0,
+        best_by="both",
     ),
 }
 
+# A GPU fills with larger batches, trains every stage at little cost, and sees many more epochs in its time.
+GPU_VALUES: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "strong": {
+        "batch_size": 256,
+        "lr": 0.002,
+        "frozen_stages": 0,
+        "gentle_lr": 0.3,
+        "ema_decay": 0.999,
+        "drop_path": 0.1,
+    },
+}
 
-def check_teachers_are_used(config: TrainConfig) -> None:
-    """Raises a UsageError where teachers are given to a recipe that learns from labels alone."""
+SMALL_RESNET = "resnet18_48px"
+# A network for small pictures that begins at random learns best with SGD.
+ARCHITECTURE_VALUES: dict[str, dict[str, Any]] = {
+    SMALL_RESNET: {
+        "input_size": 48,
+        "pretrained": "none",
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "weight_decay": 0.0005,
+        "gentle_lr": 0.1,
+        "dropout": 0.3,
+        "drop_path": 0.0,
+    }
+}
+
+
+def recipe_config(recipe: str, given: dict[str, Any], *, on_gpu: bool) -> TrainConfig:
+    """Return the settings of a run.
+
+    Args:
+        recipe: A key of `RECIPES`.
+        given: Values that the user chose; they win over all defaults.
+        on_gpu: Whether the run is on a GPU, for which the strong recipe has other defaults.
+
+    Raises:
+        UsageError: The settings exclude each other.
+    """
+    values: dict[str, Any] = dict(GPU_VALUES[recipe]) if on_gpu else {}
+    config = RECIPES[recipe]
+    if config.strong_augmentation:
+        values |= ARCHITECTURE_VALUES.get(given.get("architecture", config.architecture), {})
+    config = replace(config, **(values | given))
+    check_settings(config)
+    return config
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Raise a UsageError where settings exclude each other."""
     if config.teachers and not (config.teacher_share and config.strong_augmentation):
         raise UsageError(
             f"teachers need the strong recipe (--recipe strong); the {config.recipe} one learns labels alone"
+        )
+    if config.minutes and not config.strong_augmentation:
+        raise UsageError(
+            f"--minutes needs the strong recipe (--recipe strong); the {config.recipe} one counts epochs"
         )

@@ -1,45 +1,27 @@
-"""A FER2013-style folder as batches: `train/<class>/*` and `validation/<class>/*`."""
+"""Labelled pictures and their readers, for validation, evaluation and the baseline's training."""
 
 from __future__ import annotations
 
-import math
+import copy
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Sampler, Subset
-from torchvision import transforms
-from torchvision.datasets import ImageFolder
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.datasets.folder import IMG_EXTENSIONS as EXTENSIONS
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.preprocessing import InputSpec, cut, network_input, whole_image
-from train.augmentation import GENTLE, STRONG, augment, standardize
+from fer_stream.recognition.preprocessing import InputSpec, network_input, whole_image
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
-from train.folders import check_classes
+from train.folders import class_folders
 from train.parallel import Processes
 
-SAMPLED_SIZES = 64  # pictures looked at to learn the folder's resolution
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures of a training step.
-
-    Attributes:
-        images: float32 (N, 3, size, size), normalised.
-        target: float32 (N, 7), what the network is to answer.
-        votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, or all 0 where a
-            picture has none; None where there are no votes at all.
-    """
-
-    images: torch.Tensor
-    target: torch.Tensor
-    votes: torch.Tensor | None = None
+SMALLEST_SIDE = 32  # px; in a smaller picture an expression can hardly be seen
+SAMPLED_SIZES = 64  # pictures whose size is read to learn the resolution
 
 
 class ToNetworkInput:
@@ -49,52 +31,147 @@ class ToNetworkInput:
         self.spec = spec
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Returns float32 (3, size, size), normalised."""
+        """Return float32 (3, size, size), normalised."""
         bgr = np.asarray(image)[:, :, ::-1]
         return torch.from_numpy(network_input(np.ascontiguousarray(bgr), whole_image(bgr), self.spec))
 
 
-def open_folder(folder: Path) -> ImageFolder:
-    """Opens `folder/<class>/*` for the seven expressions.
+class Pictures(Dataset):
+    """Labelled pictures, read one by one.
+
+    Attributes:
+        samples: The path and the label of each; the path is a name where there is no file.
+        targets: The labels, indices into `EXPRESSIONS`.
+        root: The folder of the paths.
+
+    Args:
+        samples: As the attribute.
+        root: As the attribute.
+    """
+
+    def __init__(self, samples: Sequence[tuple[str, int]], root: Path) -> None:
+        self.samples = list(samples)
+        self.targets = [label for _, label in self.samples]
+        self.root = root
+        self._transform: Callable[[Image.Image], torch.Tensor] | None = None
+
+    def image(self, index: int) -> Image.Image:
+        """Read a picture as RGB; raise a SourceError where it can't be read."""
+        return read_rgb(self.samples[index][0])
+
+    def size_wh(self, index: int) -> tuple[int, int]:
+        """Return the size of a picture in px, without decoding it where it is a file."""
+        path = self.samples[index][0]
+        try:
+            with _opened(path) as image:
+                width, height = image.size
+        except Exception as error:  # Pillow raises many types for a damaged file
+            raise _bad_picture(path) from error
+        return width, height
+
+    def prepared(self, transform: Callable[[Image.Image], torch.Tensor]) -> Pictures:
+        """Return these pictures with a transform; indexing gives its result and the label."""
+        view = copy.copy(self)
+        view._transform = transform
+        return view
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if self._transform is None:
+            raise TypeError("index what `prepared` returns")
+        return self._transform(self.image(index)), self.targets[index]
+
+
+class PixelPictures(Pictures):
+    """Labelled pictures in memory.
+
+    Args:
+        pixels: uint8 (N, H, W), grey.
+        names: The name of each, for the votes and for messages.
+        labels: The label of each.
+        root: The file that they come from.
+    """
+
+    def __init__(self, pixels: np.ndarray, names: Sequence[str], labels: Sequence[int], root: Path) -> None:
+        super().__init__(list(zip(names, labels, strict=True)), root)
+        self._pixels = pixels
+
+    def image(self, index: int) -> Image.Image:
+        """Return a picture as RGB."""
+        return Image.fromarray(self._pixels[index]).convert("RGB")
+
+    def size_wh(self, index: int) -> tuple[int, int]:
+        """Return the size of a picture in px."""
+        height, width = self._pixels.shape[1:]
+        return width, height
+
+
+def pixel_name(row: int) -> str:
+    """Return the name that FER+ gives to the picture in this row of fer2013.csv, counted from 0."""
+    return f"fer{row:07d}.png"
+
+
+def open_folder(folder: Path) -> Pictures:
+    """Open `folder/<class>/*` for the seven expressions.
 
     Raises:
         SourceError: The folder is missing, has other classes, or a class without pictures.
     """
-    check_classes(folder)
-    try:
-        return ImageFolder(str(folder), loader=read_rgb)
-    except FileNotFoundError as error:
-        raise SourceError(f"a class in {folder} has no pictures: {str(error).splitlines()[0]}") from error
+    samples = []
+    for name, class_folder in class_folders(folder).items():
+        paths = sorted(path for path in class_folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+        if not paths:
+            raise SourceError(f"{class_folder} has no pictures ({', '.join(EXTENSIONS)})")
+        samples += [(str(path), EXPRESSIONS.index(name)) for path in paths]
+    return Pictures(samples, folder)
 
 
 def read_rgb(path: str) -> Image.Image:
-    """Reads a picture as RGB.
+    """Read a picture as RGB.
 
     Raises:
         SourceError: It can't be read, is damaged, or has more than 89 million pixels.
     """
     try:
-        if not Path(path).is_file():  # a pipe would be waited for
-            raise OSError("not a file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return image.convert("RGB")
+        with _opened(path) as image:
+            return image.convert("RGB")
     except Exception as error:  # Pillow raises many types for a damaged file
-        raise SourceError(f"{path} is damaged, huge or not a picture; replace or remove it") from error
+        raise _bad_picture(path) from error
 
 
-def folder_resolution(folder: ImageFolder) -> int:
-    """Returns the median shorter side in px of a sample of a folder's pictures."""
-    step = max(1, len(folder.samples) // SAMPLED_SIZES)
-    sides = []
-    for path, _ in folder.samples[::step]:
-        sides.append(min(read_rgb(path).size))
-    return int(np.median(sides))
+def _opened(path: str) -> Image.Image:
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise OSError("not a file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path)
+
+
+def _bad_picture(path: str) -> SourceError:
+    return SourceError(f"{path} is damaged, huge or not a picture; replace or remove it")
+
+
+def check_sizes(pictures: Pictures) -> int:
+    """Return the median shorter side in px of a sample of the pictures, once all are large enough.
+
+    Raises:
+        SourceError: A picture is smaller than 32 px, or can't be read.
+    """
+    sides = np.array([min(pictures.size_wh(index)) for index in range(len(pictures))])
+    small = np.flatnonzero(sides < SMALLEST_SIDE)
+    if len(small):
+        first = small[0]
+        raise SourceError(
+            f"{len(small)} of {len(sides)} pictures in {pictures.root} are smaller than {SMALLEST_SIDE} px, "
+            f"such as {pictures.samples[first][0]} with {sides[first]} px; they show no expression"
+        )
+    return int(np.median(sides[:: max(1, len(sides) // SAMPLED_SIZES)]))
 
 
 def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
-    """Returns what the network of a run on pictures of this side in px expects, also in streaming."""
+    """Return what the network of a run on pictures of this side in px expects, also in streaming."""
     return InputSpec(
         size=config.input_size,
         mean=IMAGENET_MEAN,
@@ -106,156 +183,31 @@ def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
     )
 
 
-class ShuffledShares(Sampler[list[int]]):
-    """This process's share of each batch of a shuffled epoch.
-
-    Args:
-        count: Pictures.
-        batch_size: Over all processes.
-        generator: What the order is drawn from; seeded alike in every process.
-        processes: Of the run.
-    """
-
-    def __init__(self, count: int, batch_size: int, generator: torch.Generator, processes: Processes) -> None:
-        self._generator, self._processes, self._batch_size = generator, processes, batch_size
-        # A share of one picture has no variance, which batch normalisation needs.
-        rest = count % batch_size
-        self._count = count - rest if rest < 2 * processes.count else count
-        self._of = count
-
-    def __len__(self) -> int:
-        return math.ceil(self._count / self._batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self._of, generator=self._generator)[: self._count].tolist()
-        for start in range(0, self._count, self._batch_size):
-            yield order[start : start + self._batch_size][self._processes.rank :: self._processes.count]
-
-
-class LightlyAugmented:
-    """Batches with random horizontal flips and rotation, picture by picture: the baseline."""
-
-    def __init__(
-        self, folder: ImageFolder, spec: InputSpec, config: TrainConfig, shares: ShuffledShares
-    ) -> None:
-        folder.transform = transforms.Compose(
-            [
-                transforms.RandomHorizontalFlip(),
-                transforms.RandomRotation(
-                    config.rotation_degrees, interpolation=transforms.InterpolationMode.BILINEAR
-                ),
-                ToNetworkInput(spec),
-            ]
-        )
-        self._loader = DataLoader(
-            folder,
-            batch_sampler=shares,
-            num_workers=config.workers,
-            pin_memory=config.device.startswith("cuda"),
-        )
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for images, labels in read_batches(self._loader):
-            yield Batch(images, one_hot(labels))
-
-
-class StronglyAugmented:
-    """Batches changed as a whole on the training device, of pictures held in memory: the strong recipe.
-
-    A picture takes its side squared in bytes: FER2013 is 66 MB.
-
-    Attributes:
-        gentle: Whether the pictures are changed little (`augmentation.GENTLE`), and the target is nearer to
-            the label (`config.gentle_label_share`).
-
-    Args:
-        folder: The pictures; those of another size are brought to `spec.native_size`.
-        spec: What the network expects.
-        config: The run.
-        target: float32 (N, 7) of `objective.mixed_target`.
-        votes: float32 (N, 10) of `read_votes`, or None.
-        shares: Whose pictures make each batch.
-        device: Where the batches are made.
-    """
-
-    def __init__(
-        self,
-        folder: ImageFolder,
-        spec: InputSpec,
-        config: TrainConfig,
-        target: torch.Tensor,
-        votes: torch.Tensor | None,
-        shares: ShuffledShares,
-        device: torch.device,
-    ) -> None:
-        self._pixels = torch.stack([_packed(path, spec) for path, _ in folder.samples])
-        nearness = config.gentle_label_share
-        self._gentle_target = nearness * one_hot(torch.tensor(folder.targets)) + (1 - nearness) * target
-        self._target, self._votes, self._shares, self._device = target, votes, shares, device
-        self.gentle = False
-        self._size, self._standardize = spec.size, spec.standardize
-        self._rotation_degrees = config.rotation_degrees
-        self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
-
-    def __len__(self) -> int:
-        return len(self._shares)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for indices in self._shares:
-            pixels = self._pixels[indices].to(self._device)
-            strength, targets = (GENTLE, self._gentle_target) if self.gentle else (STRONG, self._target)
-            images = augment(pixels, self._size, self._rotation_degrees, strength)
-            if self._standardize:
-                images = standardize(images)
-            votes = None if self._votes is None else self._votes[indices]
-            yield Batch((images - self._mean) / self._std, targets[indices], votes)
-
-
-def one_hot(labels: torch.Tensor) -> torch.Tensor:
-    """Returns labels as distributions: float32 (N, 7) of int64 (N,)."""
-    return torch.nn.functional.one_hot(labels, len(EXPRESSIONS)).float()
-
-
-def _packed(path: str, spec: InputSpec) -> torch.Tensor:
-    """Reads a picture as uint8 (1 or 3, native_size, native_size), channels in RGB order."""
-    image = read_rgb(path)
-    if spec.grayscale:
-        image = image.convert("L")
-    pixels = np.asarray(image)
-    if pixels.shape[:2] != (spec.native_size, spec.native_size):
-        pixels = cut(pixels, whole_image(pixels), spec.native_size)
-    pixels = pixels.reshape(spec.native_size, spec.native_size, -1)
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's pixels can't be written to
-
-
 def evaluation_loader(
-    folder: ImageFolder,
+    pictures: Pictures,
     spec: InputSpec,
     batch_size: int,
     workers: int = 0,
     processes: Processes | None = None,
 ) -> DataLoader:
-    """Returns batches in order, the pictures converted and nothing more.
+    """Return batches in order, the pictures converted and nothing more.
 
     Args:
-        folder: The pictures; its transform is replaced, also for loaders made of it before.
+        pictures: What to read.
         spec: What the network expects.
         batch_size: Pictures at once.
         workers: Processes that prepare pictures.
-        processes: Of the run, of which this one gets its share of the pictures; None: all.
+        processes: The processes of the run, of which this one gets its share of the pictures. None: all.
     """
     processes = processes or Processes()
-    folder.transform = ToNetworkInput(spec)
-    share = Subset(folder, range(processes.rank, len(folder), processes.count))
+    share = Subset(
+        pictures.prepared(ToNetworkInput(spec)), range(processes.rank, len(pictures), processes.count)
+    )
     return DataLoader(share, batch_size=batch_size, shuffle=False, num_workers=workers)
 
 
 def read_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields a loader's batches: float32 (N, 3, size, size) and int64 (N,).
+    """Yield a loader's batches: float32 (N, 3, size, size) and int64 (N,).
 
     Raises:
         SourceError: A picture can't be read.
@@ -266,3 +218,8 @@ def read_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tenso
         # From a worker process the error comes with that process's traceback; the message is its last line.
         message = str(error).strip().splitlines()[-1]
         raise SourceError(message.partition(f"{SourceError.__name__}: ")[2] or message) from error
+
+
+def one_hot(labels: torch.Tensor) -> torch.Tensor:
+    """Return labels as distributions: float32 (N, 7) of int64 (N,)."""
+    return torch.nn.functional.one_hot(labels, len(EXPRESSIONS)).float()

@@ -6,6 +6,7 @@ A command checks both before it spends seconds on importing torch.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError
@@ -19,29 +20,108 @@ CURVES_NAME = "curves.png"
 CONFUSION_NAME = "confusion-matrix.png"
 METRICS_NAME = "metrics.json"
 VOTES_NAME = "ferplus-votes.csv"  # in the data folder, beside train/ and validation/
+VOTES_NAMES = (VOTES_NAME, "fer2013new.csv")  # the second one as FER+ publishes it
+# The folders of the training and of the validation split, as they are found in the wild.
+SPLITS = (
+    ("train", "validation"),
+    ("images/train", "images/validation"),
+    ("Training", "PublicTest"),
+    ("train", "val"),
+    ("train", "test"),
+)
+PIXEL_TABLES = ("fer2013.csv", "icml_face_data.csv")
 RESULT_NAMES = (WEIGHTS_NAME, HISTORY_NAME, CURVES_NAME, CONFUSION_NAME, METRICS_NAME)
 RUN_NAMES = (STATE_NAME, *RESULT_NAMES)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The places of the pictures and votes in a data folder.
+
+    Attributes:
+        name: Describes what was recognised.
+        training: A folder that holds `<class>/`, or a table of pixels.
+        validation: The same for the validation split; the same table where the pictures are in one.
+        votes: A table of FER+ votes, or None.
+    """
+
+    name: str
+    training: Path
+    validation: Path
+    votes: Path | None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the pictures are in a table of pixels."""
+        return self.training == self.validation
+
+
+def find_layout(data: Path) -> Layout:
+    """Recognise a data folder by what is in it.
+
+    Raises:
+        SourceError: It has none of the layouts that are known, or a class is missing.
+    """
+    if data.is_file() and data.name in PIXEL_TABLES:
+        data = data.parent
+    pairs = [pair for pair in SPLITS if all((data / split).is_dir() for split in pair)]
+    for training, validation in pairs:
+        check_classes(data / training)
+        check_classes(data / validation)
+        votes = _votes_beside((data / training).parent, data)
+        name = f"{training}/ and {validation}/"
+        return Layout(name, data / training, data / validation, votes)
+    for name in PIXEL_TABLES:
+        if (data / name).is_file():
+            return Layout(f"{name} with its pixels", data / name, data / name, _votes_beside(data))
+    for training, _ in SPLITS:  # half a layout: say what is wrong with it
+        if (data / training).is_dir():
+            raise SourceError(
+                f"{data} has {training}/, but no validation split beside it; name that validation, val, "
+                "test or PublicTest"
+            )
+    layouts = "; ".join(f"{training}/<class>/ and {validation}/<class>/" for training, validation in SPLITS)
+    raise SourceError(
+        f"no pictures recognised in {data}; it should hold {layouts}; or {PIXEL_TABLES[0]}. "
+        f"The classes are {', '.join(EXPRESSIONS)}"
+    )
+
+
+def _votes_beside(*folders: Path) -> Path | None:
+    paths = [folder / name for name in VOTES_NAMES for folder in folders]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def check_classes(folder: Path) -> None:
-    """Checks that `folder` holds a folder for each of the seven expressions and no other.
+    """Check that `folder` holds a folder for each of the seven expressions and no other.
 
     Raises:
         SourceError: It does not.
     """
+    class_folders(folder)
+
+
+def class_folders(folder: Path) -> dict[str, Path]:
+    """Return the folder of each of the seven expressions, whose names may differ in case.
+
+    Raises:
+        SourceError: One is missing, or there are others.
+    """
     if not folder.is_dir():
         raise SourceError(f"no folder {folder}; expected {folder}/<class>/ for {', '.join(EXPRESSIONS)}")
     try:
-        classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        folders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     except OSError as error:
         raise SourceError(f"can't read {folder}: {error.strerror or error}") from error
-    if classes != list(EXPRESSIONS):
-        found = ", ".join(classes) or "none"
+    by_expression = {entry.name.lower(): entry for entry in folders}
+    if sorted(by_expression) != list(EXPRESSIONS) or len(by_expression) != len(folders):
+        found = ", ".join(entry.name for entry in folders) or "none"
         raise SourceError(f"{folder} should have the folders {', '.join(EXPRESSIONS)}; found {found}")
+    return by_expression
 
 
 def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Checks that a run can write into `output`; makes the folder if missing.
+    """Check that a run can write into `output`; make the folder if it is missing.
 
     Raises:
         OutputError: It holds files of a run's names that are neither to be resumed nor replaced, or can't
@@ -67,13 +147,13 @@ def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def remove_run(output: Path) -> None:
-    """Removes the files of an earlier run, so that none of them can pass for the new one's."""
+    """Remove the files of an earlier run, so that nobody takes them for the new one's."""
     for name in RUN_NAMES:
         (output / name).unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Writes a text file; a kill leaves the old or the new one."""
+    """Write a text file; a kill leaves the old or the new one."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 

@@ -52,7 +52,7 @@ class Report:
     confusion: np.ndarray
 
     def as_dict(self) -> dict[str, object]:
-        """Returns the report as JSON takes it."""
+        """Return the report as JSON takes it."""
         return {
             "count": self.count,
             "loss": self.loss,
@@ -69,18 +69,18 @@ class Report:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the softmax over the last axis."""
+    """Return the logarithm of the softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean negative log-likelihood of the labels, in nats."""
+    """Return the mean negative log-likelihood of the labels, in nats."""
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean gap between confidence and accuracy over equal bins of confidence.
+    """Return the mean gap between confidence and accuracy over equal bins of confidence.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
@@ -112,7 +112,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin, ...
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the temperature that gives the least cross-entropy, by golden-section search.
+    """Return the temperature that gives the least cross-entropy, by golden-section search.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017. In the logarithm of the
     temperature the cross-entropy has one minimum.
@@ -129,7 +129,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def report(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> Report:
-    """Measures predictions.
+    """Measure predictions.
 
     Args:
         logits: (N, 7).

@@ -37,7 +37,7 @@ class Processes:
         return self.rank == 0
 
     def share_result(self, work: Callable[[], Any]) -> Any:
-        """Returns in every process what the first one's work gave, or raises what it raised.
+        """Return the result of the first process's work in every process, or raise its error.
 
         Args:
             work: Done in the first process only.
@@ -56,7 +56,7 @@ class Processes:
         return box[0]
 
     def in_order(self, part: np.ndarray) -> np.ndarray:
-        """Joins the parts of all processes, of which each holds every `count`-th row from its rank on."""
+        """Join the parts of all processes; each holds every `count`-th row, beginning at its rank."""
         if self.count == 1:
             return part
         parts: list[Any] = [None] * self.count
@@ -67,11 +67,21 @@ class Processes:
         return whole
 
     def mean(self, values: list[float]) -> list[float]:
-        """Returns the mean of each value over the processes."""
+        """Return the mean of each value over the processes."""
         return np.mean(self.in_order(np.array([values])), axis=0).tolist()
 
+    def first_ones(self, value: float) -> float:
+        """Return in every process the first one's value."""
+        if self.count == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        if distributed.get_backend() == "nccl":
+            box = box.cuda()
+        distributed.broadcast(box, src=0)
+        return float(box[0])
+
     def average_buffers(self, model: nn.Module) -> None:
-        """Makes the processes' running statistics one: each has seen its own share of the pictures."""
+        """Average the running statistics of the processes; each saw its own share of the pictures."""
         if self.count == 1:
             return
         for buffer in model.buffers():
@@ -82,7 +92,7 @@ class Processes:
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """Joins the processes that torchrun started; one without it.
+    """Join the processes that torchrun started; without it there is one.
 
     Args:
         device: What this process computes on, as `local_device` returns it.
@@ -106,7 +116,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def _number(variable: str, default: int, lowest: int, highest: int) -> int:
-    """Returns what torchrun put into a variable of the environment."""
+    """Return the number that torchrun put into a variable of the environment."""
     said = os.environ.get(variable, str(default))
     if not said.isdecimal() or len(said) > 7 or not lowest <= int(said) <= highest:
         raise UsageError(
@@ -117,7 +127,7 @@ def _number(variable: str, default: int, lowest: int, highest: int) -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """Returns the device that `auto`, `cpu`, `cuda` or `cuda:N` means.
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means.
 
     Raises:
         UsageError: No such device.
@@ -136,7 +146,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """Returns the GPU of this process where several share a machine and `device` names none."""
+    """Return the GPU of this process where several processes share a machine and `device` has no index."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

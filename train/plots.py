@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 # No class's colour: the splits and the cells of the matrix are not expressions.
 TRAIN_HEX = "#a9adb5"
+FERPLUS_HEX = "#2f6fb7"
 CELL_HEX = "#24324d"
 
 
 def save_curves(history: Sequence[Epoch], path: Path) -> None:
-    """Draws loss and accuracy of both splits over the epochs, the best epoch marked.
+    """Draw loss and accuracy of both splits over the epochs, the best epoch marked.
 
     Args:
-        history: A row an epoch, at least one of them the best so far.
-        path: Where to, `.png`.
+        history: A row for each validation, at least one of them the best so far.
+        path: The `.png` to write.
 
     Raises:
         OutputError: The file can't be written.
@@ -38,7 +39,7 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
     figure = new_figure(11.0, 4.9)
     from matplotlib.ticker import MaxNLocator
 
-    _head(figure, "Training", f"best epoch {best.epoch} of {len(history)}")
+    _head(figure, "Training", f"best epoch {best.epoch} of {epochs[-1]}")
     panels = (
         ("loss", [row.train_loss for row in history], [row.validation_loss for row in history], "{:.3f}"),
         (
@@ -48,12 +49,16 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
             "{:.1f} %",
         ),
     )
+    agreement = [100 * row.ferplus_agreement for row in history if row.ferplus_agreement is not None]
     for column, (name, train, validation, style) in enumerate(panels):
         axes = figure.add_axes((0.06 + 0.49 * column, 0.11, 0.37, 0.6))
         axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=TEXT_HEX, pad=20)
         _plain(axes)
         axes.axvline(best.epoch, color=TEXT_HEX, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
-        for values, color, width in ((train, TRAIN_HEX, 1.8), (validation, TEXT_HEX, 2.2)):
+        curves = [("train", train, TRAIN_HEX, 1.8), ("validation", validation, TEXT_HEX, 2.2)]
+        if column and len(agreement) == len(history):
+            curves.append(("FER+", agreement, FERPLUS_HEX, 2.2))
+        for _, values, color, width in curves:
             marker = "o" if len(epochs) < 3 else ""
             axes.plot(
                 epochs, values, color=color, linewidth=width, marker=marker, markersize=4,
@@ -64,7 +69,7 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
             [best.epoch], [at_best], "o", color=TEXT_HEX, markersize=7, markeredgecolor="white",
             markeredgewidth=1.5, zorder=4,
         )  # fmt: skip
-        low, high = min(*train, *validation), max(*train, *validation)
+        low, high = (pick(pick(values) for _, values, *_ in curves) for pick in (min, max))
         margin = 0.08 * (high - low) or 0.5
         axes.set_ylim(low - margin, high + margin)
         axes.set_xlim(0.7, max(epochs) + 0.3)
@@ -77,25 +82,25 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
             xytext=(-5 if is_late else 5, 3), textcoords="offset points",
             ha="right" if is_late else "left", va="bottom", fontsize=9.5, fontweight="bold", color=TEXT_HEX,
         )  # fmt: skip
-        _name_ends(axes, epochs[-1], {"train": train[-1], "validation": validation[-1]})
+        _name_ends(axes, epochs[-1], [(name, values[-1], color) for name, values, color, _ in curves])
     save_figure(figure, path)
 
 
-def _name_ends(axes: Axes, last_epoch: int, ends: dict[str, float]) -> None:
-    """Writes each curve's name beside its end, apart from each other where the ends meet."""
+def _name_ends(axes: Axes, last_epoch: int, ends: list[tuple[str, float, str]]) -> None:
+    """Write each curve's name beside its end, apart from each other where the ends meet."""
     low, high = axes.get_ylim()
-    (upper, upper_value), (lower, lower_value) = sorted(ends.items(), key=lambda end: -end[1])
-    apart = 0.075 * (high - low)
-    push = max(0.0, apart - (upper_value - lower_value)) / 2
-    for name, value in ((upper, upper_value + push), (lower, lower_value - push)):
+    apart, lowest = 0.075 * (high - low), low
+    for name, value, color in sorted(ends, key=lambda end: end[1]):
+        place = max(value, lowest)
+        lowest = place + apart
         axes.annotate(
-            name, (last_epoch, value), xytext=(9, 0), textcoords="offset points", va="center_baseline",
-            fontsize=9.5, color=TEXT_HEX if name == "validation" else QUIET_HEX, annotation_clip=False,
+            name, (last_epoch, place), xytext=(9, 0), textcoords="offset points", va="center_baseline",
+            fontsize=9.5, color=QUIET_HEX if color == TRAIN_HEX else color, annotation_clip=False,
         )  # fmt: skip
 
 
 def save_confusion_matrix(measured: Report, path: Path, *, subtitle: str) -> None:
-    """Draws which class was taken for which, beside the recall of each.
+    """Draw the confusion matrix beside the recall of each class.
 
     Args:
         measured: The figures.
@@ -190,7 +195,7 @@ def _head(figure: Figure, title: str, subtitle: str) -> None:
 
 
 def _plain(axes: Axes) -> None:
-    """Takes away what a curve does not need."""
+    """Remove the frame and the ticks that a curve does not need."""
     axes.spines[:].set_visible(False)
     axes.grid(axis="y", color=FAINT_HEX, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""What a network answers for a folder of pictures."""
+"""The answers of a network for a folder of pictures."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def predict(
     *,
     mirrored: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads pictures in order.
+    """Read pictures in order.
 
     Args:
         model: Takes (N, 3, size, size), gives logits (N, 7), or those of several last layers side by side;
             is put into evaluation mode.
-        batches: Of `data.evaluation_loader`.
+        batches: Of `data.evaluation_loader`; more pictures than labels in a batch are ignored.
         device: Where the model is.
         on_batch: Told the mean cross-entropy, the accuracy and the pictures a second after each batch.
         mirrored: Read the mirror images.
@@ -71,7 +71,7 @@ def predict(
     with torch.no_grad():
         for images, labels in read_batches(batches):
             images = images.to(device, memory_format=torch.channels_last)
-            logits = model(images.flip(-1) if mirrored else images).float().cpu()
+            logits = model(images.flip(-1) if mirrored else images)[: len(labels)].float().cpu()
             first = logits[:, : len(EXPRESSIONS)]
             loss_sum += float(nn.functional.cross_entropy(first, labels, reduction="sum"))
             hits += int((first.argmax(dim=1) == labels).sum())

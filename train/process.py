@@ -1,4 +1,4 @@
-"""What has to be set in a training process before torch loads."""
+"""Settings of a training process that have to be made before torch loads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def prepare_process() -> None:
-    """Makes training on the CPU faster; changes nothing that it computes. Call it before importing torch."""
+    """Make training on the CPU faster without changing its results. Call it before importing torch."""
     # Between parallel regions OpenMP's threads spin for a while. Two runs that share cores then keep
     # each other from working. Who has set the policy keeps it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -20,7 +20,7 @@ def prepare_process() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Lets malloc keep what is freed for the next training step.
+    """Let malloc keep freed memory for the next training step.
 
     By default glibc gives large blocks, such as a step's activations, back to the system when they
     are freed. Each step then touches every page of them for the first time again: page faults cost

@@ -1,4 +1,4 @@
-"""What the command says while a run goes and when it is done."""
+"""The words of the command while it trains, and when it is done."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from train.reporter import Epoch, Reporter
 NAMES = {FERPLUS: "the majority of the FER+ annotators", FER2013: "FER2013's own labels"}
 # A training picture, with its backward pass, costs about as much as this many in validation.
 TRAINING_COST = 3
+# Batches before the length of an epoch is measured, and seconds that are measured.
+SKIPPED_BATCHES, MEASURED_S = 5, 8.0
 # What an evaluation and a run before its epochs say of themselves where no bar can be shown.
 PHASES = {
     "teacher": "a teacher reads the training pictures",
@@ -52,13 +54,15 @@ class TrainingProgress(Reporter):
             refresh_per_second=4,
             disable=console.quiet or not console.is_terminal or console.is_dumb_terminal,
         )
-        self._epochs_task = self._bars.add_task("epochs", counted="", figures="", visible=False)
+        self._run_task = self._bars.add_task("run", counted="", figures="", visible=False)
         self._batches_task = self._bars.add_task("", counted="", figures="", visible=False)
         self._config = TrainConfig()
         self._train_count = self._validation_count = 0
         self._began_s = 0.0
         self._first_epoch = self._epoch = 0
         self._phase, self._batch, self._batches = "", 0, 1
+        self._timed_from: tuple[int, float] | None = None
+        self._length_said = False
 
     def __enter__(self) -> TrainingProgress:
         self._bars.start()
@@ -73,26 +77,35 @@ class TrainingProgress(Reporter):
         self._bars.stop()
 
     def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
-        """Says what is trained on what."""
+        """Say what is trained on which pictures."""
         self._config, self._train_count, self._validation_count = config, train_count, validation_count
-        self._say(f"{config.recipe}: {train_count} pictures, {validation_count} for validation")
+        self._say(
+            f"{config.recipe}: {config.architecture} at {config.input_size} px, {train_count} pictures, "
+            f"{validation_count} for validation"
+        )
         self._say(f"initial weights: {origin}")
-        self._bars.update(self._epochs_task, total=config.epochs, visible=True)
+        total = 1.0 if config.minutes else config.epochs
+        self._bars.update(self._run_task, total=total, visible=True)
+
+    def note(self, text: str) -> None:
+        """Say it in a line that stays."""
+        self._say(text)
 
     def phase(self, epoch: int, name: str, batches: int) -> None:
-        """Starts a bar of batches. See `Reporter.phase`."""
+        """Start a bar of batches. See `Reporter.phase`."""
         if not self._first_epoch:
             self._first_epoch, self._began_s = epoch, time.monotonic()
         self._epoch, self._phase, self._batch, self._batches = epoch, name, 0, batches
+        self._timed_from = None
         if not epoch and self._bars.disable:
             self._say(PHASES.get(name, name))
         self._bars.reset(
             self._batches_task, description=name, total=batches, visible=True, counted="", figures=""
         )
 
-    def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
-        """Moves the bars. See `Reporter.batch`."""
-        self._batch += 1
+    def batch(self, loss: float, accuracy: float, images_per_s: float, done: int = 1) -> None:
+        """Move the bars. See `Reporter.batch`."""
+        self._batch += done
         self._bars.update(
             self._batches_task,
             completed=self._batch,
@@ -100,35 +113,74 @@ class TrainingProgress(Reporter):
             figures=f"loss {loss:.4f}  accuracy {100 * accuracy:.1f} %  {images_per_s:.0f} images/s",
         )
         if self._epoch:
-            done = self._epochs_done()
+            self._say_length()
+            if self._config.minutes is None:
+                done_epochs = self._epochs_done()
+                self._bars.update(
+                    self._run_task,
+                    completed=done_epochs,
+                    counted=f"{self._epoch}/{self._config.epochs}",
+                    figures=f"{format_time(round(self._left_s(done_epochs)))} left",
+                )
+
+    def progress(self, share: float, left_s: float | None) -> None:
+        """Move the bar of a run by the clock. See `Reporter.progress`."""
+        if left_s is not None:
             self._bars.update(
-                self._epochs_task,
-                completed=done,
-                counted=f"{self._epoch}/{self._config.epochs}",
-                figures=f"{format_time(round(self._left_s(done)))} left",
+                self._run_task,
+                completed=share,
+                counted=f"epoch {self._epoch}",
+                figures=f"{format_time(round(left_s))} left",
             )
 
     def epoch_done(self, row: Epoch) -> None:
-        """Says an epoch's figures in a line that stays."""
-        left_s = self._left_s(row.epoch)
+        """Say an epoch's figures in a line that stays."""
+        agreement = row.ferplus_agreement
+        left = of = ""
+        if self._config.minutes is None:
+            of = f"/{self._config.epochs}"
+            if row.epoch < self._config.epochs:
+                left = f"  {format_time(round(self._left_s(row.epoch)))} left"
         self._say(
-            f"epoch {row.epoch:>{len(str(self._config.epochs))}}/{self._config.epochs}"
+            f"epoch {row.epoch:>{len(of) - 1 if of else 1}}{of}"
             f"  train loss {row.train_loss:.4f} accuracy {100 * row.train_accuracy:.1f} %"
             f"  validation loss {row.validation_loss:.4f} accuracy {100 * row.validation_accuracy:.1f} %"
-            f"  {row.images_per_s:.0f} images/s  {format_time(round(row.duration_s))}"
-            + (f"  {format_time(round(left_s))} left" if row.epoch < self._config.epochs else "")
+            + ("" if agreement is None else f"  FER+ agreement {100 * agreement:.1f} %")
+            + f"  {row.images_per_s:.0f} images/s  {format_time(round(row.duration_s))}{left}"
             + ("  saved" if row.best else "")
         )
 
+    def _say_length(self) -> None:
+        """Say once, early in the first epoch, how long an epoch takes."""
+        if self._length_said or self._phase != "train":
+            return
+        if self._timed_from is None:  # the first batches prepare and compile
+            if self._batch >= SKIPPED_BATCHES:
+                self._timed_from = self._batch, time.monotonic()
+            return
+        batch, began_s = self._timed_from
+        measured_s = time.monotonic() - began_s
+        if measured_s < MEASURED_S:
+            return
+        self._length_said = True
+        epoch_s = measured_s / (self._batch - batch) * self._batches
+        epoch_s *= 1 + self._validation_count / (TRAINING_COST * self._train_count)
+        text = f"an epoch takes about {format_time(round(epoch_s))}"
+        if self._config.minutes is None:
+            text += f", {self._config.epochs} epochs {format_time(round(epoch_s * self._config.epochs))}"
+        else:
+            text += f"; there is time for about {60 * self._config.minutes / epoch_s:.0f}"
+        self._say(text)
+
     def _epochs_done(self) -> float:
-        """Epochs finished, with the share of the present one by what its pictures cost."""
+        """Return the epochs that have ended, with the share of the present one by its pictures' cost."""
         training, validation = TRAINING_COST * self._train_count, self._validation_count
         share = self._batch / self._batches
         done = training * share if self._phase == "train" else training + validation * share
         return self._epoch - 1 + done / (training + validation)
 
     def _left_s(self, done: float) -> float:
-        """Seconds until the last epoch ends, at the pace since this process began."""
+        """Return the seconds until the last epoch ends, at the pace since this process began."""
         here = done - (self._first_epoch - 1)
         return (time.monotonic() - self._began_s) / here * (self._config.epochs - done)
 
@@ -137,11 +189,19 @@ class TrainingProgress(Reporter):
 
 
 def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> None:
-    """Says what came of a run."""
+    """Say what a run achieved."""
     console.print(
-        f"\nbest epoch {result.epoch} of {len(result.history)}, on the validation split:", highlight=False
+        f"\nbest epoch {result.epoch} of {result.history[-1].epoch}, on the validation split:",
+        highlight=False,
     )
     _say_report(console, result.validation, result.untempered, result.temperature)
+    if result.ferplus is not None:
+        console.print(
+            f"the FER+ layer agrees with the majority on {100 * result.ferplus.accuracy:.2f} % of the "
+            f"{result.ferplus.count} pictures that have a clear one",
+            highlight=False,
+            soft_wrap=True,
+        )
     for path in files:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -192,7 +252,7 @@ def _add_figures(table: Table, name: str, measured: Report) -> None:
 
 
 def _say_report(console: Console, measured: Report, untempered: Report, temperature: float) -> None:
-    """Figures, then a row a class: its recall and what its pictures were taken for."""
+    """Print the figures, then for each class its recall and its row of the confusion matrix."""
     figures = Table.grid(padding=(0, 2))
     figures.add_row("pictures", str(measured.count))
     figures.add_row("accuracy", f"{100 * measured.accuracy:.2f} %")

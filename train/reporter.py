@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it, epoch by epoch and batch by batch."""
+"""The interface through which a run tells of its progress."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from train.config import TrainConfig
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history.
+    """One row of the history: an epoch, or several between two validations where time is short.
 
     Attributes:
-        epoch: From 1.
+        epoch: The last one, from 1.
         train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
         train_accuracy: The same pictures; how often the target's most probable label was found.
         validation_loss: Mean cross-entropy.
         validation_accuracy: The same pictures.
-        images_per_s: Training pictures a second.
-        duration_s: Of the whole epoch, validation included.
+        ferplus_agreement: Share of the validation pictures with a clear FER+ majority for which the FER+
+            layer says the same; None without such a layer.
+        images: Training pictures since the row before.
+        images_per_s: The same a second.
+        duration_s: Seconds since the row before, validation included.
         best: Whether its weights were saved.
     """
 
@@ -27,22 +30,30 @@ class Epoch:
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    ferplus_agreement: float | None
+    images: int
     images_per_s: float
     duration_s: float
     best: bool
 
 
 class Reporter:
-    """What a run says while it goes. This one says nothing; the command's shows progress."""
+    """Hears of a run's progress. This one ignores it; the command's shows it."""
 
     def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
         """The data and the network are there."""
 
     def phase(self, epoch: int, name: str, batches: int) -> None:
-        """A phase (`train` or `validation`) of an epoch begins; epoch 0: what comes before or without any."""
+        """A phase (`train` or `validation`) of an epoch begins; epoch 0 is for work outside of epochs."""
 
-    def batch(self, loss: float, accuracy: float, images_per_s: float) -> None:
-        """A batch is done; the figures are of the phase so far."""
+    def batch(self, loss: float, accuracy: float, images_per_s: float, done: int = 1) -> None:
+        """Some batches are done, by default one; the figures are of the phase so far."""
+
+    def progress(self, share: float, left_s: float | None) -> None:
+        """Report the share of the run that is done, and in a run by the clock the seconds that are left."""
+
+    def note(self, text: str) -> None:
+        """Something that whoever watches should know."""
 
     def epoch_done(self, row: Epoch) -> None:
         """An epoch is done and saved."""

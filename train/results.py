@@ -1,4 +1,4 @@
-"""What a run or an evaluation leaves behind: metrics.json and the pictures."""
+"""The result files of a run or an evaluation: metrics.json and the pictures."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ if TYPE_CHECKING:
 
 
 def run_metrics(result: Result) -> dict[str, Any]:
-    """Returns what `metrics.json` holds: the best epoch's figures, and what the run was and cost."""
+    """Return the content of `metrics.json`: the best weights' figures, the settings and the cost."""
     config = result.config
-    training_s = sum(result.train_count / row.images_per_s for row in result.history)
+    epochs = result.history[-1].epoch
+    training_s = sum(row.images / row.images_per_s for row in result.history)
+    images = sum(row.images for row in result.history)
     return {
         **result.validation.as_dict(),
         "ece_before_temperature": result.untempered.ece,
         "temperature": result.temperature,
+        "ferplus": None if result.ferplus is None else result.ferplus.as_dict(),
         "recipe": config.recipe,
         "epoch": result.epoch,
         "config": asdict(config),
         "initial_weights": result.origin,
         "images": {"train": result.train_count, "validation": result.validation.count},
         "cost": {
-            "epochs": len(result.history),
-            "duration_s": round(sum(row.duration_s for row in result.history), 1),
-            "train_images_per_s": round(len(result.history) * result.train_count / training_s, 1),
+            "epochs": epochs,
+            "duration_s": round(result.elapsed_s, 1),
+            "train_images": images,
+            "train_images_per_s": round(images / training_s, 1),
         },
     }
 
@@ -65,12 +69,12 @@ def _figures(figures: Figures) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON for people and programs."""
+    """Write JSON for people and programs."""
     write_text_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_results(output: Path, result: Result) -> list[Path]:
-    """Writes curves.png, confusion-matrix.png and metrics.json; returns all files of the run.
+    """Write curves.png, confusion-matrix.png and metrics.json; return all files of the run.
 
     Raises:
         OSError: A file can't be written.

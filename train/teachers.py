@@ -1,63 +1,138 @@
-"""Distillation: what trained networks answer for the training pictures, as a part of the target.
+"""Distillation: trained networks answer for the very pictures that the network in training sees.
 
 Several networks together are right more often than each alone, and their doubt tells more than a label.
-Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
+They see each picture augmented and mixed, in the training step, so they answer for what is in it.
+
+Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015. Beyer et al., Knowledge
+distillation: A good teacher is patient and consistent, 2022.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torchvision.datasets import ImageFolder
+from torch import nn
 
-from fer_stream.errors import WeightsError
-from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.torch_model import load_model
-from train.data import evaluation_loader
-from train.parallel import Processes
-from train.prediction import EVALUATION_BATCH, predict
-from train.reporter import Reporter
+from fer_stream.errors import UsageError, WeightsError
+from fer_stream.recognition.preprocessing import InputSpec
+from fer_stream.recognition.weights import load_checkpoint
+from train.architectures import TwoHeaded, network_of
+from train.batches import Batch, normalized
+
+LUMA = (0.299, 0.587, 0.114)
 
 
-def mean_answers(
-    teachers: Sequence[Path],
-    folder: ImageFolder,
-    device: torch.device,
-    processes: Processes,
-    reporter: Reporter,
-    workers: int = 0,
-) -> torch.Tensor:
-    """Returns the mean of what networks answer for a folder's pictures and their mirror images.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The mean answer of some teachers.
 
-    Without their temperatures: a network of the strong recipe is less sure without its own than it is right.
+    Attributes:
+        label: float32 (N, 7), probabilities of FER2013's labels.
+        ferplus: float32 (N, 7), probabilities of what FER+ voters see; None where no teacher says.
+    """
+
+    label: torch.Tensor
+    ferplus: torch.Tensor | None
+
+
+class Teachers:
+    """Trained networks that answer together.
 
     Args:
-        teachers: Checkpoints of fer-train; each sees the pictures in its own size.
-        folder: The pictures.
+        networks: Each network and what it expects.
+        spec: What the network in training expects.
         device: Where the networks run.
-        processes: Of the run; each reads its share of the pictures.
-        reporter: Told of the progress.
-        workers: Processes that prepare pictures.
+    """
 
-    Returns:
-        float32 (N, 7), rows that add up to 1.
+    def __init__(
+        self, networks: Sequence[tuple[TwoHeaded, InputSpec]], spec: InputSpec, device: torch.device
+    ) -> None:
+        self._spec = spec
+        self._networks = [
+            (
+                network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last),
+                expected,
+            )
+            for network, expected in networks
+        ]
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    @torch.no_grad()
+    def answer(self, batch: Batch) -> Answers:
+        """Return the mean answer for a batch, which has to keep its `pictures`.
+
+        The logits are not divided by the teachers' temperatures: a network of the strong recipe is less
+        sure without its own than it is right, and a soft answer says more.
+        """
+        labels, ferplus = [], []
+        for network, expected in self._networks:
+            logits, votes = network(self._input(batch, expected))
+            labels.append(logits.float().softmax(dim=1))
+            if votes is not None:
+                ferplus.append(votes.float().softmax(dim=1))
+        return Answers(_mean(labels), _mean(ferplus) if ferplus else None)
+
+    def _input(self, batch: Batch, expected: InputSpec) -> torch.Tensor:
+        if _sees_the_same(expected, self._spec) or batch.pictures is None:
+            return batch.images
+        pictures = batch.pictures
+        if expected.grayscale and pictures.shape[1] == len(LUMA):
+            luma = [weight * channel for weight, channel in zip(LUMA, pictures.unbind(dim=1), strict=True)]
+            pictures = torch.stack(luma).sum(dim=0)[:, None]
+        if expected.size != pictures.shape[-1]:
+            pictures = nn.functional.interpolate(
+                pictures,
+                (expected.size, expected.size),
+                mode="bilinear",
+                align_corners=False,
+                antialias=expected.size < pictures.shape[-1],
+            )
+        return normalized(pictures, expected)
+
+
+def load_teachers(paths: Sequence[Path], spec: InputSpec, device: torch.device) -> Teachers | None:
+    """Load the teachers of a run and let each answer once; None where there are no paths.
+
+    Args:
+        paths: Checkpoints of fer-train, of any architecture.
+        spec: What the network in training expects.
+        device: Where they run.
 
     Raises:
-        SourceError: A picture can't be read.
         WeightsError: A checkpoint can't be used.
     """
-    answers = torch.zeros(len(folder), len(EXPRESSIONS))
-    loaded = [load_model(path) for path in teachers]  # before any of them has worked for minutes
-    for path, (checkpoint, built) in zip(teachers, loaded, strict=True):
-        model = built.to(device).to(memory_format=torch.channels_last)
-        loader = evaluation_loader(folder, checkpoint.input, EVALUATION_BATCH, workers, processes)
-        for mirrored in (False, True):
-            reporter.phase(0, "teacher mirrored" if mirrored else "teacher", len(loader))
-            logits, _ = predict(model, loader, device, reporter.batch, mirrored=mirrored)
-            answer = torch.from_numpy(processes.in_order(logits)).softmax(dim=1)
-            if not answer.isfinite().all():
-                raise WeightsError(f"{path} answers some pictures with no numbers; choose another teacher")
-            answers += answer
-    return answers / (2 * len(teachers))
+    networks = []
+    for path in paths:
+        checkpoint = load_checkpoint(path, any_architecture=True)
+        try:
+            network = network_of(checkpoint)
+        except (RuntimeError, UsageError) as error:
+            raise WeightsError(
+                f"{path}: the weights do not fit {checkpoint.architecture}; choose another teacher"
+            ) from error
+        teacher = Teachers([(network, checkpoint.input)], spec, device)
+        if not teacher.answer(_grey_pictures(spec, device)).label.isfinite().all():
+            raise WeightsError(f"{path} answers pictures with numbers that are not finite; choose another")
+        networks.append((network, checkpoint.input))
+    return Teachers(networks, spec, device) if networks else None
+
+
+def _grey_pictures(spec: InputSpec, device: torch.device) -> Batch:
+    pictures = torch.rand(2, 1, spec.size, spec.size, generator=torch.Generator().manual_seed(0)).to(device)
+    return Batch(normalized(pictures, spec), torch.zeros(2, 7, device=device), None, pictures)
+
+
+def _sees_the_same(first: InputSpec, second: InputSpec) -> bool:
+    def key(spec: InputSpec) -> tuple:
+        return spec.size, spec.mean, spec.std, spec.grayscale, spec.standardize
+
+    return key(first) == key(second)
+
+
+def _mean(answers: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(answers).mean(dim=0)

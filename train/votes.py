@@ -1,4 +1,4 @@
-"""The FER+ votes: what ten people saw in each picture of FER2013, and what that says of its label.
+"""The FER+ votes of ten people for each picture of FER2013, and the labels that they let expect.
 
 Source: Barsoum et al., Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
 Distribution, 2016.
@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from train.data import one_hot
+from train.data import Pictures, one_hot, pixel_name
 
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
@@ -27,12 +26,12 @@ VOTED_ROWS = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
 WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
 
 
-def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
-    """Reads the FER+ votes of a folder's pictures, by their file names.
+def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
+    """Read the FER+ votes of pictures, by their file names.
 
     Args:
-        path: CSV with the columns `file` and those of `VOTED`.
-        folder: The pictures.
+        path: CSV with those of `VOTED` and `file`, or as FER+ publishes it (`fer2013new.csv`).
+        pictures: The pictures.
 
     Returns:
         float32 (N, 10): shares that add up to 1, or zeros for a picture without votes.
@@ -42,13 +41,14 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            by_name = {row["file"]: [int(row[name]) for name in VOTED] for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        by_name = {_name(row, index): [int(row[name]) for name in VOTED] for index, row in enumerate(rows)}
         if not by_name:
             raise ValueError("no votes at all")
         if any(min(counts) < 0 for counts in by_name.values()):
             raise ValueError("a negative number of votes")
         none = [0] * len(VOTED)
-        counts = [by_name.get(Path(name).name, none) for name, _ in folder.samples]
+        counts = [by_name.get(Path(name).name, none) for name, _ in pictures.samples]
         votes = torch.tensor(counts, dtype=torch.float32)
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise SourceError(
@@ -56,6 +56,15 @@ def read_votes(path: Path, folder: ImageFolder) -> torch.Tensor:
             "mend or remove it"
         ) from error
     return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def _name(row: dict[str, str], index: int) -> str:
+    """Return the file name that a row of votes is about.
+
+    FER+ publishes its votes in the order of fer2013.csv, and leaves out the names of pictures that it
+    advises not to use.
+    """
+    return row["file"] if "file" in row else pixel_name(index)
 
 
 def majority(votes: np.ndarray) -> np.ndarray:
@@ -76,7 +85,7 @@ def majority(votes: np.ndarray) -> np.ndarray:
 
 
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns how probable each label is for pictures with such votes.
+    """Return the probability of each label for pictures with such votes.
 
     A single label hides a lot of doubt. Ten votes tell which labels a picture could have got, once it is
     learned how the labels answer to the votes: of FER2013's training split the votes name 30 % neutral

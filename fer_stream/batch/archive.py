@@ -13,6 +13,7 @@ from typing import Any
 
 from fer_stream.batch import work
 from fer_stream.batch.cluster import Cluster
+from fer_stream.batch.index import write_index
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import FAILED, Record, write_manifest
 from fer_stream.batch.outputs import Output
@@ -106,9 +107,11 @@ class Archive:
             self.save()
 
     def save(self) -> None:
-        """Writes the manifest and the summary."""
+        """Writes the manifest and the summary, and with reports their index."""
         began_s = time.monotonic()
         write_manifest(self._output, self.records.values(), self._settings)
+        if self._settings.report:
+            write_index(self._output, self.records.values())
         self._saved_s = time.monotonic()
         self._save_took_s = self._saved_s - began_s
 

@@ -77,6 +77,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument("--save", action="store_true", help="annotated videos too, videos/*.mp4")
     outputs.add_argument("--chart", action="store_true", help="timelines too, charts/*.png")
+    outputs.add_argument(
+        "--report", action="store_true", help="reports too, reports/*.html, and an index of them, index.html"
+    )
+    outputs.add_argument(
+        "--episodes",
+        choices=["csv", "vtt", "eaf"],
+        default="",
+        help="episodes too, episodes/*: a table, subtitles, or documents for ELAN",
+    )
 
     run = parser.add_argument_group("the run")
     run.add_argument("--ray", metavar="ADDRESS", help="use the Ray cluster at this address")
@@ -140,6 +149,8 @@ def _run(options: argparse.Namespace) -> int:
         table=options.table,
         save=options.save,
         chart=options.chart,
+        report=options.report,
+        episodes=options.episodes,
         **analysis_settings(options) | {"labels": labels},
     )
     # Which GPUs there are is known once Ray has started: until then what either kind has done will do.

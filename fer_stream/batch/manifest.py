@@ -203,7 +203,7 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
         )
 
     records, notes = read_manifest(output)
-    wanted = {"tables", *(["videos"] if settings[0].save else []), *(["charts"] if settings[0].chart else [])}
+    wanted = settings[0].folders
     there = {folder: output.sizes(folder) for folder in wanted}
 
     def look_at(recording: Recording) -> tuple[Record, str]:

@@ -1,7 +1,8 @@
 """The folder of results, on this machine or wherever fsspec writes.
 
-    tables/NAME.parquet   videos/NAME.mp4   charts/NAME.png    one a recording, see Recording.output_name
-    manifest.parquet      summary.parquet                      one row a recording
+    tables/NAME.parquet   videos/NAME.mp4   charts/NAME.png    one per recording, see Recording.output_name
+    reports/NAME.html     episodes/NAME.csv                    one per recording
+    manifest.parquet      summary.parquet   index.html         one row per recording
     parts/NAME/*.parquet                                       only while a recording is being done
 
 A file is made in a local folder, copied beside its place under another name, and renamed.
@@ -26,7 +27,14 @@ from fer_stream.errors import FerStreamError, OutputError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-FOLDERS = {"tables": ".parquet", "videos": ".mp4", "charts": ".png"}
+# The folders, and the suffixes that their files may have.
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "tables": (".parquet", ".csv"),
+    "videos": (".mp4",),
+    "charts": (".png",),
+    "reports": (".html",),
+    "episodes": (".csv", ".vtt", ".eaf"),
+}
 # A run says every so often that it goes on; one that has not for so long was killed.
 REFRESH_MARK_S = 10.0
 STALE_MARK_S = 120.0
@@ -53,6 +61,10 @@ class Output:
     def place(self, *parts: str) -> str:
         """Returns where something in the folder is, as it may be shown."""
         return shown("/".join((self.address.rstrip("/"), *parts)))
+
+    def final_path(self, *parts: str) -> Path:
+        """Return where a file will be; relative to the output where that is an address."""
+        return Path(*parts) if is_address(self.address) else Path(self.address, *parts)
 
     def make(self) -> None:
         """Makes the folder and those in it, and sees whether they can be written.

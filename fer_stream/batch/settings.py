@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
 from fer_stream.batch.outputs import FOLDERS
@@ -42,6 +42,8 @@ class Settings:
         table: The format of tables and summary, `parquet` or `csv`.
         save: Whether an annotated video is made of every recording.
         chart: Whether a timeline is made of every recording.
+        report: Whether a report is made of every recording.
+        episodes: The format of the episodes, `csv`, `vtt` or `eaf`; empty for none.
         version: The package's, where the run was started.
     """
 
@@ -60,6 +62,8 @@ class Settings:
     table: str = "parquet"
     save: bool = False
     chart: bool = False
+    report: bool = False
+    episodes: str = ""
     version: str = __version__
 
     @property
@@ -87,9 +91,26 @@ class Settings:
             version=self.version,
         )
 
+    def analysis_only(self) -> Settings:
+        """Return these settings without those that shape the outputs only."""
+        return replace(self, save=False, chart=False, report=False, episodes="", table="parquet", part_s=0.0)
+
     def suffix(self, folder: str) -> str:
         """Return the suffix of the files in a folder of the output."""
-        return ".csv" if folder == "tables" and self.table == "csv" else FOLDERS[folder]
+        chosen = {"tables": self.table, "episodes": self.episodes}
+        return f".{chosen[folder]}" if chosen.get(folder) else FOLDERS[folder][0]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the output that get a file for every recording."""
+        wanted = {
+            "tables": True,
+            "videos": self.save,
+            "charts": self.chart,
+            "reports": self.report,
+            "episodes": bool(self.episodes),
+        }
+        return tuple(folder for folder, is_wanted in wanted.items() if is_wanted)
 
     @property
     def key(self) -> str:

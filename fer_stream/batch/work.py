@@ -35,10 +35,12 @@ from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_foote
 from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
 from fer_stream.pipeline import RunOptions, Summary, run
+from fer_stream.provenance import Provenance
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
-from fer_stream.sinks import Sink, TimelineSink, VideoSink
+from fer_stream.sinks import EpisodesSink, ReportSink, Sink, TimelineSink, VideoSink
 from fer_stream.sinks.table import parquet_metadata
+from fer_stream.sources import SourceInfo
 from fer_stream.sources.video import VideoSource
 from fer_stream.system.files import file_hash
 from fer_stream.types import AnalyzedFrame, Frame
@@ -68,7 +70,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
     """
     global _loaded
     # What shapes the outputs only does not shape the models.
-    wanted = replace(settings, save=False, chart=False, table="parquet", part_s=0.0)
+    wanted = settings.analysis_only()
     if _loaded is None or _loaded[0] != wanted:
         if output is not None:
             output.check()
@@ -143,11 +145,11 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
         # Entered first and so left last: a table that is there tells that the others are, too.
         writer = _table_writer(settings, recording, output, _interval_s(source), analyzer.unsure_below, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
-        sinks += _pictures(settings, recording, output, source, stack)
-        summary = _run(source, analyzer, sinks, progress)
-        record = _record(
-            settings, recording, output, writer, began_s, _hash(path, recording), summary.problems
-        )
+        sinks += _other_outputs(settings, recording, output, source, stack)
+        provenance = _provenance(settings, recording, path, analyzer.unsure_below)
+        summary = _run(source, analyzer, sinks, progress, provenance)
+        content_hash = provenance.source_sha256 or _hash(path, recording)
+        record = _record(settings, recording, output, writer, began_s, content_hash, summary.problems)
         writer.close(asdict(record))
     return keep_record(settings, record, output)
 
@@ -232,10 +234,12 @@ def join_parts(
                 progress()
                 yield table
 
-        if settings.save or settings.chart:
-            source = stack.enter_context(_open(stack.enter_context(local_copy(recording)), recording))
-            sinks = list(_pictures(settings, recording, output, source, stack))
-            problems += _run(source, _Replay(written()), sinks, progress).problems
+        if len(settings.folders) > 1:
+            path = stack.enter_context(local_copy(recording))
+            source = stack.enter_context(_open(path, recording))
+            sinks = list(_other_outputs(settings, recording, output, source, stack))
+            provenance = _provenance(settings, recording, path, unsure_below)
+            problems += _run(source, _Replay(written()), sinks, progress, provenance).problems
         else:
             for _ in written():
                 pass
@@ -291,20 +295,37 @@ def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:
     return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.until_s, mirror=False)
 
 
-def _pictures(
+def _other_outputs(
     settings: Settings, recording: Recording, output: Output, source: VideoSource, stack: ExitStack
 ) -> Iterator[Sink]:
-    """Yields what draws; an output of an earlier run that is not asked for now would belie the table."""
-    for folder, sink, wanted in (
-        ("charts", TimelineSink, settings.chart),
-        ("videos", VideoSink, settings.save),
-    ):
-        name = recording.output_name + FOLDERS[folder]
+    """Yield the sinks of everything but the table.
+
+    An output of an earlier run that is not asked for now is removed: it would contradict the table.
+    """
+    for folder in [folder for folder in FOLDERS if folder != "tables"]:
+        wanted = recording.output_name + settings.suffix(folder) if folder in settings.folders else ""
+        there = output.names(folder)
+        for name in (recording.output_name + suffix for suffix in FOLDERS[folder]):
+            if name != wanted and name in there:
+                output.remove(folder, name)
         if wanted:
-            path = stack.enter_context(output.writing(folder, name))
-            yield sink(path, source.info, overwrite=True)
-        elif name in output.names(folder):
-            output.remove(folder, name)
+            path = stack.enter_context(output.writing(folder, wanted))
+            yield _sink(folder, path, output.final_path(folder, wanted), source.info, recording)
+
+
+def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:
+    """Return the sink of one folder of the output, which writes to `path`; the file is then moved."""
+    if folder == "charts":
+        return TimelineSink(path, info, overwrite=True)
+    if folder == "reports":
+        return ReportSink(path, info, overwrite=True, placed_at=placed_at)
+    if folder == "episodes":
+        # The local copy of a remote recording is gone afterwards, so nothing may link to it.
+        lasting = replace(info, path=None) if is_address(recording.address) else info
+        return EpisodesSink(path, lasting, overwrite=True, placed_at=placed_at)
+    video = VideoSink(path, info, overwrite=True)
+    video.saved_video = placed_at
+    return video
 
 
 def _table_writer(
@@ -329,8 +350,20 @@ def _table_writer(
     return writer
 
 
-def _run(source: VideoSource, analyzer: Any, sinks: list[Sink], progress: Callable[..., None]) -> Summary:
-    summary = run(source, analyzer, Overlay(), sinks, RunOptions(on_frame=progress))
+def _provenance(settings: Settings, recording: Recording, path: Path, unsure_below: float) -> Provenance:
+    provenance = settings.provenance(unsure_below)
+    return replace(provenance, source_name=recording.name, source_path=path)
+
+
+def _run(
+    source: VideoSource,
+    analyzer: Any,
+    sinks: list[Sink],
+    progress: Callable[..., None],
+    provenance: Provenance | None = None,
+) -> Summary:
+    options = RunOptions(on_frame=progress, provenance=provenance or Provenance())
+    summary = run(source, analyzer, Overlay(), sinks, options)
     if summary.interrupted:
         raise WorkerStoppedError
     return summary

@@ -33,6 +33,7 @@ from fer_stream.command.options import (  # noqa: E402
     size_wh,
     whole,
 )
+from fer_stream.command.outputs import PROG, open_page, open_sinks, open_window, provenance_of  # noqa: E402
 from fer_stream.errors import (  # noqa: E402
     INTERRUPTED_EXIT_CODE,
     OutputError,
@@ -44,13 +45,7 @@ from fer_stream.system.interrupts import ended_at_once  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from fer_stream.analyzer import Analyzer
-    from fer_stream.provenance import Provenance
-    from fer_stream.sinks import Sink, WindowSink
     from fer_stream.sources import SourceInfo
-    from fer_stream.status import RunStatus
-
-PROG = "fer-stream"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -115,6 +110,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--show",
         action=argparse.BooleanOptionalAction,
         help="live window; default: for live sources where there is a display",
+    )
+    outputs.add_argument(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="live page for a browser, on this machine only unless HOST says otherwise; port 0 picks a "
+        "free one (needs fer-stream[web])",
     )
     outputs.add_argument(
         "--virtual-camera",
@@ -207,7 +208,7 @@ def _run(options: argparse.Namespace) -> int:
         weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         _refuse_inputs(options, source.info, weights)
         made_folders = stack.enter_context(_empty_folders_removed(options))
-        sinks = [stack.enter_context(sink) for sink in _open_sinks(options, source.info)]
+        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source.info)]
         profile_path = None
         if options.profile is not None:
             profile_path = check_output(
@@ -216,9 +217,15 @@ def _run(options: argparse.Namespace) -> int:
         check_weights_file(weights, options.labels)
         status = RunStatus()
         # The window after everything that can be wrong, and before what takes long.
-        window = _window(options, source.info, status, has_outputs=bool(sinks or profile_path))
+        window = open_window(
+            options, source.info, status, has_outputs=bool(sinks or profile_path or options.serve)
+        )
         if window is not None:
             sinks.append(stack.enter_context(window))
+        if options.serve is not None:  # last, so that it is closed when the files are finished
+            sinks.append(
+                stack.enter_context(open_page(options, source.info, status, only=not (sinks or profile_path)))
+            )
 
         progress = stack.enter_context(
             Progress(
@@ -232,7 +239,8 @@ def _run(options: argparse.Namespace) -> int:
         profile = Profile()
         given = analysis_settings(options)
         if options.blur:
-            given["scan_every"] = 1  # a face that is found in one frame only is to be hidden, too
+            # A face that is found in one frame only, or hardly, is to be hidden too.
+            given |= {"scan_every": 1, "cautious": True}
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
         analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
         LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)
@@ -244,7 +252,7 @@ def _run(options: argparse.Namespace) -> int:
             sinks,
             RunOptions(
                 blur=options.blur,
-                provenance=_provenance(options, source.info, weights, analyzer),
+                provenance=provenance_of(options, source.info, weights, analyzer),
                 profile=profile,
                 status=status,
                 on_frame=lambda analyzed, _: progress.update(analyzed),
@@ -298,6 +306,11 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
     if options.blur and options.scan_every not in (None, "auto", 1):
         raise UsageError("--blur searches every frame, so that nobody is seen before; leave --scan-every out")
     _check_outputs_differ(options)
+    if options.serve is not None:
+        from fer_stream.web.addresses import parse_host_and_port
+
+        require_extra("web", "--serve")
+        options.serve = parse_host_and_port(options.serve)
     if options.virtual_camera:
         require_extra("virtual-camera", "--virtual-camera")
     if options.data is not None and Path(options.data).suffix.lower() == ".parquet":
@@ -370,88 +383,6 @@ def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
         for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # not made, a file, or not empty
                 folder.rmdir()
-
-
-def _open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
-    """Yields the sinks that the options ask for, each checked when it is made."""
-    from fer_stream import sinks
-    from fer_stream.sources import SourceKind
-
-    overwrite, images = options.overwrite, info.kind == SourceKind.IMAGES
-    if options.save is not None:
-        yield (sinks.ImageSink if images else sinks.VideoSink)(options.save, info, overwrite=overwrite)
-    if options.stills is not None:
-        if images:
-            raise UsageError("--stills takes stills of a video; save pictures with --save")
-        yield sinks.StillsSink(
-            options.stills,
-            every_s=options.stills_every,
-            on_change=options.stills_every is None,
-            overwrite=overwrite,
-        )
-    if options.crops is not None:
-        yield sinks.CropsSink(options.crops, overwrite=overwrite)
-    if options.data is not None:
-        yield sinks.TableSink(options.data, info, overwrite=overwrite)
-    if options.episodes is not None:
-        yield sinks.EpisodesSink(options.episodes, info, overwrite=overwrite)
-    if options.chart is not None:
-        yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
-            options.chart, info, overwrite=overwrite
-        )
-    if options.report is not None:
-        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
-    if options.virtual_camera:
-        yield sinks.VirtualCameraSink(info)
-
-
-def _window(
-    options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, has_outputs: bool
-) -> WindowSink | None:
-    """Returns the window, or None where none is wanted or can be; says so in one line."""
-    from fer_stream.sinks import WindowSink, why_no_window
-
-    if not (options.show or (options.show is None and info.is_live)):
-        return None
-    reason = why_no_window()
-    if reason is None:
-        return WindowSink(info, status=status, folder=options.stills or ".")
-    if not has_outputs:
-        rather = "" if options.show else ", or --no-show for the terminal alone"
-        raise OutputError(
-            f"{reason}, and nothing else is asked for; add --save, --data or another output{rather}"
-        )
-    if options.show or not options.quiet:
-        say(PROG, f"{reason}; going on without it")
-    return None
-
-
-def _provenance(
-    options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
-) -> Provenance:
-    """Return what makes this run's results, for the outputs that keep it."""
-    from fer_stream.provenance import Provenance
-    from fer_stream.system.files import file_hash
-
-    left_out = (
-        "source",
-        "weights",
-        "device",
-        "quiet",
-        "verbose",
-        "overwrite",
-    )  # said elsewhere, or of no effect
-    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
-    return Provenance(
-        source_name=info.name,
-        source_path=info.path,
-        weights_name=weights.name,
-        weights_sha256=file_hash(weights),
-        labels=analyzer.labels,
-        unsure_below=analyzer.unsure_below,
-        device=str(analyzer.device),
-        options={name.replace("_", "-"): str(value) for name, value in given.items() if name not in left_out},
-    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

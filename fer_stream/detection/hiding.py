@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fer_stream.detection.geometry import overlap_of_smaller
 from fer_stream.detection.tracker import TrackedFace
 
 BEFORE_S = AFTER_S = 0.5
+WEAK_S = 0.25  # what was hardly a face counts for so long before and after, for it is often none
+SAME_PLACE_OVERLAP = 0.7  # of the smaller box, from which a weak detection adds nothing to another place
 LONGEST_GAP_S = 1.0
 LIVE_AFTER_S = 1.0  # as long as the tracker remembers a lost face
 PACE_S = 0.2  # the motion of a face is measured over this long
@@ -85,6 +88,11 @@ class PossibleFaces:
     def __init__(self, *, live: bool = False) -> None:
         self._before_s, self._after_s = (0.0, LIVE_AFTER_S) if live else (BEFORE_S, AFTER_S)
         self._paths: dict[int, _Path] = {}
+        self._weak: list[tuple[float, int, np.ndarray]] = []  # time, scene, box
+
+    def see_weak(self, boxes_xyxy: np.ndarray, time_s: float, scene: int) -> None:
+        """Take note of what was hardly a face in a frame, (N, 4) px."""
+        self._weak += [(time_s, scene, box) for box in boxes_xyxy]
 
     def see(self, faces: Sequence[TrackedFace], time_s: float, scene: int) -> None:
         """Take note of the faces of a frame, in any order of the frames."""
@@ -103,7 +111,19 @@ class PossibleFaces:
             for path in self._paths.values()
             if path.scene == scene
         ]
-        return np.array([box for box in boxes if box is not None], np.float32).reshape(-1, 4)
+        places = np.array([box for box in boxes if box is not None], np.float32).reshape(-1, 4)
+        return self._with_weak(places, time_s, scene)
+
+    def _with_weak(self, places_xyxy: np.ndarray, time_s: float, scene: int) -> np.ndarray:
+        """Add what was hardly a face to the places, once where it was found there in several frames."""
+        self._weak = [weak for weak in self._weak if time_s - weak[0] <= WEAK_S + 1e-6]
+        for seen_s, seen_scene, box in sorted(self._weak, key=lambda weak: abs(weak[0] - time_s)):
+            away_s = abs(seen_s - time_s)
+            if seen_scene != scene or away_s > WEAK_S + 1e-6:
+                continue
+            if overlap_of_smaller(box[None], places_xyxy).max(initial=0) < SAME_PLACE_OVERLAP:
+                places_xyxy = np.concatenate([places_xyxy, _grown(box, away_s)[None]])
+        return places_xyxy
 
 
 def _grown(box_xyxy: np.ndarray, away_s: float) -> np.ndarray:

@@ -17,23 +17,11 @@ O_NET_INPUT = 48
 _MAX_BATCHES = {"PNet": 0, "RNet": 64, "ONet": 8}
 
 
-def load_mtcnn(name: Literal["PNet", "RNet", "ONet"], device: str, threads: int) -> Network:
-    """Load one of the networks.
+def load_mtcnn(name: Literal["PNet", "RNet", "ONet"], threads: int) -> Network:
+    """Load one of the networks for the CPU.
 
     Args:
         name: Its class in facenet-pytorch.
-        device: `cpu` or `cuda:N`.
         threads: CPU threads for one run of the network; 0 takes one per core.
     """
-    if device != "cpu":
-        return _load_on_cuda(name, device)
     return OnnxNetwork(DATA / f"{name.lower()}.onnx", threads=threads, max_batch=_MAX_BATCHES[name])
-
-
-def _load_on_cuda(name: str, device: str) -> Network:
-    from facenet_pytorch.models import mtcnn
-
-    from fer_stream.inference.torch_cuda import TorchNetwork
-
-    # Not in half precision: boxes and thresholds stay those of the CPU.
-    return TorchNetwork(getattr(mtcnn, name)().eval(), device)

@@ -34,7 +34,7 @@ from fer_stream.detection.association import (
     nearness,
     still_there,
 )
-from fer_stream.detection.detector import Detector
+from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.detection.pace import ScanPace
 from fer_stream.detection.schedule import ScanSchedule
@@ -79,11 +79,13 @@ class TrackedFrame:
         faces: The visible ones, ordered by track.
         scene: How many cuts came before this frame.
         scanned: Whether the whole frame was scanned.
+        weak_xyxy: float32 (N, 4) px, what a cautious detector took for hardly a face, which is not followed.
     """
 
     faces: tuple[TrackedFace, ...] = ()
     scene: int = 0
     scanned: bool = False
+    weak_xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 @dataclass(eq=False)
@@ -212,10 +214,12 @@ class Tracker:
                 self._move(image_bgr, followed, found, there, expected, time_s)
                 self._take_in(image_bgr, newcomers, time_s)
                 self._to_scan = image_bgr if slot.allowed and slot.due else None
-        self._newcomers = Detections.none()
+        self._newcomers, weak = Detections.none(), Detections.none()
         if scans:
             self._schedule.note_scan()
-            self._assign(image_bgr, self._detector.scan(image_bgr, known), self._tracks, time_s)
+            found = self._detector.scan(image_bgr, known)
+            weak = found[found.scores <= O_NET_THRESHOLD]
+            self._assign(image_bgr, found[found.scores > O_NET_THRESHOLD], self._tracks, time_s)
             for track in self._tracks if slot.resets_motion else ():
                 track.velocity_xy, track.times_measured = np.zeros(2, np.float32), 0
         visible = sorted((track for track in self._tracks if track.visible), key=lambda track: track.id)
@@ -223,7 +227,8 @@ class Tracker:
             if self._frames % LOOK_EVERY == 0 or not track.looks:
                 track.looks.append(appearance(image_bgr, track.box_xyxy))
         self._frames += 1
-        return TrackedFrame(tuple(track.as_face() for track in visible), self._scene, scans)
+        faces = tuple(track.as_face() for track in visible)
+        return TrackedFrame(faces, self._scene, scans, weak.boxes_xyxy)
 
     def scan_ahead(self) -> bool:
         """Make the scan that was due at the last frame, for the next one, and tell whether one was due."""
@@ -234,6 +239,7 @@ class Tracker:
         followed = [track for track in self._tracks if track.visible]
         known = _last_boxes(followed)
         found = self._detector.scan(image_bgr, known)
+        found = found[found.scores > O_NET_THRESHOLD]
         overlap = iou_matrix(found.boxes_xyxy, known)
         self._newcomers = found[overlap.max(axis=1, initial=0) < MATCH_IOU]
         for track, best in zip(followed, overlap.max(axis=0, initial=0), strict=True):
@@ -301,7 +307,7 @@ class Tracker:
         for index in np.flatnonzero(~there):
             near = self._detector.search(image_bgr, expected_xyxy[index])
             taken = overlap_of_smaller(near.boxes_xyxy, boxes[there]).max(axis=1, initial=0)
-            near = near[taken <= DUPLICATE_OVERLAP]
+            near = near[(taken <= DUPLICATE_OVERLAP) & (near.scores > O_NET_THRESHOLD)]
             expected, last = expected_xyxy[index][None], last_xyxy[index][None]
             pairs = match(expected, near.boxes_xyxy)
             pairs = pairs or best_pairs(nearness(expected, last, near.boxes_xyxy), 0)

@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Network(Protocol):
-    """A loaded network: a float32 batch goes in, float32 arrays come out."""
+    """A loaded network: a batch goes in, float32 arrays come out."""
 
     def __call__(self, batch: Any) -> tuple[np.ndarray, ...]:
         """Run the network.
 
         Args:
-            batch: float32 (N, C, H, W), an array. A network on a GPU also takes a tensor on that GPU.
+            batch: (N, ...), an array. On the CPU it is float32 (N, C, H, W).
 
         Returns:
             One float32 array (N, ...) for each output.

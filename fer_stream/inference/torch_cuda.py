@@ -1,46 +1,224 @@
-"""Run a PyTorch module on an NVIDIA GPU."""
+"""Run networks in PyTorch on a GPU: batches of a few fixed sizes, each recorded once as a CUDA graph.
+
+The first run of a new shape is slow, because cuDNN chooses its algorithms again, and a small batch is bound
+by its kernel launches. So a batch is padded to the next of a few sizes, and each size is recorded as a CUDA
+graph, which one launch replays.
+
+Everything here also runs on CPU tensors (`cpu:0`), eagerly and without graphs. The tests use that.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+    TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+
+# CUDA graphs are recorded one at a time: two threads that record at once disturb each other.
+_RECORDING = threading.Lock()
+RUNS_TIMED = 10  # between two looks at the clock
+
+
+class Lane:
+    """The stream of one stage of the analysis, so that two stages run on the device at the same time.
+
+    A lane serves one thread at a time.
+
+    Args:
+        device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
+
+    Attributes:
+        device: The same, as torch has it.
+    """
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self.is_cuda = self.device.type == "cuda"
+        if self.is_cuda:
+            # TF32 would change boxes by a pixel and decisions at thresholds; the CPU has no such mode.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+            self.stream = torch.cuda.Stream(self.device)
+            self.pool = torch.cuda.graph_pool_handle()
+
+    def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Return zeros in memory of the host that the device can copy from and to by itself."""
+        import torch
+
+        return torch.zeros(tuple(shape), dtype=dtype, pin_memory=self.is_cuda)
+
+    def active(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which work goes to this lane."""
+        import torch
+
+        return torch.cuda.stream(self.stream) if self.is_cuda else contextlib.nullcontext()
+
+    def wait(self) -> None:
+        """Wait until the device has done everything that was asked of this lane."""
+        if self.is_cuda:
+            self.stream.synchronize()
+
+
+class Recorded:
+    """A function of one tensor of fixed shape, from host memory to host memory.
+
+    Its first call runs the function as it is. The second records it as a CUDA graph, which every later call
+    replays. A shape that occurs once, such as that of a picture among others, costs no recording.
+
+    Args:
+        function: Takes a tensor on the device and returns one, whose shape must not depend on values.
+        lane: Where it runs.
+        shape: Of the input.
+        dtype: Of the input.
+
+    Attributes:
+        host_input: The input, to be filled before each call: an array.
+    """
+
+    def __init__(
+        self, function: TensorFunction, lane: Lane, shape: Sequence[int], dtype: torch.dtype
+    ) -> None:
+        import torch
+
+        self._torch, self._function, self._lane = torch, function, lane
+        self._host = lane.host_buffer(shape, dtype)
+        self._input = self._host.to(lane.device) if lane.is_cuda else self._host
+        self.host_input: np.ndarray = self._host.numpy()
+        self._graph: Any = None
+        self._output: torch.Tensor | None = None
+        self._host_output: torch.Tensor | None = None
+
+    def __call__(self) -> np.ndarray:
+        """Run the function on `host_input`; return its output, an array that the next call overwrites."""
+        torch = self._torch
+        if not self._lane.is_cuda:
+            with torch.inference_mode():
+                return self._launch().numpy()
+        with torch.inference_mode(), self._lane.active():
+            self._input.copy_(self._host, non_blocking=True)
+            output = self._launch()
+            if self._host_output is None:
+                self._host_output = self._lane.host_buffer(output.shape, output.dtype)
+            self._host_output.copy_(output, non_blocking=True)
+            self._lane.wait()
+        return self._host_output.numpy()
+
+    def seconds_on_device(self, limit_s: float) -> float:
+        """Return the mean time of a run on the device, without copies, repeated for about `limit_s`."""
+        torch = self._torch
+        self._lane.wait()
+        began_s, runs = time.perf_counter(), 0
+        with torch.inference_mode(), self._lane.active():
+            while time.perf_counter() - began_s < limit_s:
+                for _ in range(RUNS_TIMED):
+                    self._launch()
+                self._lane.wait()
+                runs += RUNS_TIMED
+        return (time.perf_counter() - began_s) / runs
+
+    def _launch(self) -> torch.Tensor:
+        """Start the function on the device, from the second run on as a graph; returns its output."""
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._output is None or not self._lane.is_cuda:
+            self._output = self._function(self._input)
+        else:
+            self._record().replay()
+        assert self._output is not None
+        return self._output
+
+    def _record(self) -> Any:
+        graph = self._torch.cuda.CUDAGraph()
+        with (
+            _RECORDING,
+            self._torch.cuda.graph(
+                graph, pool=self._lane.pool, stream=self._lane.stream, capture_error_mode="thread_local"
+            ),
+        ):
+            self._output = self._function(self._input)
+        self._graph = graph
+        return graph
+
+
+class BatchFunction:
+    """A function of a batch whose size varies: padded with zeros to the next of a few sizes.
+
+    Args:
+        function: Takes a tensor (N, ...) on the device and returns float32 (N, K).
+        lane: Where it runs.
+        sizes: The sizes, rising. A larger batch is taken in parts of the last one.
+    """
+
+    def __init__(self, function: TensorFunction, lane: Lane, sizes: Sequence[int]) -> None:
+        self._function, self._lane, self._sizes = function, lane, tuple(sizes)
+        self._recorded: dict[tuple[int, ...], Recorded] = {}
+
+    def warm_up(self, row_shape: Sequence[int], dtype: torch.dtype) -> None:
+        """Record every size, which takes seconds on a GPU and would otherwise hold up the first frames."""
+        if self._lane.is_cuda:
+            for size in self._sizes:
+                recorded = self.of_shape((size, *row_shape), dtype)
+                recorded()
+                recorded()
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Run the function on a batch (N, ...), N at least 1; return (N, K)."""
+        dtype, largest = torch_dtype(batch), self._sizes[-1]
+        outputs = []
+        for start in range(0, len(batch), largest):
+            some = batch[start : start + largest]
+            size = next(size for size in self._sizes if size >= len(some))
+            recorded = self.of_shape((size, *batch.shape[1:]), dtype)
+            recorded.host_input[: len(some)] = some
+            recorded.host_input[len(some) :] = 0
+            outputs.append(recorded()[: len(some)].copy())
+        return np.concatenate(outputs)
+
+    def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
+        """Return the function of a batch of just this shape, (N, ...)."""
+        if shape not in self._recorded:
+            self._recorded[shape] = Recorded(self._function, self._lane, shape, dtype)
+        return self._recorded[shape]
 
 
 class TorchNetwork:
-    """A network in PyTorch. Implements `network.Network`.
+    """A network in PyTorch: a batch (N, ...) in, float32 (N, K) out.
 
     Args:
-        module: The network, with its weights.
-        device: `cuda:N`.
-        half: Run in half precision instead of float32.
+        network: The network as a function of a batch on the device.
+        lane: Where it runs.
+        sizes: See `BatchFunction`.
     """
 
-    def __init__(self, module: nn.Module, device: str, *, half: bool = False) -> None:
-        import torch
+    def __init__(self, network: TensorFunction, lane: Lane, *, sizes: Sequence[int]) -> None:
+        self._run = BatchFunction(network, lane, sizes)
 
-        self._torch = torch
-        self._device = torch.device(device)
-        self._dtype = torch.float16 if half else torch.float32
-        self._module = (
-            module.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        )
+    def warm_up(self, example: np.ndarray) -> None:
+        """Record every size for batches whose rows are like the example's, (N, ...)."""
+        self._run.warm_up(example.shape[1:], torch_dtype(example))
 
-    def __call__(self, batch: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
-        """Run the network on float32 (N, C, H, W)."""
-        torch = self._torch
-        with torch.inference_mode():
-            if isinstance(batch, torch.Tensor):
-                images = batch
-            else:
-                images = torch.from_numpy(np.ascontiguousarray(batch))
-                if self._device.type == "cuda":
-                    images = images.pin_memory()
-            images = images.to(self._device, self._dtype, non_blocking=True)
-            outputs = self._module(images.contiguous(memory_format=torch.channels_last))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(output.float().cpu().numpy() for output in outputs)
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run the network on a batch (N, ...)."""
+        return (self._run(batch),)
+
+    def seconds_on_device(self, batch: np.ndarray, limit_s: float) -> float:
+        """Return the mean time of a batch of just one of the sizes on the device, without copies."""
+        self(batch)
+        return self._run.of_shape(batch.shape, torch_dtype(batch)).seconds_on_device(limit_s)
+
+
+def torch_dtype(array: np.ndarray) -> torch.dtype:
+    """Return the dtype of torch for that of an array."""
+    import torch
+
+    return torch.from_numpy(array[:0]).dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.network import Network
 from fer_stream.inference.onnx_runtime import OnnxNetwork
-from fer_stream.inference.threads import Workers
+from fer_stream.inference.threads import WORKERS, Workers
+from fer_stream.recognition.preprocessing import (
+    InputSpec,
+    native_crop,
+    native_side,
+    network_input,
+    whole_image,
+)
 from fer_stream.recognition.weights import (
     BUILT_IN_WEIGHTS,
     Checkpoint,
@@ -21,6 +29,8 @@ from fer_stream.recognition.weights import (
 
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
 MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
+CUDA_SIZES = (8, 32, MAX_BATCH)
+HALF_ON_CUDA = True
 
 
 class Classifier:
@@ -36,6 +46,7 @@ class Classifier:
         labels: The annotation that is followed.
         unsure_below: The weights' threshold for it, see `weights.Head`.
         input: The preprocessing that the network expects.
+        enough_faces: Once this many faces wait, they are better read now than with those of further frames.
 
     Raises:
         UsageError: There is no such annotation.
@@ -52,22 +63,45 @@ class Classifier:
     ) -> None:
         path = weights or BUILT_IN_WEIGHTS
         checkpoint = load_checkpoint(path)
-        self._workers = Workers(threads if device == "cpu" else 1)
+        self._on_cpu = device == "cpu"
+        self.enough_faces = WORKERS * MOST_ON_CPU if self._on_cpu else MAX_BATCH
+        self._workers = Workers(threads if self._on_cpu else 1)
+        self.input = checkpoint.input
         with name_in_errors(path):
             self.labels = annotation(labels, has_ferplus=checkpoint.ferplus is not None)
             self._network = _load_network(
                 checkpoint, self.labels, device, threads=self._workers.network_threads
             )
+            # Finite weights can give infinite answers, for example with negative variances.
+            noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+            crop = self.crop(noise, whole_image(noise), 0.0)
+            if not np.isfinite(self._network(np.stack([crop, crop]))[0]).all():
+                raise WeightsError(
+                    "its network gives no finite numbers; train it again, or choose another file"
+                )
         head = checkpoint.head(self.labels)
         self._temperature = head.temperature
         self.unsure_below = head.unsure_below
-        self.input = checkpoint.input
 
-    def probabilities(self, batch: np.ndarray) -> np.ndarray:
-        """Reads a batch of faces.
+    def crop(self, image_bgr: np.ndarray, square_xyxy: np.ndarray, roll: float) -> np.ndarray:
+        """Cut a face out of a frame in the form that `probabilities` takes.
 
         Args:
-            batch: float32 (N, 3, size, size), as `preprocessing.network_input` makes it.
+            image_bgr: uint8 (H, W, 3).
+            square_xyxy: (4,) px, as `preprocessing.face_square` returns it.
+            roll: Radians, as `preprocessing.face_roll` returns it.
+
+        Returns:
+            On the CPU the network's input, as `preprocessing.network_input` makes it. On a GPU the first half
+            of that, as `preprocessing.native_crop` makes it.
+        """
+        return (network_input if self._on_cpu else native_crop)(image_bgr, square_xyxy, self.input, roll)
+
+    def probabilities(self, batch: np.ndarray) -> np.ndarray:
+        """Read a batch of faces.
+
+        Args:
+            batch: (N, ...), N crops as `crop` makes them.
 
         Returns:
             float32 (N, 7), each row summing to 1, in the order of `EXPRESSIONS`.
@@ -83,32 +117,37 @@ class Classifier:
 
 
 def _load_network(checkpoint: Checkpoint, labels: str, device: str, *, threads: int) -> Network:
-    """Load a checkpoint's network with the last layer of an annotation, and try it.
+    """Load a checkpoint's network with the last layer of an annotation.
 
     Raises:
-        WeightsError: The weights do not fit the network, or it answers with numbers that are not finite.
+        WeightsError: The weights do not fit the network.
     """
-    network: Network
+    arrays = checkpoint.network_arrays(labels)
     if device == "cpu":
-        network = OnnxNetwork(
-            checkpoint.graph_path,
-            checkpoint.network_arrays(labels),
-            threads=threads,
-            max_batch=MOST_ON_CPU,
-        )
-    else:
-        from fer_stream.inference.torch_cuda import TorchNetwork
-        from fer_stream.recognition.torch_model import build_model
+        return OnnxNetwork(checkpoint.graph_path, arrays, threads=threads, max_batch=MOST_ON_CPU)
+    return _load_on_cuda(arrays, checkpoint.input, device)
 
-        network = TorchNetwork(build_model(checkpoint, labels), device, half=True)
-    # Finite weights can give infinite answers, for example with negative variances.
-    noise = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
-    if not np.isfinite(network(noise)[0]).all():
-        raise WeightsError("its network gives no finite numbers; train it again, or choose another file")
+
+def _load_on_cuda(arrays: Mapping[str, np.ndarray], spec: InputSpec, device: str) -> Network:
+    """Load the network for a GPU, with the second half of the preprocessing, and record every size."""
+    import torch
+
+    from fer_stream.inference.torch_cuda import Lane, TorchNetwork
+    from fer_stream.recognition.torch_efficientnet import EfficientNetB0
+    from fer_stream.recognition.torch_input import input_from_crops
+
+    lane = Lane(device)
+    dtype = torch.float16 if HALF_ON_CUDA and lane.is_cuda else torch.float32
+    weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    model = EfficientNetB0(weights, lane.device, dtype)
+    prepare = input_from_crops(spec, lane.device)
+    network = TorchNetwork(lambda crops: model(prepare(crops)), lane, sizes=CUDA_SIZES)
+    side = native_side(spec)
+    network.warm_up(np.zeros((1, side, side) if spec.grayscale else (1, side, side, 3), np.uint8))
     return network
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns float32 probabilities over the last axis."""
+    """Return float32 probabilities over the last axis."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -57,7 +57,7 @@ UPRIGHT_WITHIN = math.radians(10)
 
 
 def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
-    """Returns the square round a detector's box that has the margin of the training pictures.
+    """Return the square round a detector's box that has the margin of the training pictures.
 
     Args:
         box_xyxy: (4,) px.
@@ -73,7 +73,7 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
 
 
 def face_roll(landmarks_xy: np.ndarray) -> float:
-    """Returns by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
+    """Return by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
 
     Args:
         landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
@@ -89,13 +89,13 @@ def face_roll(landmarks_xy: np.ndarray) -> float:
 
 
 def whole_image(image_bgr: np.ndarray) -> np.ndarray:
-    """Returns the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
+    """Return the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
     height, width = image_bgr.shape[:2]
     return np.array([0, 0, width, height], np.float32)
 
 
 def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0) -> np.ndarray:
-    """Cuts a square, which may be turned, out of a picture and resizes it, exact to a fraction of a pixel.
+    """Cut a square, which may be turned, out of a picture and resizes it, exact to a fraction of a pixel.
 
     What lies outside the picture repeats its border. A large square is first reduced by area by a
     whole factor, and then interpolated bilinearly, so that nothing aliases and a slowly moving
@@ -144,10 +144,33 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
     )
 
 
+def native_crop(
+    image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
+) -> np.ndarray:
+    """Cut a square out of a picture in the resolution of the training pictures, the first step of the input.
+
+    Args:
+        image_bgr: uint8 (H, W, 3).
+        square_xyxy: (4,) px: `face_square` of a detection, or `whole_image` of a face crop.
+        spec: What the network expects.
+        roll: `face_roll` of a detection.
+
+    Returns:
+        uint8 (side, side), or (side, side, 3) in BGR order where the network reads colours.
+    """
+    crop = cut(image_bgr, square_xyxy, native_side(spec), roll)
+    return cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if spec.grayscale else crop
+
+
+def native_side(spec: InputSpec) -> int:
+    """Return the side of `native_crop` in px."""
+    return min(spec.native_size, spec.size)
+
+
 def network_input(
     image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
 ) -> np.ndarray:
-    """Turns a square of a picture into the network's input.
+    """Turn a square of a picture into the network's input.
 
     Args:
         image_bgr: uint8 (H, W, 3).
@@ -158,9 +181,7 @@ def network_input(
     Returns:
         float32 (3, size, size), normalised, channels in RGB order.
     """
-    crop = cut(image_bgr, square_xyxy, min(spec.native_size, spec.size), roll)
-    if spec.grayscale:
-        crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    crop = native_crop(image_bgr, square_xyxy, spec, roll)
     if crop.shape[0] != spec.size:
         crop = cv2.resize(crop, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)

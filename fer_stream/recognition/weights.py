@@ -275,8 +275,12 @@ def _weights_errors(path: Path) -> Iterator[None]:
         raise WeightsError(f"{path} can't be read as weights: {error.strerror or error}") from error
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint and checks every field of it.
+def load_checkpoint(path: Path, *, any_architecture: bool = False) -> Checkpoint:
+    """Read a checkpoint and check every field of it.
+
+    Args:
+        path: The file.
+        any_architecture: Accept networks that fer-stream does not run, as `fer-train` does for teachers.
 
     Raises:
         WeightsError: The file is missing, damaged, foreign, of a newer format, or does not hold a
@@ -286,7 +290,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     with _weights_errors(path):
         content = load_torch_file(path)
     try:
-        return _checked(content, path)
+        return _checked(content, path, any_architecture=any_architecture)
     except WeightsError:
         raise
     except Exception as error:  # a field of a type that nobody thought of, such as a sparse tensor
@@ -295,7 +299,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def _checked(content: Any, path: Path) -> Checkpoint:
+def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     def wrong(what: str) -> WeightsError:
         return WeightsError(f"{path} {what}; give a best-weights.pt made by fer-train")
 
@@ -310,8 +314,9 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         raise wrong("does not say its format version")
     if version > FORMAT_VERSION:
         raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
-    if content["architecture"] not in FEATURES:
-        raise wrong(f"holds a network {reprlib.repr(content['architecture'])}, not {' or '.join(FEATURES)}")
+    architecture = content["architecture"]
+    if architecture not in FEATURES and not (any_architecture and isinstance(architecture, str)):
+        raise wrong(f"holds a network {reprlib.repr(architecture)}, not {' or '.join(FEATURES)}")
     if list(content["classes"]) != list(EXPRESSIONS):
         raise wrong(f"knows the classes {reprlib.repr(content['classes'])}, not {', '.join(EXPRESSIONS)}")
 
@@ -336,12 +341,14 @@ def _checked(content: Any, path: Path) -> Checkpoint:
         red, green, blue = (float(value) for value in values)
         return red, green, blue
 
-    def ferplus_head(features: int) -> Head | None:
+    def ferplus_head(features: int | None) -> Head | None:
         given = content.get("ferplus")
         if given is None:
             return None
         if not isinstance(given, dict):
             raise wrong("says ferplus, but does not hold a last layer there")
+        if features is None:  # known once the network is built
+            features = given["weight"].shape[-1]
         layer: dict[str, np.ndarray] = {}
         for name, shape in (("weight", (len(EXPRESSIONS), features)), ("bias", (len(EXPRESSIONS),))):
             array = given.get(name)
@@ -392,10 +399,10 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     return Checkpoint(
         state_dict=state_dict,
         input=spec,
-        architecture=content["architecture"],
+        architecture=architecture,
         temperature=number("temperature", *TEMPERATURES, default=1.0),
         unsure_below=number("unsure_below", 0, 1, default=0.0),
-        ferplus=ferplus_head(FEATURES[content["architecture"]]),
+        ferplus=ferplus_head(FEATURES.get(architecture)),
         recipe=str(content.get("recipe", "")),
         epoch=epoch if isinstance(epoch, int) else 0,
         metrics={

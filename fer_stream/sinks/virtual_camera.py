@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks.base import Sink
+from fer_stream.sinks.real_time import RealTime
 from fer_stream.sources import SourceKind
 from fer_stream.system.extras import require_extra
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 _UNKNOWN_RATE = 30.0
-_LONGEST_WAIT_S = 1.0  # for the moment of a recording's next frame; Ctrl-C waits as long
 
 _REMEDIES = {
     "linux": "load one with: sudo modprobe v4l2loopback (package v4l2loopback-dkms)",
@@ -52,8 +51,7 @@ class VirtualCameraSink(Sink):
         import pyvirtualcam
 
         self._size_wh = info.size_wh
-        self._paced = info.kind == SourceKind.VIDEO
-        self._began_s: float | None = None
+        self._pace = RealTime() if info.kind == SourceKind.VIDEO else None
         rate = float(info.frame_rate or _UNKNOWN_RATE)
         self._camera: Any
         try:
@@ -71,8 +69,8 @@ class VirtualCameraSink(Sink):
         """Sends one picture. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a virtual camera needs the annotated picture")
-        if self._paced:
-            self._wait_for(analyzed.frame.time_s)
+        if self._pace is not None:
+            self._pace.wait_for(analyzed.frame.time_s)
         if image_bgr.shape[1::-1] != self._size_wh:
             image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
         try:
@@ -87,13 +85,3 @@ class VirtualCameraSink(Sink):
     def outputs(self) -> list[Path]:
         """Returns nothing: it makes no file."""
         return []
-
-    def _wait_for(self, time_s: float) -> None:
-        """Waits until a moment of a recording has come."""
-        now_s = time.monotonic()
-        if self._began_s is None:
-            self._began_s = now_s - time_s
-        ahead_s = self._began_s + time_s - now_s
-        wait_s = min(max(ahead_s, 0.0), _LONGEST_WAIT_S)
-        time.sleep(wait_s)
-        self._began_s -= ahead_s - wait_s  # late, or after a gap: goes on from here at its own pace

@@ -10,7 +10,7 @@ from fer_stream.errors import UsageError
 # The modules that each extra of pyproject.toml brings and a feature needs.
 _MODULES = {
     "batch": ("ray", "fsspec", "pyarrow"),
-    "cuda": ("torch", "torchvision", "timm", "facenet_pytorch"),
+    "cuda": ("torch", "facenet_pytorch"),
     "parquet": ("pyarrow",),
     "train": ("torch", "torchvision", "timm"),
     "virtual-camera": ("pyvirtualcam",),

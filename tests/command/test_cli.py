@@ -22,7 +22,7 @@ from helpers.command import COLUMNS, files_below, posix, start
 from helpers.paths import SAMPLE
 from helpers.videos import opened, pictures_of, times_of
 
-from fer_stream.command import cli
+from fer_stream.command import cli, outputs
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS, LABELS
 from fer_stream.sources import SourceInfo
@@ -267,10 +267,10 @@ def test_a_live_source_without_a_display_says_so_and_goes_on(monkeypatch, capfd,
     monkeypatch.setattr("fer_stream.sinks.why_no_window", lambda: "there is no display")
     info = SourceInfo("camera 0", "camera", None, (64, 48), None, None, None, None)
     options = cli.build_parser().parse_args(["--camera", "0", "--data", "t.csv", *quiet])
-    assert cli._window(options, info, RunStatus(), has_outputs=True) is None
+    assert outputs.open_window(options, info, RunStatus(), has_outputs=True) is None
     assert capfd.readouterr().err == (f"fer-stream: {says}\n" if says else "")
     with pytest.raises(OutputError, match=r"no display.*--data.*--no-show"):
-        cli._window(options, info, RunStatus(), has_outputs=False)
+        outputs.open_window(options, info, RunStatus(), has_outputs=False)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])

@@ -185,29 +185,40 @@ def three_frames(hopper_bgr: np.ndarray) -> list[np.ndarray]:
     return [np.full_like(one, 90), one, two]
 
 
-@pytest.mark.parametrize("device", ["cpu", "cpu:0"], ids=["ONNX Runtime", "torch"])
-def test_frames_that_are_scanned_together_give_what_each_gives_alone(
-    detector: Detector, hopper_bgr: np.ndarray, device: str
+def assert_same(found: Detections, expected: Detections) -> None:
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.landmarks_xy, expected.landmarks_xy, atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def gpu_detector() -> Detector:
+    """A detector that goes the way of a GPU: cpu:0 is a device of torch."""
+    return Detector("cpu:0", min_face=40)
+
+
+def test_a_gpu_finds_and_follows_the_same_faces(
+    detector: Detector, gpu_detector: Detector, hopper_bgr: np.ndarray
 ) -> None:
-    frames = three_frames(hopper_bgr)
-    # cpu:0 is a device of torch, so this goes the way of a GPU.
-    together = (detector if device == "cpu" else Detector(device, min_face=40)).scan_batch(frames)
-    assert [len(found) for found in together] == [0, 1, 2]
-    for found, frame in zip(together, frames, strict=True):
-        alone = detector.scan(frame)
-        np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
-        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
-        np.testing.assert_allclose(found.landmarks_xy, alone.landmarks_xy, atol=1e-2)
+    # Of different sizes, so that each leaves another layout in the device's memory for the next.
+    frames = [*three_frames(hopper_bgr), hopper_bgr, *three_frames(hopper_bgr[::2, ::2])]
+    for frame in frames:
+        scanned = detector.scan(frame)
+        assert_same(gpu_detector.scan(frame), scanned)
+        if len(scanned):
+            moved = scanned.boxes_xyxy + np.array([4, -3, 4, -3], np.float32)
+            assert_same(gpu_detector.refine(frame, moved), detector.refine(frame, moved))
+            assert_same(gpu_detector.scan(frame, moved), detector.scan(frame, moved))
+            assert_same(gpu_detector.search(frame, moved[0]), detector.search(frame, moved[0]))
 
 
-def test_a_crowd_is_found_the_way_of_a_gpu_too(detector: Detector, shared_data) -> None:
+def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:
     video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
-    frames = [video.read()[1][200:800, 300:1500] for _ in range(2)]
+    frame = video.read()[1][200:800, 300:1500]
     video.release()
-    for found, frame in zip(Detector("cpu:0").scan_batch(frames), frames, strict=True):
-        alone = detector.scan(frame)
-        assert len(found) == len(alone) >= 2
-        np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+    found = detector.scan(frame)
+    assert len(found) >= 2
+    assert_same(gpu_detector.scan(frame), found)
 
 
 def test_a_scan_that_knows_the_faces_finds_the_same_ones(detector: Detector, shared_data) -> None:
@@ -245,7 +256,7 @@ def test_memory_of_an_earlier_picture_is_written_anew() -> None:
         np.random.default_rng(seed).integers(0, 256, (side, 80, 3), np.uint8)
         for seed, side in enumerate((60, 60, 40))
     )
-    pixels = SummedPixels([first])
+    pixels = SummedPixels(first)
     for picture in (second, smaller):
-        pixels = SummedPixels([picture], reuse=pixels)
-        np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels([picture]).resized((30, 20)))
+        pixels = SummedPixels(picture, reuse=pixels)
+        np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels(picture).resized((30, 20)))

@@ -68,6 +68,16 @@ def test_nothing_stays_hidden_across_a_cut() -> None:
     assert [round(float(boxes[0][[0, 2]].mean())) for boxes in out if len(boxes)] == [100] * 15 + [400] * 18
 
 
+def test_what_was_hardly_a_face_is_hidden_for_a_quarter_of_a_second() -> None:
+    possible, out = PossibleFaces(), []
+    for index in range(60):
+        if index == 30:
+            possible.see_weak(tracked(1).box_xyxy[None], 30 / FRAMES_PER_S, 0)
+        if index >= 12:
+            out.append(possible.at((index - 12) / FRAMES_PER_S, 0))
+    assert hidden(out) == list(range(24, 37))
+
+
 def test_a_long_video_takes_no_more_memory() -> None:
     possible = PossibleFaces()
     for index in range(3000):

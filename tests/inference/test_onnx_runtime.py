@@ -48,15 +48,15 @@ def images(*shape: int) -> np.ndarray:
 def test_p_net_agrees_with_torch(detector: Detector, size_hw: tuple[int, int], batch: int) -> None:
     from facenet_pytorch.models.mtcnn import PNet
 
-    assert_agrees(detector._p_net, PNet().eval(), images(batch, 3, *size_hw))
+    assert_agrees(detector._cascade._p_net, PNet().eval(), images(batch, 3, *size_hw))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 17])
 def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> None:
     from facenet_pytorch.models.mtcnn import ONet, RNet
 
-    assert_agrees(detector._r_net, RNet().eval(), images(batch, 3, 24, 24))
-    assert_agrees(detector._o_net, ONet().eval(), images(batch, 3, 48, 48))
+    assert_agrees(detector._cascade._r_net, RNet().eval(), images(batch, 3, 24, 24))
+    assert_agrees(detector._cascade._o_net, ONet().eval(), images(batch, 3, 48, 48))
 
 
 @pytest.mark.parametrize("labels", ANNOTATIONS)

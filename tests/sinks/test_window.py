@@ -22,8 +22,8 @@ from helpers.paths import ROOT
 
 from fer_stream.errors import OutputError
 from fer_stream.sinks import WindowSink, display_available
+from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud, mirrored
-from fer_stream.sinks.window.captures import Captures
 from fer_stream.sources import SourceInfo, open_source
 from fer_stream.types import AnalyzedFrame, Face, Frame
 

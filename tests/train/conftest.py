@@ -1,10 +1,60 @@
-"""What the tests of training share."""
+"""What the tests of training share: generated pictures and a few finished runs, made once."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from helpers.tiny_dataset import make_dataset
+from helpers.training import CONFIG, STRONG, Recorder
+
+from train.loop import train
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread(one_thread: None) -> None:
     """Train in one thread: steps this small gain nothing from more."""
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """28 training and 14 validation pictures."""
+    return make_dataset(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def voted_data(tmp_path_factory) -> Path:
+    """The same with FER+ votes for all pictures but the last of each class."""
+    root = make_dataset(tmp_path_factory.mktemp("voted"))
+    names = sorted({path.name for path in (root / "train").glob("*/*")})
+    header = (
+        "file,split,fer2013_label,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    )
+    rows = [f"{name},train,happy,0,7,0,0,0,0,0,3,0,0" for name in names[:-1]]
+    (root / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def unbroken(data, tmp_path_factory):
+    """A baseline run of two epochs: its folder, its result and what it reported."""
+    output, recorder = tmp_path_factory.mktemp("unbroken"), Recorder()
+    return output, train(data, output, CONFIG, reporter=recorder), recorder
+
+
+@pytest.fixture(scope="session")
+def strong_run(voted_data, tmp_path_factory):
+    """A strong run of three epochs with votes: its folder and its result."""
+    output = tmp_path_factory.mktemp("strong")
+    return output, train(voted_data, output, STRONG)
+
+
+@pytest.fixture(scope="session")
+def taught(unbroken, voted_data, tmp_path_factory):
+    """A strong run with a teacher: its settings, its folder and its result."""
+    teacher = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    shutil.copy(unbroken[0] / "best-weights.pt", teacher)
+    config, output = replace(STRONG, teachers=(str(teacher),)), tmp_path_factory.mktemp("taught")
+    return config, output, train(voted_data, output, config)

@@ -11,9 +11,8 @@ import json
 from importlib import resources
 from typing import Any
 
-from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, UNSURE
+from fer_stream.expressions import COLORS_RGB, LABELS, UNSURE, UNSURE_RGB
 
-UNSURE_RGB = (125, 125, 125)
 LEAST_CONTRAST = 3.0  # of a line against the page, as WCAG 2.2 asks of graphics (1.4.11)
 _LIGHT_PAGE_RGB = (255, 255, 255)
 _DARK_PAGE_RGB = (24, 26, 29)
@@ -22,6 +21,11 @@ _DARK_PAGE_RGB = (24, 26, 29)
 def static_text(name: str, package: str = __name__) -> str:
     """Return the text of a file that lies beside this module, or in another package."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def uplot_script() -> str:
+    """Return uPlot as a script that begins with its licence, which every copy has to carry."""
+    return f"/*\n{static_text('uPlot-LICENSE.txt')}*/\n{static_text('uPlot.iife.min.js')}"
 
 
 def palette_css() -> str:
@@ -33,8 +37,8 @@ def palette_css() -> str:
 
     def variables(page_rgb: tuple[int, int, int]) -> str:
         named = {**COLORS_RGB, UNSURE: UNSURE_RGB}
-        fills = (f"--fill-{name}:{_hex(named[name])};" for name in (*EXPRESSIONS, UNSURE))
-        lines = (f"--line-{name}:{_hex(_visible(named[name], page_rgb))};" for name in (*EXPRESSIONS, UNSURE))
+        fills = (f"--fill-{name}:{_hex(named[name])};" for name in LABELS)
+        lines = (f"--line-{name}:{_hex(_visible(named[name], page_rgb))};" for name in LABELS)
         return "".join((*fills, *lines))
 
     return (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import UsageError
+from fer_stream.face_time import average_interval_s
 from fer_stream.provenance import Provenance
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sinks.episodes.builder import Episode, EpisodeBuilder
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["EPISODE_COLUMNS", "EPISODE_EXTENSIONS", "Episode", "EpisodeBuilder", "EpisodesSink"]
 
 EPISODE_EXTENSIONS = tuple(WRITERS)
-_UNKNOWN_RATE = 30
 
 
 class EpisodesSink(Sink):
@@ -40,8 +40,21 @@ class EpisodesSink(Sink):
 
     name = "episodes"
 
-    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        info: SourceInfo,
+        *,
+        overwrite: bool = False,
+        placed_at: Path | None = None,
+    ) -> None:
         """Check the path.
+
+        Args:
+            path: The file.
+            info: What is read.
+            overwrite: Whether an existing file is replaced.
+            placed_at: Where the file will be in the end, if it is written elsewhere first.
 
         Raises:
             UsageError: The extension is unknown, or the source is pictures.
@@ -54,7 +67,8 @@ class EpisodesSink(Sink):
             path, overwrite=overwrite, source_path=info.path, extensions=EPISODE_EXTENSIONS
         )
         self._info = info
-        self._builder = EpisodeBuilder(1 / float(info.frame_rate or _UNKNOWN_RATE))
+        self._folder = (placed_at or self._path).parent
+        self._builder = EpisodeBuilder(average_interval_s(info.frame_rate))
         self._provenance = Provenance()
         self._saved_video: Path | None = None
         self._source = ""
@@ -82,7 +96,9 @@ class EpisodesSink(Sink):
         else:
             is_file = self._info.path is not None and self._info.path.is_file()
             media, media_starts_s = self._info.path if is_file else None, 0.0
-        found = EpisodeList(self._builder.episodes(), self._source, media, media_starts_s, self._provenance)
+        found = EpisodeList(
+            self._builder.episodes(), self._source, media, media_starts_s, self._folder, self._provenance
+        )
         try:
             with replacing(self._path) as temporary:
                 WRITERS[self._path.suffix.lower()](found, temporary)

@@ -74,10 +74,6 @@ class _Track:
     done: list[Episode] = field(default_factory=list)
     stretches: list[_Stretch] = field(default_factory=list)
     last_s: float = 0.0
-    label_s: dict[str, float] = field(default_factory=dict)
-
-    def count(self, label: str, duration_s: float) -> None:
-        self.label_s[label] = self.label_s.get(label, 0.0) + duration_s
 
 
 class EpisodeBuilder:
@@ -114,7 +110,6 @@ class EpisodeBuilder:
                 self._finish(face.id, track)
             end_s = time_s + self._interval_s
             if track.stretches:
-                track.count(track.stretches[-1].label, time_s - track.last_s)
                 track.stretches[-1].end_s = time_s
             track.last_s = time_s
             new = _Stretch(label, time_s, end_s, 1, confidence, confidence)
@@ -131,19 +126,7 @@ class EpisodeBuilder:
             for episode in (*track.done, *_episodes(face_id, track.stretches))
         ]
 
-    def label_seconds(self) -> dict[int, dict[str, float]]:
-        """Return for each face the seconds that it showed each label, before short stretches are joined."""
-        seconds = {}
-        for face_id, track in sorted(self._tracks.items()):
-            seconds[face_id] = dict(track.label_s)
-            if track.stretches:
-                last = track.stretches[-1]
-                seconds[face_id][last.label] = track.label_s.get(last.label, 0.0) + last.end_s - track.last_s
-        return seconds
-
     def _finish(self, face_id: int, track: _Track) -> None:
-        last = track.stretches[-1]
-        track.count(last.label, last.end_s - track.last_s)
         track.done += _episodes(face_id, track.stretches)
         track.stretches = []
 

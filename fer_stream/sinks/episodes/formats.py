@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from fer_stream.expressions import EXPRESSIONS, UNSURE
+from fer_stream.expressions import LABELS
 from fer_stream.provenance import Provenance
 from fer_stream.sinks.episodes.builder import Episode
 
@@ -33,6 +33,7 @@ class EpisodeList:
         source: The source's name, as in the table.
         media: The video that players are to show beside the episodes; None where there is none.
         media_starts_s: Time in the source at which that video starts.
+        folder: Where the file of the episodes will be.
         provenance: What made them.
     """
 
@@ -40,6 +41,7 @@ class EpisodeList:
     source: str
     media: Path | None
     media_starts_s: float
+    folder: Path
     provenance: Provenance
 
     def media_ms(self, time_s: float) -> int:
@@ -94,7 +96,7 @@ def write_eaf(found: EpisodeList, path: Path) -> None:
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
     eaf.add_language("eng", "http://cdb.iso.org/lg/CDB-00138502-001", "English (eng)")
     eaf.add_controlled_vocabulary(_VOCABULARY)
-    for value in (*EXPRESSIONS, UNSURE):
+    for value in LABELS:
         eaf.add_cv_entry(_VOCABULARY, f"cveid_{value}", [(value, "eng", None)])
     eaf.add_linguistic_type(_EXPRESSION_TYPE)
     eaf.linguistic_types[_EXPRESSION_TYPE]["CONTROLLED_VOCABULARY_REF"] = _VOCABULARY
@@ -107,7 +109,7 @@ def write_eaf(found: EpisodeList, path: Path) -> None:
             eaf.add_annotation(f"Person {episode.face_id}", start_ms, end_ms, episode.expression)
     if found.media is not None:
         kind = mimetypes.guess_type(found.media.name)[0] or "video/unknown"
-        relative = os.path.relpath(found.media, path.parent).replace(os.sep, "/")
+        relative = os.path.relpath(found.media, found.folder).replace(os.sep, "/")
         relative = relative if relative.startswith("..") else f"./{relative}"
         eaf.add_linked_file(
             found.media.resolve().as_uri(), relpath=quote(os.fsencode(relative)), mimetype=kind

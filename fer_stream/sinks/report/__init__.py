@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import UsageError
+from fer_stream.face_time import FrameClock, PersonTime, average_interval_s
 from fer_stream.provenance import Provenance
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sinks.episodes.builder import EpisodeBuilder
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["REPORT_EXTENSIONS", "ReportSink"]
 
 REPORT_EXTENSIONS = (".html", ".htm")
-_UNKNOWN_RATE = 30
 
 
 class ReportSink(Sink):
@@ -41,8 +41,21 @@ class ReportSink(Sink):
 
     name = "report"
 
-    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        info: SourceInfo,
+        *,
+        overwrite: bool = False,
+        placed_at: Path | None = None,
+    ) -> None:
         """Check the path.
+
+        Args:
+            path: The file.
+            info: What is read.
+            overwrite: Whether an existing file is replaced.
+            placed_at: Where the file will be in the end, if it is written elsewhere first.
 
         Raises:
             UsageError: The extension is unknown, or the source is pictures.
@@ -55,10 +68,13 @@ class ReportSink(Sink):
             path, overwrite=overwrite, source_path=info.path, extensions=REPORT_EXTENSIONS
         )
         self._info = info
+        self._placed_at = placed_at or self._path
         self._provenance = Provenance()
         self._saved_video: Path | None = None
         self._blurred = False
-        self._builder = EpisodeBuilder(1 / float(info.frame_rate or _UNKNOWN_RATE))
+        interval_s = average_interval_s(info.frame_rate)
+        self._builder, self._clock = EpisodeBuilder(interval_s), FrameClock(interval_s)
+        self._people: dict[int, PersonTime] = {}
         self._curves, self._thumbnails = Curves(), Thumbnails()
         self._frames = 0
         self._first_s = self._last_s = 0.0
@@ -78,6 +94,10 @@ class ReportSink(Sink):
         self._frames += 1
         self._last_s = max(self._last_s, analyzed.frame.time_s)
         self._builder.add(analyzed)
+        step_s = self._clock.step_s(analyzed.frame.time_s)
+        for face in analyzed.faces:
+            person = self._people.setdefault(face.id, PersonTime(face.id))
+            person.add(face.label, step_s, analyzed.frame.time_s)
         self._curves.add(analyzed)
         self._thumbnails.add(analyzed)
 
@@ -95,14 +115,15 @@ class ReportSink(Sink):
         video = None
         if self._saved_video is not None:
             starts_s = clip_start_s(self._info, self._first_s)
-            video = SavedVideo(self._saved_video, self._path.parent, starts_s)
+            video = SavedVideo(self._saved_video, self._placed_at.parent, starts_s)
         content = report_content(
             info=self._info,
             provenance=self._provenance,
             blurred=self._blurred,
             span_s=(self._first_s, self._last_s),
             frames=self._frames,
-            builder=self._builder,
+            people=list(self._people.values()),
+            episodes=self._builder.episodes(),
             curves=self._curves,
             thumbnails=self._thumbnails,
             video=video,

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fer_stream.errors import one_line
-from fer_stream.expressions import EXPRESSIONS, UNSURE
-from fer_stream.rendering.html import csp_hash, json_for_script, palette_css, static_text
+from fer_stream.expressions import LABELS, UNSURE
+from fer_stream.rendering.html import csp_hash, json_for_script, palette_css, static_text, uplot_script
 from fer_stream.sinks.table import printable_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fer_stream.face_time import PersonTime
     from fer_stream.provenance import Provenance
-    from fer_stream.sinks.episodes.builder import EpisodeBuilder
+    from fer_stream.sinks.episodes.builder import Episode
     from fer_stream.sinks.report.people import Curves, Thumbnails
     from fer_stream.sources import SourceInfo
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 FULL_PEOPLE = 30
 PICTURED_PEOPLE = 150
 _LEAST_PICTURED_SHARE = 0.03  # of an expression that gets a picture
-_LABELS = (*EXPRESSIONS, UNSURE)
+_SCRIPTS = ("base.js", "people.js", "timeline.js", "episodes.js", "words.js")  # in this order
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def report_content(
     blurred: bool,
     span_s: tuple[float, float],
     frames: int,
-    builder: EpisodeBuilder,
+    people: Sequence[PersonTime],
+    episodes: Sequence[Episode],
     curves: Curves,
     thumbnails: Thumbnails,
     video: SavedVideo | None,
@@ -69,51 +73,49 @@ def report_content(
         blurred: Whether faces are hidden in the pictures.
         span_s: Times of the first and the last frame in the source.
         frames: Number of frames.
-        builder: Knows the episodes.
+        people: For how long each person was seen.
+        episodes: By face and then by time.
         curves: Knows the probabilities.
         thumbnails: Knows the pictures.
         video: The annotated video; None without one.
     """
-    seconds = builder.label_seconds()
-    by_length = sorted(seconds, key=lambda face_id: (-sum(seconds[face_id].values()), face_id))
-    people = []
-    for rank, face_id in enumerate(by_length):
-        total_s = sum(seconds[face_id].values())
-        person: dict[str, Any] = {
-            "id": face_id,
-            "seconds": {label: round(value, 3) for label, value in seconds[face_id].items()},
-            "curve": curves.encoded(face_id),
+    described = []
+    for rank, person in enumerate(sorted(people, key=lambda each: (-each.seen_s, each.id))):
+        entry: dict[str, Any] = {
+            "id": person.id,
+            "seconds": {label: round(value, 3) for label, value in person.label_s.items() if value},
+            "curve": curves.encoded(person.id),
         }
         if rank < PICTURED_PEOPLE:
-            person["picture"] = thumbnails.best(face_id).as_dict()
+            entry["picture"] = thumbnails.best(person.id).as_dict()
         if rank < FULL_PEOPLE:
-            shown = sorted(seconds[face_id], key=lambda label: -seconds[face_id][label])
-            person["pictures"] = [
-                thumbnails.of_label(face_id, label).as_dict()
-                for label in shown
-                if label != UNSURE and seconds[face_id][label] >= _LEAST_PICTURED_SHARE * total_s
+            shares = sorted(person.shares().items(), key=lambda item: -item[1])
+            entry["pictures"] = [
+                thumbnails.of_label(person.id, label).as_dict()
+                for label, share in shares
+                if label != UNSURE and share >= _LEAST_PICTURED_SHARE
             ]
-        people.append(person)
+        described.append(entry)
     name = _shown(printable_source(info.name))
     return {
         "title": Path(name).name or name,
-        "labels": list(_LABELS),
+        "labels": list(LABELS),
         "span_s": [round(value, 6) for value in span_s],
         "duration_s": None if info.duration_s is None else round(info.duration_s, 3),
         "frames": frames,
         "step_s": curves.step_s,
         "blurred": blurred,
-        "people": people,
+        "people": described,
         "episodes": [
             [
                 each.face_id,
                 round(each.start_s, 3),
                 round(each.end_s, 3),
-                _LABELS.index(each.expression),
+                LABELS.index(each.expression),
                 round(each.confidence_mean, 3),
                 round(each.confidence_max, 3),
             ]
-            for each in builder.episodes()
+            for each in episodes
         ],
         "video": None if video is None else video.as_dict(),
         "provenance": {key: _shown_value(value) for key, value in provenance.as_dict().items()},
@@ -135,8 +137,8 @@ def report_page(content: dict[str, Any]) -> str:
         )
     )
     scripts = [
-        static_text("uPlot.iife.min.js", "fer_stream.rendering.html"),
-        static_text("static/report.js", __package__),
+        uplot_script(),
+        *(static_text(f"static/{name}", __package__) for name in _SCRIPTS),
     ]
     policy = "; ".join(
         (

@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import cut, face_square
+from fer_stream.rendering.charts.geometry import frontality
 
 if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame, Face
@@ -26,27 +27,38 @@ _LARGE_FACE_PX = 160.0  # a larger face is not a better thumbnail
 class Curves:
     """The probabilities of every face over time, averaged over steps that double when there are many.
 
+    Args:
+        most_points: Steps of all faces together.
+        first_step_s: Seconds of a step at first.
+
     Attributes:
-        step_s: Seconds of a step.
+        step_s: Seconds of a step now.
     """
 
-    def __init__(self, most_points: int = MOST_POINTS) -> None:
-        self.step_s = FIRST_STEP_S
+    def __init__(self, most_points: int = MOST_POINTS, first_step_s: float = FIRST_STEP_S) -> None:
+        self.step_s = first_step_s
         self._most_points = most_points
         self._count = 0
         self._faces: dict[int, _Curve] = {}
 
     def add(self, analyzed: AnalyzedFrame) -> None:
         """Take in one frame."""
-        step = int(max(analyzed.frame.time_s, 0.0) / self.step_s)
         for face in analyzed.faces:
-            curve = self._faces.setdefault(face.id, _Curve())
-            self._count += curve.add(step, face.probabilities)
+            self.add_reading(face.id, analyzed.frame.time_s, face.probabilities)
+
+    def add_reading(self, face_id: int, time_s: float, probabilities: np.ndarray) -> None:
+        """Take in one reading of one face."""
+        step = int(max(time_s, 0.0) / self.step_s)
+        self._count += self._faces.setdefault(face_id, _Curve()).add(step, probabilities)
         if self._count > self._most_points:
             self.step_s *= 2
             for curve in self._faces.values():
                 curve.halve()
             self._count = sum(len(curve.steps) for curve in self._faces.values())
+
+    def face_ids(self) -> list[int]:
+        """Return the faces that have a curve."""
+        return sorted(self._faces)
 
     def encoded(self, face_id: int) -> dict[str, str]:
         """Return one face's curve in base64: `steps` uint32, `values` uint8 (points, 7), 255 is certainty."""
@@ -146,13 +158,15 @@ def picture_quality(face: Face) -> float:
     """Return how well a picture shows a face, 0 to 1: large, surely a face, and turned to the camera."""
     left, top, right, bottom = (float(value) for value in face.box_xyxy)
     size = min(max(right - left, bottom - top) / _LARGE_FACE_PX, 1.0)
-    (left_eye, right_eye, nose) = face.landmarks_xy[:3]
-    between_eyes = float(np.hypot(*(right_eye - left_eye)))
-    off_center = abs(float(nose[0]) - float(left_eye[0] + right_eye[0]) / 2)
-    frontal = 1.0 - min(off_center / max(between_eyes, 1.0), 1.0)
-    return float(face.detection_score) * size**0.5 * (0.2 + 0.8 * frontal)
+    return float(face.detection_score) * size**0.5 * frontality(face)
 
 
 def _jpeg(bgr: np.ndarray, face: Face) -> bytes:
-    picture = cut(bgr, face_square(face.box_xyxy, THUMBNAIL_SCALE), THUMBNAIL_PX)
+    square_xyxy = face_square(face.box_xyxy, THUMBNAIL_SCALE)
+    # Slid into the frame as far as it fits: beyond the border there is nothing to see.
+    for first, size in ((0, bgr.shape[1]), (1, bgr.shape[0])):
+        low, high = float(square_xyxy[first]), float(square_xyxy[first + 2])
+        if high - low <= size:
+            square_xyxy[[first, first + 2]] -= min(low, 0.0) + max(high - size, 0.0)
+    picture = cut(bgr, square_xyxy, THUMBNAIL_PX)
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()

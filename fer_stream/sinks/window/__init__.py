@@ -1,7 +1,6 @@
 """The live window: the picture, what it says about itself, and its keys.
 
-`hud` draws what stands over the picture, `captures` saves what a key asks for, `display` tells
-whether there can be a window at all.
+`hud` draws what stands over the picture, `display` tells whether there can be a window at all.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import numpy as np
 from fer_stream.errors import OutputError, one_line
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks.base import Sink
+from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud
-from fer_stream.sinks.window.captures import Captures
 from fer_stream.sinks.window.display import display_available, why_no_window
 from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus

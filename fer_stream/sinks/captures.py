@@ -1,4 +1,4 @@
-"""Stills and recordings that a key asks for: named after the time of day, never over another file."""
+"""Stills and recordings that a user asks for while a run goes on. They get the time of day as their name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Captures:
-    """Saves what the window shows when asked to.
+    """Saves what the window or the page shows when asked to, and never replaces a file.
 
-    What goes wrong is said and ends nothing: the window and the other outputs go on.
+    A failure is reported and ends nothing: the other outputs go on.
 
     Args:
         folder: Where the files go; made with the first of them.

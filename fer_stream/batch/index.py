@@ -1,0 +1,104 @@
+"""The index of an archive's reports, `index.html`: one row per recording, as a page that needs no script."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
+
+from fer_stream.batch.manifest import DONE, FAILED, Record
+from fer_stream.batch.outputs import Output
+from fer_stream.errors import one_line
+from fer_stream.expressions import LABELS
+from fer_stream.face_time import shares_of
+from fer_stream.rendering.html import csp_hash, palette_css, static_text
+from fer_stream.sinks.base import cannot_write
+from fer_stream.sources.times import format_time
+from fer_stream.words import counted, percent
+
+INDEX = "index.html"
+MOST_ROWS = 5000  # a browser still scrolls through these; the summary has all
+_BAR_WIDTH = 220
+_STYLE = """
+body { padding: 0 clamp(1rem, 3vw, 2.5rem) 3rem; max-width: 1300px; margin: 0 auto; }
+h1 { padding: 1.75rem 0 0.25rem; }
+.frame { overflow-x: auto; border: 1px solid var(--edge); border-radius: 10px; margin-top: 1rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: 0.4rem 0.8rem; vertical-align: middle; }
+td { border-top: 1px solid var(--edge); }
+th:nth-child(2), td:nth-child(2), th:nth-child(3), td:nth-child(3) { text-align: right; }
+thead { background: var(--raised); }
+td:first-child { overflow-wrap: anywhere; min-width: 12rem; }
+svg { display: block; border-radius: 4px; }
+.words { color: var(--quiet); font-size: 0.87rem; white-space: nowrap; }
+.failed { color: var(--alarm); }
+"""
+
+
+def write_index(output: Output, records: Iterable[Record]) -> None:
+    """Write the index.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    with output.writing(INDEX) as path:
+        try:
+            path.write_bytes(index_page(records).encode())
+        except OSError as error:
+            raise cannot_write(output.place(INDEX), error) from error
+
+
+def index_page(records: Iterable[Record]) -> str:
+    """Return the index as HTML. Its policy allows nothing but its own style."""
+    rows = sorted(records, key=lambda record: (record.source, record.output_name))
+    bars = "".join(f"rect.{label} {{ fill: var(--fill-{label}); }}" for label in LABELS)
+    style = palette_css() + static_text("theme.css", "fer_stream.rendering.html") + _STYLE + bars
+    policy = html.escape(f"default-src 'none'; style-src {csp_hash(style)}; base-uri 'none'")
+    done = sum(record.state == DONE for record in rows)
+    more = f" The first {MOST_ROWS} are listed." if len(rows) > MOST_ROWS else ""
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>fer-batch: {counted(len(rows), 'recording')}</title><style>{style}</style></head><body>",
+            f"<h1>{counted(len(rows), 'recording')}</h1><p class='note'>{done} done.{more}</p>",
+            "<div class='frame'><table><thead><tr><th>Recording</th><th>Length</th><th>People</th>",
+            "<th>Share of the time that a face was seen</th></tr></thead><tbody>",
+            *(_row(record) for record in rows[:MOST_ROWS]),
+            "</tbody></table></div></body></html>",
+        )
+    )
+
+
+def _row(record: Record) -> str:
+    name = html.escape(one_line(record.source))
+    if record.state != DONE:
+        said = html.escape(one_line(record.error)) if record.state == FAILED else "not done yet"
+        return f"<tr><td>{name}</td><td></td><td></td><td class='{record.state}'>{said}</td></tr>"
+    address = quote(f"reports/{record.output_name}.html")
+    length = format_time(round(record.duration_s))
+    return (
+        f'<tr><td><a href="{address}">{name}</a></td><td>{length}</td><td>{record.faces}</td>'
+        f"<td>{_shares(record)}</td></tr>"
+    )
+
+
+def _shares(record: Record) -> str:
+    """Return the shares as a bar and in words."""
+    shares = sorted(shares_of(record.label_s).items(), key=lambda item: -item[1])
+    if not any(share for _, share in shares):
+        return "<span class='words'>no face</span>"
+
+    def parts() -> Iterator[str]:
+        left = 0.0
+        for label, share in shares:
+            width = share * _BAR_WIDTH
+            yield f'<rect class="{label}" x="{left:.1f}" width="{width:.1f}" height="12"/>'
+            left += width
+
+    words = ", ".join(f"{label} {percent(share)} %" for label, share in shares[:3] if share >= 0.01)
+    return (
+        f'<svg width="{_BAR_WIDTH}" height="12" aria-hidden="true">{"".join(parts())}</svg>'
+        f"<span class='words'>{words}</span>"
+    )

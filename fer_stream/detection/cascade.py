@@ -1,0 +1,147 @@
+"""MTCNN's three networks with the pixels they read: on the CPU here, on a GPU in `torch_cascade.py`.
+
+The detector (`detector.py`) is the same for both. They read the same pixels in the same precision, so they
+find the same faces.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT, load_mtcnn
+from fer_stream.detection.pixels import SummedPixels
+from fer_stream.inference.threads import Workers
+
+if TYPE_CHECKING:
+    from fer_stream.inference.network import Network
+
+_T = TypeVar("_T")
+TakeLevel = Callable[[np.ndarray, np.ndarray, float], _T]
+
+LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
+
+
+class Pixels(Protocol):
+    """The sums of a frame, as `Cascade.read` returns them."""
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Size of the whole frame in px."""
+        ...
+
+
+class Cascade(Protocol):
+    """The three networks and the pixels they read. The pixels are valid until the next `read`."""
+
+    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> Any:
+        """Sum a frame.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+            around_xyxy: (N, 4) px, the squares that will be cut out; None for the whole frame.
+
+        Returns:
+            `Pixels`, to be given to the networks.
+        """
+        ...
+
+    def p_net(self, pixels: Any, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool) -> list[_T]:
+        """Run P-Net over the pyramid of a whole frame.
+
+        Args:
+            pixels: The frame.
+            scales: Of each level over the frame.
+            take: Called for each level with float32 (4, height, width), how the box of each place should
+                move, with float32 (2, height, width), the probabilities of no face and of a face, and with
+                the scale. Several threads may call it at once. It must not keep the arrays.
+            whole: Whether frames of this size will come again.
+
+        Returns:
+            The result of `take` for each level, in order.
+        """
+        ...
+
+    def r_net(self, pixels: Any, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run R-Net on squares, (N, 4) px; return shifts (N, 4) and probabilities (N, 2)."""
+        ...
+
+    def o_net(self, pixels: Any, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run O-Net on squares, (N, 4) px; return shifts (N, 4), points (N, 10), probabilities (N, 2)."""
+        ...
+
+
+def load_cascade(device: str, threads: int = 0) -> Cascade:
+    """Load the three networks.
+
+    Args:
+        device: `cpu` or `cuda:N`, as `pick_device` returns it.
+        threads: CPU threads; 0 takes one a core.
+    """
+    if device == "cpu":
+        return CpuCascade(threads)
+    from fer_stream.detection.torch_cascade import TorchCascade
+
+    return TorchCascade(device)
+
+
+class CpuCascade:
+    """The three networks on the CPU.
+
+    Args:
+        threads: CPU threads; 0 takes one a core.
+    """
+
+    def __init__(self, threads: int = 0) -> None:
+        self._workers = Workers(threads)
+        self._last = threading.local()  # the pixels of each thread's last whole frame
+        self._p_net, self._r_net, self._o_net = (
+            load_mtcnn(name, self._workers.network_threads) for name in ("PNet", "RNet", "ONet")
+        )
+
+    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> SummedPixels:
+        """Sum a frame; see `Cascade.read`."""
+        if around_xyxy is not None:
+            return SummedPixels(image_bgr, around_xyxy)
+        height, width = image_bgr.shape[:2]
+        last: SummedPixels | None = self._last.__dict__.pop("pixels", None)
+        if last is not None and last.size_wh != (width, height):
+            last = None  # freed before the next takes its memory
+        pixels = SummedPixels(image_bgr, reuse=last)
+        if width * height <= LARGEST_KEPT:
+            self._last.pixels = pixels
+        return pixels
+
+    def p_net(
+        self, pixels: SummedPixels, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool = True
+    ) -> list[_T]:
+        """Run P-Net over the pyramid; see `Cascade.p_net`."""
+
+        def level(scale: float) -> _T:
+            width, height = pixels.size_wh
+            resized = pixels.resized((int(width * scale + 1), int(height * scale + 1)))
+            shifts, probabilities = self._p_net(resized)
+            return take(shifts[0], probabilities[0], scale)
+
+        # The first level has about as many pixels as all others together.
+        return self._workers.map(level, scales)
+
+    def r_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run R-Net on squares; see `Cascade.r_net`."""
+        return self._look_at(self._r_net, R_NET_INPUT, pixels, squares_xyxy)
+
+    def o_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run O-Net on squares; see `Cascade.o_net`."""
+        return self._look_at(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
+
+    def _look_at(
+        self, network: Network, size: int, pixels: SummedPixels, squares_xyxy: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        def look(part: slice) -> tuple[np.ndarray, ...]:
+            return network(pixels.crops(squares_xyxy[part], size))
+
+        outputs = self._workers.map(look, self._workers.parts(len(squares_xyxy)))
+        return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))

@@ -1,0 +1,226 @@
+"""MTCNN's networks in PyTorch on a GPU, fed with the same pixels as those of the CPU (`cascade.py`).
+
+A frame, or the part of it that holds the known faces, is sent to the device once and summed there. The sums
+stay in one buffer, whatever their size, so that the recorded R-Net and O-Net find them at the same place.
+Each crop comes with the layout of the sums. P-Net is recorded for each size of frame, with its whole pyramid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from fer_stream.detection.cascade import TakeLevel
+from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
+from fer_stream.detection.pixels import PIXEL_SCALE, whole_pixels, windows
+from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
+from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
+
+if TYPE_CHECKING:
+    import torch
+
+_T = TypeVar("_T")
+
+R_NET_SIZES = (64, 256)  # crops; a crowd's first candidates are some hundreds
+O_NET_SIZES = (4, 16, 64)
+FIRST_BUFFER = 4096 * 2160  # pixels; a larger picture makes it grow
+P_NETS_KEPT = 2  # sizes of frames whose pyramid stays recorded
+_RGB_OF_BGR = (2, 1, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceSums:
+    """Says which frame the buffer of sums holds.
+
+    Attributes:
+        size_wh: Of the frame, px.
+        origin_xy: int64 (2,), the first pixel of the part that is summed.
+        part_wh: Size of that part, px.
+    """
+
+    size_wh: tuple[int, int]
+    origin_xy: np.ndarray
+    part_wh: tuple[int, int]
+
+
+class TorchCascade:
+    """Runs the three networks of MTCNN on a device of torch. Not for use by two threads at once.
+
+    Args:
+        device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._lane = Lane(device)
+        self._p_net, self._r_net, self._o_net = (
+            load_torch_mtcnn(name, self._lane.device) for name in ("PNet", "RNet", "ONet")
+        )
+        self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
+
+    def _make_buffers(self, pixels: int) -> None:
+        """Make the buffers of a frame and of its sums; what was recorded with the old ones goes."""
+        import torch
+
+        values = 3 * pixels
+        self._host = self._lane.host_buffer((values,), torch.uint8)
+        self._frame = torch.empty(values, dtype=torch.uint8, device=self._lane.device)
+        self._sums = torch.empty(values, dtype=torch.int32, device=self._lane.device)
+        self._pyramids: dict[tuple[tuple[int, int], tuple[float, ...]], _Pyramid] = {}
+        self._look_r = self._looker(self._r_net, R_NET_INPUT, R_NET_SIZES)
+        self._look_o = self._looker(self._o_net, O_NET_INPUT, O_NET_SIZES)
+
+    def _looker(
+        self, network: Callable[..., tuple[torch.Tensor, ...]], size: int, sizes: Sequence[int]
+    ) -> BatchFunction:
+        import torch
+
+        sums = self._sums
+
+        index = torch.arange(size, device=self._lane.device)
+        rgb = torch.tensor(_RGB_OF_BGR, device=self._lane.device)[:, None, None]
+
+        def look(places: torch.Tensor) -> torch.Tensor:
+            return torch.cat(network(_crops(sums, places, index, rgb)), dim=1)
+
+        look_at = BatchFunction(look, self._lane, sizes)
+        if len(sums):
+            look_at.warm_up((6,), torch.int64)
+        return look_at
+
+    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> DeviceSums:
+        """Send a frame to the device and sums it there; see `cascade.Cascade.read`."""
+        import torch
+
+        height, width = image_bgr.shape[:2]
+        origin = np.zeros(2, np.int64)
+        if around_xyxy is not None:
+            lows, highs = whole_pixels(around_xyxy, (width, height))
+            origin, (right, bottom) = lows.min(axis=0), highs.max(axis=0)
+            image_bgr = image_bgr[origin[1] : bottom, origin[0] : right]
+        rows, columns = image_bgr.shape[0] + 1, image_bgr.shape[1] + 1
+        if 3 * rows * columns > len(self._host):
+            self._make_buffers(rows * columns)
+        values = 3 * rows * columns
+        self._lane.wait()  # for the frame before to leave the buffer
+        # Zeros above and to the left: a sum begins with them.
+        host = self._host[:values].numpy().reshape(rows, columns, 3)
+        host[0], host[:, 0] = 0, 0
+        host[1:, 1:] = image_bgr
+        with torch.inference_mode(), self._lane.active():
+            self._frame[:values].copy_(self._host[:values], non_blocking=True)
+            planes = self._frame[:values].view(rows, columns, 3).permute(2, 0, 1)
+            sums = planes.to(torch.int32, memory_format=torch.contiguous_format).cumsum(2, dtype=torch.int32)
+            # Along the rows both times, which a GPU sums much faster than along columns.
+            out = self._sums[:values].view(3, columns, rows)
+            torch.cumsum(sums.transpose(1, 2).contiguous(), 2, dtype=torch.int32, out=out)
+        return DeviceSums((width, height), origin, (columns - 1, rows - 1))
+
+    def p_net(
+        self, pixels: DeviceSums, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool
+    ) -> list[_T]:
+        """Run P-Net over the pyramid; see `cascade.Cascade.p_net`."""
+        key = (pixels.part_wh, tuple(scales))
+        pyramid = self._pyramids.get(key) or _Pyramid(self._lane, self._p_net, self._sums, *key)
+        if whole and key not in self._pyramids:
+            while len(self._pyramids) >= P_NETS_KEPT:
+                del self._pyramids[next(iter(self._pyramids))]
+            self._pyramids[key] = pyramid
+        return [take(*maps, scale) for maps, scale in zip(pyramid(), scales, strict=True)]
+
+    def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run R-Net on squares; see `cascade.Cascade.r_net`."""
+        shifts, probabilities = np.split(self._look_r(_places(pixels, squares_xyxy)), [4], axis=1)
+        return shifts, probabilities
+
+    def o_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run O-Net on squares; see `cascade.Cascade.o_net`."""
+        shifts, points, probabilities = np.split(self._look_o(_places(pixels, squares_xyxy)), [4, 14], axis=1)
+        return shifts, points, probabilities
+
+
+class _Pyramid:
+    """P-Net on every level of the pyramid of frames of one size."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        network: Callable[..., tuple[torch.Tensor, ...]],
+        sums: torch.Tensor,
+        size_wh: tuple[int, int],
+        scales: tuple[float, ...],
+    ) -> None:
+        import torch
+
+        width, height = size_wh
+        plane = sums[: 3 * (width + 1) * (height + 1)].view(3, width + 1, height + 1)
+        levels = []
+        for scale in scales:
+            starts_x, ends_x = windows(width, int(width * scale + 1))
+            starts_y, ends_y = windows(height, int(height * scale + 1))
+            factor = PIXEL_SCALE / ((ends_y - starts_y)[:, None] * (ends_x - starts_x))
+            level = (starts_x, ends_x, starts_y, ends_y, factor.astype(np.float32))
+            levels.append([torch.from_numpy(array).to(lane.device) for array in level])
+        self._shapes: list[tuple[int, int]] = []
+
+        def run(_: torch.Tensor) -> torch.Tensor:
+            outputs = []
+            shapes: list[tuple[int, int]] = []
+            for starts_x, ends_x, starts_y, ends_y, factor in levels:
+                columns = plane[:, ends_x] - plane[:, starts_x]
+                summed = (columns[:, :, ends_y] - columns[:, :, starts_y]).transpose(1, 2)
+                shifts, probabilities = network(_normalised(summed.flip(0), factor)[None])
+                outputs.append(torch.cat([shifts[0], probabilities[0]]).flatten())
+                shapes.append((shifts.shape[2], shifts.shape[3]))
+            self._shapes = shapes
+            return torch.cat(outputs)
+
+        self._run = Recorded(run, lane, (0,), torch.float32)
+
+    def __call__(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        values, levels = self._run(), []
+        for height, width in self._shapes:
+            level, values = values[: 6 * height * width], values[6 * height * width :]
+            maps = level.reshape(6, height, width)
+            levels.append((maps[:4], maps[4:]))
+        return levels
+
+
+def _places(sums: DeviceSums, squares_xyxy: np.ndarray) -> np.ndarray:
+    """Return where squares lie in the sums, int64 (N, 6).
+
+    The columns are left, top, right, bottom, and the strides of a column and of a colour in the sums.
+    """
+    lows, highs = whole_pixels(squares_xyxy, sums.size_wh)
+    columns, rows = sums.part_wh[0] + 1, sums.part_wh[1] + 1
+    strides = np.broadcast_to(np.array([rows, rows * columns]), (len(lows), 2))
+    return np.concatenate([lows - sums.origin_xy, highs - sums.origin_xy, strides], axis=1)
+
+
+def _crops(sums: torch.Tensor, places: torch.Tensor, index: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
+    """Cut squares out of the sums as `pixels.SummedPixels.crops` does: float32 (N, 3, size, size).
+
+    Args:
+        sums: int32, flat.
+        places: int64 (N, 6), see `_places`.
+        index: int64 (size,), 0, 1, 2... up to the side of a crop in px.
+        rgb: int64 (3, 1, 1), the colour in the sums of each channel of the crop.
+    """
+    size = len(index)
+    left, top, right, bottom, column, plane = (part[:, None] for part in places.unbind(1))
+    starts_x, ends_x = left + index * (right - left) // size, left - -(index + 1) * (right - left) // size
+    starts_y, ends_y = top + index * (bottom - top) // size, top - -(index + 1) * (bottom - top) // size
+    colours = plane[:, :, None, None] * rgb
+
+    def at(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return sums[(x * column)[:, None, None, :] + y[:, None, :, None] + colours]
+
+    summed = at(ends_x, ends_y) - at(ends_x, starts_y) - at(starts_x, ends_y) + at(starts_x, starts_y)
+    pixels = ((ends_y - starts_y)[:, :, None] * (ends_x - starts_x)[:, None, :]).clamp(min=1)
+    return _normalised(summed, (PIXEL_SCALE / pixels.double()).float()[:, None])
+
+
+def _normalised(sums: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return sums.float() * factor - 127.5 * PIXEL_SCALE

@@ -1,0 +1,101 @@
+"""Where the page listens, and the address at which it is opened."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import secrets
+import socket
+
+from fer_stream.errors import OutputError, UsageError
+
+DEFAULT_HOST = "127.0.0.1"
+TOKEN_VARIABLE = "FER_STREAM_TOKEN"
+_SHORTEST_TOKEN = 12
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)  # goes into addresses and cookies as it is
+_HOST = re.compile(r"(?:(?P<host>\[[^\[\]]+\]|[^:\[\]]*):)?(?P<port>\d{1,5})", re.ASCII)
+
+
+def parse_host_and_port(text: str) -> tuple[str, int]:
+    """Read `[HOST:]PORT`, such as `8000`, `0.0.0.0:8000` or `[::1]:0`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    parts = _HOST.fullmatch(text.strip())
+    if parts is None or int(parts["port"]) > 65535:
+        raise UsageError(f"--serve takes [HOST:]PORT, such as 8000 or 0.0.0.0:8000, not {text!r}")
+    return (parts["host"] or DEFAULT_HOST).strip("[]"), int(parts["port"])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket of the page.
+
+    Args:
+        host: A name or an address of this machine.
+        port: The port; 0 picks a free one.
+
+    Raises:
+        OutputError: The port is taken or not allowed, or the host is not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"can't serve the page at {host}:{port}: {reason}; choose another port, or 0 for a free one"
+        ) from error
+
+
+def token_from_environment() -> str:
+    """Return the token of FER_STREAM_TOKEN, else a random one.
+
+    Raises:
+        UsageError: The variable holds something that is too short, or that can't stand in an address.
+    """
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    if not given:
+        return secrets.token_urlsafe(24)
+    if len(given) < _SHORTEST_TOKEN or not _TOKEN.fullmatch(given):
+        raise UsageError(
+            f"{TOKEN_VARIABLE} needs at least {_SHORTEST_TOKEN} characters: letters, digits and . _ ~ -; "
+            "leave it out for a random one"
+        )
+    return given
+
+
+def page_address(host: str, port: int, token: str) -> str:
+    """Return the address to open, with the token.
+
+    A page that listens on all networks is named by the address by which other machines reach this one.
+    """
+    shown = host
+    if is_address(host) and ipaddress.ip_address(host).is_unspecified:
+        shown = _own_address(host)
+    if ":" in shown:
+        shown = f"[{shown}]"
+    return f"http://{shown}:{port}/?token={token}"
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is written as an IP address and not as a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _own_address(host: str) -> str:
+    """Return the address by which other machines reach this one; the loopback address if there is none."""
+    family, outside, loopback = (
+        (socket.AF_INET6, "2001:db8::1", "::1") if ":" in host else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
+    )
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((outside, 9))  # picks the way out, and sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return loopback

@@ -1,0 +1,194 @@
+"""The page's requests: static files, live streams, stills, actions, and the files of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from fer_stream.rendering.html import palette_css, static_text, uplot_script
+from fer_stream.web.history import History
+from fer_stream.web.hub import Hub, merged
+from fer_stream.web.responses import LiveResponse, file_response
+
+STREAM_WIDTH = 1280  # px; a wider picture is sent at this width
+_STREAM_QUALITY, _STILL_QUALITY = 80, 92
+_STILL_WAIT_S = 3.0
+_ACTION_WAIT_S = 10.0
+_BOUNDARY = "fer-stream-frame"
+ACTIONS = ("still", "record", "stop")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the page asks the run for.
+
+    Attributes:
+        hub: The live channels.
+        history: The readings so far.
+        ask: Hands an action, one of `ACTIONS`, to the pipeline's thread; its result is a line for the user.
+        file: Returns a file of the run by its number; None for any other number.
+    """
+
+    hub: Hub
+    history: History
+    ask: Callable[[str], Future[str]]
+    file: Callable[[int], Path | None]
+
+
+def make_app(answers: Answers) -> Starlette:
+    """Return the application, without the checks of `guard`."""
+    hub = answers.hub
+    pictures = _Encoder()
+
+    async def page(request: Request) -> Response:
+        if "token" in request.query_params:  # it is in the cookie now, and must not stay in the history
+            return RedirectResponse("/", 303)
+        return Response(static_text("static/index.html", __package__), media_type="text/html")
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def stream(_request: Request) -> Response:
+        async def parts() -> AsyncGenerator[bytes, None]:
+            async with aclosing(hub.images.items(newest_first=True)) as images:
+                async for image_bgr in images:
+                    jpeg = await pictures.jpeg(image_bgr)
+                    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    yield head.encode() + jpeg + b"\r\n"
+            yield f"--{_BOUNDARY}--\r\n".encode()
+
+        return LiveResponse(parts(), f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+
+    async def events(_request: Request) -> Response:
+        return LiveResponse(_server_sent(hub.frames.items()), "text/event-stream")
+
+    async def live(_request: Request) -> Response:
+        # In one stream: browsers open six connections to a server, for all of its pages together.
+        items = merged({"status": hub.status, "frame": hub.frames}, newest_first=True)
+
+        async def named() -> AsyncGenerator[bytes, None]:
+            async with aclosing(items):
+                async for name, item in items:
+                    yield b"event: " + name.encode() + b"\ndata: " + item + b"\n\n"
+
+        return LiveResponse(named(), "text/event-stream")
+
+    async def still(_request: Request) -> Response:
+        async def next_image() -> np.ndarray | None:
+            async with aclosing(hub.images.items()) as images:
+                async for image_bgr in images:
+                    return image_bgr
+            return hub.images.newest
+
+        try:
+            image_bgr = await asyncio.wait_for(next_image(), _STILL_WAIT_S)
+        except TimeoutError:  # before Python 3.11 another class than TimeoutError
+            image_bgr = hub.images.newest
+        if image_bgr is None:
+            return PlainTextResponse("There is no picture yet.\n", 503, {"Retry-After": "1"})
+        return Response(await asyncio.to_thread(_encode, image_bgr, _STILL_QUALITY), media_type="image/jpeg")
+
+    async def history(_request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(answers.history.as_dict))
+
+    async def act(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in ACTIONS:
+            return PlainTextResponse("There is no such action.\n", 404)
+        try:
+            said = await asyncio.wait_for(asyncio.wrap_future(answers.ask(name)), _ACTION_WAIT_S)
+        except TimeoutError:
+            return JSONResponse({"message": "no answer yet: no picture comes"}, 503)
+        return JSONResponse({"message": said})
+
+    async def file(request: Request) -> Response:
+        path = answers.file(request.path_params["number"])
+        return (
+            PlainTextResponse("There is no such file.\n", 404)
+            if path is None
+            else file_response(request, path)
+        )
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/healthz", health),
+            Route("/stream.mjpg", stream),
+            Route("/events", events),
+            Route("/live", live),
+            Route("/still.jpg", still),
+            Route("/history", history),
+            Route("/actions/{name}", act, methods=["POST"]),
+            Route("/files/{number:int}", file),
+            *(Route(f"/static/{name}", _static(text, kind)) for name, text, kind in _static_files()),
+        ]
+    )
+
+
+class _Encoder:
+    """Encodes each picture once, however many readers want it, outside the event loop."""
+
+    def __init__(self) -> None:
+        self._image_bgr: np.ndarray | None = None
+        self._jpeg: asyncio.Future[bytes] | None = None
+
+    async def jpeg(self, image_bgr: np.ndarray) -> bytes:
+        if self._jpeg is None or self._image_bgr is not image_bgr:
+            self._image_bgr = image_bgr
+            loop = asyncio.get_running_loop()
+            self._jpeg = loop.run_in_executor(None, _encode, image_bgr, _STREAM_QUALITY, STREAM_WIDTH)
+        # A reader that goes must not take the picture from the others.
+        return await asyncio.shield(self._jpeg)
+
+
+def _encode(image_bgr: np.ndarray, quality: int, most_width: int | None = None) -> bytes:
+    height, width = image_bgr.shape[:2]
+    if most_width is not None and width > most_width:
+        size_wh = (most_width, max(1, round(height * most_width / width)))
+        image_bgr = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+async def _server_sent(items: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(items):
+        async for item in items:
+            yield b"data: " + item + b"\n\n"
+
+
+def _static_files() -> list[tuple[str, str, str]]:
+    """Return the name, the text and the type of each static file."""
+    theme = palette_css() + static_text("theme.css", "fer_stream.rendering.html")
+    return [
+        ("theme.css", theme, "text/css"),
+        ("uPlot.css", static_text("uPlot.min.css", "fer_stream.rendering.html"), "text/css"),
+        ("uPlot.js", uplot_script(), "text/javascript"),
+        ("page.css", static_text("static/page.css", __package__), "text/css"),
+        *(
+            (name, static_text(f"static/{name}", __package__), "text/javascript")
+            for name in ("page.js", "chart.js", "cards.js")
+        ),
+    ]
+
+
+def _static(text: str, kind: str) -> Callable[[Request], object]:
+    async def answer(_request: Request) -> Response:
+        return Response(text, media_type=kind)
+
+    return answer
+
+
+def to_json(content: object) -> bytes:
+    """Return JSON in one line, as server-sent events need it."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()

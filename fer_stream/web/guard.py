@@ -1,0 +1,150 @@
+"""Who may ask the page for something: checks of the host, the origin and the token of every request.
+
+A page on 127.0.0.1 can be asked by any web site that a browser on this machine shows. Three checks stop that:
+
+- Host: a site that points its own name at this machine (DNS rebinding) comes with that name.
+- Origin and Sec-Fetch-Site: another site's request says that it is another site's.
+- The token, which no other site knows. The cookie that keeps it is SameSite=Strict.
+"""
+
+from __future__ import annotations
+
+import hmac
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fer_stream.web.addresses import is_address
+
+OPEN_PATHS = ("/healthz",)  # need no token
+_COOKIE_FOR_S = 30 * 24 * 3600
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_NO_TOKEN = (
+    "This page shows faces, so it opens only with its token.\n"
+    "Open the address that fer-stream has printed, with ?token= at its end.\n"
+)
+
+
+class Guard:
+    """Lets only those requests through to the page that may see it.
+
+    Args:
+        app: The page.
+        token: The token that every request needs.
+        port: The page's port; its cookie's name holds it, because cookies do not tell ports apart.
+        host_names: Names by which the page may be addressed, beside addresses and localhost.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int, host_names: Iterable[str] = ()) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._cookie = f"fer-stream-{port}"
+        self._host_names = {name.lower() for name in host_names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on. See ASGI."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await refusal(scope, receive, _with_headers(send, {}))
+            return
+        headers = {}
+        if request.query_params.get("token") and request.url.path not in OPEN_PATHS:
+            headers["Set-Cookie"] = (
+                f"{self._cookie}={self._token.decode()}; Path=/; Max-Age={_COOKIE_FOR_S}; "
+                "HttpOnly; SameSite=Strict"
+            )
+        await self._app(scope, receive, _with_headers(send, headers))
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return the answer to a request that may not be made; None for one that may."""
+        if not self._may_be_host(request.headers.get("host", "")):
+            return PlainTextResponse("This page is not served under that name.\n", 421)
+        if not _is_same_site(request.headers, request.method):
+            return PlainTextResponse("This page takes no requests from other sites.\n", 403)
+        if request.url.path not in OPEN_PATHS and not self._has_token(request):
+            return PlainTextResponse(_NO_TOKEN, 401)
+        return None
+
+    def _may_be_host(self, given: str) -> bool:
+        try:
+            name = (urlsplit(f"//{given}").hostname or "").lower()
+        except ValueError:
+            return False
+        # An address can't be rebound: only names are looked up.
+        return is_address(name) or name == "localhost" or name in self._host_names
+
+    def _has_token(self, request: Request) -> bool:
+        bearer = request.headers.get("authorization", "")
+        given = [
+            request.query_params.get("token", ""),
+            request.cookies.get(self._cookie, ""),
+            bearer[len("Bearer ") :] if bearer.startswith("Bearer ") else "",
+        ]
+        return any(hmac.compare_digest(text.encode(), self._token) for text in given)
+
+
+def own_names(host: str) -> set[str]:
+    """Return the names under which a page may be opened that listens at a host."""
+    names = {host}
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        own = socket.gethostname()
+        names |= {own, f"{own}.local"}  # not the full name: a look-up may take seconds
+    return {name for name in names if name and not is_address(name)}
+
+
+def _is_same_site(headers: Headers, method: str) -> bool:
+    """Return whether a request comes from the page itself, from an address line, or from no browser."""
+    origin = headers.get("origin")
+    if origin is not None and origin not in (f"{scheme}://{headers['host']}" for scheme in ("http", "https")):
+        return False
+    site = headers.get("sec-fetch-site", "none")
+    if site in ("same-origin", "none"):
+        return True
+    # A link in a mail or on another page may open the page, but nothing else.
+    opens_page = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return method == "GET" and opens_page
+
+
+def _with_headers(send: Send, more: dict[str, str]) -> Send:
+    """Return a `send` that adds the headers which every answer carries; an answer's own headers stay."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = {name.lower() for name, _ in message.get("headers", [])}
+            added = [
+                (name.lower().encode(), value.encode())
+                for name, value in (_HEADERS | more).items()
+                if name.lower().encode() not in own
+            ]
+            message = {**message, "headers": [*message.get("headers", []), *added]}
+        await send(message)
+
+    return send_with_headers

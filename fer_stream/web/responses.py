@@ -1,0 +1,104 @@
+"""Answers that last: streams of what is newest, and files that may still grow."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import os
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+_BLOCK_BYTES = 1 << 18
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+# The browser's own viewer shows these. Everything else is saved: the scripts of a report do not run here.
+_VIEWED = ("image/jpeg", "image/png", "image/webp", "video/mp4", "video/webm", "video/x-matroska")
+_VIEWER_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+_SAVED_POLICY = "sandbox; default-src 'none'"
+
+
+class LiveResponse(Response):
+    """A stream that ends with its generator or with its reader, whichever is first.
+
+    The generator is closed at once when the reader goes, so that it counts as a reader no longer.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
+        super().__init__(media_type=media_type)
+        self._chunks = chunks
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream. See ASGI."""
+
+        async def stream() -> None:
+            async with aclosing(self._chunks) as chunks:
+                await send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        tasks = [asyncio.create_task(stream()), asyncio.create_task(gone())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def file_response(request: Request, path: Path) -> Response:
+    """Return an answer with a file as long as it is now, or the part of it that the request asks for.
+
+    Args:
+        request: What asks; a player asks for parts.
+        path: The file. It may grow meanwhile.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError:
+        return PlainTextResponse("The file is gone.\n", 404)
+    size = os.fstat(descriptor).st_size
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    viewed = kind in _VIEWED
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f"{'inline' if viewed else 'attachment'}; "
+        f"filename*=UTF-8''{quote(os.fsencode(path.name), safe='')}",
+        "Content-Security-Policy": _VIEWER_POLICY if viewed else _SAVED_POLICY,
+    }
+    start, end, status = 0, size, 200
+    asked = _RANGE.fullmatch(request.headers.get("range", ""))
+    if asked and (asked[1] or asked[2]):
+        start = int(asked[1]) if asked[1] else max(0, size - int(asked[2]))
+        end = min(size, int(asked[2]) + 1) if asked[1] and asked[2] else size
+        if start >= end:
+            os.close(descriptor)
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    return StreamingResponse(_blocks(descriptor, start, end), status, headers, media_type=kind)
+
+
+async def _blocks(descriptor: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(start)
+        while start < end:
+            block = await asyncio.to_thread(file.read, min(_BLOCK_BYTES, end - start))
+            if not block:  # it has shrunk: the connection ends short, which tells the reader
+                return
+            start += len(block)
+            yield block

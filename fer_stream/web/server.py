@@ -1,0 +1,90 @@
+"""Runs the page's server in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from fer_stream.web.hub import Hub
+
+_MOST_CONNECTIONS = 64
+_LAST_WORDS_S = 1  # for readers to get the end of the run; streams that are stuck are cut off then
+_STOP_WITHIN_S = 3.0
+ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request by then is closed
+
+
+class Server:
+    """Serves an application on an open socket until it is stopped.
+
+    Args:
+        app: The application.
+        listening: The socket; closed by `stop`.
+        hub: Connected with the server's event loop.
+    """
+
+    def __init__(self, app: ASGIApp, listening: socket.socket, hub: Hub) -> None:
+        self._hub = hub
+        self._listening = listening
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                access_log=False,  # it would log the token
+                log_config=None,
+                log_level="critical",
+                lifespan="off",
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=_MOST_CONNECTIONS,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=_LAST_WORDS_S,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="fer-stream-web", daemon=True)
+
+    def start(self) -> None:
+        """Start serving; returns when requests can come."""
+        self._thread.start()
+        self._hub.loop_ready.wait(10)
+
+    def stop(self) -> None:
+        """Stop serving, without waiting for open streams for longer than a second."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(_STOP_WITHIN_S)
+        self._listening.close()
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            self._hub.attach(asyncio.get_running_loop())
+            closing = asyncio.create_task(self._close_silent_connections())
+            await self._server.serve(sockets=[self._listening])
+            closing.cancel()
+
+        asyncio.run(serve())
+
+    async def _close_silent_connections(self) -> None:
+        """Close connections that send no request, so that they do not use up `_MOST_CONNECTIONS`.
+
+        uvicorn limits the time between two requests of a connection, but not the time of a request's head.
+        """
+        waiting: set[Any] = set()
+        while True:
+            await asyncio.sleep(ASK_WITHIN_S / 2)
+            silent = {each for each in self._server.server_state.connections if _waits_for_request(each)}
+            for connection in silent & waiting:
+                connection.transport.close()
+            waiting = silent
+
+
+def _waits_for_request(connection: Any) -> bool:
+    """Return whether a connection of uvicorn has no request that is being answered."""
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or cycle.response_complete

@@ -1,0 +1,188 @@
+// The chart of one person's readings: the last minute of a live source, all of a recording.
+
+import { EXPRESSIONS, make, mark } from "./cards.js";
+
+const MINUTE_S = 60;
+const GAP_S = 0.5;
+const STEP_S = 0.1; // readings in between add nothing that a minute's chart could show
+const MOST_POINTS = 4000; // for each person; every other one goes when there are more
+const FORGET_AFTER_S = 65;
+const PEOPLE_OFFERED = 12;
+const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
+const DASHES = [[8, 3], [9, 3, 2, 3], [2, 3], [], [], [4, 3], [14, 4]];
+
+export function clock(seconds) {
+  const total = Math.max(0, Math.floor(seconds + 1e-6));
+  const hours = Math.floor(total / 3600);
+  const minutes = String(Math.floor(total / 60) % 60);
+  const rest = String(total % 60).padStart(2, "0");
+  return hours ? `${hours}:${minutes.padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+}
+
+function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+function emptyCurve(stepS) {
+  return { columns: Array.from({ length: 8 }, () => []), stepS, lastS: -Infinity };
+}
+
+function append(curve, timeS, values, gapS = GAP_S) {
+  if (timeS < curve.lastS - 1) {
+    // The source has started over, as a stream does after an outage.
+    curve.columns.forEach((column) => (column.length = 0));
+    curve.lastS = -Infinity;
+  }
+  if (timeS - curve.lastS < curve.stepS) return;
+  if (timeS - curve.lastS > Math.max(gapS, 2 * curve.stepS) && curve.columns[0].length) {
+    curve.columns[0].push(curve.lastS + 0.01);
+    for (let row = 1; row < 8; row++) curve.columns[row].push(null);
+  }
+  curve.columns[0].push(timeS);
+  values.forEach((value, row) => curve.columns[row + 1].push(100 * value));
+  curve.lastS = timeS;
+}
+
+export class Chart {
+  constructor(holder, people, legend, heading) {
+    Object.assign(this, { holder, people, heading });
+    this.curves = new Map();
+    this.shown = null;
+    this.chosen = false;
+    this.live = true;
+    this.nowS = 0;
+    this.dirty = true;
+    this.plot = null;
+    legend.append(...EXPRESSIONS.map((expression) => make("li", "", mark(expression), expression)));
+    new ResizeObserver(() => this.build()).observe(holder);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build(true));
+  }
+
+  setLive(live) {
+    this.live = live;
+    this.heading.textContent = live ? "Last minute" : "So far";
+  }
+
+  /** Take in what there was before this page was opened. */
+  load(history) {
+    this.curves.clear();
+    for (const [id, { steps, values }] of Object.entries(history.faces)) {
+      const curve = emptyCurve(Math.max(STEP_S, history.step_s));
+      const numbers = new Uint32Array(bytesOf(steps).buffer);
+      const bytes = bytesOf(values);
+      const unitS = history.step_s;
+      numbers.forEach((step, point) => {
+        const row = Array.from(bytes.subarray(7 * point, 7 * point + 7), (value) => value / 255);
+        append(curve, (step + 0.5) * unitS, row, Math.max(GAP_S, 2 * unitS));
+      });
+      this.curves.set(Number(id), curve);
+    }
+    this.dirty = true;
+  }
+
+  add({ time_s: timeS, faces }) {
+    this.nowS = timeS;
+    for (const face of faces) {
+      let curve = this.curves.get(face.face_id);
+      if (!curve) this.curves.set(face.face_id, (curve = emptyCurve(STEP_S)));
+      append(curve, timeS, EXPRESSIONS.map((expression) => face[expression]));
+      if (this.live) {
+        let old = 0;
+        while (curve.columns[0][old] < timeS - FORGET_AFTER_S) old++;
+        if (old > 50) curve.columns.forEach((column) => column.splice(0, old));
+      } else if (curve.columns[0].length > MOST_POINTS) {
+        curve.columns = curve.columns.map((column) => column.filter((_, point) => point % 2 === 0));
+        curve.stepS *= 2;
+      }
+    }
+    if (this.live) {
+      for (const [id, curve] of this.curves) if (curve.lastS < timeS - FORGET_AFTER_S) this.curves.delete(id);
+    }
+    this.dirty = true;
+  }
+
+  /** Draw what is new. Called a few times a second. */
+  draw() {
+    if (!this.dirty) return;
+    this.dirty = false;
+    this.offerPeople();
+    if (!this.plot) this.build();
+    const curve = this.curves.get(this.shown);
+    if (!this.plot) return;
+    this.plot.setData(curve ? curve.columns : emptyCurve(STEP_S).columns, false);
+    const first = this.live ? this.nowS - MINUTE_S : Math.min(...[...this.curves.values()].map((each) => each.columns[0][0] ?? Infinity));
+    const from = Number.isFinite(first) ? first : 0;
+    this.plot.setScale("x", { min: from, max: Math.max(this.nowS, from + 1) });
+  }
+
+  offerPeople() {
+    const ids = [...this.curves.keys()].sort((one, other) => one - other);
+    const newest = [...ids].sort((one, other) => this.curves.get(other).lastS - this.curves.get(one).lastS);
+    if (!this.curves.has(this.shown) || (!this.chosen && this.curves.get(this.shown).lastS < this.nowS - 5)) {
+      this.shown = newest.length ? newest.reduce((best, id) => (this.curves.get(id).lastS >= this.nowS - 1 ? Math.min(best, id) : best), newest[0]) : null;
+      this.chosen = false;
+    }
+    const offered = ids.filter((id) => newest.slice(0, PEOPLE_OFFERED).includes(id) || id === this.shown);
+    const key = `${offered.join(" ")}|${this.shown}`;
+    if (key === this.key) return;
+    this.key = key;
+    const focused = document.activeElement?.dataset?.person;
+    this.people.replaceChildren(
+      ...offered.map((id) => {
+        const button = make("button", "", `Person ${id}`);
+        button.type = "button";
+        button.dataset.person = String(id);
+        button.setAttribute("aria-pressed", String(id === this.shown));
+        button.addEventListener("click", () => {
+          this.shown = id;
+          this.chosen = true;
+          this.dirty = true;
+          this.draw();
+        });
+        return button;
+      }),
+    );
+    if (focused) this.people.querySelector(`[data-person="${focused}"]`)?.focus();
+  }
+
+  build(anew = false) {
+    const width = this.holder.clientWidth;
+    if (!width) return;
+    if (this.plot && !anew) {
+      if (Math.abs(this.plot.width - width) > 1) this.plot.setSize({ width, height: 190 });
+      return;
+    }
+    const style = getComputedStyle(document.documentElement);
+    const read = (name) => style.getPropertyValue(name).trim();
+    const axis = { stroke: read("--quiet"), grid: { stroke: read("--edge"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    this.plot?.destroy();
+    this.plot = new uPlot(
+      {
+        width,
+        height: 190,
+        legend: { show: false },
+        cursor: { show: false },
+        select: { show: false },
+        scales: { x: { time: false, auto: false, min: 0, max: MINUTE_S }, y: { auto: false, range: [0, 102] } },
+        axes: [
+          { ...axis, incrs: TICKS, space: 70, size: 28, values: (_plot, splits) => splits.map((value) => (value < 0 ? "" : clock(value))) },
+          { ...axis, size: 48, splits: [0, 25, 50, 75, 100], values: (_plot, splits) => splits.map((value) => `${value} %`) },
+        ],
+        series: [
+          {},
+          ...EXPRESSIONS.map((expression, index) => ({
+            label: expression,
+            stroke: read(`--line-${expression}`),
+            width: 1.7,
+            dash: DASHES[index],
+            points: { show: false },
+            spanGaps: false,
+          })),
+        ],
+      },
+      emptyCurve(STEP_S).columns,
+      this.holder,
+    );
+    this.dirty = true;
+  }
+}

@@ -1,0 +1,90 @@
+"""fer-batch's reports, episodes and index, made by a worker in this process."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("fsspec", reason="needs the extra batch")
+
+from helpers.paths import SAMPLE
+
+from fer_stream.batch import work
+from fer_stream.batch.index import index_page, write_index
+from fer_stream.batch.inputs import find_recordings
+from fer_stream.batch.manifest import DONE, FAILED, Record, finished
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.settings import Settings
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
+from fer_stream.system.files import file_hash
+
+
+@pytest.fixture
+def settings(analyzer) -> Settings:
+    return Settings(file_hash(BUILT_IN_WEIGHTS), save=True, report=True, episodes="eaf")
+
+
+def test_a_worker_writes_report_and_episodes_and_links_the_video(tmp_path, settings):
+    (recording,) = find_recordings([str(SAMPLE)])
+    output = Output(str(tmp_path / "out"))
+    output.make()
+    record = work.analyze(settings, None, recording, output)
+    name = recording.output_name
+    page = (tmp_path / "out" / "reports" / f"{name}.html").read_text()
+    assert f'"src":"../videos/{name}.mp4"' in page
+    assert record.hash == file_hash(SAMPLE) and record.hash in page and settings.weights_hash in page
+    eaf = (tmp_path / "out" / "episodes" / f"{name}.eaf").read_text()
+    assert f'RELATIVE_MEDIA_URL="../videos/{name}.mp4"' in eaf
+    assert f'MEDIA_URL="{(tmp_path / "out" / "videos" / f"{name}.mp4").as_uri()}"' in eaf
+    assert "Person 1" in eaf
+    assert finished([recording], [settings], output).records[name].state == DONE
+
+    other = replace(settings, save=False, report=False, episodes="csv")
+    assert finished([recording], [other], output).records[name].state != DONE
+    work.analyze(other, None, recording, output)
+    left = {
+        path.name
+        for folder in ("reports", "episodes", "videos")
+        for path in (tmp_path / "out" / folder).iterdir()
+    }
+    assert left == {f"{name}.csv"}
+    with (tmp_path / "out" / "episodes" / f"{name}.csv").open(newline="") as file:
+        assert {row["source"] for row in csv.DictReader(file)} == {recording.name}
+
+
+RECORDS = [
+    Record(
+        "b & <b>.mp4",
+        state=DONE,
+        duration_s=90,
+        faces=2,
+        label_s={"happy": 30.0, "sad": 10.0},
+        output_name="b %",
+    ),
+    Record("a.mp4", state=FAILED, error="a.mp4 can't be read"),
+    Record("c.mp4"),
+]
+
+
+def test_the_index_lists_every_recording_and_links_the_reports(tmp_path):
+    output = Output(str(tmp_path))
+    write_index(output, RECORDS)
+    page = (tmp_path / "index.html").read_text()
+    assert page.index("a.mp4") < page.index("b &amp; &lt;b&gt;.mp4") < page.index("c.mp4")
+    assert 'href="reports/b%20%25.html"' in page and page.count("href=") == 1
+    assert "1:30" in page and "happy 75 %, sad 25 %" in page and "can&#x27;t be read" in page
+
+
+def test_the_index_runs_nothing_and_loads_nothing():
+    page = index_page([Record("<script>alert(1)</script>.mp4", state=DONE, output_name="<script>")])
+    assert "<script" not in page and "default-src &#x27;none&#x27;" in page
+    assert not re.search(r'(src|href)="?(https?:)?//', page)
+
+
+def test_a_large_archive_has_a_short_index():
+    page = index_page([Record(f"{number:05d}.mp4", state=DONE) for number in range(6000)])
+    assert "6000 recordings" in page and "The first 5000 are listed." in page
+    assert page.count("<tr>") == 5001

@@ -1,0 +1,29 @@
+"""The benchmark of the GPU runs without one, so that it is ready when there is one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.paths import ROOT
+
+
+def test_it_measures_everything_on_the_cpu(tmp_path: Path, shared_data: Path) -> None:
+    figures = tmp_path / "gpu.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--frames", "3"),
+            *("--skip", "two-at-once", "training"),
+            *("--videos", shared_data / "videos", "--clips", "selfie-360p", "--json", figures),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(figures.read_text())
+    assert measured["decode_fps"]["selfie-360p"]["cpu"] > 0
+    assert measured["rates"]["selfie-360p cpu"]["table"]["frames"] == 3
+    assert measured["crops_per_s"]["8"]["device"] > 0

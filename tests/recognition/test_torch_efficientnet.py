@@ -1,0 +1,22 @@
+"""The network as it runs on a GPU answers what timm's answers, here on CPU tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from fer_stream.recognition.torch_efficientnet import EfficientNetB0  # noqa: E402
+from fer_stream.recognition.torch_model import load_model  # noqa: E402
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS  # noqa: E402
+
+
+@pytest.mark.parametrize("size", [112, 64])
+def test_it_is_timms_network(size: int) -> None:
+    model = load_model(BUILT_IN_WEIGHTS)[1]
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(size))
+    with torch.inference_mode():
+        expected = model(images).numpy()
+        given = EfficientNetB0(model.state_dict(), torch.device("cpu"), torch.float32)(images).numpy()
+    np.testing.assert_allclose(given, expected, atol=1e-4)

@@ -1,0 +1,77 @@
+"""A checkpoint on a folder of labelled pictures."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.tiny_dataset import VALIDATION_COUNT
+from rich.console import Console
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.torch_model import load_model
+from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
+from train.data import (
+    evaluation_loader,
+    open_folder,
+)
+from train.evaluation import evaluate
+from train.progress import summarize_evaluation
+
+
+def test_an_evaluation_of_the_weights_gives_what_the_run_measured(unbroken, data):
+    output, result, _ = unbroken
+    evaluation = evaluate(output / "best-weights.pt", data / "validation", device="cpu")
+    reading = evaluation.readings["fer2013"]
+    for measured, expected in (
+        (reading.figures.measured, result.validation),
+        (reading.untempered, result.untempered),
+    ):
+        assert measured.confusion.tolist() == expected.confusion.tolist()
+        assert measured.loss == pytest.approx(expected.loss) and measured.ece == pytest.approx(expected.ece)
+    best = result.history[result.epoch - 1]
+    assert reading.untempered.loss == pytest.approx(best.validation_loss, rel=1e-4)
+    assert reading.figures.measured.loss <= reading.untempered.loss
+
+
+def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_the_voters(
+    unbroken, data, tmp_path
+):
+    shutil.copytree(data, tmp_path / "data")
+    validation = tmp_path / "data" / "validation"
+    for name in ("angry", "happy", "sad"):  # three of the fourteen are in the training split, too
+        shutil.copy(tmp_path / "data" / "train" / name / "1.png", validation / name / "1.png")
+    header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    rows = ["0.png,0,0,9,0,0,0,0,1,0,0", "1.png,0,5,5,0,0,0,0,0,0,0"]  # the second is a tie
+    (tmp_path / "data" / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    weights = tmp_path / "both.pt"  # whose FER+ layer is the FER2013 layer again
+    checkpoint = load_checkpoint(unbroken[0] / "best-weights.pt")
+    save_checkpoint(weights, replace(checkpoint, ferplus=checkpoint.head("fer2013")))
+    evaluation = evaluate(weights, validation, device="cpu")
+    said = io.StringIO()
+    summarize_evaluation(Console(file=said, width=80), evaluation)  # the width of what is no terminal
+    assert "not in train, both views" in said.getvalue() and "…" not in said.getvalue()
+    figures, unseen = evaluation.readings["fer2013"].figures, evaluation.readings["fer2013"].not_in_train
+    assert (figures.measured.count, unseen.measured.count) == (14, 11)
+    assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
+    ferplus = evaluation.readings["ferplus"].figures
+    assert ferplus.measured.count == 7  # the 0.png of each class
+    model = load_model(unbroken[0] / "best-weights.pt")[1]
+    loader = evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
+    pixels, labels = next(iter(loader))
+    with torch.no_grad():
+        straight, averaged = model(pixels), (model(pixels) + model(pixels.flip(-1))) / 2
+    said_surprise = straight[::2].argmax(dim=1) == EXPRESSIONS.index("surprise")
+    assert ferplus.measured.accuracy == pytest.approx(float(said_surprise.float().mean()))
+    assert figures.mirrored.accuracy == pytest.approx(float((averaged.argmax(1) == labels).float().mean()))
+
+
+def test_a_folder_train_of_something_else_does_not_matter(unbroken, data, tmp_path):
+    shutil.copytree(data / "validation", tmp_path / "faces")
+    (tmp_path / "train").mkdir()
+    evaluation = evaluate(unbroken[0] / "best-weights.pt", tmp_path / "faces", device="cpu")
+    reading = evaluation.readings["fer2013"]
+    assert reading.not_in_train is None and reading.figures.measured.count == VALIDATION_COUNT

@@ -1,0 +1,223 @@
+"""A stopped run goes on as if it had never stopped, and only with what it was made from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.training import CONFIG, STRONG, StopInEpoch, same, weights_of, without_times
+
+from fer_stream.errors import OutputError, UsageError, WeightsError
+from fer_stream.recognition.torch_model import load_model
+from train import setup
+from train.loop import train
+from train.pretrained import create_model
+
+
+def test_a_resumed_run_is_as_if_there_had_been_no_stop(unbroken, data, tmp_path):
+    output, result, _ = unbroken
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path, CONFIG, reporter=StopInEpoch(2))
+    (tmp_path / "history.csv").unlink()  # a stop may also come before it is written
+    resumed = train(data, tmp_path, CONFIG, resume=True)
+    assert without_times(resumed.history) == without_times(result.history)
+    assert resumed.validation.as_dict() == result.validation.as_dict()
+    assert resumed.temperature == result.temperature and resumed.origin == "random weights"
+    assert same(weights_of(tmp_path), weights_of(output))
+    states = [torch.load(f / "last-state.pt", weights_only=True) for f in (tmp_path, output)]
+    assert same(states[0]["model"], states[1]["model"])
+    # A finished run resumes too, and stays as it is.
+    again = train(data, tmp_path, CONFIG, resume=True)
+    assert again.history == resumed.history and len((tmp_path / "history.csv").read_text().splitlines()) == 3
+
+
+def test_another_seed_gives_another_run_and_saved_weights_compute_what_the_model_in_memory_does(
+    unbroken, data, tmp_path, monkeypatch
+):
+    models = []
+
+    def remembered(*given, **more):
+        models.append(create_model(*given, **more))
+        return models[-1]
+
+    monkeypatch.setattr(setup, "create_model", remembered)
+    result = train(data, tmp_path, replace(CONFIG, epochs=1, seed=1))
+    assert result.history[0].train_loss != unbroken[1].history[0].train_loss
+    in_memory = models[0][0].eval()
+    reloaded = load_model(tmp_path / "best-weights.pt")[1]
+    pixels = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(in_memory(pixels), reloaded.to(memory_format=torch.channels_last)(pixels))
+
+
+def test_a_run_is_not_written_over_another(unbroken, data):
+    output = unbroken[0]
+    before = (output / "best-weights.pt").read_bytes()
+    with pytest.raises(OutputError, match=r"--resume.*--overwrite"):
+        train(data, output, CONFIG)
+    with pytest.raises(UsageError, match=r"lr = 0\.001, not 0\.1"):
+        train(data, output, replace(CONFIG, lr=0.1), resume=True)
+    assert (output / "best-weights.pt").read_bytes() == before
+
+
+def test_a_run_from_before_a_setting_resumes(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    state = torch.load(output / "last-state.pt", weights_only=True)
+    del state["config"]["standardize"], state["config"]["frozen_stages"]
+    torch.save(state, output / "last-state.pt")
+    assert train(data, output, CONFIG, resume=True).history == unbroken[1].history
+
+
+def test_files_of_somebody_else_are_not_replaced(data, tmp_path):
+    (tmp_path / "metrics.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds a metrics\.json already; replace it with --overwrite"):
+        train(data, tmp_path, CONFIG)
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+
+
+def test_replacing_a_run_leaves_nothing_of_it_to_resume(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, output, CONFIG, overwrite=True, reporter=StopInEpoch(1))
+    assert list(output.iterdir()) == []
+
+
+def test_nothing_to_resume_and_a_damaged_state_are_one_line(data, tmp_path):
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(data, tmp_path, CONFIG, resume=True)
+    (tmp_path / "last-state.pt").write_bytes(b"PK")
+    with pytest.raises(UsageError, match="can't be read"):
+        train(data, tmp_path, CONFIG, resume=True)
+
+
+def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_data, tmp_path):
+    output, result = strong_run
+    with pytest.raises(KeyboardInterrupt):
+        train(voted_data, tmp_path, STRONG, reporter=StopInEpoch(2))
+    resumed = train(voted_data, tmp_path, STRONG, resume=True)
+    assert without_times(resumed.history) == without_times(result.history)
+    assert same(weights_of(tmp_path), weights_of(output))
+
+
+def test_a_resumed_run_takes_its_teachers_where_they_were(taught, voted_data, tmp_path):
+    config, _, result = taught
+    teacher = tmp_path / "teacher.pt"
+    shutil.copy(config.teachers[0], teacher)
+    config = replace(config, teachers=(str(teacher),))
+    with pytest.raises(KeyboardInterrupt):
+        train(voted_data, tmp_path / "run", config, reporter=StopInEpoch(2))
+    unnamed = replace(config, teachers=())
+    content = teacher.read_bytes()
+    teacher.unlink()
+    with pytest.raises(WeightsError, match=r"teacher\.pt"):
+        train(voted_data, tmp_path / "run", unnamed, resume=True)
+    teacher.write_bytes(content + b"more")
+    with pytest.raises(UsageError, match=r"teachers of the run .* have changed"):
+        train(voted_data, tmp_path / "run", unnamed, resume=True)
+    teacher.write_bytes(content)
+    resumed = train(voted_data, tmp_path / "run", unnamed, resume=True)
+    assert without_times(resumed.history) == without_times(result.history)
+
+
+def test_what_a_run_began_from_is_kept_whatever_resumes_it(taught, voted_data, tmp_path):
+    config, _, result = taught
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            resumed = replace(config, pretrained="imagenet", teachers=()) if epoch == 3 else config
+            train(voted_data, tmp_path, resumed, resume=epoch == 3, reporter=StopInEpoch(epoch))
+    last = train(voted_data, tmp_path, replace(config, pretrained="imagenet", teachers=()), resume=True)
+    assert without_times(last.history) == without_times(result.history)
+    assert (last.config.pretrained, last.config.teachers) == ("none", config.teachers)
+
+
+def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_run, voted_data):
+    with pytest.raises(UsageError, match="epochs = 3, not 5"):
+        train(voted_data, strong_run[0], replace(STRONG, epochs=5), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("origin", None),
+        ("origin", {"pictures": 5, "votes": False, "teachers": "", "weights": ""}),
+        ("history", 5),
+        ("history", [{"a": 1}]),
+        ("model", 5),
+        ("model", {}),
+        ("optimizer", {}),
+        ("config", {"lr": torch.zeros(3)}),
+        ("best_logits", 5),
+        ("epoch", "many"),
+    ],
+)
+def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, value):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    state = torch.load(output / "last-state.pt", weights_only=True)
+    torch.save({**state, name: value}, output / "last-state.pt")
+    with pytest.raises(UsageError):
+        train(data, output, CONFIG, resume=True)
+
+
+@pytest.mark.parametrize(("size", "says"), [("2", None), ("many", "WORLD_SIZE=many"), ("0", "WORLD_SIZE=0")])
+def test_a_world_size_that_somebody_left_behind(unbroken, data, tmp_path, monkeypatch, size, says):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("RANK", raising=False)
+    if says is None:
+        shutil.copytree(unbroken[0], tmp_path / "run")
+        assert train(data, tmp_path / "run", CONFIG, resume=True).history == unbroken[1].history
+        return
+    with pytest.raises(UsageError, match=says):
+        train(data, tmp_path / "run", CONFIG)
+
+
+def test_a_setting_that_is_no_more_is_not_forgotten(unbroken, data, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    path = tmp_path / "run" / "last-state.pt"
+    state = torch.load(path, weights_only=True)
+    state["config"]["label_smoothing"] = 0.05
+    torch.save(state, path)
+    with pytest.raises(UsageError, match=r"label_smoothing = 0\.05, which this version does not know"):
+        train(data, tmp_path / "run", CONFIG, resume=True)
+
+
+def test_votes_that_come_or_go_do_not_fit_a_run(strong_run, voted_data, data, tmp_path):
+    shutil.copytree(strong_run[0], tmp_path / "run")
+    with pytest.raises(UsageError, match=r"had a ferplus-votes\.csv, now there is none"):
+        train(data, tmp_path / "run", STRONG, resume=True)
+
+
+def test_a_state_with_other_bytes_than_it_was_saved_with_is_not_gone_on_with(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    content = bytearray((output / "last-state.pt").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 1000] = bytes(1000)
+    (output / "last-state.pt").write_bytes(content)
+    with pytest.raises(UsageError, match="can't be read"):
+        train(data, output, CONFIG, resume=True)
+
+
+def test_a_run_without_its_best_weights_is_not_gone_on_with(unbroken, data, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    (output / "best-weights.pt").unlink()
+    with pytest.raises(UsageError, match=r"lacks best-weights\.pt"):
+        train(data, output, CONFIG, resume=True)
+
+
+def test_a_run_goes_on_with_its_own_pictures_only(unbroken, data, tmp_path):
+    output, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(unbroken[0], output)
+    shutil.copytree(data, other)
+    picture = next((other / "train" / "happy").iterdir())
+    picture.rename(picture.with_name("zzz.png"))  # as many as before, and in another order
+    with pytest.raises(UsageError, match="pictures are not those of the run"):
+        train(other, output, CONFIG, resume=True)
+    (picture.with_name("zzz.png")).unlink()
+    with pytest.raises(UsageError, match="pictures are not those of the run"):
+        train(other, output, CONFIG, resume=True)

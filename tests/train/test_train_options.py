@@ -1,0 +1,71 @@
+"""`fer-train`'s options: what is refused, and what a run says of itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.tiny_dataset import TINY
+from helpers.training import fails
+
+from train.cli import main
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--epochs", "0"], ["--epochs", "two"], ["--batch-size", "1"], ["--lr", "0"], ["--lr", "nan"],
+        ["--lr", "inf"], ["--lr", "1e300"], ["--lr", "1.5"], ["--minutes", "0"], ["--minutes", "nan"],
+        ["--epochs", "3", "--minutes", "5"], ["--lr", "-1"], ["--input-size", "31"], ["--input-size", "513"],
+        ["--rotation", "181"], ["--rotation", "-1"], ["--seed", "-1"], ["--recipe", "best"],
+        ["--device", "tpu"], ["--workers", "-1"], ["--colour"], ["--resume", "--overwrite"], ["more"],
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line_that_points_to_the_help(wrong, data, tmp_path, capsys):
+    code, said = fails([data, "--output", tmp_path / "run", *wrong], capsys)
+    assert code == 2 and "see fer-train --help" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_do_not_fit_the_recipe_or_the_data(data, tmp_path, capsys):
+    output = ["--output", tmp_path / "run"]
+    code, said = fails([data, *output, "--minutes", "5"], capsys)
+    assert code == 2 and "--recipe strong" in said
+    code, said = fails([data, *output, *TINY, "--recipe", "strong", "--architecture", "b0"], capsys)
+    assert code == 2 and "timm has no network 'b0'" in said
+    code, said = fails([data, *output, *TINY, "--batch-size", "29"], capsys)
+    assert code == 2 and "give --batch-size 28 or less" in said
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_run_by_the_clock_says_what_it_read_and_how_long_an_epoch_takes(
+    data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("train.progress.MEASURED_S", 0.0)
+    monkeypatch.setattr("train.progress.SKIPPED_BATCHES", 1)
+    output = tmp_path / "run"
+    arguments = [str(data), "--output", str(output), "--recipe", "strong", "--minutes", "0.1", *TINY]
+    assert main([*arguments, "--batch-size", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "recognised train/ and validation/, no FER+ votes beside them"
+    assert lines[1].startswith("warning: only 28 training pictures")
+    length = next(index for index, line in enumerate(lines) if line.startswith("an epoch takes about"))
+    assert "there is time for about" in lines[length]
+    assert length < next(index for index, line in enumerate(lines) if line.startswith("epoch "))
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["ferplus"] is None and metrics["config"]["minutes"] == 0.1
+    assert metrics["cost"]["train_images"] > 0
+
+
+def test_nothing_given_and_a_wrong_option_of_evaluate(capsys):
+    assert fails([], capsys)[0] == 2
+    code, said = fails(["evaluate", "weights.pt"], capsys)
+    assert code == 2 and "see fer-train evaluate --help" in said
+
+
+def test_help_and_version(capsys):
+    for arguments in (["--help"], ["evaluate", "--help"], ["--version"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 0
+    assert "fer-train 0" in capsys.readouterr().out.replace("fer-train v", "fer-train ")

@@ -1,0 +1,53 @@
+"""The FER+ votes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from helpers.training import STRONG
+
+from fer_stream.errors import SourceError
+from fer_stream.expressions import EXPRESSIONS
+from train.data import (
+    open_folder,
+)
+from train.loop import train
+from train.votes import expected_labels, read_votes
+
+
+def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
+    folder = open_folder(voted_data / "train")
+    votes = read_votes(voted_data / "ferplus-votes.csv", folder)
+    with_votes = votes.sum(dim=1) > 0
+    assert votes[with_votes][0].tolist() == pytest.approx([0, 0.7, 0, 0, 0, 0, 0, 0.3, 0, 0])
+    assert 0 < int((~with_votes).sum()) < len(folder)
+
+
+@pytest.mark.parametrize("rows", ["", "file,happy\n0.png,much\n", "nan,0,0", "-3,5,2"])
+def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
+    shutil.copytree(voted_data, tmp_path / "data")
+    path = tmp_path / "data" / "ferplus-votes.csv"
+    if rows and not rows.startswith("file"):
+        rows = f"{path.read_text().splitlines()[0]}\n0.png,train,happy,{rows},0,0,0,0,0,0,0\n"
+    path.write_text(rows)
+    with pytest.raises(SourceError, match="no table of FER\\+ votes") as caught:
+        train(tmp_path / "data", tmp_path / "run", STRONG)
+    assert "\n" not in str(caught.value)
+
+
+def test_votes_tell_which_labels_are_to_be_expected():
+    # Of those who were voted half neutral and half sad, FER2013 calls three in four sad.
+    doubtful, happy, none = torch.zeros(3, 10).unbind()
+    doubtful[[0, 3]], happy[1] = 0.5, 1.0
+    neutral, sad = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("sad")
+    labels = torch.tensor([sad] * 300 + [neutral] * 100 + [EXPRESSIONS.index("happy")] * 400 + [sad])
+    votes = torch.stack([doubtful] * 400 + [happy] * 400 + [none])
+    expected = expected_labels(votes, labels)
+    assert torch.allclose(expected.sum(dim=1), torch.ones(801))
+    assert expected[0, sad] == pytest.approx(0.75, abs=0.02)
+    assert expected[0, neutral] == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(expected[0], expected[399])
+    assert expected[500, EXPRESSIONS.index("happy")] > 0.97
+    assert expected[800].tolist() == [float(name == "sad") for name in EXPRESSIONS]

@@ -1,0 +1,168 @@
+"""The live page in a real browser."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from helpers.page import FedPage, wait_until
+
+pytest.importorskip("uvicorn", reason="needs the extra web: pip install 'fer-stream[web]'")
+
+RUNNING = "#state[data-state=running]"
+BRIGHTNESS = """() => {
+    const picture = document.getElementById("picture");
+    if (!picture.naturalWidth) return null;
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 1;
+    const pen = canvas.getContext("2d");
+    pen.drawImage(picture, 0, 0, 1, 1);
+    return pen.getImageData(0, 0, 1, 1).data[0];
+}"""
+
+
+@pytest.fixture
+def fed(tmp_path):
+    with FedPage(tmp_path) as page:
+        yield page
+
+
+@pytest.fixture
+def live(watched, fed):
+    watched.goto(fed.sink.address)
+    watched.wait_for_selector(RUNNING)
+    yield watched
+    assert watched.hosts == {fed.base}
+
+
+def test_it_shows_moving_pictures_and_bars(live, fed):
+    assert live.page.url == f"{fed.base}/"  # the token is not in the address any more
+    live.wait_for_selector("#picture:not([hidden])")
+    seen, bars = set(), set()
+    bar = live.locator(".card .bar-fill.fill-happy").first
+
+    def moves() -> bool:
+        seen.add(live.evaluate(BRIGHTNESS))
+        bars.add(bar.evaluate("(bar) => bar.style.transform"))
+        return len(seen - {None}) >= 3 and len(bars) >= 3
+
+    wait_until(moves)
+    assert live.locator(".card").count() == 2
+    assert "Person 1" in live.text_content(".card >> nth=0") and "happy" in live.text_content(
+        ".card >> nth=0"
+    )
+    assert "frames/s" in live.text_content("#numbers") and "12 ms" in live.text_content("#numbers")
+    assert live.locator("#chart canvas").count() == 1
+
+
+def test_a_still_and_a_recording_by_button_exist_and_play(live, fed, tmp_path):
+    live.click("#still")
+    live.wait_for_selector("#toast:has-text('still saved')")
+    live.locator("body").press("r")  # the same by keyboard
+    live.wait_for_selector("#record[aria-pressed=true]")
+    before = fed.written
+    wait_until(lambda: fed.written > before + 20)
+    live.click("#record")
+    live.wait_for_selector("#toast:has-text('recording saved')")
+    (still,), (video,) = tmp_path.glob("*.jpg"), tmp_path.glob("*.mp4")
+    for path in (still, video):
+        live.wait_for_selector(f"#files a:has-text('{path.name}')")
+    href = live.get_attribute(f"#files a:has-text('{video.name}')", "href")
+    player = live.page.context.new_page()
+    player.goto(fed.base + href)
+    player.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+    assert player.evaluate("() => document.querySelector('video').duration") > 0.4
+    player.goto(fed.base + live.get_attribute(f"#files a:has-text('{still.name}')", "href"))
+    assert player.evaluate("() => document.querySelector('img').naturalWidth") == 64
+    player.close()
+
+
+def test_it_says_when_the_run_has_ended(live, fed, tmp_path):
+    result = tmp_path / "table.csv"
+    result.write_text("x")
+    fed.files.append(result)
+    fed.end()
+    live.wait_for_selector("#state[data-state=ended]")
+    assert "The run has ended" in live.text_content("#banner")
+    assert live.is_disabled("#stop")
+    assert "table.csv" in live.text_content("#files") and live.locator("#files a").count() == 0
+    asked = len(live.requested)
+    time.sleep(1.5)
+    assert len(live.requested) == asked  # and asks no more
+
+
+def test_it_comes_back_when_the_server_does(watched, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_STREAM_TOKEN", "one-token-for-both")
+    with FedPage(tmp_path) as first:
+        port = first.port
+        watched.goto(first.sink.address)
+        watched.wait_for_selector(RUNNING)
+        first.sink._server.stop()  # without a word, as a process that is killed
+        watched.wait_for_selector("#state[data-state=lost]")
+        assert "Trying again" in watched.text_content("#banner")
+    with FedPage(tmp_path, port=port, faces=1):
+        watched.wait_for_selector(RUNNING)
+        watched.wait_for_selector(".card")
+        assert watched.is_hidden("#banner")
+    watched.complaints = [text for text in watched.complaints if "ERR_" not in text]
+
+
+def test_a_source_that_is_lost_is_named(live, fed):
+    fed.silent = True
+    live.wait_for_selector("#state[data-state=silent]")
+    assert "reconnecting, attempt 1" in live.text_content("#banner")
+    fed.silent = False
+    live.wait_for_selector(RUNNING)
+
+
+def test_stop_asks_first(live, fed):
+    live.click("#stop")
+    live.keyboard.press("Escape")
+    time.sleep(0.2)
+    assert not fed.sink.stop_requested
+    live.click("#stop")
+    live.click("#stop-yes")
+    live.wait_for_selector("#state[data-state=ended]")
+    assert fed.sink.stop_requested
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(live, fed):
+    wait_until(lambda: fed.sink._hub.images.readers == 1)
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    live.evaluate(hide, True)
+    wait_until(lambda: fed.sink._hub.images.readers == fed.sink._hub.frames.readers == 0)
+    live.evaluate(hide, False)
+    wait_until(lambda: fed.sink._hub.images.readers == 1)
+
+
+def test_several_pages_leave_room_for_the_buttons(live, fed):
+    """Browsers open six connections to one server, for all of its pages together."""
+    other = live.page.context.new_page()
+    other.goto(f"{fed.base}/")
+    other.wait_for_selector("#picture:not([hidden])")
+    wait_until(lambda: fed.sink._hub.images.readers == 2)
+    other.click("#still")
+    other.wait_for_selector("#toast:has-text('still saved')")
+    other.close()
+
+
+def test_without_the_token_it_says_what_to_do(watched, fed):
+    watched.goto(f"{fed.base}/")
+    assert "address that fer-stream has printed" in watched.text_content("body")
+    watched.complaints = [text for text in watched.complaints if "401" not in text]
+
+
+def test_ten_faces_fit_a_phone(browser, tmp_path):
+    with FedPage(tmp_path, faces=10) as fed:
+        context = browser.new_context(viewport={"width": 360, "height": 740})
+        page = context.new_page()
+        page.goto(fed.sink.address)
+        page.wait_for_selector(".card >> nth=9")
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+        wide = "(cards) => cards.filter((card) => card.scrollWidth > card.clientWidth).length"
+        assert page.eval_on_selector_all(".card", wide) == 0
+        context.close()

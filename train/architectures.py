@@ -1,0 +1,126 @@
+"""The networks that can be trained: any of timm's, and a ResNet-18 for small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from timm.models import register_model
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from fer_stream.errors import UsageError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.weights import Checkpoint
+from train.config import SMALL_RESNET
+
+CHANNELS = 3
+
+
+@register_model
+def resnet18_48px(pretrained: bool = False, **options: Any) -> ResNet:
+    """Make timm's ResNet-18 with a stem for small pictures: 3 x 3, no stride, no pooling.
+
+    Of a 48-px picture timm's own stem leaves 12 x 12 values; this one leaves 48 x 48.
+
+    Source: He et al., Deep Residual Learning for Image Recognition, 2016, the networks for CIFAR-10.
+    """
+    if pretrained:
+        raise RuntimeError(f"there are no pretrained weights of {SMALL_RESNET}")
+    for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        options.pop(name, None)
+    model: Any = ResNet(BasicBlock, (2, 2, 2, 2), **options)  # type: ignore[arg-type]
+    model.conv1 = nn.Conv2d(CHANNELS, 64, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    made: ResNet = model
+    return made
+
+
+def new_body(architecture: str, *, pretrained: bool = False, drop_path: float = 0.0) -> nn.Module:
+    """Make one of timm's networks with a last layer for the seven expressions.
+
+    Raises:
+        UsageError: timm has no such network, or it does not end in one linear layer.
+        Exception: As timm raises it where pretrained weights can't be had.
+    """
+    check_architecture(architecture)
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    try:
+        body: nn.Module = timm.create_model(
+            architecture, pretrained=pretrained, num_classes=len(EXPRESSIONS), **options
+        )
+    except TypeError as error:  # it has no residual branches to leave out
+        if not drop_path:
+            raise UsageError(f"{architecture} can't have {len(EXPRESSIONS)} outputs") from error
+        return new_body(architecture, pretrained=pretrained)
+    if not isinstance(last_layer(body), nn.Linear):
+        raise UsageError(f"{architecture} does not end in one linear layer; choose another --architecture")
+    return body
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise a UsageError where timm has no network of this name."""
+    if not timm.is_model(architecture):
+        near = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
+        such = f"; it has {', '.join(near)}" if near else ""
+        raise UsageError(f"timm has no network {architecture!r}{such}; see timm.list_models()")
+
+
+def last_layer(body: nn.Module) -> nn.Module:
+    """Return the layer that gives the logits of the expressions."""
+    classifier: nn.Module = body.get_classifier()  # type: ignore[operator]
+    return classifier
+
+
+class TwoHeaded(nn.Module):
+    """A network with a last layer for FER2013's labels, and maybe a second one for the FER+ votes.
+
+    FER2013's single labels hide a lot of doubt; the ten FER+ votes of a picture show it. Both layers read
+    the same features.
+
+    Args:
+        body: A network of timm with its layer for the seven expressions.
+        votes_outputs: Outputs of the second layer; 0 for a network without one.
+    """
+
+    def __init__(self, body: nn.Module, votes_outputs: int) -> None:
+        super().__init__()
+        self.body = body
+        width = last_layer(body).in_features
+        self.votes_layer = nn.Linear(width, votes_outputs) if votes_outputs else None  # type: ignore[arg-type]
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return logits (N, 7), and logits (N, votes_outputs) or None, of images (N, 3, size, size)."""
+        body: Any = self.body
+        features = body.forward_head(body.forward_features(images), pre_logits=True)
+        votes = None if self.votes_layer is None else self.votes_layer(features)
+        return last_layer(body)(features), votes
+
+
+def network_of(checkpoint: Checkpoint) -> TwoHeaded:
+    """Return the network of a checkpoint of any architecture, in evaluation mode, on the CPU.
+
+    The second layer has seven outputs, for the expressions, where the checkpoint has one.
+
+    Raises:
+        UsageError: timm has no such network.
+        RuntimeError: The weights do not fit it.
+    """
+    ferplus = checkpoint.ferplus
+    network = TwoHeaded(new_body(checkpoint.architecture), len(EXPRESSIONS) if ferplus else 0)
+    network.body.load_state_dict(as_tensors(checkpoint.state_dict))
+    if ferplus and network.votes_layer is not None:
+        network.votes_layer.load_state_dict(as_tensors({"weight": ferplus.weight, "bias": ferplus.bias}))
+    return network.eval()
+
+
+def as_tensors(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights with PyTorch tensors in place of arrays, which may be read-only."""
+    return {
+        name: torch.from_numpy(np.array(each)) if isinstance(each, np.ndarray) else each
+        for name, each in weights.items()
+    }

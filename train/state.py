@@ -1,0 +1,243 @@
+"""`last-state.pt`: everything that a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_stream.errors import UsageError
+from fer_stream.recognition.weights import save_atomically
+from train.architectures import TwoHeaded
+from train.average import MovingAverage
+from train.config import TrainConfig
+from train.data import Pictures
+from train.folders import STATE_NAME, VOTES_NAME, WEIGHTS_NAME
+from train.optimizers import load_optimizer_state
+from train.reporter import Epoch
+
+
+@dataclass
+class Progress:
+    """The progress of a run so far.
+
+    Attributes:
+        epoch: Passes over the training pictures that have ended.
+        step: Training steps that have ended.
+        elapsed_s: Time that the run has taken, over all its processes one after the other.
+        history: The rows so far.
+        best_logits: The best weights' answers for the validation split: float32 (N, 7), or (N, 14) with
+            those of the FER+ layer; None before the first row.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    elapsed_s: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best_logits: np.ndarray | None = None
+
+    @property
+    def best(self) -> Epoch | None:
+        """The row whose weights are kept."""
+        return next((row for row in reversed(self.history) if row.best), None)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The things that a run was made from; a resumed run has to be made from the same.
+
+    Attributes:
+        pictures: A digest of the names of the pictures, in order.
+        votes: Whether there were FER+ votes.
+        teachers: A digest of the teachers' files; empty without teachers.
+        weights: Says where the first weights came from.
+    """
+
+    pictures: str
+    votes: bool
+    teachers: str
+    weights: str
+
+
+@dataclass(frozen=True, eq=False)
+class SavedState:
+    """A state as it was read.
+
+    Attributes:
+        config: The settings of the run.
+        origin: What it was made from.
+        progress: How far it is.
+        tensors: States of the network, the average and the optimizer.
+    """
+
+    config: dict[str, Any]
+    origin: Origin
+    progress: Progress
+    tensors: dict[str, Any]
+
+
+def save_state(
+    output: Path,
+    config: TrainConfig,
+    origin: Origin,
+    progress: Progress,
+    network: TwoHeaded,
+    average: MovingAverage | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Save the state of a run; a kill leaves the old one or the new one."""
+    best = progress.best_logits
+    state = {
+        "config": asdict(config),
+        "origin": asdict(origin),
+        "epoch": progress.epoch,
+        "step": progress.step,
+        "elapsed_s": progress.elapsed_s,
+        "history": [asdict(row) for row in progress.history],
+        "best_logits": None if best is None else torch.from_numpy(best),
+        "model": network.state_dict(),
+        "average": None if average is None else average.network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    save_atomically(state, output / STATE_NAME)
+
+
+def restore(
+    state: SavedState,
+    output: Path,
+    network: TwoHeaded,
+    average: MovingAverage | None,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> None:
+    """Put a state's weights into a network, its average and its optimizer.
+
+    Raises:
+        UsageError: They do not fit.
+    """
+    try:
+        network.load_state_dict(state.tensors["model"])
+        load_optimizer_state(optimizer, state.tensors["optimizer"], device)
+        if average is not None:
+            average.network.load_state_dict(state.tensors["average"])
+    except Exception as error:  # torch raises many types for what does not fit
+        raise _unreadable(output) from error
+
+
+def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
+    """Read the state to go on from.
+
+    Args:
+        output: The folder of the run.
+        config: The settings that the user asks for now.
+        origin: What the user gives now; its teachers are empty where none are given.
+
+    Raises:
+        UsageError: There is no state, it can't be read, or the run was made with other settings, pictures
+            or teachers.
+    """
+    path = output / STATE_NAME
+    if not path.is_file():
+        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start again with --overwrite")
+    try:
+        state = _read(path)
+    except Exception as error:
+        raise _unreadable(output) from error
+    _check_settings(output, config, state.config)
+    before = state.origin
+    if before.pictures != origin.pictures:
+        raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
+    if config.teachers and origin.teachers != before.teachers:
+        had = "other teachers" if before.teachers else "no teacher"
+        raise UsageError(f"the run in {output} had {had}; leave --teacher out, or choose another --output")
+    best = state.progress.best
+    if best is not None and not (output / WEIGHTS_NAME).is_file():
+        raise UsageError(
+            f"{output} lacks {WEIGHTS_NAME}, the weights after its best epoch ({best.epoch}); "
+            "put it back, or start again with --overwrite"
+        )
+    if before.votes != origin.votes:
+        has, has_not = ("no ", "one") if origin.votes else ("a ", "none")
+        raise UsageError(
+            f"the run in {output} had {has}{VOTES_NAME}, now there is {has_not}; choose another --output"
+        )
+    return state
+
+
+def resumed_config(config: TrainConfig, state: SavedState) -> TrainConfig:
+    """Return the settings to go on with: a resumed run keeps what it began from."""
+    return replace(
+        config,
+        pretrained=state.config["pretrained"],
+        teachers=config.teachers or tuple(state.config["teachers"]),
+    )
+
+
+def pictures_digest(*splits: Pictures) -> str:
+    """Return a digest of the names of the pictures, in order."""
+    names = [[_relative(path, split.root) for path, _ in split.samples] for split in splits]
+    return hashlib.sha256(repr(names).encode(errors="surrogateescape")).hexdigest()
+
+
+def _relative(path: str, root: Path) -> str:
+    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
+
+
+def _read(path: Path) -> SavedState:
+    """Read a state and check its fields; raises anything."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip():  # torch does not compare the checksums
+            raise ValueError("damaged")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    # A run from before a setting existed was made with its default.
+    config = asdict(TrainConfig()) | state["config"]
+    if not all(isinstance(value, int | float | str | tuple | None) for value in config.values()):
+        raise TypeError("a setting of an unknown type")
+    history = [Epoch(**row) for row in state["history"]]
+    numbers = [value for row in history for value in asdict(row).values()]
+    if not all(isinstance(value, int | float | None) for value in numbers):
+        raise TypeError("a history without numbers")
+    if any(row.images_per_s <= 0 for row in history):
+        raise ValueError("a history with a speed of 0")
+    origin = Origin(**state["origin"])
+    if not isinstance(origin.pictures, str) or not isinstance(origin.weights, str):
+        raise TypeError("an origin that is not text")
+    best = state["best_logits"]
+    progress = Progress(
+        epoch=int(state["epoch"]),
+        step=int(state["step"]),
+        elapsed_s=float(state["elapsed_s"]),
+        history=history,
+        best_logits=None if best is None else best.numpy(),
+    )
+    return SavedState(
+        config, origin, progress, {name: state[name] for name in ("model", "average", "optimizer")}
+    )
+
+
+def _check_settings(output: Path, config: TrainConfig, before: dict[str, Any]) -> None:
+    """Raise a UsageError where settings that shape the result have changed."""
+    free = {"device", "pretrained", "teachers", "workers"}
+    if config.warmup_share is None and not config.gentle_share:
+        free.add("epochs")  # the course of such a run does not depend on its length
+    for name, value in asdict(config).items():
+        if name not in free and before[name] != value:
+            raise UsageError(
+                f"the run in {output} has {name} = {before[name]}, not {value}; resume with the same "
+                "options, device and version, or choose another --output"
+            )
+    for name, value in before.items():
+        if value and name not in asdict(config):
+            raise UsageError(
+                f"the run in {output} has {name} = {value}, which this version does not know; "
+                "choose another --output"
+            )
+
+
+def _unreadable(output: Path) -> UsageError:
+    return UsageError(f"{output / STATE_NAME} can't be read; start again with --overwrite")

@@ -1,0 +1,204 @@
+"""The training step: forward, loss, backward, update. On a GPU it is recorded once and replayed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from train.architectures import TwoHeaded
+from train.average import MovingAverage
+from train.batches import Batch
+from train.config import TrainConfig
+from train.parallel import Processes
+from train.targets import loss_of, taught
+from train.teachers import Teachers
+
+COMPILE_PAYS_STEPS, COMPILE_PAYS_MINUTES = 2000, 20  # compiling takes a minute
+EAGER_STEPS = 3  # before recording: libraries pick their algorithms, the optimizer makes its state
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of some training steps.
+
+    Attributes:
+        loss: Mean loss of a picture.
+        accuracy: Share of pictures whose most probable label in the target was found.
+        count: Pictures.
+    """
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+class Updater:
+    """Updates a network by one batch after the other.
+
+    Args:
+        network: As the step calls it; compiled or joined with other processes.
+        parameters: What is trained.
+        optimizer: Updates them.
+        average: Follows the network; None: no average.
+        teachers: Answer for each batch; None: no teachers.
+        config: The settings of the run.
+        device: Where the network is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parameters: list[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        average: MovingAverage | None,
+        teachers: Teachers | None,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        self._network, self._parameters, self._optimizer = network, parameters, optimizer
+        self._average, self._teachers, self._config = average, teachers, config
+        self._device = device
+        self.half_dtype = half_precision(device)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self.half_dtype is torch.float16)
+        self._sums = torch.zeros(3, device=device)
+
+    def set_step(self, step: int, lr: float) -> None:
+        """Set what changes from step to step: the learning rate and the average's decay."""
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        if self._average is not None:
+            self._average.set_step(step)
+
+    def update(self, batch: Batch, *, gentle: bool) -> None:
+        """Learn from one batch."""
+        half = self.half_dtype
+        with torch.autocast(self._device.type, dtype=half or torch.bfloat16, enabled=half is not None):
+            if self._teachers is not None:
+                config = self._config
+                share = config.gentle_teacher_share if gentle else config.teacher_share
+                batch = taught(batch, self._teachers.answer(batch), share)
+            outputs = self._network(batch.images)
+            loss = loss_of(outputs, batch, self._config.votes_weight)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        if self._config.clip_norm:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._average is not None:
+            self._average.update()
+        with torch.no_grad():
+            hits = (outputs[0].argmax(dim=1) == batch.target.argmax(dim=1)).sum().float()
+            count = torch.full_like(hits, len(batch.images))
+            self._sums += torch.stack([loss.detach() * count, hits, count])
+
+    def begin(self) -> None:
+        """Begin to sum up the figures."""
+        self._sums.zero_()
+
+    def figures(self) -> Figures:
+        """Return the figures since `begin`; waits for the device."""
+        loss_sum, hits, count = self._sums.tolist()
+        return Figures(loss_sum / max(count, 1), hits / max(count, 1), round(count))
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """Return the 16-bit type that a step computes in; None on a CPU, which computes in 32 bits."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
+class RecordedStep:
+    """A step recorded as a CUDA graph, so that its thousands of kernels start in one call.
+
+    The first calls run as they are. Source: CUDA Graphs in PyTorch's notes on CUDA semantics.
+
+    Args:
+        work: Takes indices and the mixing share, on the device; has to read nothing back.
+        optimizer: Its gradients are freed before the recording.
+        batch_size: Length of the indices.
+        device: A CUDA device.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[torch.Tensor, torch.Tensor], None],
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self._work, self._optimizer = work, optimizer
+        self._indices = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        self._share = torch.zeros((), device=device)
+        self._stream = torch.cuda.Stream(device)
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, indices: torch.Tensor, share: torch.Tensor) -> None:
+        """Run the step."""
+        self._indices.copy_(indices)
+        self._share.copy_(share)
+        if self._graph is None and self._calls < EAGER_STEPS:
+            self._calls += 1
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                self._work(self._indices, self._share)
+            current.wait_stream(self._stream)
+            return
+        if self._graph is None:
+            self._optimizer.zero_grad(set_to_none=True)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):  # records, runs nothing
+                self._work(self._indices, self._share)
+            self._graph = graph
+        self._graph.replay()
+
+
+def as_trained(
+    network: TwoHeaded, config: TrainConfig, steps: int, device: torch.device, processes: Processes
+) -> nn.Module:
+    """Return the network as the steps call it: compiled, or joined with the other processes'."""
+    if processes.count > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        with warnings.catch_warnings():
+            # torch 2.15 has another name for broadcast_buffers, which those before it don't know.
+            warnings.simplefilter("ignore", FutureWarning)
+            # The running statistics are averaged at each validation instead of copied in every step.
+            return DistributedDataParallel(
+                network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+    # The length of the whole run counts: a resumed run has to compute as the unbroken one does.
+    pays = config.epochs * steps > COMPILE_PAYS_STEPS
+    if config.minutes is not None:
+        pays = config.minutes > COMPILE_PAYS_MINUTES
+    return _CompiledForWholeBatches(network, config.batch_size) if pays and device.type == "cpu" else network
+
+
+class _CompiledForWholeBatches(nn.Module):
+    """A network with its layers fused, about a fifth faster on a CPU; itself where that fails.
+
+    It is compiled for one batch size. A last, smaller batch goes the plain way.
+    """
+
+    def __init__(self, network: nn.Module, batch_size: int) -> None:
+        super().__init__()
+        torch._dynamo.config.suppress_errors = True  # no C++ compiler on this machine: go on without
+        self._network, self._batch_size = network, batch_size
+        self._compiled: Any = torch.compile(network, dynamic=False)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Return what the network returns."""
+        whole = len(images) == self._batch_size
+        return (self._compiled if whole else self._network)(images)

@@ -1,0 +1,158 @@
+"""The validation split: a network's answers for it, and its figures for each annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.preprocessing import InputSpec
+from train.architectures import TwoHeaded
+from train.convert import alternate, choose_threshold
+from train.data import Pictures, evaluation_loader, read_batches
+from train.metrics import Report, fit_temperature, log_softmax, report
+from train.parallel import Processes
+from train.prediction import EVALUATION_BATCH, predict
+from train.step import half_precision
+from train.votes import VOTED_ROWS, majority
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A network's answers for the validation split, and its figures without temperatures.
+
+    Attributes:
+        logits: float32 (N, 7) of the FER2013 layer.
+        ferplus_logits: float32 (N, 7) of the FER+ layer, or None.
+        fer2013: The first layer against FER2013's labels.
+        ferplus: The second layer against the FER+ majority, over the pictures that have a clear one;
+            None where there is no such layer or no votes.
+    """
+
+    logits: np.ndarray
+    ferplus_logits: np.ndarray | None
+    fer2013: Report
+    ferplus: Report | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The numbers that turn a layer's logits into percentages.
+
+    Attributes:
+        temperature: The logits are divided by it.
+        unsure_below: A face whose best probability is below this is unsure.
+    """
+
+    temperature: float
+    unsure_below: float
+
+
+class Validation:
+    """The validation split of a run.
+
+    Args:
+        pictures: The pictures.
+        votes: float32 (N, 10) of `votes.read_votes`, or None.
+        spec: What the network expects.
+        device: Where the network is. On a GPU the pictures are kept there.
+        workers: Processes that prepare pictures.
+        processes: The processes of the run.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        votes: np.ndarray | None,
+        spec: InputSpec,
+        device: torch.device,
+        workers: int,
+        processes: Processes,
+    ) -> None:
+        self._device, self._processes = device, processes
+        self._labels = np.array(pictures.targets)
+        self._votes = votes
+        self._seen = None if votes is None else majority(votes)
+        loader = evaluation_loader(pictures, spec, EVALUATION_BATCH, workers, processes)
+        self.batch_count = len(loader)
+        self._batches: Iterable[tuple[torch.Tensor, torch.Tensor]] = loader
+        self._half_dtype = half_precision(device)
+        if device.type == "cuda":
+            self._batches = [(_filled(images).to(device), labels) for images, labels in read_batches(loader)]
+
+    def measure(
+        self, network: TwoHeaded, on_batch: Callable[[float, float, float], None] | None = None
+    ) -> Measured:
+        """Measure a network; every process reads its share of the pictures.
+
+        Args:
+            network: In any mode; is put into evaluation mode.
+            on_batch: See `prediction.predict`.
+        """
+        half = self._half_dtype
+        # In the precision and batch size of the training steps, for which a GPU has its algorithms ready.
+        with torch.autocast(self._device.type, dtype=half or torch.bfloat16, enabled=half is not None):
+            logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)  # type: ignore[arg-type]
+        logits = self._processes.in_order(logits)
+        ferplus = logits[:, len(EXPRESSIONS) :] if logits.shape[1] > len(EXPRESSIONS) else None
+        return self.figures(logits[:, : len(EXPRESSIONS)], ferplus)
+
+    def figures(self, logits: np.ndarray, ferplus_logits: np.ndarray | None) -> Measured:
+        """Return the figures of logits for the whole split."""
+        ferplus = None
+        if ferplus_logits is not None and self._seen is not None and (self._seen >= 0).any():
+            clear = self._seen >= 0
+            ferplus = report(ferplus_logits[clear], self._seen[clear])
+        return Measured(logits, ferplus_logits, report(logits, self._labels), ferplus)
+
+    def calibrate(self, measured: Measured, annotation: str) -> tuple[Calibration, Report]:
+        """Fit the temperature of a layer and choose its threshold.
+
+        The threshold is chosen on every second picture of each class. Without votes there is none: one
+        annotator's label is too often wrong to tell which readings are.
+
+        Args:
+            measured: The answers.
+            annotation: `fer2013` or `ferplus`.
+
+        Returns:
+            The calibration, and the layer's figures with that temperature.
+        """
+        if annotation == "ferplus" and measured.ferplus_logits is not None and self._seen is not None:
+            logits, truth = measured.ferplus_logits, self._seen
+        else:
+            logits, truth = measured.logits, self._labels
+        known = truth >= 0
+        temperature = fit_temperature(logits[known], truth[known])
+        threshold = 0.0
+        if self._seen is not None and self._votes is not None:
+            half = alternate(self._labels) & (self._votes.max(axis=1) > 0)
+            probabilities = np.exp(log_softmax(logits.astype(np.float64) / temperature))
+            if half.any():
+                threshold = choose_threshold(probabilities[half], self._seen[half])
+        return Calibration(temperature, threshold), report(logits[known], truth[known], temperature)
+
+
+def _filled(images: torch.Tensor) -> torch.Tensor:
+    """Return a batch of full length, the last picture repeated."""
+    missing = EVALUATION_BATCH - len(images)
+    return torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
+
+
+class _SideBySide(nn.Module):
+    """A network whose logits are those of both layers, seven each."""
+
+    def __init__(self, network: TwoHeaded) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits, votes = self._network(images)
+        if votes is None:
+            return logits
+        seven: torch.Tensor = torch.cat([logits, votes[:, list(VOTED_ROWS)]], dim=1)
+        return seven
