@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.times import parse_time
+from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_video_pixels
 from fer_stream.system.files import unreadable_kind
 from fer_stream.system.memory import is_out_of_memory
 
@@ -41,14 +42,7 @@ _CONTAINERS = (
     *("mp3", "aac", "flac", "wav", "aiff", "caf", "amr", "ac3", "eac3", "w64"),
 )
 
-# A frame of 8K has half as many. A damaged or hostile header may state more than memory holds.
-MAX_PIXELS = 2**26
-
-_OPENING = {
-    "format_whitelist": ",".join(_CONTAINERS),
-    "protocol_whitelist": "file",
-    "max_pixels": str(MAX_PIXELS),
-}
+_OPENING = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
 
 # Metadata in another encoding is no reason to refuse a video. PyAV 19 accepts it by itself.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -105,10 +99,21 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
             raise SourceError(f"{name} holds no video, only {_stream_kinds(container)}")
         if video.codec_context is None:
             raise SourceError(f"{name} is coded in a way that FFmpeg can't decode; convert it to H.264")
+        _check_size(name, video)
     except BaseException:
         container.close()
         raise
     return container, video
+
+
+def _check_size(name: str, stream: VideoStream) -> None:
+    """Refuse a recording whose header states too many pixels, with a SourceError."""
+    width, height, pixels = stream.width or 0, stream.height or 0, max_video_pixels()
+    if width * height > pixels:
+        raise SourceError(
+            f"{name} has {width}x{height} pixels, more than {pixels // 1_000_000} megapixels; "
+            f"make it smaller, or raise the limit with {MAX_MEGAPIXELS_VARIABLE}"
+        )
 
 
 def open_container(file: Path | BinaryIO) -> InputContainer:
@@ -123,7 +128,8 @@ def open_container(file: Path | BinaryIO) -> InputContainer:
     """
     # "file:" because FFmpeg takes a name with a colon for a protocol.
     source = f"file:{file}" if isinstance(file, Path) else file
-    return av.open(source, "r", options=_OPENING, **_METADATA)
+    options = {**_OPENING, "max_pixels": str(max_video_pixels())}
+    return av.open(source, "r", options=options, **_METADATA)
 
 
 def _names_other_files(path: Path) -> bool:

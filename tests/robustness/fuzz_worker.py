@@ -33,6 +33,8 @@ class NoFaces:
 
     crop_scale = 1.0
     device = "cpu"
+    labels = "ferplus"
+    unsure_below = 0.0
 
     def __init__(self, *_arguments: object, **_options: object) -> None:
         pass

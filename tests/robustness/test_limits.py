@@ -39,6 +39,8 @@ from fer_stream.types import AnalyzedFrame, Face
 class OneFace:
     crop_scale = 1.0
     device = "cpu"
+    labels = "ferplus"
+    unsure_below = 0.0
 
     def __init__(self, *_arguments, **_options):
         pass
