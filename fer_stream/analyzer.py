@@ -27,6 +27,7 @@ from fer_stream.recognition.preprocessing import face_roll, face_square
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
+from fer_stream.system.memory import frames_ahead
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
@@ -266,7 +267,8 @@ class Analyzer:
                         tracked = tracker.update(frame.bgr, frame.time_s)
                         found.append(_Found(frame, tracked, backfill.earlier(frame, tracked)))
                     faces = sum(len(one.tracked.faces) + len(one.earlier) for one in found)
-                    if faces >= self._classifier.enough_faces:
+                    most = frames_ahead(batch, frame.bgr.nbytes)
+                    if faces >= self._classifier.enough_faces or len(found) >= most:
                         break
             except Exception as error:  # of the source: what came before it is analyzed first
                 ended = error

@@ -10,6 +10,7 @@ sink could leave half a row or half a packet behind. Who asks again after second
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -31,6 +32,7 @@ from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
 from fer_stream.system.interrupts import on_interrupt
+from fer_stream.system.memory import frames_ahead
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
@@ -158,13 +160,14 @@ def run(
     )
     count = _Count(summary, source.info)
     began_s = time.monotonic()
-    frames = Background(_timed(source, profile), queue_size=DECODED_AHEAD, drop_old=live)
+    frame_bytes = 3 * math.prod(source.info.size_wh or (0, 0))
+    decoded_ahead = frames_ahead(DECODED_AHEAD, frame_bytes)
+    frames = Background(_timed(source, profile), queue_size=decoded_ahead, drop_old=live)
     analysis = analyzer.analyze_frames(frames, source.info.kind)
     if options.blur:
         analysis = _hidden(analysis)
-    drawn_frames = Background(
-        _drawn(analysis, overlay, sinks, profile), queue_size=1 if live else ANALYZED_AHEAD
-    )
+    analyzed_ahead = 1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes)
+    drawn_frames = Background(_drawn(analysis, overlay, sinks, profile), queue_size=analyzed_ahead)
     asked_s: float | None = None
 
     def interrupt() -> None:

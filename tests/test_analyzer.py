@@ -328,16 +328,17 @@ def test_a_video_shows_the_network_the_pixels_of_its_training(
     assert right_directly > found / 4  # chance is a seventh: both can't be noise
 
 
+@pytest.mark.parametrize("labels", ["ferplus", "fer2013"])
 def test_a_tilted_head_is_read_more_like_the_upright_one(
-    hopper_bgr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    labels: str, hopper_bgr: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    analyzer = Analyzer("cpu")
+    analyzer = Analyzer("cpu", labels=labels)
     (upright,) = analyzer.analyze(hopper_bgr)
     middle = tuple(float(value) for value in (upright.box_xyxy[:2] + upright.box_xyxy[2:]) / 2)
 
     def distance() -> float:
         distances = []
-        for degrees in (-40, -30, 30, 40):
+        for degrees in (-50, -40, -30, -20, 20, 30, 40, 50):
             turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
             turned = cv2.warpAffine(
                 hopper_bgr, turn, hopper_bgr.shape[1::-1], borderMode=cv2.BORDER_REPLICATE

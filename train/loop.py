@@ -368,7 +368,7 @@ class _Run:
                 ferplus_calibration.temperature,
                 ferplus_calibration.unsure_below,
             )
-            metrics |= _figures_of("ferplus", figures)
+            metrics |= _figures_of("validation_ferplus", figures)
         return Checkpoint(
             state_dict=arrays_of(network.body),
             input=self._setup.spec,

@@ -1,4 +1,4 @@
-"""MTCNN's three networks with the pixels that they read: on the CPU here, on a GPU in `torch_cascade.py`.
+"""MTCNN's three networks with the pixels they read: on the CPU here, on a GPU in `torch_cascade.py`.
 
 The detector (`detector.py`) is the same for both. They read the same pixels in the same precision, so they
 find the same faces.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT, load_mtcnn
+from fer_stream.detection.mtcnn import O_NET_INPUT, P_NET_INPUT, P_NET_STRIDE, R_NET_INPUT, load_mtcnn
 from fer_stream.detection.pixels import SummedPixels
 from fer_stream.inference.threads import Workers
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 TakeLevel = Callable[[np.ndarray, np.ndarray, float], _T]
 
-LARGEST_KEPT = 4096 * 2160  # pixels; the memory of a larger picture's sums is not kept for the next one
+# A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
+# P-Net's first layer takes 40 bytes a pixel.
+STRIP_PIXELS = 2 * 2**20
+LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
 
 
 class Pixels(Protocol):
@@ -54,7 +57,7 @@ class Cascade(Protocol):
 
         Args:
             pixels: The frame.
-            scales: Scale of each level relative to the frame.
+            scales: Of each level over the frame.
             take: Called for each level with float32 (4, height, width), how the box of each place should
                 move, with float32 (2, height, width), the probabilities of no face and of a face, and with
                 the scale. Several threads may call it at once. It must not keep the arrays.
@@ -86,6 +89,21 @@ def load_cascade(device: str, threads: int = 0) -> Cascade:
     from fer_stream.detection.torch_cascade import TorchCascade
 
     return TorchCascade(device)
+
+
+def p_net_strips(width: int, height: int) -> list[slice]:
+    """Return the rows of a level that P-Net takes at a time, so that the places line up without a gap.
+
+    A place covers `P_NET_INPUT` rows, and the next one begins `P_NET_STRIDE` rows further down.
+    """
+    places = max(1, (STRIP_PIXELS // width - P_NET_INPUT) // P_NET_STRIDE)
+    all_places = (height - P_NET_INPUT) // P_NET_STRIDE + 1
+    strips = []
+    for first in range(0, max(1, all_places), places):
+        is_last = first + places >= all_places
+        end = height if is_last else (first + places - 1) * P_NET_STRIDE + P_NET_INPUT
+        strips.append(slice(first * P_NET_STRIDE, end))
+    return strips
 
 
 class CpuCascade:
@@ -121,9 +139,11 @@ class CpuCascade:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
 
         def level(scale: float) -> _T:
-            width, height = pixels.size_wh
-            resized = pixels.resized((int(width * scale + 1), int(height * scale + 1)))
-            shifts, probabilities = self._p_net(resized)
+            width, height = (int(side * scale + 1) for side in pixels.size_wh)
+            strips = [
+                self._p_net(pixels.resized((width, height), rows)) for rows in p_net_strips(width, height)
+            ]
+            shifts, probabilities = (np.concatenate(parts, axis=2) for parts in zip(*strips, strict=True))
             return take(shifts[0], probabilities[0], scale)
 
         # The first level has about as many pixels as all others together.

@@ -26,10 +26,9 @@ from fer_stream.detection.geometry import (
     squared,
     suppress_nested,
 )
+from fer_stream.detection.mtcnn import P_NET_INPUT, P_NET_STRIDE
 from fer_stream.types import Detections
 
-P_NET_INPUT = 12  # side in px of the face that P-Net recognises
-P_NET_STRIDE = 2
 PYRAMID_FACTOR = 0.709  # about the square root of one half: each level has half the pixels
 P_NET_THRESHOLD, R_NET_THRESHOLD, O_NET_THRESHOLD = 0.6, 0.7, 0.7
 # These also find faces in profile, and hair and coats. Lower ones would add more coats than faces.

@@ -46,18 +46,23 @@ class SummedPixels:
         # int32 overflows beyond 4K, but the difference of two sums is right all the same.
         self._sums: np.ndarray = cv2.integral(image_bgr, reuse._sums if reuse else None)
 
-    def resized(self, size_wh: tuple[int, int]) -> np.ndarray:
-        """Return the whole frame reduced, float32 (1, 3, height, width), RGB in -1..1."""
+    def resized(self, size_wh: tuple[int, int], rows: slice = slice(None)) -> np.ndarray:
+        """Return some rows of the whole frame reduced, float32 (1, 3, rows, width), RGB in -1..1.
+
+        Args:
+            size_wh: The reduced size of the whole frame.
+            rows: The rows of it to return; all by default.
+        """
         starts_x, ends_x = windows(self.size_wh[0], size_wh[0])
-        starts_y, ends_y = windows(self.size_wh[1], size_wh[1])
+        starts_y, ends_y = (ends[rows] for ends in windows(self.size_wh[1], size_wh[1]))
         pixels = (ends_y - starts_y)[:, None] * (ends_x - starts_x)
-        normalised = np.empty((1, 3, size_wh[1], size_wh[0]), np.float32)
-        for first in range(0, size_wh[1], ROWS_AT_ONCE):
+        normalised = np.empty((1, 3, len(starts_y), size_wh[0]), np.float32)
+        for first in range(0, len(starts_y), ROWS_AT_ONCE):
             band = slice(first, first + ROWS_AT_ONCE)
-            rows = self._sums[ends_y[band]]
-            rows -= self._sums[starts_y[band]]
-            sums = rows.take(ends_x, axis=1)
-            sums -= rows.take(starts_x, axis=1)
+            lines = self._sums[ends_y[band]]
+            lines -= self._sums[starts_y[band]]
+            sums = lines.take(ends_x, axis=1)
+            sums -= lines.take(starts_x, axis=1)
             _normalise(sums, pixels[band], out=normalised[0, :, band])
         return normalised
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
 import av.error
@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.times import parse_time
+from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_video_pixels
 from fer_stream.system.files import unreadable_kind
 from fer_stream.system.memory import is_out_of_memory
 
@@ -29,9 +30,9 @@ COUNTABLE_CODECS = frozenset(
 # Above this rate FFmpeg has probably taken the resolution of the timestamps for the frame rate.
 _HIGHEST_RATE = 300
 
-# The containers that may be opened; FFmpeg knows hundreds. Formats that name other files or addresses
-# (playlists, session descriptions) are left out, and so are the little-tested formats of old games. The pipes
-# are single pictures.
+# The containers that may be opened; FFmpeg knows hundreds. Left out are all that name other files or
+# addresses (playlists, session descriptions) and the formats of old games, which are little tested.
+# The pipes are single pictures.
 _CONTAINERS = (
     *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "av1", "obu"),
     *("ivf", "m4v", "h263", "flv", "live_flv", "asf", "asf_o", "ogg", "mxf", "gxf", "dv", "nut", "rm", "wtv"),
@@ -41,17 +42,7 @@ _CONTAINERS = (
     *("mp3", "aac", "flac", "wav", "aiff", "caf", "amr", "ac3", "eac3", "w64"),
 )
 
-# An 8K frame has half as many. A damaged or hostile header may state more than fits into memory.
-MAX_PIXELS = 2**26
-
-_OPENING = {
-    "format_whitelist": ",".join(_CONTAINERS),
-    "protocol_whitelist": "file",
-    "max_pixels": str(MAX_PIXELS),
-}
-
-# Metadata in another encoding is no reason to refuse a video. PyAV 19 accepts it by itself.
-_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+_OPENING = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
 
 # Containers that state how long their video is. For the others FFmpeg guesses or measures.
 _STATING_CONTAINERS = ("mov", "matroska", "avi", "asf")
@@ -105,25 +96,38 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
             raise SourceError(f"{name} holds no video, only {_stream_kinds(container)}")
         if video.codec_context is None:
             raise SourceError(f"{name} is coded in a way that FFmpeg can't decode; convert it to H.264")
+        _check_size(name, video)
     except BaseException:
         container.close()
         raise
     return container, video
 
 
+def _check_size(name: str, stream: VideoStream) -> None:
+    """Refuse a recording whose header states too many pixels, with a SourceError."""
+    width, height, pixels = stream.width or 0, stream.height or 0, max_video_pixels()
+    if width * height > pixels:
+        raise SourceError(
+            f"{name} has {width}x{height} pixels, more than {pixels // 1_000_000} megapixels; "
+            f"make it smaller, or raise the limit with {MAX_MEGAPIXELS_VARIABLE}"
+        )
+
+
 def open_container(file: Path | BinaryIO) -> InputContainer:
-    """Open a recording, but none of the files that it may name.
+    """Open a recording, but no other file that it may name.
 
     Args:
         file: A path, or a binary file open for reading.
 
     Raises:
-        FFmpegError: The file is no recording, or of a kind that is not allowed.
-        OSError: The file can't be read.
+        FFmpegError: It is no recording, or of a kind that is not read.
+        OSError: It can't be read.
     """
-    # "file:" because FFmpeg takes a name with a colon for a protocol.
+    # "file:" because FFmpeg takes a name with a colon for a protocol. "replace" because metadata in
+    # another encoding is no reason to refuse a video.
     source = f"file:{file}" if isinstance(file, Path) else file
-    return av.open(source, "r", options=_OPENING, **_METADATA)
+    options = {**_OPENING, "max_pixels": str(max_video_pixels())}
+    return av.open(source, "r", options=options, metadata_errors="replace")
 
 
 def _names_other_files(path: Path) -> bool:

@@ -16,7 +16,6 @@ from fer_stream.sources.base import Source, SourceInfo, SourceKind
 from fer_stream.sources.clock import Clock
 from fer_stream.sources.container import (
     DAMAGED,
-    MAX_PIXELS,
     UNREACHABLE,
     duration_s,
     frame_rate,
@@ -29,6 +28,7 @@ from fer_stream.sources.losses import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
 from fer_stream.sources.seeking import Place, find_start, past_the_end
 from fer_stream.sources.times import format_time
+from fer_stream.system.environment import max_video_pixels
 from fer_stream.system.memory import is_out_of_memory
 from fer_stream.types import Frame
 
@@ -96,7 +96,7 @@ class VideoSource(Source):
         self._container, self._stream = open_video(self._path, self._name)
         # Frames of several threads at once; without it a decoder works on one core.
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        self._stream.codec_context.options = {"max_pixels": str(max_video_pixels())}
         self._decoded = self._decode()
 
     def _new_clock(self) -> Clock:

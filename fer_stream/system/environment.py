@@ -4,8 +4,9 @@ import os
 
 from fer_stream.errors import UsageError
 
-# A few hundred kilobytes can unpack to gigabytes. The largest camera sensors have about this many megapixels.
-MAX_MEGAPIXELS = 100
+# A few hundred kilobytes can unpack to gigabytes. Only medium-format cameras have more megapixels.
+MAX_MEGAPIXELS = 64
+MAX_VIDEO_MEGAPIXELS = 36  # 8K has 33; many frames are held at once
 MAX_MEGAPIXELS_VARIABLE = "FER_STREAM_MAX_MEGAPIXELS"
 
 OPENCV_SETTINGS = {
@@ -62,7 +63,20 @@ def max_image_pixels() -> int:
     Raises:
         UsageError: The environment variable that raises the limit holds no number.
     """
-    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, str(MAX_MEGAPIXELS))
+    return _max_pixels(MAX_MEGAPIXELS)
+
+
+def max_video_pixels() -> int:
+    """Return the most pixels that a frame of a recording may have.
+
+    Raises:
+        UsageError: The environment variable that raises the limit holds no number.
+    """
+    return _max_pixels(MAX_VIDEO_MEGAPIXELS)
+
+
+def _max_pixels(megapixels: int) -> int:
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, str(megapixels))
     if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) > 0):
         raise UsageError(f"{MAX_MEGAPIXELS_VARIABLE} is {text!r}; give a whole number of megapixels")
     return int(text) * 1_000_000

@@ -260,3 +260,22 @@ def test_memory_of_an_earlier_picture_is_written_anew() -> None:
     for picture in (second, smaller):
         pixels = SummedPixels(picture, reuse=pixels)
         np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels(picture).resized((30, 20)))
+
+
+def test_strips_of_a_large_level_give_what_the_whole_gives(monkeypatch, hopper_bgr) -> None:
+    from fer_stream.detection import cascade
+
+    networks = cascade.CpuCascade()
+    levels: list[np.ndarray] = []
+
+    def take(shifts: np.ndarray, probabilities: np.ndarray, _scale: float) -> None:
+        levels.append(np.concatenate([shifts, probabilities]).copy())
+
+    for strip_pixels in (10**9, 40_000, 9_000):
+        monkeypatch.setattr(cascade, "STRIP_PIXELS", strip_pixels)
+        for height in (600, 599, 598, 597):
+            pixels = networks.read(np.ascontiguousarray(hopper_bgr[:height]))
+            networks.p_net(pixels, [0.6], take)
+    for whole, first, second in zip(levels[:4], levels[4:8], levels[8:], strict=True):
+        np.testing.assert_allclose(first, whole, atol=2e-5)
+        np.testing.assert_allclose(second, whole, atol=2e-5)
