@@ -221,7 +221,7 @@ class Analyzer:
                 raise ended
 
     def _analyze_live(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Analyze each frame as it comes, for what is live can't wait for more."""
+        """Analyze each frame as it comes, because a live source can't wait for more."""
         live_pace = LivePace() if self._scan_every == "auto" else None
         tracker: Tracker | None = None
         decider = NoLookAhead(self._smooth_s)

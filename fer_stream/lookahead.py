@@ -147,7 +147,7 @@ class LookAhead:
             yield self._decide(self._waiting.popleft())
 
     def _is_ready(self, waited_s: float) -> bool:
-        """Return whether the oldest frame has waited long enough, if the next frame comes `waited_s` later."""
+        """Return whether the oldest frame has waited long enough if the next one comes `waited_s` later."""
         frame_bytes = self._waiting[0].frame.bgr.nbytes
         most = MOST_FRAMES
         if frame_bytes > LARGE_FRAME_BYTES:

@@ -37,8 +37,8 @@ from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
 ANALYZED_AHEAD = 4  # with their pictures
-# A second Ctrl-C this long after the first one ends a run that hangs. If it follows at once, it is the same wish told
-# twice, as when a terminal and a wrapper script both pass it on.
+# A second Ctrl-C this long after the first one ends a run that hangs. If it follows at once, it is the same
+# wish told twice, as when a terminal and a wrapper script both pass it on.
 INSIST_AFTER_S = 2.0
 IDLE_S = 0.03  # while no frame comes, a window is served at this interval
 
@@ -205,7 +205,8 @@ def run(
         except BaseException as error:
             failure = error
         try:
-            # The decoder first, because the analyzer may wait for it, and it for a picture that may never come.
+            # The decoder first, because the analyzer may wait for it, and it for a picture that may never
+            # come.
             if live:
                 source.close()
             frames.close()
