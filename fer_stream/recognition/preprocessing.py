@@ -156,7 +156,7 @@ def native_crop(
         roll: `face_roll` of a detection.
 
     Returns:
-        uint8 (side, side), or (side, side, 3) in BGR order where the network reads colours.
+        uint8 (side, side), or (side, side, 3) in BGR order if the network reads colours.
     """
     crop = cut(image_bgr, square_xyxy, native_side(spec), roll)
     return cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if spec.grayscale else crop
