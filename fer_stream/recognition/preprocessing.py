@@ -73,7 +73,7 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
 
 
 def face_roll(landmarks_xy: np.ndarray) -> float:
-    """Return by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
+    """Return the angle by which to turn a face's square: its tilt beyond `UPRIGHT_WITHIN`.
 
     Args:
         landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
