@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-output
 
-.PHONY: demo test robustness check clean
+.PHONY: demo test robustness check coverage docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fer-stream samples/two-faces-720p.mp4 --overwrite \
@@ -31,6 +31,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Slower than `make test`, which measures nothing.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site: build/site/index.html"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing what analysis on a CPU needs into $(VENV)"

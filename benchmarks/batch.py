@@ -1,10 +1,10 @@
-"""What fer-batch costs: one recording against fer-stream, and an archive with one worker and with two.
+"""Measure the cost of fer-batch: one recording against fer-stream; an archive with one worker and with two.
 
     python benchmarks/batch.py [VIDEO] [--copies N] [--json PATH]
 
-Each row is a process of its own, from its start to its end, models and Ray included; the rate is the
-length of the video over that. `work` is what the workers say that they took, without the start. The
-archive is VIDEO copied some times; by default the portrait of ../shared/data.
+Each row is a process of its own, timed from start to end, including networks and Ray. The rate is the length
+of the videos over that time. `work` is the time that the workers report, without their start. The archive is
+some copies of VIDEO, by default of the portrait in ../shared/data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHARED_VIDEO = Path(__file__).parents[2] / "shared" / "data" / "videos" / "portr
 
 
 def measure(name: str, command: list[str], output: Path | None) -> dict:
-    """Runs a command and returns its figures; those of the manifest where there is an output."""
+    """Run a command and return its figures, with those of the manifest if there is an output folder."""
     began_s = time.perf_counter()
     subprocess.run([sys.executable, "-m", *command, "--quiet"], check=True)
     row = {"row": name, "wall_s": round(time.perf_counter() - began_s, 2)}
@@ -41,7 +41,7 @@ def measure(name: str, command: list[str], output: Path | None) -> dict:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure all rows and print them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,10 @@
-"""How faithful following is: our detector and tracker against MTCNN as shipped, scanning every frame.
+"""Compare our detector and tracker with MTCNN as shipped, scanning every frame.
 
     python benchmarks/detection.py VIDEO [VIDEO ...] [--scan-every N] [--min-face PX]
 
-For each video it prints the share of MTCNN's faces that are found (IoU 0.5), the share of faces
-added, and how many ids each way of following gives to them; MTCNN's own faces are given ids by
-the same matching of boxes. `--scan-every 1` shows the detector alone.
+For each video it prints the share of MTCNN's faces that we find (IoU 0.5), the share of faces that we add,
+and the number of ids on each side. MTCNN's faces get ids by matching boxes from frame to frame. `--scan-every
+1` measures the detector alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fer_stream.sources import open_source
 
 
 def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.ndarray]:
-    """Returns MTCNN's boxes of every frame, float32 (N, 4) each; kept in `cache` for the next run."""
+    """Return MTCNN's boxes for each frame, float32 (N, 4) each. `cache` keeps them for the next run."""
     kept = cache / f"{video.stem}-{min_face}.pickle" if cache else None
     if kept and kept.exists():
         return pickle.loads(kept.read_bytes())
@@ -44,7 +44,7 @@ def shipped_boxes(video: Path, min_face: int, cache: Path | None) -> list[np.nda
 
 
 def count_ids(boxes_of_frames: list[np.ndarray]) -> int:
-    """Returns how many ids the simplest following gives: overlap with the frame before, nothing else."""
+    """Return the number of ids from the simplest tracking: overlap with the frame before."""
     ids, before = 0, np.zeros((0, 4), np.float32)
     for boxes in boxes_of_frames:
         ids += len(boxes) - len(match(before, boxes))
@@ -53,7 +53,7 @@ def count_ids(boxes_of_frames: list[np.ndarray]) -> int:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Compare each video and print a row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--scan-every", type=int, help="(default: by how many faces there are)")

@@ -1,10 +1,10 @@
-"""That memory does not grow with the length of a video.
+"""Check that memory does not grow with the length of a video.
 
     python benchmarks/memory.py [--frames N]
 
-Small frames with a face in them go through the whole pipeline, analysis, drawing, an H.264 file and a
-table, and the memory that the process holds is printed on the way. The exit code is 1 where it grew by
-more than 20 MB from the 1,000th frame to the last. On Linux, as it reads /proc.
+Small frames with a face go through the whole pipeline: analysis, drawing, an H.264 file and a table. The
+memory of the process is printed on the way. The exit code is 1 if it grew by more than 20 MB from the 1,000th
+frame to the last. For Linux, because it reads /proc.
 
 Measured: 252.6 MB after 20,000 frames, 1.5 MB more than after 1,000; 40 faces came and went.
 """
@@ -28,15 +28,15 @@ from fer_stream.sinks import TableSink, VideoSink
 from fer_stream.sources import Source, SourceInfo
 from fer_stream.types import AnalyzedFrame, Frame
 
-FIRST = 1000  # frames, after which everything has been used once
+FIRST = 1000  # frames after which everything has been used once
 MOST_MB = 20.0
 SIZE_WH = (192, 144)
 FRAMES_PER_S = 30
-ABSENT_FRAMES = 45  # the face goes this long now and then and comes back with a new id
+ABSENT_FRAMES = 45  # length of the face's absences
 
 
 class MovingFace(Source):
-    """A face that moves about and is gone from time to time."""
+    """A face that moves and is absent from time to time."""
 
     def __init__(self, frames: int) -> None:
         super().__init__(mirror=False)
@@ -65,13 +65,13 @@ class MovingFace(Source):
 
 
 def rss_mb() -> float:
-    """Returns the memory that this process holds now, in MB."""
+    """Return the current memory of this process in MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) / 2**10
 
 
 def main() -> int:
-    """Runs the measurement and returns the exit code."""
+    """Run the measurement and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, default=20_000, help="(default: %(default)s)")
     options = parser.parse_args()

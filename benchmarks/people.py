@@ -4,7 +4,7 @@
     python benchmarks/people.py LABELS.csv TABLE.csv
 
 `tests/data/README.md` says how the people of two videos were labelled. A shown face and a labelled one are
-the same where their boxes have an IoU of 0.5; faces that nobody has to find count neither way.
+the same if their boxes have an IoU of at least 0.5. Labelled faces marked `ignore` count neither way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LABELS_OF_VIDEOS = {
     "two-faces-720p": Path(__file__).parents[1] / "tests" / "data" / "two-faces-people.csv",
 }
 SAME_IOU = 0.5
-IGNORED_OVERLAP = 0.5  # of a shown box with a face that nobody has to find, over the smaller of the two
+IGNORED_OVERLAP = 0.5  # of a shown box with an ignored face, over the smaller of the two
 
 # By frame, then by id or person: a box, float32 (4,) px.
 Boxes = Mapping[int, Mapping[int, np.ndarray]]
@@ -39,7 +39,7 @@ class People:
 
     Attributes:
         faces: The faces that have to be found.
-        ignored: The faces that are too small, hidden or turned away to ask for.
+        ignored: The faces that are too small, hidden or turned away to be required.
     """
 
     faces: Boxes
@@ -48,7 +48,7 @@ class People:
 
 @dataclass(frozen=True)
 class PeopleScore:
-    """The shown faces of one video against its people.
+    """The result of comparing the shown faces of a video with its people.
 
     Attributes:
         people: People with at least one face that has to be found.
@@ -59,10 +59,10 @@ class PeopleScore:
         recall: `found` over `faces`.
         idf1: Share of faces that are shown with the right id, where each person has one id. Source: Ristani
             et al., Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking, 2016.
-        ids: Ids that are shown at all, on whatever.
-        switches: Times that a person's id is another one than when the person was last found.
+        ids: All ids that are shown.
+        switches: Number of times that a person has another id than when last found.
         shared_ids: Ids that were shown on more than one person.
-        false_ids: Ids that were shown on nobody: neither on a labelled face nor on an ignored one.
+        false_ids: Ids that were never shown on a labelled or an ignored face.
         longest_false: Frames of the longest false face: consecutive frames in which one id is on no face.
     """
 
@@ -167,7 +167,7 @@ def _matched(labelled: Mapping[int, np.ndarray], shown: Mapping[int, np.ndarray]
 
 
 def _on_ignored(ignored: Mapping[int, np.ndarray], shown: Mapping[int, np.ndarray]) -> dict[int, int]:
-    """Return the ids of shown faces that lie on ignored ones, each with the person."""
+    """Return the ids of shown faces that lie on ignored ones, each with its person."""
     people, ignored_xyxy = list(ignored), _stacked(ignored)
     on_ignored = {}
     for face_id, box in shown.items():
@@ -180,7 +180,7 @@ def _on_ignored(ignored: Mapping[int, np.ndarray], shown: Mapping[int, np.ndarra
 
 
 def _rightly_named(together: Mapping[tuple[int, int], int]) -> int:
-    """Return the frames with the right id, where ids and people are paired so that it is the most."""
+    """Return the number of frames with the right id, for the best pairing of ids and people."""
     people = sorted({person for person, _ in together})
     ids = sorted({face_id for _, face_id in together})
     frames = np.array([[together.get((person, face_id), 0) for face_id in ids] for person in people])
@@ -200,7 +200,7 @@ def _stacked(boxes: Mapping[int, np.ndarray]) -> np.ndarray:
 
 
 def print_score(score: PeopleScore) -> None:
-    """Print the comparison, one figure a line."""
+    """Print the comparison, one figure per line."""
     print(f"people                     {score.people:6} with {score.faces} faces to find")
     print(f"precision                  {score.precision:6.1%} of {score.shown} faces shown")
     print(f"recall                     {score.recall:6.1%}")

@@ -1,19 +1,19 @@
-"""How fast the whole pipeline is, against its floor and against the obvious way to write it.
+"""Measure the speed of the whole pipeline, against its floor and against the obvious way to write it.
 
     python benchmarks/pipeline.py [--frames N] [--rounds N] [--clips NAME ...]
 
-One run, one table, the same frames for every row, each row in a process of its own:
+It prints one table. Each row is a process of its own and gets the same frames:
 
-    floor     decode and encode, nothing between
-    obvious   MTCNN as shipped on every frame, eager torch on every face, one thread, encode
-    obvious, 40 px   the same without the faces of 20 to 40 px, which ours does not search for either
-    ours      the pipeline, every frame's table written, no video
-    ours, saved   the same with the annotated video
-    ours, paced   the frames as a live stream of 30 a second, into the table: latency and drops
+    floor            decode and encode, and nothing in between
+    obvious          MTCNN as shipped on every frame, eager PyTorch on every face, one thread, encode
+    obvious, 40 px   the same without faces of 20 to 40 px, which ours does not search for either
+    ours             the pipeline with the table, without a video
+    ours, saved      the same with the annotated video
+    ours, paced      the frames as a live stream of 30 per second, with the table: latency and drops
 
-The clips: the street video and the portrait enlarged to 720p where ../shared/data is there, and a
-made clip with 1, 5 and 20 moving faces. A machine is rarely quiet: the rows take turns for some rounds,
-each shows its median round, and the ratios say more than the times.
+The clips are the street video and the portrait enlarged to 720p, if ../shared/data exists, and generated
+clips with 1, 5 and 20 moving faces. Machines are rarely quiet, so the rows take turns for some rounds, each
+row shows its median round, and ratios say more than times.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ROWS = ("floor", "obvious", "obvious, 40 px", "ours", "ours, saved", "ours, pace
 
 
 class Part(Source):
-    """The first frames of another source; as a live stream of 30 a second if `paced`."""
+    """The first frames of another source, as a live stream of 30 per second if `paced`."""
 
     def __init__(self, source: Source, frames: int, *, paced: bool = False) -> None:
         super().__init__(mirror=False)
@@ -76,17 +76,17 @@ class Part(Source):
 
 
 class Nothing:
-    """Stands in for the analyzer and the overlay in the floor."""
+    """Stands in for the analyzer and the overlay in the row `floor`."""
 
     crop_scale = 1.0
 
     def analyze_frames(self, frames, kind):
-        """Passes the frames on without faces."""
+        """Pass the frames on without faces."""
         for frame in frames:
             yield AnalyzedFrame(frame, ())
 
     def annotate(self, analyzed):
-        """Returns the frame as it is."""
+        """Return the frame's own picture."""
         return analyzed.frame.bgr
 
 
@@ -97,19 +97,19 @@ class Faces:
         self.count = 0
 
     def __call__(self, analyzed, summary) -> None:
-        """Takes note of a frame."""
+        """Add the faces of a frame."""
         self.count += len(analyzed.faces)
 
 
 def measure(row: str, clip: Path, frames: int, folder: Path) -> dict:
-    """Runs one row and returns its figures."""
+    """Run one row and return its figures."""
     if row.startswith("obvious"):
         return obvious(clip, frames, folder, 40 if row.endswith("40 px") else None)
     paced = row == "ours, paced"
     profile, faces = Profile(), Faces()
     floor = row == "floor"
     analyzer = Nothing() if floor else Analyzer("cpu", profile=profile)
-    if paced:  # a camera's first frames come before anybody measures
+    if paced:  # warm up: a camera's first frames come before the measurement
         with open_source(clip) as source:
             analyzer.analyze(next(iter(source)).bgr)
     with open_source(clip) as opened, Part(opened, frames, paced=paced) as source:
@@ -137,7 +137,7 @@ def measure(row: str, clip: Path, frames: int, folder: Path) -> dict:
 
 
 def obvious(clip: Path, frames: int, folder: Path, min_face: int | None) -> dict:
-    """The pipeline as it is usually written; MTCNN's own smallest face is 20 px."""
+    """Run the pipeline as it is usually written. MTCNN's default smallest face is 20 px."""
     import torch
     from facenet_pytorch import MTCNN
 
@@ -182,7 +182,7 @@ def obvious(clip: Path, frames: int, folder: Path, min_face: int | None) -> dict
 
 
 def make_clip(path: Path, faces: int, frames: int) -> None:
-    """Makes a 720p clip of a portrait pasted several times, each copy on a small circle of its own."""
+    """Make a 720p clip of a portrait pasted several times, each copy on a small circle of its own."""
     from matplotlib import cbook
 
     with cbook.get_sample_data("grace_hopper.jpg") as file:
@@ -206,7 +206,7 @@ def make_clip(path: Path, faces: int, frames: int) -> None:
 
 
 def enlarge(source_path: Path, path: Path, frames: int) -> None:
-    """Makes a 720p clip of another one."""
+    """Enlarge a clip to 720p."""
     with open_source(source_path) as source:
         info = replace(source.info, path=None)
         with VideoSink(path, info, overwrite=True) as sink:
@@ -218,7 +218,7 @@ def enlarge(source_path: Path, path: Path, frames: int) -> None:
 
 
 def prepare(folder: Path, frames: int, names: list[str]) -> dict[str, Path]:
-    """Makes the clips that are asked for and can be had; returns their paths by name."""
+    """Make the requested clips, as far as possible. Return their paths by name."""
     clips = {}
     for name in names:
         path = folder / f"{name}.mp4"
@@ -236,7 +236,7 @@ def prepare(folder: Path, frames: int, names: list[str]) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Run all rows on all clips and print the table."""
     names = ["portrait-720p", "street-1080p", "made-1", "made-5", "made-20"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--frames", type=int, default=100, help="of each clip (default: %(default)s)")
@@ -268,7 +268,7 @@ def main() -> None:
 
 
 def print_rows(clip: str, rounds: dict[str, list[dict]], *, stages: bool) -> None:
-    """Prints the median round of each row of a clip."""
+    """Print the median round of each row of a clip."""
     middle = {
         row: sorted(each, key=lambda got: got["seconds"])[len(each) // 2] for row, each in rounds.items()
     }

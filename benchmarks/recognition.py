@@ -1,16 +1,19 @@
-"""Measures how recognition holds on other footage than 48-px crops, and how steady labels are in videos.
+"""Measure recognition on other footage than 48 px crops, and how steady labels are in videos.
 
     python benchmarks/recognition.py faces DATA/validation
     python benchmarks/recognition.py videos VIDEO...
     python benchmarks/recognition.py speed
 
-`faces` pastes labelled pictures into frames, makes the frames worse, and analyzes them as any
-picture: the share of faces found, the accuracy on those, the share of them that are not unsure and the
-accuracy on these, and the accuracy on all pictures where the face's place is given, which leaves the
-detector out. With FER+ a picture's label is the majority of its votes in `DATA/ferplus-votes.csv`. `videos`
-measures how often a face's label changes, how far smoothing shifts the onset of an expression, the share of
-fear and sadness, ids against people where those are labelled, and the frames after a cut from one video to
-the next until a new face is there. `speed` measures how long the network takes for a face, in batches.
+`faces` pastes labelled pictures into frames, makes the frames worse, and analyzes them like any picture. It
+prints the share of faces found and the accuracy on them, the share of these that are not unsure and the
+accuracy on those, and the accuracy on all pictures if the face's place is given, which leaves out the
+detector. With FER+, the label of a picture is the majority of its votes in `DATA/ferplus-votes.csv`.
+
+`videos` measures how often a face's label changes, how far smoothing shifts the onset of an expression, the
+share of fear and sadness, and ids against people if those are labelled. It also counts the frames after a cut
+from one video to the next until the new face is there.
+
+`speed` measures the network's time per face, in batches.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from train.folders import VOTES_NAME
 from train.votes import majority, read_votes
 
 BATCHES, ROUNDS = (1, 8, 16, 64), 20
-MARGIN = 1.0  # of the face's side, on every side of it
+MARGIN = 1.0  # on each side of the face, relative to its side
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Fault:
     """A way to make pictures worse.
 
     Attributes:
-        name: As the table says it.
-        side_px: What a FER2013 picture is enlarged or reduced to.
-        worsen: Takes and returns a frame, uint8 (H, W, 3) BGR.
-        degrees: The whole frame is turned by this much.
+        name: Name in the table.
+        side_px: Side to which a FER2013 picture is enlarged or reduced.
+        worsen: Returns a worse version of a frame, uint8 (H, W, 3) BGR.
+        degrees: Angle by which the whole frame is turned.
     """
 
     name: str
@@ -58,7 +61,7 @@ class Fault:
 
 
 def jpeg(quality: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns compression as JPEG."""
+    """Return a function that compresses a frame as JPEG."""
 
     def compress(frame_bgr: np.ndarray) -> np.ndarray:
         packed = cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
@@ -68,24 +71,24 @@ def jpeg(quality: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def noise(frame_bgr: np.ndarray) -> np.ndarray:
-    """Adds noise of a standard deviation of 20 of 255 to every channel."""
+    """Add noise of a standard deviation of 20 of 255 to every channel."""
     drawn = np.random.default_rng(0).normal(0, 20, frame_bgr.shape)
     return np.clip(frame_bgr + drawn, 0, 255).astype(np.uint8)
 
 
 def blur(frame_bgr: np.ndarray) -> np.ndarray:
-    """Blurs by 3 px of 96, as a lens out of focus does."""
+    """Blur by 3 px of 96, like a lens out of focus."""
     return cv2.GaussianBlur(frame_bgr, (0, 0), 3)
 
 
 def dark(frame_bgr: np.ndarray) -> np.ndarray:
-    """Leaves a fifth of the light, with the noise of a sensor."""
+    """Reduce the light to a fifth, and add sensor noise."""
     drawn = np.random.default_rng(0).normal(0, 3, frame_bgr.shape)
     return np.clip(0.2 * frame_bgr + drawn, 0, 255).astype(np.uint8)
 
 
 def warm(frame_bgr: np.ndarray) -> np.ndarray:
-    """Colours a grey frame as skin under a lamp."""
+    """Colour a grey frame like skin in the light of a lamp."""
     return np.clip(frame_bgr * np.array([0.6, 0.8, 1.1]), 0, 255).astype(np.uint8)
 
 
@@ -106,7 +109,7 @@ FAULTS = (
 
 
 def framed(picture_bgr: np.ndarray, fault: Fault) -> tuple[np.ndarray, np.ndarray]:
-    """Puts a face into a frame.
+    """Put a face into a frame.
 
     Returns:
         The frame, uint8 (H, W, 3), and the face's square float32 (4,) px.
@@ -138,7 +141,7 @@ def compare_faces(folder: Path, weights: Path | None, labels: str | None, count:
         found = right = shown = right_of_shown = right_in_place = 0
         for path, label in chosen:
             frame, square = framed(np.asarray(cv2.imread(path)), fault)
-            # As streaming would turn it; the frame is turned anticlockwise.
+            # The angle by which streaming would turn the crop. The frame is turned anticlockwise.
             roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN)
             given = classifier.probabilities(network_input(frame, square, classifier.input, roll)[None])[0]
             right_in_place += int(given.argmax() == label)
@@ -195,7 +198,7 @@ def _pictures(folder: Path, annotation: str, count: int) -> list[tuple[str, int]
 
 
 def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
-    """Whether a box lies in the middle of the square and is not a half or a double of it."""
+    """Return whether a box lies in the middle of the square and is between half and twice its size."""
     side = square_xyxy[2] - square_xyxy[0]
     offset = (box_xyxy[:2] + box_xyxy[2:] - square_xyxy[:2] - square_xyxy[2:]) / 2
     longer = max(box_xyxy[2] - box_xyxy[0], box_xyxy[3] - box_xyxy[1])
@@ -203,7 +206,7 @@ def _is_at(box_xyxy: np.ndarray, square_xyxy: np.ndarray) -> bool:
 
 
 def main() -> int:
-    """Runs the measurement and returns the exit code."""
+    """Run the measurement and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("faces", "videos", "speed"))
     parser.add_argument(

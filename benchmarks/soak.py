@@ -1,11 +1,11 @@
-"""Whether hours of live video would do any harm: minutes against an RTSP server on loopback.
+"""Run live video from an RTSP server on loopback for minutes, to see what hours would do.
 
     python benchmarks/soak.py [--minutes N] [--video PATH]
 
-The whole pipeline runs, with annotated video and table, while a server plays a video in real time, stalls
-once and is restarted once. One row an interval: memory, threads, how late frames leave the last sink
-(since they came), and how far the stream itself lags behind its own clock, which would grow if frames
-waited anywhere before they come. Needs GStreamer's RTSP server: see tests/live_servers.py.
+The whole pipeline runs, with annotated video and table. The server plays a video in real time, stalls once
+and is restarted once. Each interval prints a row: memory, threads, latency from capture to the last sink, and
+how far the stream lags behind its own clock, which would grow if frames waited anywhere before they arrive.
+Needs GStreamer's RTSP server; see tests/helpers/live_servers.py.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from fer_stream.types import AnalyzedFrame, Frame
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from live_servers import RtspServer, long_video  # noqa: E402
+from helpers.live_servers import RtspServer, long_video  # noqa: E402
 
 VIDEO = ROOT.parent / "shared" / "data" / "videos" / "portrait-360p.mp4"
 INTERVAL_S = 30.0
-STALL_S = 4.0  # shorter than what counts as lost, and longer than any buffer
+STALL_S = 4.0  # shorter than the time after which a stream counts as lost, and longer than any buffer
 AWAY_S = 12.0
 GAP_S = 8.0
 
 
 def main() -> None:
-    """Runs it and prints the table."""
+    """Run the pipeline and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 class Watch:
-    """Prints a row an interval, plays the server's accidents, and closes the source when time is up."""
+    """Prints a row per interval, causes the server's accidents, and closes the source at the end."""
 
     def __init__(self, source: Source, server: RtspServer, duration_s: float) -> None:
         self._source, self._server, self._duration_s = source, server, duration_s
@@ -75,13 +75,13 @@ class Watch:
         self._thread = threading.Thread(target=self._work)
 
     def frame_done(self, analyzed: AnalyzedFrame, summary: Summary) -> None:
-        """Takes note of a frame that has gone to every sink."""
+        """Count a frame that went to every sink."""
         frame = analyzed.frame
         self._latency_ms.append(1000 * (time.monotonic() - frame.captured_s))
         if self._last is not None:
             step, step_s = frame.index - self._last.index, frame.time_s - self._last.time_s
             self._missed += step - 1
-            if step_s < GAP_S:  # else it was away, and counts anew
+            if step_s < GAP_S:  # otherwise the stream was away
                 self._lag_s += step_s - step / float(self._source.info.frame_rate or 25)
         self._last = frame
         self._frames = summary.frames
@@ -130,7 +130,7 @@ class Watch:
 
 
 def memory_mb() -> float:
-    """Returns what the process holds now; the most it has held where the system does not tell."""
+    """Return the current memory of the process in MB, or its peak if the system does not say."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
@@ -141,7 +141,7 @@ def memory_mb() -> float:
 
 
 def native_threads() -> int:
-    """Returns the threads of the process, those of libraries included; 0 where the system does not tell."""
+    """Return the number of threads, including those of libraries; 0 if the system does not say."""
     tasks = Path("/proc/self/task")
     return sum(1 for _ in tasks.iterdir()) if tasks.is_dir() else 0
 

@@ -17,9 +17,9 @@ from fer_stream.expressions import FER2013, UNSURE
 from fer_stream.sources import open_source
 from fer_stream.types import Frame
 
-HELD_S = 0.3  # the shortest stretch in the file of episodes; what is shorter may be flicker
+HELD_S = 0.3  # the shortest episode; a shorter stretch may be flicker
 CUT_FRAMES = 48
-WORRIED = ("fear", "sad")  # as a network reads calm passers-by that learned FER2013's labels
+WORRIED = ("fear", "sad")  # wrong readings of calm passers-by by a network that learned FER2013's labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Readings:
 
     Attributes:
         times_s: The time of each frame.
-        expressions: Of each frame, the expression of each face by its id.
-        labels: The same, but `unsure` for faces that are shown as such.
+        expressions: For each frame, the expression of each face by its id.
+        labels: The same, but `unsure` for faces that are shown as unsure.
         boxes: By frame, then by id: float32 (4,) px.
     """
 
@@ -39,15 +39,15 @@ class Readings:
     boxes: Boxes
 
     def share(self, expressions: Collection[str]) -> float:
-        """Return the share of the faces, over all frames, that read as one of these."""
+        """Return the share of faces, over all frames, with one of these expressions."""
         return _share(self.expressions, expressions)
 
     def share_shown(self, labels: Collection[str]) -> float:
-        """Return the share of the faces, over all frames, that are shown with one of these labels."""
+        """Return the share of faces, over all frames, that are shown with one of these labels."""
         return _share(self.labels, labels)
 
     def label_changes(self) -> tuple[int, float]:
-        """Return how often a face's label changes from a frame to the next, and the faces' seconds."""
+        """Return the number of label changes from one frame to the next, and the face-seconds."""
         changes, seconds = 0, 0.0
         for (time_s, now), (next_s, after) in pairwise(zip(self.times_s, self.expressions, strict=True)):
             both = now.keys() & after.keys()
@@ -84,7 +84,7 @@ class Run:
     end: int
 
     def overlap(self, other: Run) -> int:
-        """Return the frames that both have."""
+        """Return the number of frames that both contain."""
         return max(0, min(self.end, other.end) - max(self.start, other.start))
 
 
@@ -108,15 +108,15 @@ def read_video(analyzer: Analyzer, path: Path) -> Readings:
 
 
 def onset_errors(unsmoothed: Readings, smoothed: Readings) -> list[float]:
-    """Return by how many frames the onset of each expression comes too late (positive) or too early.
+    """Return the delay of each expression's onset in frames: positive if late, negative if early.
 
     An expression begins with an unsmoothed run of at least `HELD_S`, if the last run of that length had
     another expression. The smoothed onset is the start of the run of this expression that shares the most
-    frames with it. Where the unsmoothed label flickers before it holds, it starts several times, and the
+    frames with it. If the unsmoothed label flickers before it holds, it starts several times, and the
     nearest start counts.
 
     Returns:
-        Frames; infinity for an expression that smoothing has removed.
+        Delays in frames; infinity for an expression that smoothing removed.
     """
     frame_s = (unsmoothed.times_s[-1] - unsmoothed.times_s[0]) / max(len(unsmoothed.times_s) - 1, 1)
     smoothed_runs, errors = smoothed.runs(), []
@@ -133,7 +133,7 @@ def onset_errors(unsmoothed: Readings, smoothed: Readings) -> list[float]:
 
 
 def _smoothed_onset(run: Run, smoothed: Sequence[Run]) -> float:
-    """Return the start of the smoothed run of this expression that overlaps most; infinity without one."""
+    """Return the start of the smoothed run of this expression with the most overlap; infinity if none."""
     same = [other for other in smoothed if other.expression == run.expression and other.overlap(run)]
     return max(same, key=run.overlap).start if same else float("inf")
 

@@ -1,8 +1,8 @@
-"""Typed errors. Each class carries the exit code of the command that it ends.
+"""Typed errors, each with the exit code of the command that it ends.
 
-The library raises them with a message that says what is wrong and what to do, in one line; only
-the commands print them. The idea is OCRmyPDF's: exit codes live on exceptions, and one place
-turns them into words and codes.
+The library raises them with a one-line message that says what is wrong and what to do. Only the
+commands print them. As in OCRmyPDF, exceptions carry the exit codes, and one place turns them into
+words and codes.
 """
 
 
@@ -32,7 +32,7 @@ class SourceError(FerStreamError):
 
 
 class NoFramesError(SourceError):
-    """The recording is fine, but has no frame in the part that was asked for."""
+    """The recording can be read, but has no frame in the requested part."""
 
 
 class OutputError(FerStreamError):
@@ -42,7 +42,7 @@ class OutputError(FerStreamError):
 
 
 class ReaderGoneError(OutputError):
-    """The reader of standard output went away, as `head` does: nobody is left to tell."""
+    """The reader of standard output went away, as `head` does."""
 
 
 class WeightsError(FerStreamError):
@@ -54,14 +54,13 @@ class WeightsError(FerStreamError):
 INTERRUPTED_EXIT_CODE = 130
 
 
-LONGEST_LINE = 4000  # more than the longest path
+LONGEST_LINE = 4000  # longer than any path
 
 
 def one_line(text: object) -> str:
-    """Returns a text as it can be shown, whatever a file is called.
+    """Return a text that is safe to print as one line, whatever the names of files in it.
 
-    Nothing in it breaks the line, moves the cursor or colours the terminal. Of an endless one, such as
-    a line of a list that is no list, the middle is left out.
+    The result breaks no line, moves no cursor and sets no colour. The middle of a very long text is left out.
     """
     shown = str(text)
     if len(shown) > LONGEST_LINE:

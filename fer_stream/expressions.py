@@ -1,7 +1,7 @@
-"""The seven expressions, in checkpoint order, and the one colour that each has everywhere.
+"""The seven expressions, in the order of the checkpoint, and the colour of each.
 
-The order is that of the class folders of FER2013 sorted by name, which is what torchvision's
-`ImageFolder` gives and what the last layer of the network means.
+The order is that of FER2013's class folders sorted by name, as in torchvision's `ImageFolder`. The last
+layer of the network has the same order.
 """
 
 EXPRESSIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")

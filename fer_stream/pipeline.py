@@ -129,7 +129,7 @@ def run(
     sinks: Sequence[Sink],
     options: RunOptions | None = None,
 ) -> Summary:
-    """Analyzes a source and gives every frame to every sink, then closes the sinks.
+    """Analyze a source and gives every frame to every sink, then closes the sinks.
 
     Args:
         source: Open; stays the caller's to close, but for a live one, which is closed then.
@@ -224,7 +224,7 @@ def run(
 
 
 def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
-    """Passes the frames on, taking the time that each took to come out of the source."""
+    """Pass the frames on, taking the time that each took to come out of the source."""
     frames = iter(source)
     while True:
         began_s = time.perf_counter()
@@ -260,7 +260,7 @@ class _Drawn:
 def _drawn(
     analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
 ) -> Iterator[_Drawn]:
-    """Passes the frames on, each with its annotated picture where a sink wants that."""
+    """Pass the frames on, each with its annotated picture where a sink wants that."""
     with closing(analysis):  # in this thread, to which belongs what it holds
         for analyzed in analysis:
             image_bgr = None
@@ -272,7 +272,7 @@ def _drawn(
 
 
 def _write(drawn: _Drawn, sinks: Sequence[Sink], profile: Profile, status: RunStatus) -> None:
-    """Gives a frame to every sink."""
+    """Give a frame to every sink."""
     analyzed = drawn.analyzed
     for sink, needs_image in zip(sinks, drawn.image_needed, strict=True):
         with profile.stage(sink.name):
@@ -283,7 +283,7 @@ def _write(drawn: _Drawn, sinks: Sequence[Sink], profile: Profile, status: RunSt
 
 
 def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseException | None:
-    """Closes every sink, whatever happens to one of them; returns the first thing that went wrong."""
+    """Close every sink, whatever happens to one of them; returns the first thing that went wrong."""
     for sink in sinks:
         try:
             sink.close()
@@ -293,7 +293,7 @@ def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseExce
 
 
 def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict[str, Any]:
-    """Returns what `--profile` writes.
+    """Return what `--profile` writes.
 
     Args:
         summary: Of the run.
@@ -315,5 +315,5 @@ def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict
 
 
 def written_files(sinks: Sequence[Sink]) -> list[Path]:
-    """Returns the files and folders that the sinks made."""
+    """Return the files and folders that the sinks made."""
     return [path for sink in sinks for path in sink.outputs()]

@@ -1,4 +1,4 @@
-"""What a run spends its time on: seconds by stage, and how late each frame was."""
+"""Time spent in each stage of a run, and the latency of each frame."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-KEPT_SAMPLES = 4096  # of each stage; a six-hour run takes no more memory than a short one
+KEPT_SAMPLES = 4096  # per stage, so a six-hour run takes no more memory than a short one
 
 
 @dataclass
 class _Samples:
-    """The mean of all samples, and a thinned-out series of them for the percentiles."""
+    """The sum of all samples, and every n-th sample for the percentiles."""
 
     count: int = 0
     total: float = 0.0
@@ -38,7 +38,7 @@ class _Samples:
 
 
 class Profile:
-    """Collects how long each stage takes. Each stage is timed by one thread only."""
+    """Collects the time of each stage. Time a stage in one thread only."""
 
     def __init__(self) -> None:
         self._stages: dict[str, _Samples] = {}
@@ -46,7 +46,7 @@ class Profile:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times what is done inside, as one sample of a stage."""
+        """Time the block as one sample of a stage."""
         began_s = time.perf_counter()
         try:
             yield
@@ -54,17 +54,17 @@ class Profile:
             self.add(name, time.perf_counter() - began_s)
 
     def add(self, name: str, duration_s: float, frames: int = 1) -> None:
-        """Adds a stage's time, spread evenly over the frames that it was spent on."""
+        """Add the time that a stage took for some frames, as equal samples."""
         samples = self._stages.setdefault(name, _Samples())
         for _ in range(frames):
             samples.add(duration_s / frames)
 
     def add_latency(self, duration_s: float) -> None:
-        """Adds the time of one frame from capture to the last sink."""
+        """Add one frame's time from capture to the last sink."""
         self._latency.add(duration_s)
 
     def stages_ms(self) -> dict[str, dict[str, float]]:
-        """Returns for each stage the mean, p50 and p95 in ms."""
+        """Return the mean, p50 and p95 of each stage in ms."""
         return {
             name: {
                 "mean": round(1000 * samples.total / max(samples.count, 1), 3),
@@ -75,7 +75,7 @@ class Profile:
         }
 
     def latency_ms(self) -> dict[str, float]:
-        """Returns p50 and p95 of the latency in ms."""
+        """Return the p50 and p95 of the latency in ms."""
         return {
             "p50": round(1000 * self._latency.percentile(50), 3),
             "p95": round(1000 * self._latency.percentile(95), 3),
@@ -83,9 +83,9 @@ class Profile:
 
 
 def peak_rss_mb() -> float:
-    """Returns the most memory that this process has held so far, in MB; 0 where that is unknown."""
+    """Return the peak memory of this process in MB; 0 if the system does not say."""
     try:
-        # Not getrusage: on Linux it begins with what the process that started this one held.
+        # Not getrusage: on Linux it includes the memory of the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1]) / 2**10  # type: ignore[index]
     except (OSError, TypeError):

@@ -1,4 +1,4 @@
-"""How a run is doing right now: what the window's status line and the terminal's panel say."""
+"""The state of a run right now, for the window's status line and the terminal's panel."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from fer_stream.sources import SourceStatus
 from fer_stream.sources.times import format_time
 
-RATE_OVER_S = 2.0  # frames a second are counted over this long: steady to read, soon to react
-LATENCY_S = 0.5  # time constant of the average of the latency
+RATE_OVER_S = 2.0  # the rate is averaged over this time: steady to read, quick to react
+LATENCY_S = 0.5  # time constant of the averaged latency
 KEPT_NOTICES = 32
 
 
@@ -21,7 +21,7 @@ class Recording:
 
     Attributes:
         path: The file.
-        duration_s: How long it is by now.
+        duration_s: Its length so far.
     """
 
     path: Path
@@ -30,18 +30,18 @@ class Recording:
 
 @dataclass
 class RunStatus:
-    """How a run is doing; kept by `pipeline.run`, read in the same thread.
+    """The state of a run. `pipeline.run` updates it; read it in the same thread.
 
     Attributes:
-        device: What the networks run on.
+        device: Compute device of the networks.
         frames: Frames that went to every sink.
-        dropped: Frames of a live source that came while the one before was being worked on.
-        time_s: Of the newest frame, in the source.
-        latency_s: From capture to the last sink, averaged over the last moments; None before a frame.
-        source: How the source is doing.
-        recordings: What is being written as video.
-        notices: What happened that is worth a line, such as a still that was saved; the newest last.
-        notice_count: How many notices there have been in all.
+        dropped: Frames of a live source that came while an earlier one was being analyzed.
+        time_s: Time of the newest frame in the source.
+        latency_s: Time from capture to the last sink, as a moving average; None before the first frame.
+        source: State of the source.
+        recordings: Videos that are being written.
+        notices: Events that are worth a line, such as a still that was saved; the newest last.
+        notice_count: Number of notices in all.
     """
 
     device: str = ""
@@ -56,11 +56,11 @@ class RunStatus:
     _done_s: deque[float] = field(default_factory=lambda: deque(maxlen=1024), repr=False)
 
     def frame_done(self, time_s: float, latency_s: float, now_s: float | None = None) -> None:
-        """Takes note of a frame that went to every sink.
+        """Count a frame that went to every sink.
 
         Args:
-            time_s: The frame's own.
-            latency_s: From capture to the last sink.
+            time_s: Time of the frame in the source.
+            latency_s: Time from capture to the last sink.
             now_s: `time.monotonic()`.
         """
         now_s = time.monotonic() if now_s is None else now_s
@@ -75,35 +75,35 @@ class RunStatus:
             self.latency_s += share * (latency_s - self.latency_s)
 
     def frames_per_s(self, now_s: float | None = None) -> float:
-        """Returns the rate of the last moments; 0 when no frame has come in them."""
+        """Return the rate of the last two seconds; 0 if no frame came in them."""
         now_s = time.monotonic() if now_s is None else now_s
         while self._done_s and now_s - self._done_s[0] > RATE_OVER_S:
             self._done_s.popleft()
         if len(self._done_s) < 2:
             return 0.0
-        # Up to now where nothing comes any more, so that the rate falls at once and not in steps.
+        # When frames stop, the time since the last one counts too, so the rate falls smoothly.
         mean_s = (self._done_s[-1] - self._done_s[0]) / (len(self._done_s) - 1)
         overdue_s = max(0.0, now_s - self._done_s[-1] - mean_s)
         return (len(self._done_s) - 1) / max(self._done_s[-1] - self._done_s[0] + overdue_s, 1e-6)
 
     def numbers(self, now_s: float | None = None) -> list[str]:
-        """Returns what is said of a live run in a line: rate and latency, dropped frames, the device."""
+        """Return the parts of a live run's status line: rate, latency, dropped frames, device."""
         numbers = [f"{self.dropped} dropped", self.device]
-        if not self.source.message:  # while no picture comes they tell nothing
+        if not self.source.message:  # rate and latency mean nothing while no picture comes
             latency = "" if self.latency_s is None else f"{1000 * self.latency_s:.0f} ms latency"
             numbers = [f"{self.frames_per_s(now_s):.1f} frames/s", latency, *numbers]
         return [number for number in numbers if number]
 
     def clock(self) -> str:
-        """Returns the time in the source as it is now, also while no picture comes."""
+        """Return the current time in the source, which runs on while no picture comes."""
         return format_time(int(self.time_s + (self.source.since_s if self.source.message else 0)))
 
     def notice(self, text: str) -> None:
-        """Notes what happened, for the terminal to say."""
+        """Add a notice for the terminal to print."""
         self.notices.append(text)
         self.notice_count += 1
 
     def notices_since(self, count: int) -> list[str]:
-        """Returns the notices after the first `count`, as far as they are kept."""
+        """Return the notices after the first `count`. Old ones may be gone."""
         new = min(self.notice_count - count, len(self.notices))
         return list(self.notices)[len(self.notices) - new :]

@@ -1,4 +1,4 @@
-"""What the stages hand to each other: frozen dataclasses of numpy arrays, checked when made."""
+"""The data that stages exchange: frozen dataclasses of NumPy arrays, checked when they are made."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ class Frame:
     """One picture of a source.
 
     Attributes:
-        bgr: The picture, uint8 (H, W, 3), upright, OpenCV's channel order.
-        index: Position in the source, from 0, also when reading began later.
-        time_s: Presentation time in a recording, seconds since the start of a live source, and
-            0 for an image.
-        source: The name of what it was read from, as the table gives it.
-        captured_s: `time.monotonic()` when the frame left the source; latency counts from here.
+        bgr: The picture, uint8 (H, W, 3), upright, in OpenCV's channel order.
+        index: Position in the whole source, from 0, even if reading started later.
+        time_s: Presentation time in a recording; seconds since the start of a live source; 0 for an image.
+        source: Name of the source, as in the table.
+        captured_s: `time.monotonic()` when the frame left the source. Latency counts from here.
     """
 
     bgr: np.ndarray
@@ -43,7 +42,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The faces that a detector found in one picture. None found is N = 0, never None.
+    """The faces that a detector found in one picture. N = 0 if it found none; never None.
 
     Attributes:
         boxes_xyxy: float32 (N, 4), left, top, right, bottom in px, inside the frame.
@@ -67,11 +66,11 @@ class Detections:
 
     @classmethod
     def none(cls) -> Detections:
-        """Returns the detections of a picture without a face."""
+        """Return the detections of a picture without a face."""
         return cls(np.zeros((0, 4), np.float32), np.zeros((0,), np.float32), np.zeros((0, 5, 2), np.float32))
 
     def __getitem__(self, picked: np.ndarray | Sequence[int] | slice) -> Detections:
-        """Returns the picked detections, by index array, mask or slice."""
+        """Return the picked detections, by index array, mask or slice."""
         return Detections(self.boxes_xyxy[picked], self.scores[picked], self.landmarks_xy[picked])
 
 
@@ -80,11 +79,11 @@ class Face:
     """One face in one frame.
 
     Attributes:
-        id: Stays with the face from frame to frame; counts from 1 in order of appearance.
+        id: Number of the person, the same in every frame, from 1 in order of appearance.
         box_xyxy: float32 (4,), left, top, right, bottom in px, inside the frame.
         landmarks_xy: float32 (5, 2), px.
         detection_score: The detector's confidence, 0 to 1.
-        probabilities: float32 (7,), in the order of `EXPRESSIONS`, summing to 1, smoothed.
+        probabilities: float32 (7,), in the order of `EXPRESSIONS`, smoothed; they sum to 1.
         unsure: Whether the best probability is below the threshold of the weights or of `--unsure-below`.
     """
 
@@ -123,10 +122,10 @@ class AnalyzedFrame:
 
     Attributes:
         frame: The frame, as it came from the source.
-        faces: Its faces; empty when there is none.
-        possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be: all that the detector
-            took for one, shown or not, and where a face probably is while the detector misses it. `--blur`
-            hides these places.
+        faces: Its faces; empty if there are none.
+        possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be: everything that the
+            detector took for a face, shown or not, and the places where a face probably is while the detector
+            misses it. `--blur` hides these places.
     """
 
     frame: Frame

@@ -1,4 +1,4 @@
-"""Small pieces of what people read."""
+"""Format numbers and times for messages, charts and the screen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 
 def counted(number: int, noun: str) -> str:
-    """Returns a number with its noun, "1 face" or "2 faces"."""
+    """Return a number with its noun, "1 face" or "2 faces"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def percent(probability: float) -> int:
-    """Returns a probability in whole percent, 100 only for certainty so that it never overstates."""
+    """Return a probability in whole percent. Only certainty gives 100, so the number never overstates."""
     return min(math.floor(100 * probability + 0.5), 99 if probability < 0.9995 else 100)
 
 
@@ -25,5 +25,5 @@ def clock_text(time_s: float, *, exact: bool = False) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration, "8.0 s", and from a minute on as a clock does, "1:05"."""
+    """Return a duration, "8.0 s", or "1:05" from a minute on."""
     return f"{seconds:.1f} s" if seconds < 60 else clock_text(seconds)

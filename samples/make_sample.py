@@ -1,11 +1,10 @@
-"""Makes the sample clip: two portraits in the public domain, moving over a studio backdrop, with sound.
+"""Make the sample clip: two portraits in the public domain, moving over a studio backdrop, with sound.
 
     python samples/make_sample.py [--output PATH]
 
-Grace Hopper (ships in matplotlib) stays in the picture; Eileen Collins (ships in scikit-image) leaves it
-to the right and comes back; near the end the two come close. Each whole second is marked twice, by a
-plucked note and by a flash of the backdrop's light, so that sound and picture can be held against each
-other. Nothing is random: the same library versions make the same frames.
+Grace Hopper (from matplotlib) stays in the picture. Eileen Collins (from scikit-image) leaves it to the right
+and comes back. Near the end the two come close. Each whole second is marked by a plucked note and by a flash
+of light, so that sound and picture can be compared. The same versions of the libraries make the same frames.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CORNER_RADIUS_PX = 22
 SHADOW_MARGIN_PX = 80
 FLASH_DECAY_S = 0.16
 
-# Where each card is: time in s, centre x and y in px, zoom, and rotation in degrees (clockwise).
+# Positions of the cards: time in s, centre x and y in px, zoom, and rotation in degrees (clockwise).
 HOPPER_KEYFRAMES = np.array(
     [
         (0.0, 372, 374, 0.96, -2.5),
@@ -67,20 +66,20 @@ CHORDS_HZ = (
     (87.31, 174.61, 220.00, 261.63, 329.63),
     (98.00, 196.00, 246.94, 293.66, 329.63),
 )
-# One plucked note each whole second.
+# One plucked note for each whole second.
 NOTES_HZ = (523.25, 659.25, 783.99, 659.25, 523.25, 440.00, 587.33, 783.99)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The layers that every frame is made of.
+    """The layers of every frame.
 
     Attributes:
         backdrop_bgr: float32 (720, 1280, 3), 0 to 255.
-        light_bgr: float32 (720, 1280, 3), what the flash of each second adds at its brightest.
-        bokeh_bgr: float32 (H, W, 3), larger than the frame; it drifts and is added.
+        light_bgr: float32 (720, 1280, 3), added by the flash of each second at its brightest.
+        bokeh_bgr: float32 (H, W, 3), larger than the frame. It drifts and is added.
         hopper_bgra: float32 (H, W, 4), a card with its shadow, colours premultiplied with alpha 0 to 1.
-        collins_bgra: The other card, likewise.
+        collins_bgra: The other card, in the same format.
     """
 
     backdrop_bgr: np.ndarray
@@ -91,7 +90,7 @@ class Scene:
 
 
 def make_scene() -> Scene:
-    """Loads the two photos and paints the layers.
+    """Load the two photos and paint the layers.
 
     Raises:
         SourceError: scikit-image isn't installed, or a photo can't be read.
@@ -121,7 +120,7 @@ def make_scene() -> Scene:
 
 
 def render_frame(scene: Scene, index: int) -> np.ndarray:
-    """Paints one frame.
+    """Paint one frame.
 
     Args:
         scene: The layers, from `make_scene`.
@@ -131,7 +130,7 @@ def render_frame(scene: Scene, index: int) -> np.ndarray:
         The picture, uint8 (720, 1280, 3), BGR.
     """
     time_s = float(index / FPS)
-    # The last whole second, in exact arithmetic: at 29.97 fps no frame but the first falls on one.
+    # Time since the last whole second, in exact arithmetic: at 29.97 fps, only the first frame falls on one.
     since_second_s = float((index / FPS) % 1)
 
     drift_xy = (-60 + 30 * np.sin(2 * np.pi * time_s / 8), -50 + 20 * np.cos(2 * np.pi * time_s / 8))
@@ -149,7 +148,7 @@ def render_frame(scene: Scene, index: int) -> np.ndarray:
 
 
 def synthesize_audio() -> np.ndarray:
-    """Makes the sound: soft chords, and a plucked note on each whole second.
+    """Make the sound: soft chords, and a plucked note on each whole second.
 
     Returns:
         Samples, float32 (2, N), left and right, within -1 and 1, as long as the video.
@@ -180,7 +179,7 @@ def synthesize_audio() -> np.ndarray:
 
 
 def write_clip(path: Path) -> None:
-    """Renders and encodes the clip: H.264 yuv420p and AAC in MP4.
+    """Render and encode the clip: H.264 yuv420p and AAC in MP4.
 
     Args:
         path: The file to write, replaced if it exists. It appears only once it is complete.
@@ -203,13 +202,13 @@ def write_clip(path: Path) -> None:
 
 
 def _encode(scene: Scene, path: Path) -> None:
-    """Encodes all frames, and the sound beside them, to an MP4 file."""
+    """Encode all frames and the sound to an MP4 file."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "slow"})
         video.width, video.height = SIZE_WH
         video.pix_fmt = "yuv420p"
         video.time_base = 1 / FPS
-        video.codec_context.thread_count = 4  # x264's output depends on it; a machine's core count must not
+        video.codec_context.thread_count = 4  # fixed, because x264's output depends on it
         # BT.709, which players assume for HD anyway.
         video.codec_context.colorspace = 1
         video.codec_context.color_primaries = 1
@@ -226,7 +225,7 @@ def _encode(scene: Scene, path: Path) -> None:
             )
             frame.pts, frame.time_base = index, 1 / FPS
             container.mux(video.encode(frame))
-            # The sound of this frame goes right behind it: players read both from the same place.
+            # The sound of this frame follows right after it, so that players find both in the same place.
             due = round((index + 1) / FPS * SAMPLE_RATE_HZ)
             block = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(samples[:, encoded:due]), format="fltp", layout="stereo"
@@ -240,7 +239,7 @@ def _encode(scene: Scene, path: Path) -> None:
 
 
 def _paint_backdrop() -> tuple[np.ndarray, np.ndarray]:
-    """Paints a studio backdrop, teal to violet with a warm light behind the cards, and its flash."""
+    """Paint a studio backdrop, teal to violet with a warm light behind the cards, and its flash."""
     width, height = SIZE_WH
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = x / width, y / height
@@ -253,20 +252,20 @@ def _paint_backdrop() -> tuple[np.ndarray, np.ndarray]:
     glow = np.exp(-(((x - 0.52) / 0.42) ** 2) - ((y - 0.50) / 0.50) ** 2)[..., None]
     vignette = 1 - 0.55 * np.clip(((x - 0.5) / 0.72) ** 2 + ((y - 0.5) / 0.80) ** 2, 0, 1)[..., None]
     backdrop_bgr = (wall_bgr + glow * np.array((70, 102, 142), np.float32)) * vignette
-    # A level of noise hides the steps that 8 bits would show in so soft a gradient.
+    # Noise hides the steps that 8 bits would show in such a soft gradient.
     noise = np.random.default_rng(0).uniform(-0.9, 0.9, (height, width, 1)).astype(np.float32)
     light_bgr = glow * vignette * np.array((30, 60, 86), np.float32)
     return backdrop_bgr + noise, light_bgr
 
 
 def _paint_bokeh() -> np.ndarray:
-    """Paints lights out of focus: soft discs, to be added to the backdrop."""
+    """Paint lights out of focus: soft discs, to be added to the backdrop."""
     width, height = SIZE_WH[0] + 120, SIZE_WH[1] + 100
     random = np.random.default_rng(4)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     layer_bgr = np.zeros((height, width, 3), np.float32)
     for number in range(22):
-        # One disc in each of 22 columns, in no order, so that they neither clump nor leave a hole.
+        # One disc in each of 22 columns, so that they neither clump nor leave a hole.
         center_x = (number + random.uniform(0.2, 0.8)) / 22 * width
         center_y = random.uniform(0.02, 0.98) * height
         radius_px = random.uniform(18, 62)
@@ -284,7 +283,7 @@ def _paint_bokeh() -> np.ndarray:
 
 
 def _make_card(photo_bgr: np.ndarray) -> np.ndarray:
-    """Makes a portrait card: the photo with round corners in a white frame, over its soft shadow."""
+    """Make a portrait card: the photo with round corners in a white frame, over its soft shadow."""
     shrinks = photo_bgr.shape[1] > PHOTO_SIZE_WH[0]
     photo_bgr = cv2.resize(
         photo_bgr, PHOTO_SIZE_WH, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -311,7 +310,7 @@ def _make_card(photo_bgr: np.ndarray) -> np.ndarray:
 
     shadow_alpha = cv2.GaussianBlur(card_alpha, (0, 0), 20)
     shadow_alpha = 0.6 * cv2.warpAffine(shadow_alpha, np.array([[1.0, 0, 0], [0, 1, 18]]), (width, height))
-    # The blur has a long tail; it ends here at the layer's edge, not in a visible line.
+    # The blur has a long tail. It fades out at the layer's edge, so that no line is visible.
     edge_px = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
     shadow_alpha = (shadow_alpha * np.clip(edge_px / 30, 0, 1))[..., None]
     alpha = card_alpha + shadow_alpha * (1 - card_alpha)
@@ -319,20 +318,20 @@ def _make_card(photo_bgr: np.ndarray) -> np.ndarray:
 
 
 def _pose(keyframes: np.ndarray, time_s: float) -> np.ndarray:
-    """Eases between the keyframes around a time: centre x, centre y, zoom, rotation in degrees."""
+    """Return centre x, centre y, zoom and rotation in degrees at a time, eased between keyframes."""
     after = int(np.clip(np.searchsorted(keyframes[:, 0], time_s, side="right"), 1, len(keyframes) - 1))
     start, end = keyframes[after - 1], keyframes[after]
     share = (time_s - start[0]) / (end[0] - start[0])
     share = share * share * (3 - 2 * share)
     pose = start[1:] + (end[1:] - start[1:]) * share
-    # A little sway, so that no card ever stands still.
+    # A little sway, so that no card stands still.
     return pose + np.array(
         (3 * np.sin(1.7 * time_s), 4 * np.sin(2.3 * time_s), 0, 0.4 * np.sin(1.9 * time_s))
     )
 
 
 def _paint_card(picture_bgr: np.ndarray, card_bgra: np.ndarray, pose: np.ndarray, gain: float) -> None:
-    """Lays a card over the float32 picture, in place; what lies outside the frame is cut off."""
+    """Draw a card onto the float32 picture, in place, clipped to the frame."""
     center_x, center_y, zoom, rotation_deg = pose
     height, width = card_bgra.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -rotation_deg, zoom)
@@ -353,7 +352,7 @@ def _paint_card(picture_bgr: np.ndarray, card_bgra: np.ndarray, pose: np.ndarray
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description="Make the sample clip with two faces.")
     parser.add_argument(
         "--output", type=Path, default=DEFAULT_OUTPUT, metavar="PATH", help="default: beside this script"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Lets SIGINT through: background jobs of a shell ignore it, and so would what the tests start."""
+    """Let SIGINT through: background jobs of a shell ignore it, and so would what the tests start."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -63,7 +63,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def fer(capfd: pytest.CaptureFixture[str], monkeypatch, tmp_path) -> Callable[..., Said]:
-    """Runs the command in this process, in an empty folder."""
+    """Run the command in this process, in an empty folder."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
 
@@ -79,7 +79,7 @@ def fer(capfd: pytest.CaptureFixture[str], monkeypatch, tmp_path) -> Callable[..
 
 @pytest.fixture
 def no_network(monkeypatch) -> None:
-    """Fails a run that comes as far as making the analyzer."""
+    """Fail a run that comes as far as making the analyzer."""
 
     def load(*_arguments: object, **_options: object) -> None:
         raise AssertionError("the networks were loaded")
@@ -89,7 +89,7 @@ def no_network(monkeypatch) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch, analyzer) -> None:
-    """Lets the command use the networks that are loaded already, with its own settings."""
+    """Let the command use the networks that are loaded already, with its own settings."""
 
     def take(self, device="auto", weights=None, *, min_face=40, profile=None, **settings) -> None:
         from fer_stream.profiling import Profile
@@ -110,7 +110,7 @@ def content() -> dict:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Trains in one thread: steps this small gain nothing from more, and beside a busy process they spin."""
+    """Train in one thread: steps this small gain nothing from more, and beside a busy process they spin."""
     import torch
 
     before = torch.get_num_threads()

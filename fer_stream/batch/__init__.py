@@ -1,16 +1,18 @@
-"""Many recordings on many processes: the `fer-batch` command.
+"""The `fer-batch` command: analyze many recordings with many processes.
 
-    inputs.py    which recordings: paths, globs, folders, lists, whatever fsspec opens
-    settings.py  how they are analyzed, and what of that shapes the results
-    parts.py     how a long recording is cut, and how its parts become one table
-    tables.py    the rows of a recording, and the files that they are written to
-    work.py      what a worker does: look at a recording, analyze a part of it, join its parts
-    archive.py   the driver: which tasks there are, and what has come of them
-    cluster.py   Ray: places the tasks, and does again what was lost with a worker
-    outputs.py   the folder of results, here or wherever fsspec writes
-    manifest.py  what is known of every recording: manifest.parquet and the summary
-    progress.py  what the command says
+    inputs.py    finds the recordings: paths, globs, folders, lists, addresses that fsspec opens
+    settings.py  settings of the analysis, and those of them that shape the results
+    parts.py     cuts long recordings, and joins their parts into one table
+    tables.py    the rows of a recording, and the files with them
+    work.py      the tasks of a worker: look at a recording, analyze a part of it, join its parts
+    watchdog.py  ends a worker that makes no progress
+    archive.py   the driver: hands out tasks and collects their results
+    cluster.py   Ray: places the tasks, and repeats those that were lost with a worker
+    outputs.py   the folder of results, local or at an address that fsspec writes to
+    manifest.py  the record of every recording: manifest.parquet and the summary
+    index.py     the index page of the reports
+    progress.py  the messages of the command
 
-Workers import no Ray: they are ordinary functions of what they are given. Results go from the workers
-straight to the output, so that the driver handles a few hundred bytes a part.
+Workers do not import Ray: their tasks are ordinary functions. They write results straight to the output, so
+the driver handles only a few hundred bytes per part.
 """

@@ -1,7 +1,7 @@
-"""The driver: which tasks there are, and what has come of them. When and where they run is Ray's.
+"""The driver: hand out tasks and collect their results. Ray decides when and where they run.
 
-A recording is looked at, analyzed as a whole or in parts, and its parts are joined. The driver holds no
-more recordings than keep the workers busy, and of each only what it says in its manifest.
+For each recording, a task looks at it, tasks analyze it as a whole or in parts, and a task joins the parts.
+The driver holds no more recordings than keep the workers busy, and only the manifest's record of each.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from fer_stream.batch.progress import Progress
 from fer_stream.batch.settings import Settings
 from fer_stream.errors import FerStreamError, OutputError
 
-TASKS_AHEAD = 4  # for each that can run: enough that a cluster which grows sees what waits
+TASKS_AHEAD = 4  # per task that can run, so that a growing cluster sees waiting tasks
 LEAST_TASKS_AHEAD = 32
 REFRESH_S = 0.5
-# The manifest of a million recordings takes seconds to write, which is not to become what a run does.
+# The manifest of a million recordings takes seconds to write, so it is written seldom.
 SAVE_EVERY_S = 10.0
 SAVE_SHARE = 0.05
 
@@ -35,13 +35,13 @@ MEASURED_S = 4.0
 
 @dataclass(eq=False)
 class _Job:
-    """A recording that is being done.
+    """A recording that is being analyzed.
 
     Attributes:
-        recording: Which.
-        parts: How it is cut.
-        footers: What is known of the parts that are done, by index.
-        error: Why it failed.
+        recording: The recording.
+        parts: Its parts.
+        footers: Footers of the finished parts, by index.
+        error: The error with which it failed; None if it did not fail.
     """
 
     recording: Recording
@@ -54,12 +54,12 @@ class Archive:
     """Analyzes recordings and keeps their records.
 
     Args:
-        records: What is known of all recordings in the output, by output name; brought up to date.
-        settings: How they are analyzed.
-        weights: What `Cluster.put` gave for the content of the weights file; None for the built-in ones.
-        output: Where results go.
-        cluster: Where tasks run.
-        progress: What is said.
+        records: The records of all recordings in the output, by output name. They are kept up to date.
+        settings: Settings of the analysis.
+        weights: Result of `Cluster.put` for the content of the weights file; None for the built-in weights.
+        output: The folder of results.
+        cluster: The cluster that runs the tasks.
+        progress: The messages of the command.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Archive:
         self.errors: list[FerStreamError] = []
 
     def run(self, recordings: Sequence[Recording]) -> None:
-        """Analyzes recordings; one that fails is noted in its record and in `errors`.
+        """Analyze recordings. A failure is noted in the recording's record and in `errors`.
 
         Raises:
             WeightsError: The weights can't be used.
@@ -107,7 +107,7 @@ class Archive:
             self.save()
 
     def save(self) -> None:
-        """Writes the manifest and the summary, and with reports their index."""
+        """Write the manifest and the summary, and the index if there are reports."""
         began_s = time.monotonic()
         write_manifest(self._output, self.records.values(), self._settings)
         if self._settings.report:
@@ -116,7 +116,7 @@ class Archive:
         self._save_took_s = self._saved_s - began_s
 
     def _fill(self, waiting: Iterator[Recording]) -> bool:
-        """Hands out recordings as long as workers may want them; returns whether anything is to come."""
+        """Hand out recordings while workers may need them. Return whether tasks are pending."""
         enough = max(LEAST_TASKS_AHEAD, TASKS_AHEAD * self._cluster.slots(self._settings))
         while len(self._pending) < enough and (recording := next(waiting, None)) is not None:
             self._submit(_Job(recording), None, work.inspect, recording)
@@ -127,8 +127,8 @@ class Archive:
         self._pending[reference] = job, part, function.__name__
 
     def _go_on(self, job: _Job, part: Part | None, step: str, result: Any) -> None:
-        """Does what follows from a task that is finished."""
-        if job.error is not None:  # of a recording of which another part failed
+        """Submit the tasks that follow from a finished one."""
+        if job.error is not None:  # another part of the recording failed
             return
         recording, output = job.recording, self._output
         if step == "inspect":
@@ -165,21 +165,21 @@ class Archive:
 
     @property
     def exit_code(self) -> int:
-        """0 if nothing failed; an output's code if one could not be written, else that of a source."""
+        """Exit code: 0 if nothing failed, else that of an output error or, without one, of a source error."""
         codes = {error.exit_code for error in self.errors}
         return OutputError.exit_code if OutputError.exit_code in codes else max(codes, default=0)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do.
+    """An estimate of a run.
 
     Attributes:
-        parts: For each recording its length in seconds, 0 where unknown, and how many parts it is cut into.
-        video_s: Seconds of video to analyze, warm-up included; lengths that are unknown count as the mean.
-        rate: Seconds of video a second of one worker; 0 if nothing could be measured.
+        parts: For each recording, its length in seconds (0 if unknown) and its number of parts.
+        video_s: Seconds of video to analyze, including warm-up. Unknown lengths count as the mean.
+        rate: Seconds of video per second of one worker; 0 if nothing could be measured.
         measured_s: Seconds of video that were measured.
-        slots: Tasks at once.
+        slots: Number of tasks at once.
     """
 
     parts: list[tuple[Recording, float, int]]
@@ -190,12 +190,12 @@ class Estimate:
 
     @property
     def run_s(self) -> float | None:
-        """How long the run would take; None if that is not known."""
+        """Estimated duration of the run in seconds; None if unknown."""
         return self.video_s / self.rate / self.slots if self.rate > 0 else None
 
 
 def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, cluster: Cluster) -> Estimate:
-    """Looks at recordings and analyzes a little of some, as many at once as a run would.
+    """Estimate a run: look at all recordings and analyze a little of some, as many at once as a run would.
 
     Raises:
         WeightsError: The weights can't be used.
@@ -213,7 +213,7 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
             each = pending.pop(reference)
             try:
                 looks[each.output_name] = cluster.result(reference)
-            except FerStreamError:  # the run will say it
+            except FerStreamError:  # the run will report it
                 looks[each.output_name] = Look()
 
     cluster.result(cluster.submit(work.prepare, settings, weights, None))
@@ -221,7 +221,7 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
     clips = max(MEASURED_CLIPS, slots)
     chosen = measurable[:: max(1, len(measurable) // clips)][:clips]
     references = []
-    for each in chosen:  # from its middle: beginnings are black or empty
+    for each in chosen:  # from the middle, because beginnings are often black or empty
         seen = looks[each.output_name]
         start_s = max(0.0, seen.first_s + max(0.0, seen.duration_s - MEASURED_S) / 2)
         part = Part(0, start_s, start_s + MEASURED_S, start_s)
@@ -230,7 +230,7 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
     for reference in references:
         try:
             video_s, seconds = cluster.result(reference)
-        except FerStreamError:  # the run will say it
+        except FerStreamError:  # the run will report it
             continue
         measured_s, took_s = measured_s + video_s, took_s + seconds
 

@@ -1,6 +1,6 @@
-"""The `fer-batch` command: options to a run over an archive, errors to one line and an exit code.
+"""The `fer-batch` command: turn options into a run over an archive, and errors into a line and an exit code.
 
-Options, recordings, weights and output are checked in this order, before Ray starts.
+Options, recordings, weights and the output are checked in this order before Ray starts.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ LEAST_PART_S = 1.0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command's options."""
+    """Return the parser of the command's options."""
     parser = CommandParser(
         prog=PROG,
-        description="Analyzes many recordings with many processes, on this machine or on a Ray cluster. "
+        description="Analyze many recordings with many processes, on this machine or on a Ray cluster. "
         "Run again, it does only what is missing, failed or changed.",
         epilog="Exit codes: 0 done, 2 wrong usage, 3 a recording failed, 4 output, 5 weights, "
         "130 interrupted.",
@@ -56,10 +56,10 @@ def build_parser() -> argparse.ArgumentParser:
         "videos",
         nargs="*",
         metavar="VIDEOS",
-        help="files, folders, globs, addresses such as s3://bucket/*.mp4",
+        help="files, folders, globs, or addresses such as s3://bucket/*.mp4",
     )
     parser.add_argument(
-        "--from-file", metavar="LIST", help="a text file with one of them a line; - is standard input"
+        "--from-file", metavar="LIST", help="text file with one of these per line; - reads standard input"
     )
 
     outputs = parser.add_argument_group("outputs")
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         metavar="DIR",
-        help="folder or address for tables/*, summary.* and manifest.parquet",
+        help="folder or address for the results: tables/*, summary.*, manifest.parquet",
     )
     outputs.add_argument(
         "--table",
@@ -75,51 +75,54 @@ def build_parser() -> argparse.ArgumentParser:
         default="parquet",
         help="format of the tables and the summary (default: parquet)",
     )
-    outputs.add_argument("--save", action="store_true", help="annotated videos too, videos/*.mp4")
-    outputs.add_argument("--chart", action="store_true", help="timelines too, charts/*.png")
+    outputs.add_argument("--save", action="store_true", help="also annotated videos, videos/*.mp4")
+    outputs.add_argument("--chart", action="store_true", help="also timelines, charts/*.png")
     outputs.add_argument(
-        "--report", action="store_true", help="reports too, reports/*.html, and an index of them, index.html"
+        "--report", action="store_true", help="also reports, reports/*.html, and their index, index.html"
     )
     outputs.add_argument(
         "--episodes",
         choices=["csv", "vtt", "eaf"],
         default="",
-        help="episodes too, episodes/*: a table, subtitles, or documents for ELAN",
+        help="also episodes, episodes/*: a table, subtitles, or documents for ELAN",
     )
 
     run = parser.add_argument_group("the run")
     run.add_argument("--ray", metavar="ADDRESS", help="use the Ray cluster at this address")
     run.add_argument(
-        "--workers", type=whole(1, 1024), metavar="N", help="processes on this machine (default: one a core)"
+        "--workers",
+        type=whole(1, 1024),
+        metavar="N",
+        help="processes on this machine (default: one per core)",
     )
     run.add_argument(
         "--part",
         metavar="T",
         help="cut long recordings into parts of this length, in seconds or [HH:]MM:SS (default: 10:00); "
-        "of a recording at an address each part copies the whole file",
+        "for a recording at an address, each part copies the whole file",
     )
     run.add_argument(
         "--gpu-share",
         type=number(lambda value: 0 < value <= 1, "a number above 0, up to 1"),
         metavar="F",
-        help=f"part of a GPU for each process on one (default: {DEFAULT_GPU_SHARE})",
+        help=f"share of a GPU for each process (default: {DEFAULT_GPU_SHARE})",
     )
     run.add_argument(
-        "--dry-run", action="store_true", help="say what would be done and about how long it would take"
+        "--dry-run", action="store_true", help="print what would be done and about how long it would take"
     )
     add_analysis_options(parser, devices="auto, cpu or cuda")
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and returns its exit code."""
     return exit_code_of(PROG, lambda: _run(build_parser().parse_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Checks everything, starts Ray, and analyzes what is not done."""
+    """Check everything, start Ray, and analyze the recordings that are not done."""
     require_extra("batch", PROG)
     part_s = _check(options)
     with ended_at_once(PROG):
@@ -153,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
         episodes=options.episodes,
         **analysis_settings(options) | {"labels": labels},
     )
-    # Which GPUs there are is known once Ray has started: until then what either kind has done will do.
+    # The GPUs are known only after Ray has started. Until then, results of either kind of device count.
     kinds = ("cpu", "cuda") if options.device == "auto" else (options.device,)
     with ExitStack() as stack:
         output = Output(address)
@@ -184,7 +187,7 @@ def _with_cluster(
     recordings: list[Recording],
     todo: list[Recording],
 ) -> int:
-    """Does what is to be done, or says how long it would take."""
+    """Analyze the recordings that are not done, or estimate how long that would take."""
     from fer_stream.batch.archive import Archive, estimate
     from fer_stream.batch.cluster import connected
     from fer_stream.batch.progress import Progress
@@ -193,7 +196,7 @@ def _with_cluster(
     with (
         Progress(todo, quiet=options.quiet or options.dry_run) as progress,
         connected(options.ray, workers, options.gpu_share or DEFAULT_GPU_SHARE) as cluster,
-        interrupts_raised(),  # Ray has taken SIGTERM for itself
+        interrupts_raised(),  # again, because Ray replaces the handler of SIGTERM
     ):
         kind = _device(options.device, cluster)
         settings = replace(settings, device=kind, device_kind=kind)
@@ -212,7 +215,7 @@ def _with_cluster(
 
 
 def _check(options: argparse.Namespace) -> float | None:
-    """Checks what can be known of the options by themselves; returns the length of a part, if given."""
+    """Check the options by themselves. Return the length of a part, if given."""
     if not options.videos and options.from_file is None:
         raise UsageError(f"no recordings are given; see {PROG} --help")
     if not options.output:
@@ -238,7 +241,7 @@ def _device(name: str, cluster: Cluster) -> str:
 
 
 def _tell(estimated: Estimate, done_before: int) -> None:
-    """Writes what would be done: a line a recording to standard output, the rest for people."""
+    """Print what would be done: a line per recording to standard output, the rest to standard error."""
     for recording, duration_s, parts in estimated.parts:
         length = format_time(round(duration_s)) if duration_s else "?"
         line = f"{recording.name}\t{length}\t{counted(parts, 'part')}\n"

@@ -1,6 +1,6 @@
-"""Ray: where tasks run, and that what is lost with a worker or a machine is done again.
+"""Ray: run tasks in worker processes, and repeat those that were lost with a worker or a machine.
 
-Everything that is particular to Ray is here: how it is kept quiet, and how its errors read.
+Everything specific to Ray is here: how it is silenced, and how its errors are worded.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from fer_stream.batch.settings import Settings
 from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 
-RETRIES = 3  # of a part whose worker died; the fourth death is the recording's fault
-# Tasks return a few hundred bytes, and weights of 16 MB go out: Ray's least is 75 MiB.
+RETRIES = 3  # of a task whose worker died; after the fourth death, the recording counts as the cause
+# Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    # Ray's workers are nice to everything else on a machine. So is who starts `nice fer-batch`.
+    # By default, Ray's workers run at low priority. Users who want that start `nice fer-batch`.
     "RAY_worker_niceness": "0",
 }
-# Else Ray hides the other GPUs from a worker by a variable that torch reads only once, and a process
+# Otherwise Ray hides the other GPUs from a worker with a variable that PyTorch reads only once, and a process
 # that is used again would stay on its first GPU.
 _ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
 
 
 class Cluster:
-    """Processes on this machine or on many.
+    """Worker processes on this machine or on several.
 
     Args:
-        gpu_share: The part of a GPU that a task takes, where tasks run on GPUs.
+        gpu_share: Share of a GPU per task, if tasks run on GPUs.
     """
 
     def __init__(self, gpu_share: float) -> None:
@@ -49,11 +49,11 @@ class Cluster:
 
     @property
     def has_gpus(self) -> bool:
-        """Whether there are any."""
+        """Whether the cluster has GPUs."""
         return self._resources().get("GPU", 0) > 0
 
     def slots(self, settings: Settings) -> int:
-        """Returns how many tasks can run at once, as of now."""
+        """Return the number of tasks that can run at once now."""
         resources = self._resources()
         count = int(resources.get("CPU", 0))
         if settings.device == "cuda":
@@ -61,23 +61,23 @@ class Cluster:
         return max(1, count)
 
     def put(self, value: Any) -> Any:
-        """Hands out something large once; what it returns stands for it in `submit`."""
+        """Distribute a large value once. Return a reference to pass to `submit`."""
         import ray
 
         return ray.put(value)
 
     def submit(self, function: Callable[..., Any], settings: Settings, *arguments: Any) -> Any:
-        """Has a function called in a worker, with the settings first; returns what stands for its result."""
+        """Call a function in a worker, the settings first. Return a reference to its result."""
         import ray
 
-        # Heads are read and tables joined without a GPU.
+        # Looking at recordings and joining tables needs no GPU.
         on_gpu = settings.device == "cuda" and function.__name__ in ("analyze", "analyze_part", "measure")
         settings = settings if on_gpu else replace(settings, device="cpu")
         if (function, on_gpu) not in self._remote:
             options: dict[str, Any] = {
                 "num_cpus": 1,
                 "num_gpus": self._gpu_share if on_gpu else 0,
-                "max_calls": 0,  # Ray ends a process that used a GPU after a call; ours keeps its models
+                "max_calls": 0,  # by default, Ray ends a process after a call on a GPU
                 "max_retries": RETRIES,
                 "retry_exceptions": [WorkerStoppedError],
             }
@@ -86,20 +86,20 @@ class Cluster:
         return self._remote[function, on_gpu].remote(function, settings, *arguments)
 
     def wait(self, pending: Sequence[Any], timeout_s: float) -> list[Any]:
-        """Returns those that are finished, after `timeout_s` at the latest."""
+        """Return the finished tasks, after `timeout_s` at the latest."""
         import ray
 
-        # More than a few at once: a call of wait goes through all that are pending.
+        # All finished ones at once, because each call of wait goes through all pending ones.
         done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
         if not done:
             done, _ = ray.wait(list(pending), num_returns=1, timeout=timeout_s)
         return list(done)
 
     def result(self, reference: Any) -> Any:
-        """Returns what a function returned.
+        """Return the result of a task.
 
         Raises:
-            FerStreamError: What it raised, or that its worker died again and again.
+            FerStreamError: The error that the task raised, or that its worker died again and again.
         """
         import ray.exceptions
 
@@ -120,7 +120,7 @@ class Cluster:
             ) from error
 
     def cancel(self, reference: Any) -> None:
-        """Takes back a task; one that has begun is interrupted, as by Ctrl-C."""
+        """Cancel a task. A running one is interrupted as by Ctrl-C."""
         import ray
 
         ray.cancel(reference, force=False)
@@ -134,11 +134,11 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[Cluster]:
-    """Starts Ray on this machine, or connects to a cluster; lets go of it in the end.
+    """Start Ray on this machine or connect to a cluster, and shut it down at the end.
 
     Args:
-        address: A cluster's, as `ray start` says it; None for this machine.
-        workers: Processes on this machine; 0 where there is an address.
+        address: Address of a cluster, as `ray start` prints it; None for this machine.
+        workers: Number of processes on this machine; unused with an address.
         gpu_share: See `Cluster`.
 
     Raises:
@@ -153,7 +153,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
         folder: Path | None = None
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if address is None:
-            # A short path: the names of sockets end at about a hundred characters.
+            # A short path, because names of sockets may have about a hundred characters.
             folder = Path(tempfile.mkdtemp(prefix="fer-ray-", dir="/tmp" if os.name == "posix" else None))
             settings |= {
                 "address": "local",
@@ -168,7 +168,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
             try:
                 with _without_command_line():
                     ray.init(**settings)
-            except Exception as error:  # Ray raises many types, a bare Exception where it starts too slowly
+            except Exception as error:  # Ray raises many types, and a bare Exception if it starts too slowly
                 if address is None:
                     raise UsageError(f"Ray can't start here: {one_line(error)}") from error
                 raise UsageError(
@@ -186,7 +186,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
 def _without_command_line() -> Iterator[None]:
     """Give Ray the name of the command instead of its command line.
 
-    Ray keeps the line for its dashboard and fails where a name on it is not valid Unicode.
+    Ray keeps the line for its dashboard, and fails if a name in it is not valid Unicode.
     """
     import ray._private.utils as utils
 
@@ -203,7 +203,7 @@ def _without_command_line() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps back what Ray prints of each worker that died, for which it has no setting."""
+    """Suppress Ray's message about each dead worker, for which it has no setting."""
     import ray._private.worker as driver
 
     said = getattr(driver, "print_to_stdstream", None)

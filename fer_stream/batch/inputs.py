@@ -1,4 +1,4 @@
-"""Which recordings: paths, globs, folders, lists of them, and whatever fsspec opens."""
+"""Find recordings: paths, globs, folders, lists of them, and addresses that fsspec opens."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from fer_stream.system.files import resolved
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-ROOM_LEFT_BYTES = 2**30  # on the disk that a copy goes to
+ROOM_LEFT_BYTES = 2**30  # to leave free on the disk of a copy
 MAX_LIST_BYTES = 64 * 2**20  # of --from-file: a million names
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a drive's letter is no protocol
 _GLOB = re.compile(r"[*?[]")
 _NEXT_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # of a chain, zip://a.mp4::s3://bucket/b.zip
-# A password with an unescaped / ? or # looks like a port that is no number.
+# A password with an unescaped / ? or # looks like a port that is not a number.
 _PASSWORD = re.compile(r"(?<=://)([^/?#:@]*):(?:[^/?#]*|(?!\d*(?:[/?#]|$)).*)@")
 _USER = re.compile(r"(?<=://)[^/?#@]*@")
-# What file systems call what changes with a file.
+# Names that file systems use for values that change with the file.
 _STAMPS = ("mtime", "etag", "ETag", "LastModified", "last_modified", "updated", "modified", "md5Hash")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording as it was found.
+    """A recording of the archive.
 
     Attributes:
-        address: What opens it: an absolute path, or an address for fsspec.
-        name: The same without a user, a password or a secret; shown, and written in the tables.
-        size_bytes: How large it is; 0 where that is not known.
-        stamp: Changes when the file does: a hash of its size, time and tag.
+        address: Absolute path, or address for fsspec.
+        name: The address without user, password and other secrets. It is shown and written in the tables.
+        size_bytes: Size of the file; 0 if unknown.
+        stamp: Hash of the size, time and tag of the file, which changes with the file.
     """
 
     address: str
@@ -55,9 +55,10 @@ class Recording:
 
     @property
     def output_name(self) -> str:
-        """What its outputs are called, without a suffix: no other recording has the same.
+        """Name of its outputs, without extension. No two recordings share it.
 
-        Its address decides, not its name: names of two may be the same. A new password changes nothing.
+        It follows from the address, because two recordings may have the same name. A new password does not
+        change it.
         """
         stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(self.name.replace("\\", "/")).stem)[:60]
         identity = self.address
@@ -68,14 +69,14 @@ class Recording:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address for fsspec, not a path."""
+    """Return whether a text is an address for fsspec rather than a path."""
     return _ADDRESS.match(text) is not None
 
 
 def shown(address: str) -> str:
-    """Return a path or an address as it may be shown: without user, password, query and fragment.
+    """Return the part of a path or address that may be shown: no user, password, query or fragment.
 
-    In the path of an archive, `session=1` is a folder and no secret.
+    In the path of an archive, `session=1` is a folder, not a secret.
     """
     return "::".join(map(_link_shown, _NEXT_LINK.split(address))) if is_address(address) else address
 
@@ -85,7 +86,7 @@ def _link_shown(link: str) -> str:
 
 
 def local_path(text: str) -> str:
-    """Returns the path that a `file://` address stands for; everything else as it is."""
+    """Return the path of a `file://` address, and any other text as it is."""
     for prefix in ("file://", "local://"):
         if text.startswith(prefix):
             return text[len(prefix) :]
@@ -93,11 +94,11 @@ def local_path(text: str) -> str:
 
 
 def file_system(address: str) -> tuple[AbstractFileSystem, str]:
-    """Returns fsspec's file system for an address, and the path in it.
+    """Return fsspec's file system for an address, and the path in it.
 
     Raises:
         UsageError: There is no such file system, or its package is not installed.
-        OSError: It can't be reached.
+        OSError: The file system can't be reached.
     """
     import fsspec
 
@@ -111,13 +112,13 @@ def file_system(address: str) -> tuple[AbstractFileSystem, str]:
 
 
 def read_list(path: str) -> list[str]:
-    """Reads a list of recordings, one a line; empty lines and those that begin with # do not count.
+    """Read a list of recordings, one per line. Empty lines and lines that start with # are ignored.
 
     Args:
         path: A file or an address; `-` is standard input.
 
     Raises:
-        SourceError: It can't be read.
+        SourceError: The list can't be read.
     """
     try:
         if path == "-":
@@ -128,7 +129,7 @@ def read_list(path: str) -> list[str]:
             fs, inner = file_system(path)
             content = fs.cat_file(inner, end=MAX_LIST_BYTES + 1).decode("utf-8-sig")
         else:
-            with Path(path).open("rb") as file:  # may be a pipe, which may have no end
+            with Path(path).open("rb") as file:  # it may be a pipe without an end
                 content = file.read(MAX_LIST_BYTES + 1).decode("utf-8-sig", errors="surrogateescape")
     except UnicodeDecodeError as error:
         raise SourceError(f"{shown(path)} is no text in UTF-8") from error
@@ -147,18 +148,18 @@ def read_list(path: str) -> list[str]:
 
 
 def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> list[Recording]:
-    """Finds the recordings that some paths, globs, folders and addresses stand for.
+    """Find the recordings for some paths, globs, folders and addresses.
 
     Args:
-        specs: As given.
-        leave_out: The output: what lies in it is no input.
+        specs: Paths, globs, folders and addresses, as given by the user.
+        leave_out: The folder of results. Files in it are no input.
 
     Returns:
-        Each recording once, in the order given; those of a folder or a glob by name.
+        Each recording once, in the order of `specs`; those of a folder or glob ordered by name.
 
     Raises:
-        SourceError: One of `specs` stands for nothing, or can't be listed.
-        UsageError: fsspec knows no such file system.
+        SourceError: An entry of `specs` matches nothing, or can't be listed.
+        UsageError: fsspec does not know the file system.
     """
     output = None if leave_out is None or is_address(leave_out) else resolved(Path(leave_out))
     found: dict[str, Recording] = {}
@@ -181,7 +182,7 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
 
 
 def _with_different_names(recordings: list[Recording]) -> list[Recording]:
-    """Number the recordings of one name, such as cameras that differ only in the query of their address."""
+    """Add numbers to equal names, such as those of cameras that differ only in the query of their address."""
     counts = Counter(recording.name for recording in recordings)
     numbers: Counter[str] = Counter()
     named = []
@@ -195,10 +196,10 @@ def _with_different_names(recordings: list[Recording]) -> list[Recording]:
 
 @contextmanager
 def local_copy(recording: Recording) -> Iterator[Path]:
-    """Gives a path at which a recording can be read: its own, or that of a copy for the time.
+    """Yield a local path of a recording: its own, or that of a temporary copy.
 
     Raises:
-        SourceError: It is not there, can't be read, or there is no room for the copy.
+        SourceError: The recording is missing or can't be read, or there is no room for the copy.
     """
     if not is_address(recording.address):
         path = Path(recording.address)
@@ -209,7 +210,7 @@ def local_copy(recording: Recording) -> Iterator[Path]:
             )
         yield path
         return
-    # Named by the recording's own name: errors and formats may go by it.
+    # The copy keeps the recording's name, because errors show it and formats may depend on it.
     with tempfile.TemporaryDirectory(prefix="fer-batch-", ignore_cleanup_errors=True) as folder:
         name = re.sub(r"[^\w.-]+", "_", PurePosixPath(recording.name).name)[-100:]
         path = Path(folder) / (name or "recording")
@@ -254,7 +255,7 @@ def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
         )
         for name in sorted(files):
             if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
-                with suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+                with suppress(FileNotFoundError):  # removed in the meantime, or a broken link
                     yield _of_path(here / name)
 
 
@@ -263,15 +264,15 @@ def _within(path: Path, folder: Path | None) -> bool:
 
 
 def _of_path(path: Path) -> Recording:
-    path = Path(os.path.abspath(path))  # noqa: PTH100  # a link keeps its own name, ".." goes
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # keeps the names of links but resolves ".."
     try:
         stat = path.stat()
         size_bytes, marks = stat.st_size, [stat.st_mtime_ns]
     except FileNotFoundError:
         raise
-    except OSError:  # such as a link to itself: its analysis says what is wrong, and the others go on
+    except OSError:  # such as a link to itself: its analysis reports the error, and the others go on
         size_bytes, marks = 0, []
-    # A name that is no valid Unicode is written with its odd bytes spelled out, as in the table.
+    # In a name that is not valid Unicode, odd bytes are written as escapes, as in the table.
     name = _utf8(str(path)).decode()
     return Recording(str(path), name, size_bytes, _stamp(size_bytes, marks))
 
@@ -300,17 +301,17 @@ def _remote(spec: str) -> Iterator[Recording]:
 def _of_entry(spec: str, entry: dict[str, Any]) -> Recording:
     size_bytes = int(entry.get("size") or 0)
     stamp = _stamp(size_bytes, [entry[name] for name in _STAMPS if entry.get(name) is not None])
-    # A chain such as zip://a.mp4::s3://bucket/b.zip can't be made again from its parts.
+    # A chain such as zip://a.mp4::s3://bucket/b.zip can't be rebuilt from its parts.
     address = spec if "::" in spec else _address(spec, entry["name"])
     return Recording(address, shown(address), size_bytes, stamp)
 
 
 def _address(spec: str, name: str) -> str:
-    """Returns the address of a file that a file system found under `spec`."""
+    """Return the address of a file that a file system found under `spec`."""
     protocol, _, rest = spec.partition("://")
     if "://" in name:
         return name
-    if protocol in ("sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"):  # their names are without the host
+    if protocol in ("sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"):  # names in these have no host
         return f"{protocol}://{rest.split('/', 1)[0]}/{name.lstrip('/')}"
     return f"{protocol}://{name.lstrip('/')}"
 

@@ -1,7 +1,7 @@
-"""What is known of every recording: `manifest.parquet`, and `summary.parquet` to read beside the tables.
+"""Records of all recordings: `manifest.parquet`, and `summary.parquet` to read beside the tables.
 
-The footer of a finished table holds its recording's record, too; beside CSV tables, which have no footer,
-`records/NAME.json` does. So a driver that is killed loses nothing that was finished.
+The footer of a finished table also contains its record. CSV tables have no footer, so for them
+`records/NAME.json` contains it. So a driver that is killed loses nothing that was finished.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fer_stream.face_time import shares_of
 from fer_stream.sinks.base import cannot_write
 from fer_stream.sinks.table import csv_line, parquet_metadata
 
-READERS = 16  # tables whose footers are read at once
+READERS = 16  # footers read at once
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 MANIFEST = "manifest.parquet"
 SUMMARIES = {"parquet": "summary.parquet", "csv": "summary.csv"}
@@ -33,19 +33,19 @@ SUMMARIES = {"parquet": "summary.parquet", "csv": "summary.csv"}
 
 @dataclass(frozen=True)
 class Record:
-    """A recording and what became of it.
+    """A recording and the result of its analysis.
 
     Attributes:
-        source: Its path or address, as in the table.
-        hash: SHA-256 of its content, hexadecimal; empty before it was read.
+        source: Path or address, as in the table.
+        hash: SHA-256 of the content, hexadecimal; empty before it was read.
         state: `done`, `failed` or `waiting`.
-        duration_s: Its length, from the first frame to the end of the last.
-        frames: Its frames.
-        rows: Rows of its table.
-        faces: Different faces in it.
-        seconds: What workers took for it, added up.
-        error: Why it failed; of one that is done, what was wrong with it without ending it.
-        table: Its table in the output folder.
+        duration_s: Length from the first frame to the end of the last one.
+        frames: Number of frames.
+        rows: Number of rows in the table.
+        faces: Number of people.
+        seconds: Total time of all workers.
+        error: The error if it failed; if it is done, problems that did not end the analysis.
+        table: Path of the table in the output folder.
         table_bytes: Size of its CSV table; 0 for Parquet, whose footer holds the number of rows.
         stamp: See `Recording.stamp`.
         settings: See `Settings.key`.
@@ -71,7 +71,7 @@ class Record:
 
     @classmethod
     def of(cls, values: object) -> Record | None:
-        """Return the record that a footer or a row holds; None if it holds no whole record."""
+        """Return the record in a footer or row; None if it has no complete record."""
         if not isinstance(values, dict):
             return None
         kinds = {item.name: type(item.default) for item in fields(cls)} | {"source": str, "label_s": dict}
@@ -95,7 +95,7 @@ _SCHEMA = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
     + [("label_s", pa.struct([(label, pa.float64()) for label in LABELS]))]
 )
-# The shares are those of the time that a face was seen, and empty if none was. `expression` has the largest.
+# Shares of the time that a face was seen; empty if none was. `expression` is the one with the largest share.
 _SUMMARY_SCHEMA = pa.schema(
     [
         *(("source", pa.string()), ("table", pa.string()), ("duration_s", pa.float64())),
@@ -109,7 +109,7 @@ def read_manifest(output: Output) -> tuple[dict[str, Record], list[str]]:
     """Read the records of earlier runs.
 
     Returns:
-        The records by output name, empty where there is no manifest; and a line for each thing that is wrong.
+        The records by output name, empty if there is no manifest; and a line for each problem.
     """
     damaged = f"{output.place(MANIFEST)} is damaged; it is made again from the tables"
     try:
@@ -168,10 +168,10 @@ def _summary(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs have done.
+    """Results of earlier runs.
 
     Attributes:
-        records: The record of every recording by output name; `done` only where its results are whole.
+        records: The record of every recording by output name. `done` only if all results are complete.
         notes: A line for each result that is damaged and will be made again.
     """
 
@@ -180,14 +180,14 @@ class Earlier:
 
 
 def finished(recordings: Sequence[Recording], settings: Sequence[Settings], output: Output) -> Earlier:
-    """Find out which recordings earlier runs have done, with every output that is wanted.
+    """Find the recordings that earlier runs have finished, with every requested output.
 
-    A recording is not done if it has changed, if it was done with other settings or weights, or if a wanted
-    output is missing or damaged.
+    A recording is not done if it has changed, if it was analyzed with other settings or weights, or if a
+    requested output is missing or damaged.
 
     Args:
-        recordings: The recordings that are wanted.
-        settings: The settings that will do; they differ only in the kind of device.
+        recordings: The requested recordings.
+        settings: Acceptable settings, which differ only in the kind of device.
         output: The folder of results.
 
     Raises:
@@ -232,7 +232,7 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
 
 
 def _table_problem(output: Output, table: str, record: Record, size_bytes: int) -> str:
-    """Return what is wrong with a finished table, or an empty string."""
+    """Return the problem with a finished table, or an empty string."""
     if table.endswith(".csv"):
         return "" if size_bytes == record.table_bytes else "has another size than when it was written"
     try:

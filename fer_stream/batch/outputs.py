@@ -59,18 +59,18 @@ class Output:
         return Output, (self.address, self._mark)  # open connections stay here
 
     def place(self, *parts: str) -> str:
-        """Returns where something in the folder is, as it may be shown."""
+        """Return the path of something in the folder, without secrets, for messages."""
         return shown("/".join((self.address.rstrip("/"), *parts)))
 
     def final_path(self, *parts: str) -> Path:
-        """Return where a file will be; relative to the output where that is an address."""
+        """Return the final path of a file, relative to the output if that is an address."""
         return Path(*parts) if is_address(self.address) else Path(self.address, *parts)
 
     def make(self) -> None:
-        """Makes the folder and those in it, and sees whether they can be written.
+        """Make the folder and its subfolders, and check that they can be written.
 
         Raises:
-            OutputError: They can't.
+            OutputError: They can't be written.
         """
         with self._errors("."):
             if not is_address(self.address):
@@ -82,22 +82,22 @@ class Output:
 
     @contextmanager
     def marked(self) -> Iterator[Output]:
-        """Gives the folder for one run alone, as workers are to see it, see `check`.
+        """Reserve the folder for one run, and yield it in the form that workers need; see `check`.
 
-        What workers of a killed run were writing is removed.
+        Unfinished files of a killed run are removed.
 
         Raises:
-            OutputError: Another run writes to it, or it can't be written.
+            OutputError: Another run is writing to the folder, or it can't be written.
         """
         mark = f"{_MARK}{secrets.token_hex(4)}"
         marked = Output(self.address, mark)
         marked.refresh_mark()
         try:
-            # After the own mark is there: of two that begin at once none passes the other over.
+            # After setting the own mark, so that two runs that start at once see each other.
             for other in sorted(self.names() - {mark}):
                 if other.startswith(_MARK):
                     self._remove_stale(other)
-            for name in FOLDERS:  # readers of tables/*.parquet may not pass it over
+            for name in FOLDERS:  # readers of tables/*.parquet may trip over left-over files
                 for left_over in self.names(name):
                     if left_over.startswith((".fer-stream-", ".fer-batch-")):
                         self.remove(name, left_over)
@@ -107,16 +107,16 @@ class Output:
                 self.remove(mark)
 
     def refresh_mark(self) -> None:
-        """Says that the run goes on, if that was not said lately.
+        """Refresh the mark of the run, if it is due.
 
         Raises:
-            OutputError: It can't be written.
+            OutputError: The mark can't be written.
         """
         now_s = time.time()
         if abs(now_s - self._marked_s) < REFRESH_MARK_S:
             return
         said = {"host": platform.node(), "process": os.getpid(), "time_s": now_s}
-        if is_address(self.address):  # not renamed: to a worker it is never to be gone
+        if is_address(self.address):  # written in place, so that workers always see it
             with self._errors(self._mark):
                 self.fs.pipe_file(self._path(self._mark), json.dumps(said).encode())
         else:
@@ -131,15 +131,15 @@ class Output:
         return said
 
     def _remove_stale(self, mark: str) -> None:
-        """Removes the mark of a run that was killed.
+        """Remove the mark of a run that was killed.
 
         Raises:
-            OutputError: It goes on.
+            OutputError: That run is still alive.
         """
         try:
             said = self._read_mark(mark)
         except (OutputError, ValueError):
-            time.sleep(1.0)  # it may be being written
+            time.sleep(1.0)  # it may just be written
             try:
                 said = self._read_mark(mark)
             except (OutputError, ValueError):
@@ -155,10 +155,10 @@ class Output:
         self.remove(mark)
 
     def check(self) -> None:
-        """Sees from a worker whether this is the folder that the driver writes to.
+        """Check in a worker that this is the folder that the driver writes to.
 
         Raises:
-            OutputError: It is another one of the same name.
+            OutputError: It is another folder with the same name.
         """
         if self._mark and not self.fs.exists(self._path(self._mark)):
             raise OutputError(
@@ -168,10 +168,10 @@ class Output:
 
     @contextmanager
     def writing(self, *parts: str) -> Iterator[Path]:
-        """Gives a local path to write to; what is there at the end becomes the file, whole or not at all.
+        """Yield a local path to write to. At the end it becomes the file, whole or not at all.
 
         Raises:
-            OutputError: It can't be written.
+            OutputError: The file can't be written.
         """
         if not is_address(self.address):
             with self._local(Path(self._path(*parts)), parts) as local:
@@ -185,14 +185,14 @@ class Output:
                 temporary = f"{self._path(*parts[:-1], f'.fer-batch-{secrets.token_hex(4)}')}.part"
                 self.fs.makedirs(self._path(*parts[:-1]), exist_ok=True)
                 self.fs.put_file(str(local), temporary)
-                with suppress(FileNotFoundError):  # not every protocol renames onto a file
+                with suppress(FileNotFoundError):  # not every protocol can rename onto a file
                     self.fs.rm_file(target)
                 self.fs.mv(temporary, target)
 
     @contextmanager
     def _local(self, path: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-        """Gives a path beside a local one."""
-        # Not around what is done meanwhile: an error of reading is none of writing.
+        """Yield a temporary path beside a local one, and rename it at the end."""
+        # The block itself is not covered, because an error while reading is not an error of the output.
         with _writing_to(self.place(*parts)):
             path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
@@ -201,21 +201,21 @@ class Output:
             with _writing_to(self.place(*parts)):
                 temporary.replace(path)
         finally:
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # the first error matters
                 temporary.unlink(missing_ok=True)
 
     @contextmanager
     def reading(self, *parts: str) -> Iterator[Any]:
-        """Opens a file.
+        """Open a file for reading.
 
         Raises:
-            OSError: It is not there, or can't be read.
+            OSError: The file is missing or can't be read.
         """
         with self.fs.open(self._path(*parts), "rb") as file:
             yield file
 
     def names(self, *parts: str) -> set[str]:
-        """Return the names in a folder; none if there is no such folder.
+        """Return the names in a folder; empty if there is no such folder.
 
         Raises:
             OutputError: The folder can't be read.
@@ -223,7 +223,7 @@ class Output:
         return set(self.sizes(*parts))
 
     def sizes(self, *parts: str) -> dict[str, int]:
-        """Return the size in bytes of everything in a folder by name; nothing if there is no such folder.
+        """Return the size in bytes of everything in a folder, by name; empty if there is no such folder.
 
         Raises:
             OutputError: The folder can't be read.
@@ -231,7 +231,7 @@ class Output:
         try:
             try:
                 entries = self.fs.ls(self._path(*parts), detail=True, refresh=True)
-            except TypeError:  # file systems without a cache know no refresh
+            except TypeError:  # file systems without a cache do not know `refresh`
                 entries = self.fs.ls(self._path(*parts), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
@@ -246,13 +246,13 @@ class Output:
         return {name(entry): int(entry.get("size") or 0) for entry in entries}
 
     def remove(self, *parts: str) -> None:
-        """Removes a file or a folder with all that is in it, if it is there."""
+        """Remove a file, or a folder with its content, if it exists."""
         with self._errors(*parts), suppress(FileNotFoundError):
             self.fs.rm(self._path(*parts), recursive=True)
 
     @property
     def fs(self) -> AbstractFileSystem:
-        """Fsspec's file system that the folder is in."""
+        """The fsspec file system of the folder."""
         if self._fs is None:
             self._fs, _ = file_system(self.address)
         return self._fs
@@ -286,7 +286,7 @@ def _reason(error: Exception) -> str:
 
 
 def _has_ended(process: int) -> bool:
-    """Returns whether a process of this machine is known to be there no more."""
+    """Return whether a process of this machine is known to have ended."""
     if os.name != "posix":  # elsewhere os.kill ends a process
         return False
     try:

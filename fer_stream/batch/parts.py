@@ -1,10 +1,10 @@
-"""How a long recording is cut, and how its parts become one table, as if it had been one pass.
+"""Cut a long recording into parts, and join the parts into the table that one pass would give.
 
-A part begins some seconds before its cut, so that at the cut it knows what one pass would know: the
-same frames are scanned, and what was remembered from the start is forgotten. Those seconds are
-analyzed twice, by the part before and by this one. The faces that both see there, in the
-same place, are the same, and that joins the ids. A part is also read past its end, for as long as a recording
-looks ahead; the rows of that time are the next part's, and are dropped when the parts are joined.
+Reading a part begins some seconds before its start, so that the tracker knows what it would know in one pass:
+the same frames are scanned, and older memories are forgotten. Those seconds are analyzed twice, by the part
+before and by this one. Faces that both saw in the same place are the same, which joins the ids. A part is
+also read past its end, for as long as a recording looks ahead. The rows of that time belong to the next part
+and are dropped.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Part:
     """A part of a recording, in its presentation time.
 
     Attributes:
-        index: Which part it is, from 0.
-        start_s: Its first moment.
-        end_s: The first moment that is the next part's; None for the last one.
-        from_s: Where reading begins: earlier than `start_s`, but for the first part.
+        index: Position among the parts, from 0.
+        start_s: Start of the part.
+        end_s: End of the part (exclusive); None for the last part.
+        from_s: Time at which reading begins, earlier than `start_s` except for the first part.
     """
 
     index: int = 0
@@ -51,7 +51,7 @@ class Part:
 
     @property
     def until_s(self) -> float | None:
-        """Where reading ends: later than `end_s`, so that the look-ahead sees what it sees in one pass."""
+        """Time at which reading ends, later than `end_s`, because the look-ahead needs what follows."""
         return None if self.end_s is None else self.end_s + LONGEST_AHEAD_S
 
 
@@ -60,12 +60,12 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of a recording before it is decoded.
+    """Facts about a recording from its header.
 
     Attributes:
         first_s: Presentation time of its beginning.
-        duration_s: Its length; 0 where it is not known.
-        can_be_cut: Whether reading can begin anywhere in it at little cost.
+        duration_s: Length in seconds; 0 if unknown.
+        can_be_cut: Whether reading can begin at any point at little cost.
     """
 
     first_s: float = 0.0
@@ -74,13 +74,13 @@ class Look:
 
 
 def look(file: Path | BinaryIO) -> Look:
-    """Reads the head of a recording.
+    """Read the header of a recording.
 
     Args:
         file: A path or an open binary file.
 
     Returns:
-        What it says; of what can't be read that nothing is known, for its analysis will say why.
+        Facts from the header; defaults if it can't be read, because the analysis will report the error.
     """
     try:
         if isinstance(file, Path) and unreadable_kind(file):
@@ -104,14 +104,15 @@ def look(file: Path | BinaryIO) -> Look:
 
 
 def cut(seen: Look, part_s: float, warm_up_s: float) -> list[Part]:
-    """Cuts a recording into equal parts of at least `part_s`, none shorter than its warm-up."""
+    """Cut a recording into equal parts of at least `part_s`, and at least as long as the warm-up."""
     count = int(seen.duration_s / max(part_s, warm_up_s, 1.0)) if seen.can_be_cut else 1
     if count < 2:
         return [WHOLE]
     cuts_s = [0.0]
     for index in range(1, count):
         cut_s = max(0.0, seen.first_s + seen.duration_s * index / count)
-        # Half a microsecond aside, a cut parts the table's times, in microseconds, as it does the source's.
+        # Half a microsecond off, so that a cut divides the table's times, in microseconds, like those of the
+        # source.
         cuts_s.append(math.floor(cut_s * 1e6) / 1e6 + 5e-7)
     return [
         Part(index, start_s, end_s, max(0.0, start_s - warm_up_s) if index else 0.0)
@@ -120,19 +121,19 @@ def cut(seen: Look, part_s: float, warm_up_s: float) -> list[Part]:
 
 
 def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> Iterator[pa.Table]:
-    """Joins the tables of a recording's parts, holding two of them at a time.
+    """Join the tables of a recording's parts. Two of them are in memory at a time.
 
     Args:
-        parts: All of them, in order.
+        parts: All parts, in order.
         read: Returns the table of a part, from its `from_s` to its `until_s`.
-        name: The recording's, for errors.
+        name: Name of the recording, for errors.
 
     Yields:
-        The rows of one part after the other, without warm-up and look-ahead. Ids are joined and count in
-        order of appearance. Frames count on where damage made a part count otherwise.
+        The rows of one part after the other, without warm-up and look-ahead. Ids are joined, and count in
+        order of appearance. Frame numbers continue, even if damage made a part count differently.
 
     Raises:
-        SourceError: Two parts saw the same time, and no frame in common.
+        SourceError: Two parts saw the same time, but have no frame in common.
     """
     before: pa.Table | None = None
     known_ids = shift = 0
@@ -140,13 +141,13 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
         table = read(part)
         if part.end_s is not None:
             table = table.filter(pc.less(table["time_s"], part.end_s))
-        if table.num_rows == 0:  # the recording is shorter than it says
+        if table.num_rows == 0:  # the recording is shorter than it states
             continue
         new_ids: dict[int, int] = {}
         if before is not None:
             overlap = table.filter(pc.less(table["time_s"], part.start_s))
             earlier = before.filter(pc.greater_equal(before["time_s"], part.from_s))
-            if earlier.num_rows and overlap.num_rows:  # else no frame is there: all after it is new
+            if earlier.num_rows and overlap.num_rows:  # otherwise nothing overlaps, and all faces are new
                 shift = _frame_shift(earlier, overlap, name)
             if shift:
                 table = _with_column(table, "frame", pc.add(table["frame"], shift))
@@ -158,7 +159,7 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
                 new_ids[old_id] = known_ids
         ids = [None if old_id is None else new_ids[old_id] for old_id in table["face_id"].to_pylist()]
         table = _with_column(table, "face_id", pa.chunked_array([pa.array(ids, pa.int64())]))
-        # As one pass has them: by frame, and in it by id.
+        # In the order of one pass: by frame, then by id.
         table = table.sort_by([("frame", "ascending"), ("face_id", "ascending")])
         if table.num_rows:
             yield table
@@ -166,7 +167,7 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
 
 
 def faces_by_frame(tables: Iterable[pa.Table]) -> Iterator[tuple[float, tuple[Face, ...]]]:
-    """Yields the time of each frame of joined parts and its faces, as the analyzer had them."""
+    """Yield the time and the faces of each frame of joined parts."""
     for table in tables:
         rows = table.to_batches(max_chunksize=ROW_GROUP_ROWS)
         for _, frame in itertools.groupby(
@@ -188,10 +189,10 @@ def _face(row: dict[str, Any]) -> Face:
 
 
 def _frame_shift(earlier: pa.Table, overlap: pa.Table, name: str) -> int:
-    """Returns what to add to a part's frame numbers, from a frame that both saw.
+    """Return the number to add to a part's frame numbers, from a frame that both parts saw.
 
     Raises:
-        SourceError: There is none.
+        SourceError: There is no such frame.
     """
     numbers = dict(zip(_numbers(earlier, "time_s"), _numbers(earlier, "frame"), strict=True))
     for time_s, frame in zip(
@@ -203,10 +204,10 @@ def _frame_shift(earlier: pa.Table, overlap: pa.Table, name: str) -> int:
 
 
 def _same_faces(earlier: pa.Table, overlap: pa.Table) -> dict[int, int]:
-    """Returns for ids of a part those that the part before gave the same faces.
+    """Return a mapping from the ids of a part to those that the part before gave to the same faces.
 
-    From the last frame back: the nearer to the cut, the surer are both of what they see. A face that
-    was last seen before that was seen by both a little earlier.
+    It starts at the last common frame, because both parts are the more reliable the nearer they are to the
+    cut. Faces that are missing there are matched in earlier frames.
     """
     at_earlier, at_overlap = _faces_by_time(earlier), _faces_by_time(overlap)
     same: dict[int, int] = {}
@@ -227,7 +228,7 @@ def _same_faces(earlier: pa.Table, overlap: pa.Table) -> dict[int, int]:
 
 
 def _faces_by_time(table: pa.Table) -> dict[float, tuple[np.ndarray, np.ndarray]]:
-    """Returns for each time with faces their ids, (N,), and boxes, float32 (N, 4)."""
+    """Return the ids (N,) and boxes, float32 (N, 4), for each time with faces."""
     table = table.filter(pc.is_valid(table["face_id"]))
     time_s, ids = _numbers(table, "time_s"), _numbers(table, "face_id")
     boxes = np.stack([_numbers(table, name) for name in ("x1", "y1", "x2", "y2")], axis=1).astype(np.float32)

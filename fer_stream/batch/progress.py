@@ -1,4 +1,4 @@
-"""What the command says: a bar over the whole archive in a terminal, else a line a recording."""
+"""Show the progress of fer-batch: a bar for the archive in a terminal, or a line per recording elsewhere."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PROG = "fer-batch"
 
 
 class Progress:
-    """Shows how far an archive is: recordings, rate, failures and time left.
+    """Shows the progress of an archive: recordings, rate, failures and time left.
 
-    The time left goes by bytes, which are known of every recording before it is opened.
+    The time left is estimated from file sizes, which are known before a recording is opened.
 
     Args:
-        recordings: Those to be done.
-        quiet: Say nothing but what failed.
+        recordings: The recordings to analyze.
+        quiet: Print failures only.
     """
 
     def __init__(self, recordings: Sequence[Recording], *, quiet: bool) -> None:
@@ -76,16 +76,16 @@ class Progress:
             self._bar.stop()
 
     def begin(self) -> None:
-        """Says that the models are loaded: from here on the time counts."""
+        """Start the clock. Called when the networks are loaded."""
         self._began_s = time.monotonic()
         self.refresh()
 
     def advance(self, recording: Recording, share: float) -> None:
-        """Takes note that a share of a recording is analyzed, 0 to 1."""
+        """Note that a share of a recording (0 to 1) is analyzed."""
         self._done_bytes += share * _weight(recording)
 
     def done(self, recording: Recording, record: Record, share: float) -> None:
-        """Takes note of a recording that is done, with the share that was not known to be."""
+        """Report a finished recording. `share` is the part of it that `advance` has not counted."""
         self.advance(recording, share)
         self._done += 1
         self._video_s += record.duration_s
@@ -98,7 +98,7 @@ class Progress:
         )
 
     def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:
-        """Takes note of a recording that failed."""
+        """Report a recording that failed."""
         self.advance(recording, share)
         self._failed += 1
         if self._quiet:
@@ -107,7 +107,7 @@ class Progress:
             self._line(Text("failed ", style="red"), str(error))
 
     def refresh(self) -> None:
-        """Brings the bar up to date."""
+        """Update the bar."""
         if self._bar is not None:
             self._bar.update(
                 self._task,
@@ -119,13 +119,13 @@ class Progress:
             )
 
     def summarize(self, before: int, place: str, table: str, *, interrupted: bool = False) -> None:
-        """Says what came out.
+        """Print the summary.
 
         Args:
-            before: Recordings that an earlier run has done.
-            place: The output.
+            before: Number of recordings that earlier runs have done.
+            place: The output, for messages.
             table: The format of the tables.
-            interrupted: Whether something was left undone.
+            interrupted: Whether the run was interrupted.
         """
         if self._bar is not None:
             self._bar.stop()
@@ -151,7 +151,7 @@ class Progress:
         say(PROG, f"{count} {word.plain}{text}" + (f" ({state})" if state else ""))
 
     def _rate(self) -> str:
-        """Returns how much faster than real time the archive is done; nothing before one is."""
+        """Return the speed relative to real time as text; empty before the first recording is done."""
         elapsed_s = time.monotonic() - self._began_s
         return f"{self._video_s / elapsed_s:.1f} times real time" if self._video_s and elapsed_s else ""
 

@@ -1,4 +1,4 @@
-"""How an archive is analyzed, and what of that shapes the results."""
+"""Settings for the analysis of an archive, and the key of those that shape the results."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0
-# A tracker that starts midway soon sees what it would see had it come from the beginning: scans that
-# are due take nothing from before, and every 30 frames motion is measured from zero (`schedule.RESET_EVERY`).
-# With a --scan-every that does not divide 30 that comes less often; but how expected motions differ fell to
-# 1/e in 0.7 s in the portrait video, so after this long nothing is left that changes a pixel of a crop.
+# A tracker that starts in the middle soon has the state that it would have had from the beginning: regular
+# scans do not depend on earlier frames, and every 30 frames motion is measured from zero
+# (`schedule.RESET_EVERY`). With a --scan-every that does not divide 30, that happens less often. But
+# differences in the expected motion fell to 1/e in 0.7 s in the portrait video, so after this time no
+# difference is left that would change a pixel of a crop.
 TRACKER_WARM_UP_S = 12.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is told of the whole run.
+    """Settings of a whole run, for the workers.
 
     Attributes:
         weights_hash: SHA-256 of the weights file, hexadecimal.
-        built_in_weights: Whether they are the package's own, which every worker has.
-        device: Where a task runs, `cpu` or `cuda`.
-        device_kind: What the analysis runs on, `cpu` or `cuda`: scans and roundings differ. Unlike `device`
-            it is the same for all tasks of a run.
+        built_in_weights: Whether the weights are the package's own, which every worker has.
+        device: Device of a task, `cpu` or `cuda`.
+        device_kind: Device of the analysis, `cpu` or `cuda`, because scans and rounding differ. Unlike
+            `device`, it is the same for all tasks of a run.
         threads: CPU threads for one run of a network.
         labels: The annotation to follow, `ferplus` or `fer2013`.
         unsure_below: See `Analyzer`.
@@ -40,11 +41,11 @@ class Settings:
         batch: See `Analyzer`.
         part_s: A recording at least twice this long is cut into parts of about this length.
         table: The format of tables and summary, `parquet` or `csv`.
-        save: Whether an annotated video is made of every recording.
-        chart: Whether a timeline is made of every recording.
-        report: Whether a report is made of every recording.
-        episodes: The format of the episodes, `csv`, `vtt` or `eaf`; empty for none.
-        version: The package's, where the run was started.
+        save: Whether to write an annotated video of every recording.
+        chart: Whether to write a timeline of every recording.
+        report: Whether to write a report on every recording.
+        episodes: The format of the episodes, `csv`, `vtt` or `eaf`; empty for no episodes.
+        version: Version of the package on the machine that started the run.
     """
 
     weights_hash: str
@@ -68,14 +69,14 @@ class Settings:
 
     @property
     def warm_up_s(self) -> float:
-        """How long before its cut a part begins, so that tracking has settled there."""
+        """Seconds before its start at which reading a part begins, so that tracking has settled."""
         return TRACKER_WARM_UP_S
 
     def provenance(self, unsure_below: float | None = None) -> Provenance:
-        """Return what makes the results.
+        """Return the provenance of the results.
 
         Args:
-            unsure_below: The threshold in use, which the weights may have set; the option if None.
+            unsure_below: The threshold in use, which may come from the weights; None for the option.
         """
         options = {
             name: str(getattr(self, name))
@@ -92,7 +93,7 @@ class Settings:
         )
 
     def analysis_only(self) -> Settings:
-        """Return these settings without those that shape the outputs only."""
+        """Return these settings without those that only shape the outputs."""
         return replace(self, save=False, chart=False, report=False, episodes="", table="parquet", part_s=0.0)
 
     def suffix(self, folder: str) -> str:
@@ -114,7 +115,7 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """A text that changes with every setting that shapes the results, and with no other."""
+        """A text that changes with every setting that shapes the results, and with no other setting."""
         analysis = (
             self.device_kind,
             self.labels,

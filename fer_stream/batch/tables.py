@@ -1,4 +1,4 @@
-"""The tables of an archive: rows on their way, and the files that they are written to."""
+"""Tables of an archive: collect rows, and write them to files."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from fer_stream.types import AnalyzedFrame
 
 ROW_GROUP_ROWS = 8192
 _FOOTER_KEY = "fer-batch"
-# Rows on their way to a table say whether the face is unsure, for the summary; the table itself does not.
+# Collected rows say whether the face is unsure, for the summary. The table itself does not.
 UNSURE_ROW = pa.field("unsure", pa.bool_())
-# The table of a part also holds what the timeline needs to choose a face's picture.
+# The table of a part also contains landmarks, with which the timeline chooses a face's picture.
 LANDMARKS = pa.field("landmarks_xy", pa.list_(pa.float32()))
 
 
 @dataclass
 class Count:
-    """What a table comes to, counted as it grows.
+    """Totals of a table, counted while it grows.
 
     Attributes:
-        frames: Frames.
-        rows: Rows of the table.
-        faces: Different faces.
-        duration_s: From the first frame to the end of the last.
+        frames: Number of frames.
+        rows: Number of rows.
+        faces: Number of people.
+        duration_s: Seconds from the first frame to the end of the last one.
         label_s: Face-seconds of each label, an expression or "unsure".
     """
 
@@ -53,7 +53,7 @@ class Count:
     _last_step_s: float = 0.0
 
     def add(self, table: pa.Table, interval_s: float) -> None:
-        """Takes in the next rows; a frame's rows may come in two pieces."""
+        """Count the next rows. The rows of a frame may come in two pieces."""
         frame, time_s = (table[name].to_numpy() for name in ("frame", "time_s"))
         if not len(frame):
             return
@@ -77,15 +77,15 @@ class Count:
 
 
 class TableWriter:
-    """Writes a Parquet table a row group at a time, with a footer that says what it is.
+    """Writes a Parquet table by row groups, with a footer that contains its record.
 
     Its methods raise OutputError if the table can't be written.
 
     Args:
-        path: Where to.
-        interval_s: What a frame takes on average.
-        is_part: Whether it is the table of a part, which also says what only the join needs.
-        metadata: What the schema says of the table's making.
+        path: The file.
+        interval_s: Average time from frame to frame.
+        is_part: Whether it is the table of a part, which has additional columns for the join.
+        metadata: Metadata of the schema.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class TableWriter:
             self._out = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def add(self, table: pa.Table) -> None:
-        """Writes some rows, as one row group."""
+        """Write rows as one row group."""
         if table.num_rows:
             self.count.add(table, self._interval_s)
             with self._errors():
                 self._out.write_table(table.select(self._schema.names))
 
     def close(self, footer: dict[str, Any] | None = None) -> None:
-        """Finishes the file; without a footer it is one that nobody takes for finished."""
+        """Finish the file. Without a footer, it does not count as finished."""
         if footer is not None:
             self._out.add_key_value_metadata({_FOOTER_KEY: json.dumps(footer)})
         with self._errors():
@@ -131,7 +131,7 @@ class CsvWriter:
     Its methods raise OutputError if the table can't be written.
 
     Args:
-        path: Where to.
+        path: The file.
         interval_s: Average time from frame to frame.
     """
 
@@ -145,7 +145,7 @@ class CsvWriter:
             raise cannot_write(path.parent, error) from error
 
     def add(self, table: pa.Table) -> None:
-        """Write some rows."""
+        """Write rows."""
         self.count.add(table, self._interval_s)
         columns = [table[name].to_pylist() for name in TABLE_COLUMNS]
         try:
@@ -162,12 +162,12 @@ class CsvWriter:
 
 
 def part_schema() -> pa.Schema:
-    """Return the columns of a part's table: the table's own, and what only the join needs."""
+    """Return the columns of a part's table: those of the table, and those for the join."""
     return table_schema().append(UNSURE_ROW).append(LANDMARKS)
 
 
 def read_footer(path: Any) -> dict[str, Any] | None:
-    """Return the content of a table's footer; None if there is no table, or no whole one."""
+    """Return the content of a table's footer; None if the table is missing or not finished."""
     try:
         return footer_of(pq.read_metadata(path))
     except Exception:  # damaged bytes raise many types
@@ -184,7 +184,7 @@ def footer_of(metadata: pq.FileMetaData) -> dict[str, Any] | None:
 
 
 class RowsSink(Sink):
-    """Gathers the rows of analyzed frames and gives them to a writer in bounded pieces."""
+    """Collects the rows of analyzed frames, and passes them to a writer in bounded pieces."""
 
     name = "table"
 
@@ -194,7 +194,7 @@ class RowsSink(Sink):
         self._rows: list[tuple[Any, ...]] = []
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Takes in one frame. See `Sink.write`."""
+        """Collect the rows of one frame. See `Sink.write`."""
         faces = analyzed.faces or (None,)
         for row, face in zip(table_rows(analyzed), faces, strict=True):
             extra = (None, None) if face is None else (face.unsure, face.landmarks_xy.reshape(-1).tolist())
@@ -203,11 +203,11 @@ class RowsSink(Sink):
             self.close()
 
     def outputs(self) -> list[Path]:
-        """Returns none: the file is the writer's."""
+        """Return an empty list: the file belongs to the writer."""
         return []
 
     def close(self) -> None:
-        """Passes on what is gathered. See `Sink.close`."""
+        """Pass on the collected rows. See `Sink.close`."""
         if self._rows:
             schema = part_schema()
             columns = zip(*self._rows, strict=True)

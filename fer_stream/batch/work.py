@@ -1,6 +1,6 @@
-"""What a worker does. Each function runs in whatever process it is called in, and needs no Ray.
+"""The tasks of a worker. Each function runs in the process that calls it, and needs no Ray.
 
-What is wrong with a recording comes out as an error of the package's own, in one line.
+Problems with a recording are raised as the package's own errors, with a one-line message.
 """
 
 from __future__ import annotations
@@ -48,28 +48,28 @@ from fer_stream.version import __version__
 
 _SAME_TIME_S = 1e-6  # the table's resolution
 
-# The models stay with the process: one settings' worth, for a run has one.
+# The networks stay in the process. A run has one set of settings, so one analyzer is enough.
 _loaded: tuple[Settings, Analyzer] | None = None
 
 
 class WorkerStoppedError(Exception):
-    """A signal ended the worker, which is no fault of the recording: another worker may do it."""
+    """A signal ended the worker. Another worker can do the task, because the recording is not the cause."""
 
 
 def load(settings: Settings, weights: bytes | None, output: Output | None = None) -> Analyzer:
-    """Loads the models, unless this process has them already.
+    """Load the networks, unless this process has them already.
 
     Args:
-        settings: Which.
-        weights: The content of the weights file; None for the built-in ones.
-        output: Where results go, to be checked.
+        settings: Settings of the run.
+        weights: The content of the weights file; None for the built-in weights.
+        output: The folder of results, to check; None to skip the check.
 
     Raises:
-        WeightsError: The weights can't be used, or this machine's package is another one.
+        WeightsError: The weights can't be used, or this machine has another version of the package.
         OutputError: This machine does not see the output.
     """
     global _loaded
-    # What shapes the outputs only does not shape the models.
+    # Settings that only shape the outputs need no new analyzer.
     wanted = settings.analysis_only()
     if _loaded is None or _loaded[0] != wanted:
         if output is not None:
@@ -97,10 +97,10 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
 
 
 def _check_package(settings: Settings, weights: bytes | None) -> None:
-    """Sees whether this machine would analyze as the driver's does.
+    """Check that this machine analyzes like the driver's machine.
 
     Raises:
-        WeightsError: It would not.
+        WeightsError: It has another version or other weights.
     """
     if settings.version != __version__:
         raise WeightsError(
@@ -115,34 +115,34 @@ def _check_package(settings: Settings, weights: bytes | None) -> None:
 
 
 def prepare(settings: Settings, weights: bytes | None, output: Output | None) -> None:
-    """Loads the models once, before many workers do, so that what is wrong with them shows once."""
+    """Load the networks once before many workers do, so that an error shows once."""
     load(settings, weights, output)
 
 
 def inspect(_settings: Settings, recording: Recording) -> Look:
-    """Reads the head of a recording; of a remote one, only what it takes."""
+    """Read the header of a recording. Of a remote one, only the needed bytes are read."""
     if not is_address(recording.address):
         return look(Path(recording.address))
     try:
         fs, path = file_system(recording.address)
         with fs.open(path, "rb") as file:
             return look(file)
-    except Exception:  # every file system has errors of its own; the analysis will say it
+    except Exception:  # every file system has errors of its own; the analysis will report them
         return Look()
 
 
 def analyze(settings: Settings, weights: bytes | None, recording: Recording, output: Output) -> Record:
-    """Analyzes a whole recording and writes everything that is asked for.
+    """Analyze a whole recording and write all requested outputs.
 
     Raises:
-        SourceError: It can't be read.
+        SourceError: The recording can't be read.
         OutputError: An output can't be written.
     """
     began_s = time.monotonic()
     analyzer = load(settings, weights, output)
     with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
-        # Entered first and so left last: a table that is there tells that the others are, too.
+        # Entered first and so left last: if the table exists, the other outputs do, too.
         writer = _table_writer(settings, recording, output, _interval_s(source), analyzer.unsure_below, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _other_outputs(settings, recording, output, source, stack)
@@ -157,13 +157,13 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
 def analyze_part(
     settings: Settings, weights: bytes | None, recording: Recording, part: Part, output: Output
 ) -> dict[str, Any]:
-    """Analyzes a part of a recording into a table of its own, unless an earlier run has done so.
+    """Analyze a part of a recording into a table of its own, unless an earlier run has done so.
 
     Returns:
-        What `join_parts` needs to know of it: seconds, interval_s, hash, problems, unsure_below.
+        Facts for `join_parts`: seconds, interval_s, hash, problems, unsure_below.
 
     Raises:
-        SourceError: It can't be read.
+        SourceError: The recording can't be read.
         OutputError: The table can't be written.
     """
     began_s = time.monotonic()
@@ -184,7 +184,7 @@ def analyze_part(
         except NoFramesError:
             if part.index == 0:
                 raise
-            source = None  # shorter than its head says
+            source = None  # shorter than its header states
         interval_s = 1.0 if source is None else _interval_s(source)
         writer = TableWriter(table_path, interval_s, is_part=True)
         stack.callback(writer.close)
@@ -205,10 +205,10 @@ def analyze_part(
 def join_parts(
     settings: Settings, recording: Recording, parts: list[Part], footers: list[dict[str, Any]], output: Output
 ) -> Record:
-    """Joins the tables of a recording's parts; draws what is asked for; removes the parts.
+    """Join the tables of a recording's parts, write the other outputs, and remove the parts.
 
     Raises:
-        SourceError: The parts do not meet, or the recording can't be read any more.
+        SourceError: The parts do not meet, or the recording can no longer be read.
         OutputError: An output can't be written.
     """
     began_s = time.monotonic() - sum(footer["seconds"] for footer in footers)
@@ -253,10 +253,10 @@ def join_parts(
 def measure(
     settings: Settings, weights: bytes | None, recording: Recording, part: Part
 ) -> tuple[float, float]:
-    """Analyzes a part of a recording, writing nothing that stays.
+    """Analyze a part of a recording without keeping any output.
 
     Returns:
-        Seconds of video, and the seconds that they took once the models were loaded.
+        Seconds of video, and seconds of work without loading the networks.
     """
     analyzer = load(settings, weights)
     with (
@@ -273,21 +273,21 @@ def measure(
 
 
 class _Replay:
-    """Stands in for the analyzer where everything is known: gives frames the faces of a joined table."""
+    """Stands in for the analyzer: gives frames the faces of a joined table."""
 
     def __init__(self, tables: Iterable[Any]) -> None:
         self._known = faces_by_frame(tables)
         self.crop_scale = 1.0  # for crops, which fer-batch does not write
 
     def analyze_frames(self, frames: Iterable[Frame], _kind: str) -> Iterator[AnalyzedFrame]:
-        """Yields the frames with their faces; goes by time, for damage may hide a frame from one of two."""
+        """Yield the frames with their faces, matched by time, because damage may hide frames."""
         known = next(self._known, None)
         for frame in frames:
             while known is not None and known[0] < frame.time_s - _SAME_TIME_S:
                 known = next(self._known, None)
             is_known = known is not None and known[0] <= frame.time_s + _SAME_TIME_S
             yield AnalyzedFrame(frame, known[1] if is_known and known is not None else ())
-        for _ in self._known:  # the table is written as it is read
+        for _ in self._known:  # reading the rest writes it to the table
             pass
 
 
@@ -300,7 +300,7 @@ def _other_outputs(
 ) -> Iterator[Sink]:
     """Yield the sinks of everything but the table.
 
-    An output of an earlier run that is not asked for now is removed: it would contradict the table.
+    An output of an earlier run that is not requested now is removed, because it would contradict the table.
     """
     for folder in [folder for folder in FOLDERS if folder != "tables"]:
         wanted = recording.output_name + settings.suffix(folder) if folder in settings.folders else ""
@@ -314,7 +314,7 @@ def _other_outputs(
 
 
 def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:
-    """Return the sink of one folder of the output, which writes to `path`; the file is then moved."""
+    """Return the sink for one folder of the output. It writes to `path`, and the file is moved afterwards."""
     if folder == "charts":
         return TimelineSink(path, info, overwrite=True)
     if folder == "reports":
@@ -336,7 +336,7 @@ def _table_writer(
     unsure_below: float,
     stack: ExitStack,
 ) -> TableWriter | CsvWriter:
-    """Open the table of a recording; its place in the output is taken when `stack` is left."""
+    """Open the table of a recording. It appears in the output when `stack` is left."""
     forget_record(recording.output_name, output)
     name = recording.output_name + settings.suffix("tables")
     path = stack.enter_context(output.writing("tables", name))
@@ -397,7 +397,7 @@ def _record(
 
 
 def _part_place(settings: Settings, recording: Recording, part: Part) -> tuple[str, str, str]:
-    """Returns where the table of a part is: elsewhere for other settings, cuts or content."""
+    """Return the path of a part's table. It differs for other settings, cuts or content."""
     shape = (settings.key, recording.stamp, part.from_s, part.start_s, part.end_s, part.until_s)
     return "parts", recording.output_name, hashlib.sha256(repr(shape).encode()).hexdigest()[:16] + ".parquet"
 

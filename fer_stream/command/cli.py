@@ -1,15 +1,15 @@
-"""The `fer-stream` command: options to objects, errors to one line and an exit code.
+"""The `fer-stream` command: turn options into objects, and errors into one line and an exit code.
 
-Options, source, output paths and the weights file are checked in this order, before any network
-loads; what fails there leaves nothing behind. What people read goes to standard error, so that
-`--data -` has standard output for itself.
+Options, source, output paths and the weights file are checked in this order before any network loads. A
+failure there leaves nothing behind. Messages go to standard error, so that `--data -` has standard output for
+itself.
 """
 
 from __future__ import annotations
 
 import time
 
-STARTED_S = time.monotonic()  # before the imports, which are part of what a user waits for
+STARTED_S = time.monotonic()  # before the imports, because the user waits for them, too
 
 import argparse  # noqa: E402
 import json  # noqa: E402
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command's options."""
+    """Return the parser of the command's options."""
     parser = CommandParser(
         prog=PROG,
-        description="Finds every face in a video, a camera, pictures or a stream and reads its expression.",
+        description="Find every face in a video, a camera, pictures or a stream, and read its expression.",
         epilog="Exit codes: 0 done, 2 wrong usage, 3 source, 4 output, 5 weights, 130 interrupted.",
     )
     parser.add_argument(
-        "source", nargs="?", help="video file, image, folder or glob of images, http or rtsp address"
+        "source", nargs="?", help="video file, image, folder or glob of images, or http or rtsp address"
     )
     parser.add_argument("--camera", type=whole(0), metavar="N", help="read camera N; the first is 0")
     parser.add_argument(
@@ -68,30 +68,34 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="ask the camera for this many frames a second",
     )
-    parser.add_argument("--list-cameras", action="store_true", help="say which cameras there are, and end")
+    parser.add_argument(
+        "--list-cameras", action="store_true", help="list the cameras of this machine and exit"
+    )
 
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
-        "--save", metavar="PATH", help="annotated video (.mp4, .mkv, .webm); of an image source the image"
+        "--save", metavar="PATH", help="annotated video (.mp4, .mkv, .webm), or annotated image or folder"
     )
     outputs.add_argument(
-        "--stills", metavar="DIR", help="annotated stills of a video; also what the window's keys save"
+        "--stills", metavar="DIR", help="annotated stills of a video; also the folder for the window's keys"
     )
     when = outputs.add_mutually_exclusive_group()
     when.add_argument(
         "--stills-every",
         type=number(lambda value: value > 0, "a number of seconds, more than 0"),
         metavar="SECONDS",
-        help="a still every so often",
+        help="save a still every SECONDS",
     )
     when.add_argument(
         "--stills-on",
         choices=["change"],
-        help="a still when a face has come or changed its expression for 0.3 s (the default)",
+        help="save a still when a face appears or changes its expression for 0.3 s (the default)",
     )
-    outputs.add_argument("--crops", metavar="DIR", help="the face crops, <face_id>/<frame>.jpg")
+    outputs.add_argument("--crops", metavar="DIR", help="face crops, as <face_id>/<frame>.jpg")
     outputs.add_argument(
-        "--data", metavar="PATH", help="table, .csv, .jsonl or .parquet; - is JSON lines on standard output"
+        "--data",
+        metavar="PATH",
+        help="table (.csv, .jsonl, .parquet); - writes JSON lines to standard output",
     )
     outputs.add_argument(
         "--episodes",
@@ -101,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--chart",
         metavar="PATH",
-        help="image beside its bar chart; of a video a timeline (.png, .jpg, .svg, .pdf)",
+        help="timeline of a video, or an image beside its bar chart (.png, .jpg, .svg, .pdf)",
     )
     outputs.add_argument(
         "--report", metavar="PATH", help="report on a recording, one .html file that opens in any browser"
@@ -109,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--show",
         action=argparse.BooleanOptionalAction,
-        help="live window; default: for live sources where there is a display",
+        help="live window (default: for live sources, if there is a display)",
     )
     outputs.add_argument(
         "--serve",
@@ -125,19 +129,21 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--blur",
         action="store_true",
-        help="hide every face that is found, in all that is shown or written; searches every frame",
+        help="hide every face that is found, in everything shown or written; searches every frame",
     )
-    outputs.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    outputs.add_argument("--profile", metavar="PATH", help="write where the time went, as JSON")
+    outputs.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    outputs.add_argument(
+        "--profile", metavar="PATH", help="write the time of each stage and other figures as JSON"
+    )
 
     part = parser.add_argument_group("part of a recording, in seconds or [HH:]MM:SS[.mmm]")
-    part.add_argument("--start", metavar="T", help="first moment")
-    part.add_argument("--end", metavar="T", help="first moment no longer wanted")
+    part.add_argument("--start", metavar="T", help="start at this time")
+    part.add_argument("--end", metavar="T", help="stop at this time (exclusive)")
 
     analysis = add_analysis_options(parser)
-    analysis.add_argument("--mirror", action="store_true", help="flip left and right")
+    analysis.add_argument("--mirror", action="store_true", help="mirror every frame")
 
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument(
         "--verbose", action="store_true", help="log each step to standard error, and errors with tracebacks"
     )
@@ -146,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and return its exit code."""
 
     def run() -> int:
         with only_our_words():
@@ -159,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the arguments; several sources point to fer-batch."""
+    """Parse the arguments. Several sources are an error that names fer-batch."""
     parser = build_parser()
     options, rest = parser.parse_known_args(argv)
     if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
@@ -173,14 +179,14 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Opens everything, runs the pipeline, and says what came out."""
+    """Open everything, run the pipeline, and print the summary."""
     if options.list_cameras:
         if options.source is not None or options.camera is not None:
             raise UsageError("--list-cameras takes no source; leave one of them out")
         _list_cameras()
         return 0
     spec, start_s, end_s = _check(options)
-    # Only now: OpenCV, PyAV and the rest take longer than to find a wrong option.
+    # Imported only now, because wrong options should be found before OpenCV, PyAV and the rest load.
     with ended_at_once(PROG):
         from fer_stream.analyzer import Analyzer
         from fer_stream.command.progress import Progress
@@ -216,7 +222,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         check_weights_file(weights, options.labels)
         status = RunStatus()
-        # The window after everything that can be wrong, and before what takes long.
+        # The window opens after everything that can fail, and before everything that takes long.
         window = open_window(
             options, source.info, status, has_outputs=bool(sinks or profile_path or options.serve)
         )
@@ -277,7 +283,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _list_cameras() -> None:
-    """Says which cameras there are, on standard output; that there are none is an answer too."""
+    """List the cameras on standard output, or say that there are none."""
     from fer_stream.sources.cameras import list_cameras
 
     cameras = list_cameras()
@@ -288,7 +294,7 @@ def _list_cameras() -> None:
 
 
 def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
-    """Checks what can be known of the options by themselves; returns the source, the start and the end."""
+    """Check the options by themselves. Return the source, the start and the end."""
     from fer_stream.inference.devices import pick_device
     from fer_stream.sources.times import parse_time
     from fer_stream.system.extras import require_extra
@@ -315,7 +321,7 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         require_extra("virtual-camera", "--virtual-camera")
     if options.data is not None and Path(options.data).suffix.lower() == ".parquet":
         require_extra("parquet", f"--data {options.data}")
-    if options.device != "auto":  # which is always there, and may take long to find out
+    if options.device != "auto":  # auto always works, and finding a GPU may take long
         pick_device(options.device)
     return (
         options.source if options.camera is None else options.camera,
@@ -329,7 +335,7 @@ _FOLDER_OUTPUTS = ("stills", "crops")
 
 
 def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
-    """Returns the paths that were given, by option; standard output is none."""
+    """Return the given paths by option, without standard output."""
     given = {name: getattr(options, name) for name in names}
     return {
         f"--{name}": Path(path)
@@ -339,13 +345,13 @@ def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str
 
 
 def _check_outputs_differ(options: argparse.Namespace) -> None:
-    """Refuses outputs that would get in each other's way. Stills and crops may share a folder."""
+    """Refuse outputs that conflict with each other. Stills and crops may share a folder."""
     for name in (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS):
         if getattr(options, name) == "":
             raise UsageError(f"--{name} has an empty name; give it a path")
 
     def real(paths: dict[str, Path]) -> dict[str, Path]:
-        # Links followed, and upper and lower case told apart only where the system does.
+        # Follow links, and ignore upper and lower case if the system does.
         return {option: Path(os.path.normcase(os.path.realpath(path))) for option, path in paths.items()}
 
     files = real(_output_paths(options, _FILE_OUTPUTS))
@@ -359,21 +365,21 @@ def _check_outputs_differ(options: argparse.Namespace) -> None:
 
 
 def _refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) -> None:
-    """Refuses to write over what is read, be it one picture of many, or through a link."""
+    """Refuse to overwrite an input, even one picture of many, and even through a link."""
     from fer_stream.sources.images import images_of_source
 
     for path in _output_paths(options, _FILE_OUTPUTS).values():
-        with suppress(OSError):  # what is not there is no input
+        with suppress(OSError):  # a missing file is no input
             if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
                 raise OutputError(f"{path} is an input itself; choose another name for the output")
 
 
 @contextmanager
 def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
-    """Takes away the folders that were made for outputs and stayed empty.
+    """Remove folders that were made for outputs and stayed empty.
 
     Yields:
-        The folders that this may hit; whoever succeeds empties the set.
+        The folders to remove. Clear the set after success.
     """
     paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
     missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
@@ -381,7 +387,7 @@ def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
         yield missing
     finally:
         for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
-            with suppress(OSError):  # not made, a file, or not empty
+            with suppress(OSError):  # it was not made, is a file, or is not empty
                 folder.rmdir()
 
 

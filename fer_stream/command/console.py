@@ -1,4 +1,4 @@
-"""The terminal on which a command says what it does."""
+"""A console that tolerates a broken pipe and a full disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.console import Console
 
 
 class PatientConsole(Console):
-    """A console whose reader may go away and whose disk may be full: the run's files count, not its words."""
+    """A console whose failing writes do not end the run, because its files matter more than its messages."""
 
     @property
     def file(self) -> Any:
-        """The stream to write to; what it can't take is lost without an error."""
+        """The stream to write to. Text that it can't take is lost without an error."""
         return _Patient(super().file)
 
     @file.setter
@@ -21,12 +21,12 @@ class PatientConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> None:
-        """Say nothing from now on, instead of ending the program."""
+        """Stop printing, instead of ending the program."""
         self.quiet = True
 
 
 class _Patient:
-    """A text stream whose failing writes are no errors."""
+    """A text stream that ignores failing writes."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -35,12 +35,12 @@ class _Patient:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, if the stream takes it."""
+        """Write a text. Ignore errors."""
         with suppress(OSError):
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream, if it can be."""
+        """Flush the stream. Ignore errors."""
         with suppress(OSError):
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""What the commands share: options that are checked as they are read, and errors in one line."""
+"""Options that all commands share, checked as they are parsed, and errors in one line."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from fer_stream.system.requirements import installation_problem
 if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
 
-MAX_BATCH_FRAMES = 256  # frames; all of them are held at once
+MAX_BATCH_FRAMES = 256  # all of them are in memory at once
 
 
 def end_program(code: int) -> NoReturn:
     """End the process of a command whose `main` has returned, with its exit code.
 
-    A second Ctrl-C that comes now must not turn the code into a signal's. A thread that is still blocked in
-    a silent stream must not come back into an interpreter that is being taken down. A stream that takes
-    no more text must not change the code.
+    A second Ctrl-C must not replace the code by that of a signal. A thread that is still blocked in a silent
+    stream must not wake up in an interpreter that is shutting down. An output stream that accepts no more
+    text must not change the code.
     """
     ignore_interrupts()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):  # Python would flush it once more and end with 120
+        except (OSError, ValueError):  # otherwise Python flushes again and ends with 120
             with suppress(AttributeError, OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
@@ -56,17 +56,17 @@ def end_program(code: int) -> NoReturn:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser that takes whole option names only, and whose errors are one line."""
+    """An argument parser that accepts full option names only and reports errors in one line."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
-        """Parses as usual, and refuses `--option=--`, which before Python 3.13 leaves an empty list."""
+        """Parse as usual, but refuse `--option=--`, which before Python 3.13 gives an empty list."""
         options, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             value = getattr(options, action.dest, None)
-            # [[]] where the option may be given several times.
+            # [[]] if the option may be given several times.
             if action.nargs is None and isinstance(value, list) and (not value or [] in value):
                 self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
         return options, rest
@@ -76,7 +76,7 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message}{self._suggestion(message)}; see {self.prog} --help")
 
     def _suggestion(self, message: str) -> str:
-        """Return the options that are meant where an unknown one is close to them."""
+        """Return a suggestion of the known options that are closest to unknown ones, or an empty text."""
         names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         unknown = re.findall(r"--[\w-]+", message) if message.startswith("unrecognized arguments") else []
         meant = [close[0] for name in unknown if (close := difflib.get_close_matches(name, names, n=1))]
@@ -85,17 +85,17 @@ class CommandParser(argparse.ArgumentParser):
 
 @contextmanager
 def only_our_words() -> Iterator[None]:
-    """Keeps libraries in C from writing to standard error by themselves, as libpng does about a damaged file.
+    """Keep C libraries from writing to standard error, as libpng does for a damaged file.
 
-    What Python writes to `sys.stderr` comes through.
+    Text that Python writes to `sys.stderr` still gets through.
     """
-    # Where a shell closed a standard stream (2>&-), the next file to be opened, such as the saved video,
-    # would take its place, and get what is meant for it.
+    # If a shell closed a standard stream (2>&-), the next opened file, such as the saved video, would take
+    # its place and receive its text.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free descriptor
     before = sys.stderr
     try:
         is_standard = before is not None and before.fileno() == 2
@@ -113,7 +113,7 @@ def only_our_words() -> Iterator[None]:
         yield
     finally:
         if is_standard:
-            with suppress(OSError):  # nobody reads it any more
+            with suppress(OSError):  # its reader has gone
                 sys.stderr.flush()
             sys.stderr = before
         os.dup2(kept, 2)
@@ -122,14 +122,14 @@ def only_our_words() -> Iterator[None]:
 
 
 def exit_code_of(prog: str, run: Callable[[], int]) -> int:
-    """Runs a command, and says an error or an interrupt in one line.
+    """Run a command, and report an error or an interrupt in one line.
 
     Args:
-        prog: The command's name.
-        run: Does everything and returns the exit code.
+        prog: Name of the command.
+        run: Does the work and returns the exit code.
 
     Returns:
-        That code, or the error's.
+        That exit code, or the one of the error.
     """
     log_to_standard_error(prog, verbose=False)
     try:
@@ -150,12 +150,12 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
 
 
 def _in_words(error: Exception) -> FerStreamError | None:
-    """Return what an error means to the user, or None for a fault of this program."""
+    """Return an error as one to show to the user, or None if it is a bug in this program."""
     if is_out_of_memory(error):
         return OutOfMemoryError()
     if isinstance(error, FerStreamError):
         return error
-    if isinstance(error, OSError):  # of the system, and nobody has put it into words
+    if isinstance(error, OSError):  # from the system, not yet turned into one of our errors
         what = f" {error.filename}" if error.filename else ""
         return OutputError(f"can't read or write{what}: {error.strerror or error}")
     if isinstance(error, (ImportError, AttributeError, TypeError)):
@@ -165,13 +165,13 @@ def _in_words(error: Exception) -> FerStreamError | None:
 
 
 def say(program: str, text: str) -> None:
-    """Says one line on standard error, if anybody listens; what was typed may hold a password."""
+    """Print one line to standard error, with passwords hidden. Errors of the stream are ignored."""
     with suppress(OSError):
         print(f"{program}: {one_line(without_passwords(text))}", file=sys.stderr, flush=True)
 
 
 def whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
-    """Returns a type for argparse: a whole number from `lowest` to `highest`."""
+    """Return an argparse type for a whole number from `lowest` to `highest`."""
 
     def parse(text: str) -> int:
         try:
@@ -186,7 +186,7 @@ def whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
 
 
 def size_wh(text: str) -> tuple[int, int]:
-    """A type for argparse: a width and a height in pixels, such as 1280x720."""
+    """Parse a width and height in pixels, such as 1280x720, for argparse."""
     parts = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
     size = (int(parts[1]), int(parts[2])) if parts else (0, 0)
     if 0 in size:
@@ -195,7 +195,7 @@ def size_wh(text: str) -> tuple[int, int]:
 
 
 def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
-    """Returns a type for argparse: a finite number for which `fits` holds, which `what` names."""
+    """Return an argparse type for a finite number that `fits` accepts. `what` describes it in errors."""
 
     def parse(text: str) -> float:
         try:
@@ -212,7 +212,7 @@ def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
 def add_analysis_options(
     parser: argparse.ArgumentParser, devices: str = "auto, cpu, cuda or cuda:N"
 ) -> argparse._ArgumentGroup:
-    """Adds the options of the analysis, with what `--device` takes; returns their group."""
+    """Add the options of the analysis, and return their group. `devices` lists the values of `--device`."""
     analysis = parser.add_argument_group("analysis")
     analysis.add_argument("--device", default="auto", help=f"{devices} (default: %(default)s)")
     analysis.add_argument(
@@ -223,7 +223,8 @@ def add_analysis_options(
         "--unsure-below",
         type=number(lambda value: 0 <= value <= 1, "a probability from 0 to 1"),
         metavar="P",
-        help='call a face "unsure" whose best probability is lower; 0: never (default: as the weights say)',
+        help='call a face "unsure" if its best probability is lower; 0 turns this off '
+        "(default: from the weights)",
     )
     analysis.add_argument("--min-face", type=whole(12), metavar="PX", help="smallest face (default: 40)")
     analysis.add_argument(
@@ -231,7 +232,7 @@ def add_analysis_options(
         type=_scan_every,
         metavar="N",
         help="search the whole frame for new faces at least every N frames; auto (the default) is 10, or 3 "
-        "from three faces on, and with a live source what keeps up",
+        "with three faces or more, and for a live source as often as the machine keeps up",
     )
     analysis.add_argument(
         "--smooth",
@@ -243,7 +244,7 @@ def add_analysis_options(
         "--batch",
         type=whole(1, MAX_BATCH_FRAMES),
         metavar="N",
-        help="frames whose faces are read together, in a recording (default: 8)",
+        help="frames of a recording whose faces are read together (default: 8)",
     )
     return analysis
 
@@ -253,13 +254,13 @@ def add_labels_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--labels",
         choices=ANNOTATIONS,
-        help="what the percentages follow: the majority of the ten people of FER+, or the single label of "
-        f"FER2013 (default: {FERPLUS} where the weights have it)",
+        help="annotation that the percentages follow: the majority of the ten FER+ annotators, or FER2013's "
+        f"single label (default: {FERPLUS} if the weights have it)",
     )
 
 
 def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns what the options of `add_analysis_options` say to `Analyzer`, where they were given."""
+    """Return the arguments for `Analyzer` from the given options of `add_analysis_options`."""
     given = {
         "labels": options.labels,
         "unsure_below": options.unsure_below,
@@ -272,7 +273,7 @@ def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scan_every(text: str) -> ScanEvery:
-    """A type for argparse: auto, or a whole number of frames."""
+    """Parse auto or a whole number of frames, for argparse."""
     try:
         return "auto" if text == "auto" else whole(1)(text)
     except argparse.ArgumentTypeError as error:

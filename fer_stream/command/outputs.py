@@ -24,7 +24,7 @@ _UNNAMED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrit
 
 
 def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
-    """Yields the sinks that the options ask for, each checked when it is made."""
+    """Yield the sinks that the options ask for, each checked when it is made."""
     from fer_stream import sinks
     from fer_stream.sources import SourceKind
 
@@ -59,7 +59,7 @@ def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
 def open_window(
     options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, has_outputs: bool
 ) -> WindowSink | None:
-    """Returns the window, or None where none is wanted or can be; says so in one line."""
+    """Return the window, or None where none is wanted or can be; says so in one line."""
     from fer_stream.sinks import WindowSink, why_no_window
 
     if not (options.show or (options.show is None and info.is_live)):

@@ -1,6 +1,6 @@
-"""Where a command's process starts: an interrupt gets its one line and its exit code from the first moment.
+"""Start a command's process, so that an interrupt gets its message and exit code from the first moment.
 
-This module imports nothing heavy, and it sets the interrupt handler before the command's own modules load.
+This module imports nothing heavy, and sets the interrupt handler before the command's own modules load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def start(prog: str, module: str) -> NoReturn:
     """Import a command's module, run its `main` and end the process with the exit code.
 
     Args:
-        prog: The command's name, for messages.
+        prog: Name of the command, for messages.
         module: The module whose `main` runs the command. It loads after the interrupt handler is set.
     """
     set_interrupt_handler(lambda: end_at_once(prog))

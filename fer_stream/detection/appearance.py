@@ -1,4 +1,4 @@
-"""What a person looks like, in a few numbers: the colours of head and shoulders."""
+"""Describe the appearance of a person in a few numbers: the colours of head and shoulders."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 BINS = 16  # of lightness, and of each of the two colour axes
-# Half the range of L, a and b of Lab round their middle of 128. Most of what people wear is near grey.
+# Half the range of L, a and b of Lab around their middle of 128. Most clothes are near grey.
 SPANS = np.array([128, 24, 24], np.float32)
-SAMPLE_PX = 16  # side of the picture that a part is reduced to
+SAMPLE_PX = 16  # side to which a part of the picture is reduced
 # Parts of a person in widths and heights of the face, from the centre of its box: left, top, right, bottom.
 PARTS = np.array([(-0.75, -0.95, 0.75, 0.55), (-1.0, 0.7, 1.0, 1.7)], np.float32)
 _FIRST_BINS = np.arange(3) * BINS
@@ -39,7 +39,7 @@ def appearance(image_bgr: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
         region = image_bgr[top:bottom:step, left:right:step]
         small = cv2.resize(region, (SAMPLE_PX, SAMPLE_PX), interpolation=cv2.INTER_AREA)
         lab = cv2.cvtColor(small, cv2.COLOR_BGR2Lab).reshape(-1, 3)
-        # Each value counts for the two nearest bins, so that a little more light changes little.
+        # Each value counts for the two nearest bins, so that small changes of light change little.
         place = np.clip((lab - 128 + SPANS) / SPANS * (BINS / 2) - 0.5, 0, BINS - 1)
         lower = np.minimum(place.astype(np.int64), BINS - 2)
         upper_share = place - lower
@@ -52,6 +52,6 @@ def appearance(image_bgr: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
 
 
 def likeness(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """Return how alike two people look, 0 to 1, from one or more descriptions of each."""
+    """Return the similarity of two people, 0 to 1, from one or more descriptions of each."""
     one, other = np.mean(ones, axis=0), np.mean(others, axis=0)
     return float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-6))

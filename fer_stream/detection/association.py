@@ -1,4 +1,4 @@
-"""Which detection is which face: pairs of boxes, best first, and boxes that have run onto one face."""
+"""Match detections with known faces, and find boxes that have run onto the same face."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import numpy as np
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.types import Detections
 
-MATCH_IOU = 0.25  # from here on, a detection and a face's expected box are the same face
+MATCH_IOU = 0.25  # least overlap of a detection with the expected box of the same face
 DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have run onto the same face
-REGAIN_DISTANCE = 1.0  # of its size: a face that overlaps nothing is looked for this far from its place
-REGAIN_SIZE_RATIO = 0.6  # smaller over larger side, from which it can be the same face
-CROWDED_IOU = 0.1  # boxes that overlap more pull at each other, so their motion teaches nothing
-# A followed face is still there from this score on, between scans. A scan asks for more of everyone
-# (`detector.O_NET_THRESHOLD`). With 0.7 here too, faces that flicker bring every second scan of a crowd.
+REGAIN_DISTANCE = 1.0  # in sizes of the face: a face that overlaps nothing is searched for this far away
+REGAIN_SIZE_RATIO = 0.6  # least ratio of the smaller to the larger side for the same face
+CROWDED_IOU = 0.1  # boxes that overlap more disturb each other, so their motion is ignored
+# Between scans, a followed face counts as still there from this score on. A scan requires a higher score
+# (`detector.O_NET_THRESHOLD`). With 0.7 here as well, flickering faces would cause every second scan of a
+# crowd.
 STILL_THERE_SCORE = 0.45
 
 
@@ -31,17 +32,17 @@ def match(expected_xyxy: np.ndarray, found_xyxy: np.ndarray) -> list[tuple[int, 
 
 
 def nearness(expected_xyxy: np.ndarray, last_xyxy: np.ndarray, found_xyxy: np.ndarray) -> np.ndarray:
-    """Rate how near found boxes are to faces of their size that overlap none of them.
+    """Rate how near found boxes are to faces of about their size that they do not overlap.
 
-    For a face that was hidden or moved in an unforeseen way.
+    For faces that were hidden or moved unexpectedly.
 
     Args:
         expected_xyxy: (N, 4) px, where each face should be now.
-        last_xyxy: (N, 4) px, where each face was seen last.
+        last_xyxy: (N, 4) px, where each face was last seen.
         found_xyxy: (M, 4) px.
 
     Returns:
-        float (N, M): 0 and more where the box may be the face, higher where it is nearer; else -1 and less.
+        float (N, M): at least 0 if the box may be the face, higher if it is nearer; otherwise at most -1.
     """
     sides = (last_xyxy[:, 2:] - last_xyxy[:, :2]).max(axis=1, initial=1)[:, None]
     found_sides = (found_xyxy[:, 2:] - found_xyxy[:, :2]).max(axis=1, initial=1)[None, :]
@@ -52,11 +53,11 @@ def nearness(expected_xyxy: np.ndarray, last_xyxy: np.ndarray, found_xyxy: np.nd
 
 
 def best_pairs(likeness: np.ndarray, least: float) -> list[tuple[int, int]]:
-    """Return pairs (row, column), the most alike first, each row and each column at most once.
+    """Return pairs (row, column), the most similar first, with each row and column at most once.
 
     Args:
-        likeness: (N, M).
-        least: A pair is at least this much alike.
+        likeness: Similarities, (N, M).
+        least: Least similarity of a pair.
     """
     likeness, pairs = likeness.copy(), []
     while likeness.size and likeness.max() >= least:
@@ -85,7 +86,7 @@ def still_there(found: Detections, preference: np.ndarray | None = None) -> np.n
 
     Args:
         found: A detection for each followed face.
-        preference: (N,), of several on one face the one with the highest number stays. None goes by score.
+        preference: (N,), the one with the highest number stays if several are on one face. None: by score.
     """
     best_first = np.argsort(-(found.scores if preference is None else preference), kind="stable")
     rank = np.argsort(best_first)

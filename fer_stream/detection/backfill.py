@@ -1,4 +1,4 @@
-"""Follows a face that a scan has just found back through the frames before the scan."""
+"""Follow a face that a scan has just found back through the frames before the scan."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fer_stream.types import Frame
 BACK_SCORE = (
     0.6  # from which there is a face: nobody has seen it there yet, so more is asked than of a followed one
 )
-MOST_BACK = 10  # frames; as far as two scans are apart at most
+MOST_BACK = 10  # frames; the largest distance of two scans
 
 
 @dataclass(frozen=True, eq=False)
 class FoundEarlier:
-    """A face that was found afterwards in a frame before the newest one.
+    """A face that was found later in a frame before the newest one.
 
     Attributes:
         frame: That frame.
@@ -43,7 +43,7 @@ class Backfill:
     """Remembers the frames since the last scan, and finds in them the faces that the next scan finds.
 
     Args:
-        detector: Finds a face near a known place; used by nobody else at the same time.
+        detector: Finds a face near a known place. Nothing else may use it at the same time.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -53,7 +53,7 @@ class Backfill:
         self._seen: frozenset[int] = frozenset()  # tracks in the frame before
 
     def earlier(self, frame: Frame, tracked: TrackedFrame) -> tuple[FoundEarlier, ...]:
-        """Take in the next frame, and return where its new faces were before it, back to the last scan."""
+        """Add the next frame, and return its new faces in the frames before it, back to the last scan."""
         if tracked.scene != self._scene:
             self._past.clear()
             self._scene = tracked.scene

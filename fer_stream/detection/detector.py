@@ -1,13 +1,14 @@
 """facenet-pytorch's MTCNN as a detector: `scan` a picture, `refine` known boxes.
 
 Source: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
-Networks, 2016. Weights and arithmetic are facenet-pytorch's; what differs is where the time goes:
+Networks, 2016. Weights and arithmetic are facenet-pytorch's, but faster:
 
-- the picture is summed once (an integral image), and from the sums come every scale of the pyramid
-  and every crop, with the very averages that MTCNN takes by reading the whole frame for each;
-- a known face needs no scan: R-Net and O-Net round its last box give its new one.
+- The picture is summed once (an integral image). All scales of the pyramid and all crops come from the sums,
+with the
+  same averages that MTCNN computes by reading the whole frame for each.
+- A known face needs no scan: R-Net and O-Net around its last box give its new box.
 
-MTCNN's habits end here: it wants RGB in -1..1, and counts pixels from 1.
+MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from fer_stream.types import Detections
 
 PYRAMID_FACTOR = 0.709  # about the square root of one half: each level has half the pixels
 P_NET_THRESHOLD, R_NET_THRESHOLD, O_NET_THRESHOLD = 0.6, 0.7, 0.7
-# With these, faces in profile are found too, and hair and coats; lower ones add more coats than faces.
+# These also find faces in profile, and hair and coats. Lower ones would add more coats than faces.
 CAUTIOUS_R_NET_THRESHOLD, CAUTIOUS_O_NET_THRESHOLD = 0.6, 0.5
-MAX_CANDIDATES = 1000  # a picture of nothing but texture can't make the later stages run for ever
-SEARCH_REACH = 3.0  # side of what is searched for a lost face over that of its box
-SEARCH_SIZES = 2.0  # by so much it may have grown or shrunk
-# Of the places where R-Net sees a face that is known already, O-Net looks at the best few only.
+MAX_CANDIDATES = 1000  # so that a picture full of texture does not keep the later stages busy for ever
+SEARCH_REACH = 3.0  # side of the area searched for a lost face, relative to its box
+SEARCH_SIZES = 2.0  # factor by which it may have grown or shrunk
+# If R-Net sees a known face at several places, O-Net looks only at the best few.
 KNOWN_IOU, LOOKED_AT_OF_KNOWN = 0.5, 2
-REFINE_MARGIN = 1.1  # side of what O-Net looks at over the longer side of the last box
+REFINE_MARGIN = 1.1  # side of O-Net's crop, relative to the longer side of the last box
 
 
 class Detector:
@@ -47,7 +48,7 @@ class Detector:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         min_face: Side in px of the smallest face to find.
         threads: CPU threads; 0 takes one a core.
-        cautious: Also return what is hardly a face, with a score of `O_NET_THRESHOLD` or less.
+        cautious: Also return weak detections, with a score of `O_NET_THRESHOLD` or less.
     """
 
     def __init__(
@@ -63,21 +64,21 @@ class Detector:
 
         Args:
             image_bgr: uint8 (H, W, 3).
-            known_xyxy: (N, 4) px, where faces are expected: with these it takes less time, and their
-                new boxes are a little less exact.
+            known_xyxy: (N, 4) px, where faces are expected. With these a scan takes less time, and their new
+                boxes are a little less exact.
         """
         pixels = self._cascade.read(image_bgr)
         return self._detect(pixels, self._scales(pixels.size_wh), known_xyxy)
 
     def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
-        """Scan for a lost face: round its box, for faces of about its size.
+        """Search for a lost face around its box, for faces of about its size.
 
         Args:
             image_bgr: uint8 (H, W, 3).
             box_xyxy: (4,) px, where the face was or is expected.
 
         Returns:
-            The faces there, which may be others than the lost one, and none.
+            The faces there. They may be other faces than the lost one, or none.
         """
         region = np.trunc(squared(box_xyxy[None], SEARCH_REACH)[0]).astype(int)
         left, top = np.maximum(region[:2], 0)
@@ -102,8 +103,8 @@ class Detector:
             boxes_xyxy: (N, 4) px, where the faces were or are expected.
 
         Returns:
-            N detections, in the order of the boxes. A low score says that there is no face any more;
-            see `tracker.STILL_THERE_SCORE`.
+            N detections, in the order of the boxes. A low score means that the face is gone; see
+            `association.STILL_THERE_SCORE`.
         """
         if not len(boxes_xyxy):
             return Detections.none()
@@ -112,7 +113,7 @@ class Detector:
         return _inside(self._o_stage(pixels, squares), pixels)
 
     def _scales(self, size_wh: tuple[int, int]) -> list[float]:
-        """Return the scales of the pyramid: at each, the smallest face that is found is P-Net's input."""
+        """Return the scales of the pyramid. P-Net's input is the smallest face that is found at each."""
         scales = [P_NET_INPUT / self.min_face]
         while min(size_wh) * scales[-1] >= P_NET_INPUT:
             scales.append(scales[-1] * PYRAMID_FACTOR)
@@ -130,9 +131,9 @@ class Detector:
 
         Args:
             pixels: A frame, or a part of one.
-            scales: Of the pyramid.
+            scales: Scales of the pyramid.
             known_xyxy: See `scan`.
-            whole: Whether it is a whole frame, of a size that will come again.
+            whole: Whether it is a whole frame, so that frames of this size will come again.
         """
         boxes = np.zeros((0, 4), np.float32)
         if scales:
@@ -162,7 +163,7 @@ class Detector:
         return _shifted(squares_xyxy[keep], shifts[keep], pixel=1)
 
     def _o_stage(self, pixels: Pixels, squares_xyxy: np.ndarray) -> Detections:
-        """Return O-Net's detection for each square, whatever its score."""
+        """Return O-Net's detection for each square, with any score."""
         shifts, points, probabilities = self._cascade.o_net(pixels, squares_xyxy)
         sides = squares_xyxy[:, 2:] - squares_xyxy[:, :2] + 1
         landmarks = np.stack([points[:, :5], points[:, 5:]], axis=2)
@@ -175,7 +176,7 @@ class Detector:
 
 
 def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
-    """Return which boxes, the best first, are on no known face or among the best few on it: bool (N,)."""
+    """Return a mask of the boxes (best first) that are on no known face or among the best few on it."""
     overlap = iou_matrix(boxes_xyxy.astype(np.float32), known_xyxy)
     keep = np.ones(len(boxes_xyxy), bool)
     for known in range(len(known_xyxy)):
@@ -185,15 +186,15 @@ def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
 
 
 def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float) -> _Places:
-    """Return where P-Net sees a face in one frame at one scale.
+    """Return the places where P-Net sees a face, in one frame at one scale.
 
     Args:
         shifts: float32 (4, height, width), how the box of each place should move.
         probabilities: float32 (2, height, width), of no face and of a face.
-        scale: Of the level over the frame.
+        scale: Scale of the level relative to the frame.
     """
     rows, columns = np.nonzero(probabilities[1] >= P_NET_THRESHOLD)
-    # In single precision as MTCNN divides: in double, some whole numbers floor otherwise.
+    # In single precision like MTCNN, because in double precision some whole numbers are rounded differently.
     corners = (np.stack([columns, rows], axis=1) * P_NET_STRIDE).astype(np.float32)
     boxes = np.concatenate([corners + 1, corners + P_NET_INPUT], axis=1) / np.float32(scale)
     found = _Places(np.floor(boxes), probabilities[1, rows, columns], shifts[:, rows, columns].T)
@@ -201,7 +202,7 @@ def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float) -> _Pla
 
 
 class _Places(NamedTuple):
-    """Where P-Net sees a face.
+    """Places where P-Net sees a face.
 
     Attributes:
         boxes_xyxy: float32 (N, 4) px.
@@ -214,7 +215,7 @@ class _Places(NamedTuple):
     shifts: np.ndarray
 
     def best(self, iou: float) -> _Places:
-        """Return those without a better one that overlaps more than this, the best first."""
+        """Return the places that no better one overlaps by more than this, the best first."""
         keep = non_maximum_suppression(self.boxes_xyxy, self.scores, iou)[:MAX_CANDIDATES]
         return _Places(*(values[keep] for values in self))
 

@@ -1,8 +1,8 @@
-"""Where a face is or may be in each frame, whether it is shown or not: the places that `--blur` hides.
+"""Find the places that `--blur` hides: where a face is or may be in each frame, shown or not.
 
 A detector misses faces in single frames. So a place counts from half a second before its face is first found
-to half a second after it is last found, and throughout gaps of up to a second. A live source can't look
-ahead: there a place counts for a second after the face was found.
+to half a second after it is last found, and during gaps of up to a second. A live source can't look ahead, so
+there a place counts for a second after the face was found.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fer_stream.detection.geometry import overlap_of_smaller
 from fer_stream.detection.tracker import TrackedFace
 
 BEFORE_S = AFTER_S = 0.5
-WEAK_S = 0.25  # what was hardly a face counts for so long before and after, for it is often none
-SAME_PLACE_OVERLAP = 0.7  # of the smaller box, from which a weak detection adds nothing to another place
+WEAK_S = 0.25  # a weak detection counts for this long before and after, because it is often no face
+SAME_PLACE_OVERLAP = 0.7  # share of the smaller box; a weak detection that overlaps a place more adds nothing
 LONGEST_GAP_S = 1.0
-LIVE_AFTER_S = 1.0  # as long as the tracker remembers a lost face
+LIVE_AFTER_S = 1.0  # the time for which the tracker remembers a lost face
 PACE_S = 0.2  # the motion of a face is measured over this long
-DRIFT_PER_S = 0.3  # of a face's size: how far off its expected place it may be, on every side
+DRIFT_PER_S = 0.3  # in sizes of the face: its largest distance from the expected place, on each side
 
 
 @dataclass(eq=False)
 class _Path:
-    """Where a track was seen: times in order, and a box (4,) px for each."""
+    """Sightings of a track: times in order, and a box (4,) px for each."""
 
     scene: int
     times_s: list[float] = field(default_factory=list)
@@ -39,7 +39,7 @@ class _Path:
         self.boxes_xyxy.insert(place, box_xyxy)
 
     def box_at(self, time_s: float, before_s: float, after_s: float) -> np.ndarray | None:
-        """Return where the face is or may be, (4,) px; None where it was not seen for too long."""
+        """Return where the face is or may be, (4,) px; None if it was not seen for too long."""
         after = bisect_right(self.times_s, time_s + 1e-9)
         before = after - 1
         if before >= 0 and time_s - self.times_s[before] < 1e-6:
@@ -58,7 +58,7 @@ class _Path:
         return None
 
     def _moved(self, near: int, step: int, time_s: float) -> np.ndarray:
-        """Return the box of a sighting moved to another time at the pace that it had there."""
+        """Return the box of a sighting moved to another time, at its speed there."""
         far = near
         while (
             0 <= far + step < len(self.times_s)
@@ -73,16 +73,16 @@ class _Path:
         return _grown(box, abs(away_s))
 
     def forget(self, until_s: float) -> None:
-        """Forget what was seen before, but for the last sighting."""
+        """Forget earlier sightings, except for the last one."""
         keep_from = min(bisect_right(self.times_s, until_s), len(self.times_s) - 1)
         del self.times_s[:keep_from], self.boxes_xyxy[:keep_from]
 
 
 class PossibleFaces:
-    """Keeps for a while where each track was seen.
+    """Remembers the sightings of each track for a while.
 
     Args:
-        live: Whether the source is live, so that nothing is known of later frames.
+        live: Whether the source is live, so that later frames are unknown.
     """
 
     def __init__(self, *, live: bool = False) -> None:
@@ -91,16 +91,16 @@ class PossibleFaces:
         self._weak: list[tuple[float, int, np.ndarray]] = []  # time, scene, box
 
     def see_weak(self, boxes_xyxy: np.ndarray, time_s: float, scene: int) -> None:
-        """Take note of what was hardly a face in a frame, (N, 4) px."""
+        """Add the weak detections of a frame, (N, 4) px."""
         self._weak += [(time_s, scene, box) for box in boxes_xyxy]
 
     def see(self, faces: Sequence[TrackedFace], time_s: float, scene: int) -> None:
-        """Take note of the faces of a frame, in any order of the frames."""
+        """Add the faces of a frame. Frames may come in any order."""
         for face in faces:
             self._paths.setdefault(face.track_id, _Path(scene)).add(time_s, face.box_xyxy)
 
     def at(self, time_s: float, scene: int) -> np.ndarray:
-        """Return the places of a frame, float32 (N, 4) px; the next call is for a later frame."""
+        """Return the places of a frame, float32 (N, 4) px. Call it for frames in order."""
         keep_s = time_s - LONGEST_GAP_S - PACE_S
         for track_id, path in list(self._paths.items()):
             path.forget(keep_s)
@@ -115,7 +115,7 @@ class PossibleFaces:
         return self._with_weak(places, time_s, scene)
 
     def _with_weak(self, places_xyxy: np.ndarray, time_s: float, scene: int) -> np.ndarray:
-        """Add what was hardly a face to the places, once where it was found there in several frames."""
+        """Add weak detections to the places, once if several frames had one at the same place."""
         self._weak = [weak for weak in self._weak if time_s - weak[0] <= WEAK_S + 1e-6]
         for seen_s, seen_scene, box in sorted(self._weak, key=lambda weak: abs(weak[0] - time_s)):
             away_s = abs(seen_s - time_s)
@@ -127,6 +127,6 @@ class PossibleFaces:
 
 
 def _grown(box_xyxy: np.ndarray, away_s: float) -> np.ndarray:
-    """Return the box with room for what the face may have moved `away_s` seconds from a sighting."""
+    """Return the box, enlarged by the distance that a face may move in `away_s` seconds from a sighting."""
     drift = np.float32(DRIFT_PER_S * away_s * float((box_xyxy[2:] - box_xyxy[:2]).max()))
     return box_xyxy + drift * np.array([-1, -1, 1, 1], np.float32)

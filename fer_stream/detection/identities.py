@@ -1,11 +1,11 @@
-"""Which tracks are people, and which of them are the same person.
+"""Decide which tracks are people, and which tracks are the same person.
 
-A track is shown once it is confirmed: more than one frame saw its face, and in a recording for long enough.
-A confirmed track takes the number of a person who was lost a moment ago where place, size and looks
-agree, else the next number. A wrong merge is worse than a new number: a doubt speaks against it.
+A track is shown once it is confirmed: more than one frame saw its face, and in a recording for long enough. A
+confirmed track gets the number of a person who was lost a moment ago if place, size and looks agree,
+otherwise the next number. A wrong merge is worse than a new number, so in doubt the track gets a new one.
 
-Everything is decided from the frame in question, the seconds before it and the look-ahead. So a recording
-that is analyzed in overlapping parts gets the ids of one pass.
+Decisions depend only on the frame, the seconds before it and the look-ahead. So a recording that is analyzed
+in overlapping parts gets the ids of one pass.
 """
 
 from __future__ import annotations
@@ -22,31 +22,30 @@ from fer_stream.detection.tracker import TrackedFace
 CONFIRMED_SIGHTINGS = 2  # frames that saw the face
 CONFIRMED_S = 0.25  # from the first of them to the last, in a recording
 # A face that is hidden for 3 s keeps its id. The detector loses it a little earlier and finds it a little
-# later, because at the edge of the picture or of what covers it only a part of the face is in sight.
+# later, because only a part of the face is visible at the edge of the picture or of an obstacle.
 REMEMBERED_S = 3.5
-SAME_LIKENESS = (
-    0.87  # of one person before and after; different people reach 0.92 where light and coats are alike
-)
-LIKELIER_BY = 0.02  # than anyone else: between two who look the same nobody is taken up again
-REACH, REACH_PER_S = 1.0, 0.6  # of its size: how far from where it was expected a face may come back
-LONGEST_WALK_S = 1.0  # a lost person is expected to go on walking for this long
+# Least similarity of one person before and after. Different people reach 0.92 in similar light and coats.
+SAME_LIKENESS = 0.87
+LIKELIER_BY = 0.02  # lead over anyone else, so that of two people who look the same none is continued
+REACH, REACH_PER_S = 1.0, 0.6  # in sizes of the face: its largest distance from the expected place
+LONGEST_WALK_S = 1.0  # a lost person is expected to keep walking for this long
 PACE_S = 0.4  # the pace of a walk is measured over this long
 FORGET_TRACK_S = 5.0  # longer than a track is remembered
 
 
 @dataclass(eq=False)
 class _Track:
-    """What is known of a track within the window.
+    """State of a track.
 
     Attributes:
-        scene: How many cuts came before it.
-        first_s: When it was first seen.
-        last_s: When it was last seen.
-        sightings: How many frames saw it.
-        first: As it was first seen.
-        last: As it was last seen.
-        confirmed: Whether it is a face.
-        person: Whose face it is, once it was shown.
+        scene: Number of cuts before it.
+        first_s: Time at which it was first seen.
+        last_s: Time at which it was last seen.
+        sightings: Number of frames that saw it.
+        first: Its first sighting.
+        last: Its last sighting.
+        confirmed: Whether it is confirmed as a face.
+        person: The person, once it was shown.
     """
 
     scene: int
@@ -61,14 +60,14 @@ class _Track:
 
 @dataclass(eq=False)
 class _Person:
-    """Somebody who was shown.
+    """A person who was shown.
 
     Attributes:
-        id: From 1, in order of appearance.
+        id: Number of the person, from 1, in order of appearance.
         track: The latest track.
-        shown_s: When last shown.
-        face: As last shown.
-        earlier: The sighting at most `PACE_S` before that tells the pace: when and where.
+        shown_s: Time at which the person was last shown.
+        face: The face as last shown.
+        earlier: Time and box of a sighting at most `PACE_S` earlier, for the speed.
     """
 
     id: int
@@ -82,7 +81,7 @@ class Identities:
     """Numbers the people of one video.
 
     Args:
-        confirmed_s: How long a face must be seen to be shown; 0 for a live source, which can't look ahead.
+        confirmed_s: Time that a face must be seen to be shown; 0 for a live source, which can't look ahead.
     """
 
     def __init__(self, confirmed_s: float = CONFIRMED_S) -> None:
@@ -94,7 +93,7 @@ class Identities:
         self._horizon_s = 0.0
 
     def see(self, faces: Sequence[TrackedFace], time_s: float, scene: int) -> None:
-        """Take note of the faces of the newest frame."""
+        """Add the faces of the newest frame."""
         self._frames += 1
         self._horizon_s = time_s
         for face in faces:
@@ -106,18 +105,18 @@ class Identities:
                 track.sightings += 1
 
     def see_earlier(self, face: TrackedFace, time_s: float) -> None:
-        """Take note of a face that was found afterwards in a frame before the newest one."""
+        """Add a face that was found later in a frame before the newest one."""
         track = self._tracks[face.track_id]
         track.sightings += 1
         if time_s < track.first_s:
             track.first_s, track.first = time_s, face
 
     def name(self, faces: Sequence[TrackedFace], time_s: float) -> list[int | None]:
-        """Return the ids of the faces of the next frame that goes out; None for one that is not shown.
+        """Return the ids of the faces of the next frame to hand out; None for faces that are not shown.
 
         Args:
             faces: All faces of that frame.
-            time_s: Its time.
+            time_s: Time of the frame.
         """
         tracks = [self._tracks[face.track_id] for face in faces]
         for track in tracks:
@@ -145,12 +144,12 @@ class Identities:
         if track.sightings < CONFIRMED_SIGHTINGS:
             return self._frames == 1 and self._confirmed_s > 0  # a recording of a single frame
         seen_s = track.last_s - track.first_s
-        # At the end of a recording a face is seen to the last frame and can't be seen for longer.
+        # At the end of a recording, a face may be seen up to the last frame and can't be seen for longer.
         runs_out = track.last_s >= self._horizon_s and self._horizon_s - track.first_s < self._confirmed_s
         return seen_s >= self._confirmed_s - 1e-6 or runs_out
 
     def _regained(self, tracks: Sequence[_Track]) -> list[tuple[_Track, _Person]]:
-        """Return which of these new tracks are people who were lost, the most alike first."""
+        """Return the new tracks that are lost people, each with its person, the most similar first."""
         alike = []
         for track in tracks:
             looks = [likeness(track.last.looks, person.face.looks) for person in self._people]
@@ -181,7 +180,7 @@ class Identities:
 def _settle(track: _Track, time_s: float) -> None:
     """Decide about a track that is back after another track took over its person.
 
-    It gets the person back unless the other track is in sight; then it is somebody new.
+    It gets the person back unless the other track is in sight. Then it is a new person.
     """
     if track.person is not None and track.person.track is not track:
         if track.person.track.last_s >= time_s:
@@ -197,7 +196,7 @@ def _note_shown(person: _Person, face: TrackedFace, time_s: float) -> None:
 
 
 def _can_be(track: _Track, person: _Person) -> bool:
-    """Tell whether a track may be a person who was lost, by time, place and size."""
+    """Return whether a track may be a lost person, by time, place and size."""
     away_s = track.first_s - person.track.last_s
     if not 0 < away_s <= REMEMBERED_S or track.scene != person.track.scene:
         return False
@@ -209,7 +208,7 @@ def _can_be(track: _Track, person: _Person) -> bool:
     earlier_s, earlier = person.earlier
     pace = (last_xy - (earlier[:2] + earlier[2:]) / 2) / max(person.shown_s - earlier_s, 1e-3)
     walk = pace * min(away_s, LONGEST_WALK_S) if person.shown_s > earlier_s else 0 * pace
-    # Between where the person was lost and where a walk would have led.
+    # Between the place where the person was lost and the place to which walking would have led.
     share = float(np.clip((found_xy - last_xy) @ walk / max(float(walk @ walk), 1e-6), 0, 1))
     distance = float(np.linalg.norm(found_xy - last_xy - share * walk))
     return distance <= max(side, found_side) * (REACH + REACH_PER_S * away_s)

@@ -1,4 +1,4 @@
-"""How often a video is scanned for faces: a fixed rate, or the one that keeps up with a live source."""
+"""How often to scan a video for faces: at a fixed rate, or as often as keeps up with a live source."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from typing import Literal
 
 from fer_stream.types import Frame
 
-# Frames. One or two faces are followed well, and who comes in is seen after 10 frames at the latest;
-# in a crowd somebody comes into sight all the time.
+# Frames. One or two faces are followed well, and a new one is seen after 10 frames at the latest. In a crowd,
+# people come into sight all the time.
 CALM_EVERY, CROWD_EVERY = 10, 3
 CROWD = 3  # faces
-LONGEST_GAP = 30  # frames: also the slowest machine finds a new face some day
-BUSY_SHARE = 0.7  # of the time between two frames that analysis may take; what is left evens out
-NEW_SHARE = 0.2  # of the latest measurement in the averages
-LONGEST_INTERVAL_S = 1.0  # between two frames; a longer one is an outage and no rate
+LONGEST_GAP = 30  # frames, so that even the slowest machine finds new faces
+BUSY_SHARE = 0.7  # share of the time between two frames for the analysis; the rest is a reserve
+NEW_SHARE = 0.2  # weight of the latest measurement in the averages
+LONGEST_INTERVAL_S = 1.0  # between two frames; a longer interval is an outage
 
 ScanEvery = int | Literal["auto"]
 
 
 @dataclass
 class ScanPace:
-    """When to scan, counted in frames.
+    """Rate of scans, in frames.
 
     Attributes:
-        every: A scan is due after this many frames; None: it depends on how many faces there are.
-        gap: None comes sooner than this, whatever is lost and however empty the picture is.
+        every: A scan is due after this many frames; None: it depends on the number of faces.
+        gap: No scan comes sooner than this, even if faces are lost or the picture is empty.
     """
 
     every: int | None = None
     gap: int = 1
 
     def due_after(self, faces: int) -> int:
-        """Returns after how many frames a scan is due while so many faces are followed."""
+        """Return the number of frames after which a scan is due while this many faces are followed."""
         if self.every is not None:
             return self.every
         return max(self.gap, CROWD_EVERY if faces >= CROWD else CALM_EVERY)
 
 
 class LivePace(ScanPace):
-    """Scans as often as a live source leaves time for, but no more often than is of use.
+    """Scans as often as a live source allows, but no more often than is useful.
 
-    A frame with a scan takes `scan_s` and one without `follow_s`. With a scan in every n frames
-    they take `follow_s + (scan_s - follow_s) / n` on average, and n is the smallest number for which
-    that is `BUSY_SHARE` of the time between two frames. Where even following takes longer, frames
-    are lost anyway, and n is `LONGEST_GAP`.
+    A frame with a scan takes `scan_s`, and one without takes `follow_s`. With a scan in every n frames, a
+    frame takes `follow_s + (scan_s - follow_s) / n` on average. n is the smallest number for which that is at
+    most `BUSY_SHARE` of the time between two frames. If even following takes longer, frames are lost anyway,
+    and n is `LONGEST_GAP`.
     """
 
     def __init__(self) -> None:
@@ -56,11 +56,11 @@ class LivePace(ScanPace):
         self._last: Frame | None = None
 
     def note(self, frame: Frame, analysis_s: float, *, scanned: bool) -> None:
-        """Takes note of how long a frame took, which may change the pace.
+        """Add the time that a frame took, which may change the pace.
 
         Args:
-            frame: Which; its index counts the frames that were dropped before it, too.
-            analysis_s: How long its whole analysis took.
+            frame: The frame. Its index also counts the frames that were dropped before it.
+            analysis_s: Time of its whole analysis.
             scanned: Whether it was scanned.
         """
         if self._last is not None and frame.index > self._last.index:

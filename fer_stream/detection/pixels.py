@@ -1,9 +1,9 @@
-"""Pixels as MTCNN's networks want them: every scale of the pyramid and every crop, from one sum.
+"""Make the inputs of MTCNN's networks: all scales of the pyramid and all crops, from one sum.
 
-The integral image of a frame gives the mean of any rectangle in four reads. It reduces as MTCNN does:
-output pixel i of n is the mean of the input pixels that it touches, from floor(i * N / n) to
-ceil((i + 1) * N / n). Neighbours share pixels where N / n is not whole, which blurs more than
-OpenCV's INTER_AREA; the networks were trained on that.
+The integral image of a frame gives the mean of any rectangle with four reads. Reduction works as in MTCNN:
+output pixel i of n is the mean of the input pixels that it touches, from floor(i * N / n) to ceil((i + 1) * N
+/ n). Neighbours share pixels if N / n is not whole, which blurs more than OpenCV's INTER_AREA. The networks
+were trained on that.
 
 `SummedPixels` works on the CPU with numpy; `torch_cascade.py` does the same on a device of torch.
 """
@@ -74,8 +74,8 @@ class SummedPixels:
             size: Side of a crop in px.
 
         Returns:
-            float32 (N, 3, size, size), RGB in -1..1. Of a square outside the frame its nearest
-            pixels, in which no face is found.
+            float32 (N, 3, size, size), RGB in -1..1. A square outside the frame gives the nearest pixels, in
+            which no face is found.
         """
         starts, ends = _crop_windows(squares_xyxy, self.size_wh, size)
         starts, ends = starts - self._origin_xy[:, None], ends - self._origin_xy[:, None]
@@ -93,7 +93,7 @@ class SummedPixels:
 def _crop_windows(
     squares_xyxy: np.ndarray, size_wh: tuple[int, int], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the windows of crops start and end in x and y, int64 (N, 2, size) each."""
+    """Return the starts and ends of the windows of crops in x and y, int64 (N, 2, size) each."""
     lows, highs = whole_pixels(squares_xyxy, size_wh)
     starts, ends = windows((highs - lows)[..., None], size)
     return starts + lows[..., None], ends + lows[..., None]
@@ -107,7 +107,7 @@ def whole_pixels(squares_xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[np
 
 
 def windows(length: np.ndarray | int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the windows that make `count` pixels of `length` start and end."""
+    """Return the starts and ends of the windows that reduce `length` pixels to `count`."""
     index = np.arange(count)
     return index * length // count, -(-(index + 1) * length // count)
 

@@ -1,4 +1,4 @@
-"""When a frame is scanned: the pace, counted from the start of the recording or from the last scan."""
+"""Decide which frames to scan: the pace, counted from the start of the recording or from the last scan."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 from fer_stream.detection.pace import CALM_EVERY, CROWD_EVERY, ScanPace
 
-# Both paces of `auto` scan the frames whose index this divides. There the motion of faces is measured from
-# zero, so that nothing but ids is left of the frames before: trackers that started elsewhere see the same.
+# Both paces of `auto` scan the frames whose index is a multiple of this. There the motion of faces is
+# measured from zero, so that only ids remain of earlier frames, and trackers that started elsewhere see the
+# same.
 RESET_EVERY = math.lcm(CALM_EVERY, CROWD_EVERY)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What the schedule says about one frame.
+    """The schedule for one frame.
 
     Attributes:
-        due: It is time for a scan.
-        allowed: A scan may come now, due or not.
-        resets_motion: A scan of this frame measures motion from zero.
+        due: Whether it is time for a scan.
+        allowed: Whether a scan may come now, due or not.
+        resets_motion: Whether a scan of this frame measures motion from zero.
     """
 
     due: bool
@@ -28,10 +29,10 @@ class Slot:
 
 
 class ScanSchedule:
-    """Says frame by frame whether a scan is due.
+    """Decides frame by frame whether a scan is due.
 
     Args:
-        pace: How often; may change from frame to frame.
+        pace: Rate of scans, which may change from frame to frame.
         first_index: Index of the first frame in its recording. Scans are then due at indexes that
             `pace.due_after` divides, so that a tracker that starts in the middle scans the same frames as one
             that started at the beginning. With None, they are counted from the last scan.
@@ -43,7 +44,7 @@ class ScanSchedule:
         self._frames_since_scan = pace.gap  # the first frame is scanned
 
     def next(self, faces: int) -> Slot:
-        """Go on to the next frame, while so many faces are followed."""
+        """Go on to the next frame, with the number of followed faces."""
         self._frames_since_scan += 1
         every = self._pace.due_after(faces)
         allowed = self._frames_since_scan >= self._pace.gap
@@ -53,5 +54,5 @@ class ScanSchedule:
         return Slot(index % every == 0, allowed, resets_motion=index % RESET_EVERY == 0)
 
     def note_scan(self) -> None:
-        """Take note that the current frame is scanned."""
+        """Note that the current frame is scanned."""
         self._frames_since_scan = 0

@@ -33,10 +33,10 @@ _RGB_OF_BGR = (2, 1, 0)
 
 @dataclass(frozen=True, eq=False)
 class DeviceSums:
-    """Says which frame the buffer of sums holds.
+    """Describes the frame in the buffer of sums.
 
     Attributes:
-        size_wh: Of the frame, px.
+        size_wh: Size of the frame, px.
         origin_xy: int64 (2,), the first pixel of the part that is summed.
         part_wh: Size of that part, px.
     """
@@ -61,7 +61,7 @@ class TorchCascade:
         self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
 
     def _make_buffers(self, pixels: int) -> None:
-        """Make the buffers of a frame and of its sums; what was recorded with the old ones goes."""
+        """Make the buffers of a frame and of its sums. Recordings with the old buffers are dropped."""
         import torch
 
         values = 3 * pixels
@@ -91,7 +91,7 @@ class TorchCascade:
         return look_at
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> DeviceSums:
-        """Send a frame to the device and sums it there; see `cascade.Cascade.read`."""
+        """Send a frame to the device and sum it there; see `cascade.Cascade.read`."""
         import torch
 
         height, width = image_bgr.shape[:2]
@@ -189,7 +189,7 @@ class _Pyramid:
 
 
 def _places(sums: DeviceSums, squares_xyxy: np.ndarray) -> np.ndarray:
-    """Return where squares lie in the sums, int64 (N, 6).
+    """Return the places of squares in the sums, int64 (N, 6).
 
     The columns are left, top, right, bottom, and the strides of a column and of a colour in the sums.
     """

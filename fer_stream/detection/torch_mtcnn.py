@@ -27,7 +27,7 @@ def load_torch_mtcnn(name: str, device: torch.device) -> Callable[[torch.Tensor]
 
     Args:
         name: PNet, RNet or ONet.
-        device: Where it runs.
+        device: Device of the network.
 
     Returns:
         A function from images (N, 3, H, W) to the outputs in facenet-pytorch's order: shifts, landmarks if it

@@ -1,17 +1,17 @@
-"""Finds and follows faces from frame to frame.
+"""Find and follow faces from frame to frame.
 
-A full scan of a frame costs many times what it costs to look for a known face near its last box.
-So the detector scans every few frames (`schedule`). In between each face is followed: its motion says where
-to look, and the later stages of the cascade give its new box, landmarks and score. A face that is
-lost, or a cut in the video, brings the next scan forward to the same frame, unless a live source
-leaves no time for it: then the face is searched for nearby.
+A full scan of a frame costs many times more than looking for a known face near its last box. So the detector
+scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and the
+later stages of the cascade give its new box, landmarks and score. A lost face or a cut in the video brings
+the next scan forward to the same frame. If a live source leaves no time for that, the face is searched for
+nearby.
 
-A live source whose pace is `auto` can't wait for a scan while there are faces to show: the scan comes
-after the frame is handed out (`scan_ahead`), and who is new is looked for again in the next frame,
-near that place.
+A live source with the pace `auto` can't wait for a scan while there are faces to show. Its scan comes after
+the frame is handed out (`scan_ahead`), and new faces are looked for again in the next frame, near their
+place.
 
-A track is one face as far as it can be followed. Whether two tracks are one person, and which tracks are
-people at all, is decided later, by `identities`.
+A track is one face as far as it can be followed. `identities` decides later whether two tracks are one
+person, and which tracks are people at all.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from fer_stream.detection.pace import ScanPace
 from fer_stream.detection.schedule import ScanSchedule
 from fer_stream.types import Detections
 
-REMEMBERED_S = 1.0  # a track whose face is out of sight is taken up again within this time
-REGAIN_LIKENESS = 0.75  # unless the face there looks less like it than this
+REMEMBERED_S = 1.0  # a track whose face is out of sight can be continued within this time
+REGAIN_LIKENESS = 0.75  # if the face is at least this similar
 VELOCITY_S = 0.1  # the motion of a face is averaged over this long
 MAX_STEP = 0.5  # a face moves by at most this share of its size from frame to frame
 MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
-MISSED_SCANS = 2  # a followed face that this many scans ahead in a row do not find is no face
-CUT_DIFFERENCE = 28.0  # mean change of a small grey picture, of 255, that is a cut
+MISSED_SCANS = 2  # a followed face is dropped if this many scans ahead in a row do not find it
+CUT_DIFFERENCE = 28.0  # mean change of a small grey picture (of 255) that counts as a cut
 THUMBNAIL_WH = (32, 18)
-LOOKS = 5  # the latest descriptions of a face's looks that are kept
+LOOKS = 5  # number of descriptions of a face that are kept
 LOOK_EVERY = 5  # frames between two of them
 
 
@@ -57,11 +57,11 @@ class TrackedFace:
     """One face in one frame, as the tracker hands it out.
 
     Attributes:
-        track_id: Stays with the face as long as it can be followed.
+        track_id: Id of the track, the same as long as the face can be followed.
         box_xyxy: float32 (4,) px, inside the frame.
         landmarks_xy: float32 (5, 2) px.
         score: The detector's confidence, 0 to 1.
-        looks: The latest descriptions of how the person looks, see `appearance`.
+        looks: The latest descriptions of the person, see `appearance`.
     """
 
     track_id: int
@@ -76,10 +76,10 @@ class TrackedFrame:
     """The faces of one frame.
 
     Attributes:
-        faces: The visible ones, ordered by track.
-        scene: How many cuts came before this frame.
+        faces: The visible faces, ordered by track.
+        scene: Number of cuts before this frame.
         scanned: Whether the whole frame was scanned.
-        weak_xyxy: float32 (N, 4) px, what a cautious detector took for hardly a face, which is not followed.
+        weak_xyxy: float32 (N, 4) px, weak detections of a cautious detector. They are not followed.
     """
 
     faces: tuple[TrackedFace, ...] = ()
@@ -90,19 +90,19 @@ class TrackedFrame:
 
 @dataclass(eq=False)
 class _Track:
-    """What the tracker remembers of a face.
+    """State of one track.
 
     Attributes:
-        id: Stays with the face.
+        id: Id of the track.
         box_xyxy: float32 (4,) px, as last seen.
         landmarks_xy: float32 (5, 2) px, as last seen.
-        score: The detector's, as last seen.
-        seen_s: When it was last seen.
-        velocity_xy: Motion of the box's centre, px a second.
-        times_measured: How many measurements of the motion it is made of.
+        score: The detector's score, as last seen.
+        seen_s: Time at which it was last seen.
+        velocity_xy: Speed of the box's centre, px per second.
+        times_measured: Number of measurements in that speed.
         visible: Whether it is in the current frame.
-        missed_scans: How many scans ahead in a row have not found it.
-        looks: The latest descriptions of how the person looks.
+        missed_scans: Number of scans ahead in a row that did not find it.
+        looks: The latest descriptions of the person.
     """
 
     id: int
@@ -117,7 +117,7 @@ class _Track:
     looks: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=LOOKS))
 
     def expected_box(self, time_s: float) -> np.ndarray:
-        """Return where the face should be now if it goes on as it moved, float32 (4,)."""
+        """Return where the face should be now at its last speed, float32 (4,)."""
         size = float((self.box_xyxy[2:] - self.box_xyxy[:2]).max())
         step = self.velocity_xy * max(0.0, time_s - self.seen_s)
         longest = size * (MAX_STEP if self.visible else MAX_HIDDEN_STEP)
@@ -125,13 +125,14 @@ class _Track:
         return self.box_xyxy + np.concatenate([step, step]).astype(np.float32)
 
     def see(self, found: Detections, index: int, time_s: float, *, crowded: bool) -> None:
-        """Take over a detection as the face's new place, and its motion unless it is `crowded`."""
+        """Use a detection as the face's new place, and measure its motion unless it is `crowded`."""
         box = found.boxes_xyxy[index]
         elapsed_s = time_s - self.seen_s
         if elapsed_s > 0 and not crowded:
             moved = (box[:2] + box[2:] - self.box_xyxy[:2] - self.box_xyxy[2:]) / 2
             measured = (moved / elapsed_s).astype(np.float32)
-            # The mean of the first few, then a moving average: boxes jitter by some pixels.
+            # The mean of the first few measurements, then a moving average, because boxes jitter by some
+            # pixels.
             self.times_measured += 1
             new_share = max(1 - math.exp(-elapsed_s / VELOCITY_S), 1 / (1 + self.times_measured))
             self.velocity_xy = self.velocity_xy + np.float32(new_share) * (measured - self.velocity_xy)
@@ -158,10 +159,10 @@ class Tracker:
 
     Args:
         detector: Finds the faces.
-        pace: When to scan; may change from frame to frame.
+        pace: Rate of scans, which may change from frame to frame.
         first_index: Index of the first frame in its recording, see `ScanSchedule`.
-        scans_ahead: Whether a scan that is due waits for `scan_ahead`, which the caller has to call
-            after each frame.
+        scans_ahead: Whether a due scan waits for `scan_ahead`. The caller then has to call that after each
+            frame.
     """
 
     def __init__(
@@ -194,13 +195,13 @@ class Tracker:
             track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
         ]
         if self._is_cut(image_bgr):
-            self._tracks = []  # whoever comes after a cut is somebody else
+            self._tracks = []  # people after a cut are other people
             self._scene += 1
         followed = [track for track in self._tracks if track.visible]
         slot = self._schedule.next(len(followed))
         scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
-        # A scan that is due takes nothing from the frames before it, so that trackers that started at
-        # different frames come to see the same.
+        # A due scan does not depend on earlier frames, so that trackers that started at different frames come
+        # to see the same.
         known: np.ndarray | None = None
         if not scans:
             expected = _expected_boxes(followed, time_s)
@@ -208,7 +209,7 @@ class Tracker:
             found, newcomers = refined[: len(followed)], refined[len(followed) :]
             there = self._still_there(image_bgr, found, followed)
             scans = slot.allowed and not there.all()
-            if scans:  # it finds again who is lost; where the rest are is known
+            if scans:  # it finds lost faces again, and the places of the others are known
                 known = found.boxes_xyxy[there]
             else:
                 self._move(image_bgr, followed, found, there, expected, time_s)
@@ -231,7 +232,7 @@ class Tracker:
         return TrackedFrame(faces, self._scene, scans, weak.boxes_xyxy)
 
     def scan_ahead(self) -> bool:
-        """Make the scan that was due at the last frame, for the next one, and tell whether one was due."""
+        """Make the scan that was due at the last frame, for the next one. Return whether one was due."""
         if self._to_scan is None:
             return False
         image_bgr, self._to_scan = self._to_scan, None
@@ -250,7 +251,7 @@ class Tracker:
     def _still_there(self, image_bgr: np.ndarray, found: Detections, followed: list[_Track]) -> np.ndarray:
         """Return which followed faces are still there, bool (N,).
 
-        Where two have run onto one face, as faces do that cross, it is the one that looks more like it.
+        If two have run onto one face, as happens when faces cross, the one that looks more like it stays.
         """
         preference = found.scores.copy()
         for index in np.flatnonzero(duplicates(found.boxes_xyxy).any(axis=1)):
@@ -267,7 +268,7 @@ class Tracker:
         expected_xyxy: np.ndarray,
         time_s: float,
     ) -> None:
-        """Move the followed faces to where they are now; one that a search nearby does not find is gone."""
+        """Move the followed faces to their new places. Faces that a search nearby does not find are gone."""
         if not there.all():
             found = self._search(image_bgr, found, expected_xyxy, _last_boxes(followed), there)
             there = still_there(found)
@@ -279,7 +280,7 @@ class Tracker:
                 track.visible = False
 
     def _take_in(self, image_bgr: np.ndarray, newcomers: Detections, time_s: float) -> None:
-        """Take in the faces of a scan ahead where they are still there and not followed already."""
+        """Add the faces of a scan ahead that are still there and not followed yet."""
         if not len(newcomers):
             return
         places = self._newcomers.boxes_xyxy
@@ -298,7 +299,7 @@ class Tracker:
         last_xyxy: np.ndarray,
         there: np.ndarray,
     ) -> Detections:
-        """Return the detections with what a search nearby finds in place of the faces that are lost.
+        """Return the detections, with the results of a search nearby for lost faces.
 
         A face that is not found gets a score of 0.
         """
@@ -319,7 +320,7 @@ class Tracker:
         return Detections(boxes, scores, landmarks)
 
     def _assign(self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], time_s: float) -> None:
-        """Give each detection to the one of these tracks that it belongs to, or to a new one."""
+        """Assign each detection to one of these tracks or to a new one."""
         expected, last = _expected_boxes(tracks, time_s), _last_boxes(tracks)
         overlap = iou_matrix(expected, found.boxes_xyxy)
         near = nearness(expected, last, found.boxes_xyxy)
@@ -350,7 +351,7 @@ class Tracker:
     def _unlike(
         self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], possible: np.ndarray
     ) -> np.ndarray:
-        """Return which possible pairs of a hidden track and a detection look like two people, bool (N, M)."""
+        """Return a mask of pairs of a hidden track and a detection that look like two people, bool (N, M)."""
         unlike = np.zeros(possible.shape, bool)
         hidden = np.array([not track.visible and bool(track.looks) for track in tracks], bool)
         for index in np.flatnonzero((possible & hidden[:, None]).any(axis=0)):
@@ -360,8 +361,8 @@ class Tracker:
         return unlike
 
     def _is_cut(self, image_bgr: np.ndarray) -> bool:
-        """Tell whether this picture has little to do with the one before."""
-        # Every 8th pixel or so is enough, and reading them all would cost as much as following a face.
+        """Return whether this picture differs so much from the one before that it follows a cut."""
+        # Every 8th pixel or so is enough. Reading all would cost as much as following a face.
         step = max(1, min(image_bgr.shape[:2]) // 90)
         small = cv2.resize(image_bgr[::step, ::step], THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
         thumbnail = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.int16)

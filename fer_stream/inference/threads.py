@@ -38,7 +38,7 @@ class Workers:
         self.network_threads = max(1, threads // self._count)
 
     def map(self, do: Callable[..., _T], items: Sequence[object]) -> list[_T]:
-        """Returns `do(item)` for each, in order; begins with the first and does not wait for it."""
+        """Return `do(item)` for each, in order; begins with the first and does not wait for it."""
         if self._count == 1 or len(items) < 2:
             return [do(item) for item in items]
         # The threads end with the call: nobody has to close anything.
@@ -47,7 +47,7 @@ class Workers:
             return [do(items[0]), *(one.result() for one in rest)]
 
     def parts(self, count: int) -> list[slice]:
-        """Returns slices that share `count` things out evenly, at least one."""
+        """Return slices that share `count` things out evenly, at least one."""
         parts = max(1, min(self._count, count // LEAST_PART))
         bounds = [count * part // parts for part in range(parts + 1)]
         return [slice(low, high) for low, high in itertools.pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""A checkpoint's network as a PyTorch module, for CUDA and for training."""
+"""A checkpoint's network as a PyTorch module, for training and for comparison."""
 
 from __future__ import annotations
 

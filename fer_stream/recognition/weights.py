@@ -156,7 +156,7 @@ def annotation(labels: str | None, *, has_ferplus: bool) -> str:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool = False) -> None:
-    """Saves a checkpoint to a temporary file and renames it: PATH is the old one or the new one.
+    """Save a checkpoint to a temporary file and renames it: PATH is the old one or the new one.
 
     Args:
         path: Where to.
@@ -198,7 +198,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
 
 
 def save_atomically(content: object, path: Path) -> None:
-    """Writes what `torch.save` makes of `content`, so that a kill leaves the old file or the new one.
+    """Write what `torch.save` makes of `content`, so that a kill leaves the old file or the new one.
 
     Raises:
         OutputError: The file can't be written.
@@ -260,7 +260,7 @@ def _check_is_file(path: Path) -> None:
 
 @contextmanager
 def _weights_errors(path: Path) -> Iterator[None]:
-    """Turns what is wrong with a file of PyTorch into the one line about weights."""
+    """Turn what is wrong with a file of PyTorch into the one line about weights."""
     try:
         yield
     except NotATorchFileError as error:

@@ -1,1 +1,1 @@
-"""Draw: the overlay on the frames, charts, and what hides faces."""
+"""Draw the overlay and the charts, and hide faces."""

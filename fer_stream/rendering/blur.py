@@ -1,8 +1,8 @@
-"""`--blur`: hide the faces right behind the analysis, so that nothing further on ever sees them.
+"""`--blur`: hide faces right after the analysis, so that no later stage ever sees them.
 
-A face is replaced by a few colours, each the mean of a large patch: what was averaged away can't be
-computed back. Which places are hidden, and for how long before and after a face is found there, is decided
-in `detection.hiding`. A face that is never found is never hidden.
+A face is replaced by a few colours, each the mean of a large patch, so that it can't be recovered.
+`detection.hiding` decides which places are hidden, and for how long before and after a face is found there. A
+face that is never found is never hidden.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import numpy as np
 
 from fer_stream.types import AnalyzedFrame
 
-MARGIN = 1.4  # side of what is hidden over that of the face's box: hair, ears and chin belong to a face
-PATCHES = 3  # across a face: at 5 the detector still finds one in the picture, from 4 down none
+MARGIN = (
+    1.4  # size of the hidden patch, relative to the face's box, so that hair, ears and chin are hidden too
+)
+PATCHES = (
+    3  # across a face; with 5 the detector still finds a face in the picture, with 4 or fewer it does not
+)
 ROUNDNESS = 3.0  # exponent of the superellipse: 2 is an ellipse, and from 2.1 on the box lies within it
 
 
 def hide_faces(analyzed: AnalyzedFrame) -> AnalyzedFrame:
-    """Return the frame with every place where a face is or may be hidden in a copy of its picture."""
+    """Return the frame with a copy of its picture in which every place of a possible face is hidden."""
     places = [*analyzed.possible_faces_xyxy, *(face.box_xyxy for face in analyzed.faces)]
     if not places:
         return analyzed
@@ -31,7 +35,7 @@ def hide_faces(analyzed: AnalyzedFrame) -> AnalyzedFrame:
 
 
 def hide(bgr: np.ndarray, box_xyxy: np.ndarray) -> None:
-    """Hide a face in place: a rounded patch round it becomes a blur of a few mean colours.
+    """Hide a face in place: replace a rounded patch around it by a blur of a few mean colours.
 
     Args:
         bgr: uint8 (H, W, 3).
@@ -49,7 +53,7 @@ def hide(bgr: np.ndarray, box_xyxy: np.ndarray) -> None:
     patch_px = max(float(half_wh.min()) * 2 / MARGIN / PATCHES, 2.0)
     patches_wh = tuple(max(1, round(side / patch_px)) for side in size_wh)
     patches = cv2.resize(region, patches_wh, interpolation=cv2.INTER_AREA)
-    # The blur is for the eye only: it adds nothing to what the patches tell.
+    # The blur is for looks only. It reveals no more than the patches do.
     blurred = cv2.resize(patches, size_wh, interpolation=cv2.INTER_LINEAR)
     x = np.abs((np.arange(left, right) + 0.5 - center_xy[0]) / half_wh[0]) ** ROUNDNESS
     y = np.abs((np.arange(top, bottom) + 0.5 - center_xy[1]) / half_wh[1]) ** ROUNDNESS

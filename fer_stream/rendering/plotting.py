@@ -1,7 +1,7 @@
-"""What every figure of the project shares: its greys, its resolution, and how it is written.
+"""Shared code of all figures: greys, resolution, and writing.
 
-Figures are made as objects, without pyplot, whose global state is not for threads. matplotlib loads
-with the first figure, or with `load_matplotlib`: it takes half a second.
+Figures are made as objects, without pyplot, because its global state is not safe for threads. matplotlib
+loads with the first figure or with `load_matplotlib`, which takes half a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fer_stream.system.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# While it loads without a folder to keep its list of fonts in, matplotlib warns that it will be slower.
+# Without a folder for its list of fonts, matplotlib warns at loading that it will be slower.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 CHART_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
@@ -32,10 +32,10 @@ FAINT_HEX = "#e6e7ea"
 
 
 def check_chart_path(path: Path) -> None:
-    """Refuse a name that a chart can't have.
+    """Check the extension of a chart.
 
     Raises:
-        UsageError: The suffix is none of `CHART_SUFFIXES`.
+        UsageError: The extension is not in `CHART_SUFFIXES`.
     """
     if path.suffix.lower() not in CHART_SUFFIXES:
         raise UsageError(
@@ -44,7 +44,7 @@ def check_chart_path(path: Path) -> None:
 
 
 def load_matplotlib() -> None:
-    """Loads what a first figure would wait for.
+    """Load matplotlib, so that the first figure need not wait for it.
 
     Raises:
         OutputError: matplotlib can't be loaded.
@@ -61,7 +61,7 @@ def load_matplotlib() -> None:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Returns an empty figure of this size in inches."""
+    """Return an empty figure of this size in inches."""
     load_matplotlib()
     from matplotlib.figure import Figure
 
@@ -69,7 +69,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure; nobody meets half a chart.
+    """Write a figure, whole or not at all.
 
     Raises:
         OutputError: The file can't be written.
@@ -78,7 +78,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     # JPEG smears thin lines and small text at its usual quality.
     options: dict[str, Any] = {"pil_kwargs": {"quality": 95}} if kind in ("jpg", "jpeg") else {}
     try:
-        # Through memory: Pillow takes a short write to a full disk for the end of its work.
+        # Through memory, because Pillow does not notice a short write to a full disk.
         drawn = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # of a name in a script that the font lacks

@@ -1,6 +1,6 @@
-"""Where analyzed frames go: video, pictures, stills, crops, the table, the live window, a virtual camera."""
+"""Outputs of analyzed frames, each a `Sink`: video, pictures, table, charts, report, window and more."""
 
-import cv2  # noqa: F401  before PyAV, whose wheel brings an X11 library with which OpenCV's windows hang
+import cv2  # noqa: F401  before PyAV, whose wheel has an X11 library that makes OpenCV's windows hang
 
 from fer_stream.sinks.base import RunContext, Sink, check_folder, check_output
 from fer_stream.sinks.charts import FaceChartSink, TimelineSink

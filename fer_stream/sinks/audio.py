@@ -1,4 +1,4 @@
-"""The sound of a recording, carried over beside the video as that advances."""
+"""Copy the sound of a recording into the annotated video while the video is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av.bitstream import BitStreamFilterContext
 from fer_stream.sources.clock import sound_in_running_time
 from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_container, pick_video_stream
 
-# What a player of these files can be expected to understand; anything else is encoded anew. None: all.
+# Codecs that players of these files understand. Sound in another codec is encoded again. None: all codecs.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
     ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}),
     ".mkv": None,
@@ -26,14 +26,14 @@ ENCODERS = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}
 
 @dataclass
 class _Track:
-    """One audio stream on its way.
+    """One audio stream.
 
     Attributes:
         source: The stream that is read.
         output: The stream that is written.
-        copied: Whether packets are copied; else they are decoded and encoded anew.
-        headers: Takes the header off every packet, where the source has one there.
-        last_dts: Decoding time of the last packet written, in its own time base.
+        copied: Whether packets are copied. Otherwise they are decoded and encoded again.
+        headers: Filter that removes the header of every packet; None if packets have none.
+        last_dts: Decoding time of the last written packet, in its own time base.
     """
 
     source: av.audio.stream.AudioStream
@@ -44,18 +44,18 @@ class _Track:
 
 
 class AudioTracks:
-    """Reads the audio streams of a recording a second time, and muxes them as the video advances.
+    """Reads the audio streams of a recording again, and muxes them as the video advances.
 
-    One packet is held at a time. Damage ends a track, never the video: it is noted in `problems`.
+    It holds one packet at a time. Damage may end a track, but never the video; it is noted in `problems`.
     """
 
     def __init__(self, path: Path, extension: str, problems: list[str]) -> None:
-        """Opens the recording.
+        """Open the recording.
 
         Args:
             path: The recording.
-            extension: Of the output; decides what is copied.
-            problems: Where what went wrong is noted.
+            extension: Extension of the output, which decides which codecs are copied.
+            problems: The list to which problems are added.
         """
         self._extension = extension
         self._problems = problems
@@ -78,8 +78,8 @@ class AudioTracks:
 
         Args:
             output: The output.
-            offset_s: The source time that is 0 in the output.
-            cut: Whether to leave out all sound before `offset_s`.
+            offset_s: Time in the source that is 0 in the output.
+            cut: Whether to leave out the sound before `offset_s`.
             can_seek: See `SourceInfo.can_seek`.
         """
         if self._input is None:
@@ -98,7 +98,7 @@ class AudioTracks:
                 time_base = sources[0].time_base or Fraction(1, av.time_base)
                 self._input.seek(int(offset_s / time_base), stream=sources[0])
             except MEDIA_ERRORS:
-                pass  # a file that can't be sought is read from its start
+                pass  # the file can't be sought, so it is read from its start
         self._cut = cut
         video = pick_video_stream(self._input) if may_be_joined(self._input) else None
         if video is None:
@@ -109,7 +109,7 @@ class AudioTracks:
         self._advance_one()
 
     def advance(self, until_s: Fraction | None) -> None:
-        """Muxes all sound up to a time of the output; None: to the end.
+        """Mux all sound up to a time of the output, or to the end if `until_s` is None.
 
         Raises:
             OSError: The output can't be written. Damaged sound raises nothing.
@@ -129,7 +129,7 @@ class AudioTracks:
             self._advance_one()
 
     def finish(self) -> None:
-        """Writes what the encoders still hold."""
+        """Flush the encoders."""
         for track in list(self._tracks.values()):
             if track.copied or self._output is None:
                 continue
@@ -139,7 +139,7 @@ class AudioTracks:
                 self._drop(track, error)
 
     def close(self) -> None:
-        """Closes the recording."""
+        """Close the recording."""
         self._next, self._packets, self._tracks = None, iter(()), {}
         if self._input is not None:
             self._input.close()
@@ -148,7 +148,7 @@ class AudioTracks:
     def _add_stream(
         self, output: av.container.OutputContainer, stream: av.audio.stream.AudioStream
     ) -> _Track:
-        """Adds the counterpart of one audio stream to the output."""
+        """Add an output stream for one audio stream."""
         context = stream.codec_context
         if context is None or not context.sample_rate:
             raise ValueError("its codec is unknown")
@@ -168,12 +168,12 @@ class AudioTracks:
             added.metadata["language"] = language
         headers = None
         if copied and context.name == "aac" and not context.extradata:
-            # AAC of a transport stream says in every packet what other containers say once.
+            # In a transport stream, every AAC packet has a header that other containers store once.
             headers = BitStreamFilterContext("aac_adtstoasc", stream)
         return _Track(stream, added, copied, headers)
 
     def _advance_one(self) -> None:
-        """Reads on to the next packet that has a time."""
+        """Read up to the next packet that has a time."""
         self._next = None
         try:
             while (packet := next(self._packets, None)) is not None:
@@ -184,7 +184,7 @@ class AudioTracks:
             self._problem(f"the sound of {self._path} is damaged ({_reason(error)}); saved up to there")
 
     def _carry(self, track: _Track, packet: av.Packet) -> None:
-        """Muxes one packet, copied or encoded anew, with the times of the output."""
+        """Mux one packet, copied or encoded again, with the times of the output."""
         if not track.copied:
             for frame in self._decoded(packet):
                 if frame.pts is not None and frame.time_base is not None:
@@ -204,7 +204,7 @@ class AudioTracks:
             self._output.mux(ready)
 
     def _decoded(self, packet: av.Packet) -> list[av.AudioFrame]:
-        """Decodes one packet; a damaged one gives nothing."""
+        """Return the frames of one packet; empty if it is damaged."""
         try:
             return cast(list[av.AudioFrame], packet.decode())
         except av.error.InvalidDataError:
@@ -212,24 +212,24 @@ class AudioTracks:
             return []
 
     def _mux_encoded(self, track: _Track, frame: av.AudioFrame | None) -> None:
-        """Encodes and muxes; None writes what the encoder holds. The encoder resamples by itself."""
+        """Encode and mux a frame, or flush the encoder if it is None. The encoder resamples by itself."""
         assert self._output is not None
         for packet in track.output.encode(frame):
             self._output.mux(packet)
 
     def _drop(self, track: _Track, error: Exception) -> None:
-        """Ends a track."""
+        """Stop writing a track, and note why."""
         self._tracks.pop(track.source.index, None)
         self._problem(f"an audio track ends early: {_reason(error)}")
 
     def _problem(self, text: str) -> None:
-        """Notes a problem, once."""
+        """Note a problem, but each one only once."""
         if text not in self._problems:
             self._problems.append(text)
 
 
 def goes_on_after(path: Path, time_s: Fraction) -> bool:
-    """Tells whether a recording has video after a time: whether what was saved is only a part of it."""
+    """Return whether a recording has video after a time, so that the saved part ends before it does."""
     try:
         with open_container(path) as container:
             stream = pick_video_stream(container)
@@ -245,6 +245,6 @@ def goes_on_after(path: Path, time_s: Fraction) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the first line of what an error says."""
+    """Return the first line of an error's message."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]

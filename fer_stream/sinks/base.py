@@ -30,14 +30,14 @@ class RunContext:
     """The run that a sink takes part in.
 
     Attributes:
-        source: What is read.
-        status: How the run is doing; to be read in the thread of `Sink.write`.
-        provenance: What makes the results.
-        crop_scale: Side of the network's crop over the longer side of a face's box.
+        source: Facts about the source.
+        status: State of the run. Read it in the thread of `Sink.write`.
+        provenance: Program, weights and options that make the results.
+        crop_scale: Side of the network's crop, relative to the longer side of a face's box.
         blurred: Whether the faces in every frame's own picture are hidden.
-        saved_video: The annotated video that the same run writes; None without one.
-        written_files: Returns the files and folders that the run's sinks have made so far; to be called in
-            the thread of `Sink.write`.
+        saved_video: The annotated video that the same run writes; None if it writes none.
+        written_files: Returns the files and folders that the run's sinks have made so far. Call it in the
+            thread of `Sink.write`.
     """
 
     source: SourceInfo
@@ -50,15 +50,15 @@ class RunContext:
 
 
 class Sink(ABC):
-    """Takes analyzed frames, one after the other, and makes something of them.
+    """Receives analyzed frames, one after the other, and writes or shows something.
 
-    A sink checks its output when it is constructed, and is a context manager that finishes its
-    files on leaving, also after an error. Everything but `needs_image` is called in one thread.
+    A sink checks its output when it is constructed. It is a context manager that finishes its files on
+    leaving, also after an error. Everything but `needs_image` is called in one thread.
 
     Attributes:
-        name: The profile's name for it.
-        problems: What went wrong without ending the run, a line each.
-        stop_requested: Set by a sink whose user wants the run to end.
+        name: Name in the profile.
+        problems: Problems that did not end the run, a line each.
+        stop_requested: Set by the sink when its user wants the run to end.
         saved_video: The annotated video that this sink writes; None if it writes none.
     """
 
@@ -70,14 +70,14 @@ class Sink(ABC):
         self.stop_requested = False
 
     def begin(self, context: RunContext) -> None:  # noqa: B027  most sinks know enough already
-        """Take in the run that starts; called once, before the first frame.
+        """Receive the run that starts. Called once, before the first frame.
 
         Raises:
             OutputError: The output can't be written.
         """
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return whether `write` is to get the annotated picture of this frame.
+        """Return whether `write` needs the annotated picture of this frame.
 
         Called once for each frame, in order, in the thread that draws. It runs some frames ahead of `write`.
         """
@@ -85,7 +85,7 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Takes the next frame.
+        """Receive the next frame.
 
         Args:
             analyzed: The frame and its faces.
@@ -96,27 +96,27 @@ class Sink(ABC):
         """
 
     def idle(self) -> None:  # noqa: B027  most sinks have nothing to do
-        """Called again and again while no frame comes, in the thread of `write`.
+        """Do what is due while no frame comes. Called again and again, in the thread of `write`.
 
         Raises:
             OutputError: The output can't be written any further.
         """
 
     def recordings(self) -> list[Recording]:
-        """Returns the videos that are being written at present."""
+        """Return the videos that are being written."""
         return []
 
     @abstractmethod
     def close(self) -> None:
-        """Finishes the files. May be called again, and after an error.
+        """Finish the files. May be called again, and after an error.
 
         Raises:
-            OutputError: The end of the output can't be written. Not raised after `write` has failed.
+            OutputError: The end of the output can't be written. Not raised if `write` has failed.
         """
 
     @abstractmethod
     def outputs(self) -> list[Path]:
-        """Returns the files, or the one folder, that were made so far."""
+        """Return the files, or the folder, that were made so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -130,13 +130,13 @@ class Sink(ABC):
         try:
             self.close()
         except OutputError:
-            # The first error is the one to tell; the one of the clean-up only follows from it.
+            # The first error matters; an error while closing only follows from it.
             if error is None:
                 raise
 
 
 def cannot_write(path: Path | str, error: Exception) -> OutputError:
-    """Returns the error that names an output and, in the system's words, why it can't be written."""
+    """Return an error that names an output and the system's reason why it can't be written."""
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return OutputError(f"can't write {path}: {reason}")
 
@@ -148,21 +148,21 @@ def check_output(
     source_path: Path | None,
     extensions: Sequence[str] | None = None,
 ) -> Path:
-    """Checks, before any work starts, that a file can be written; makes its folder if missing.
+    """Check before any work starts that a file can be written. Make its folder if it is missing.
 
-    Nothing is left behind at `path`, and nothing there is touched.
+    An existing file stays as it is, and no new file is left behind.
 
     Args:
         path: The file to be written.
-        overwrite: Whether it may replace a file.
-        source_path: The input, which it must not replace; None where the input is no file.
-        extensions: The extensions to accept, such as `.csv`; None accepts all.
+        overwrite: Whether an existing file may be replaced.
+        source_path: The input, which must not be replaced; None if it is no file.
+        extensions: Accepted extensions, such as `.csv`; None accepts all.
 
     Returns:
         `path` as a `Path`.
 
     Raises:
-        UsageError: The extension is none of `extensions`.
+        UsageError: The extension is not accepted.
         OutputError: The file exists, is the input, is a folder, or can't be written.
     """
     path = Path(path)
@@ -182,7 +182,7 @@ def check_output(
         if exists:
             path.open("ab").close()
         else:
-            # Only making the file tells whether that works: permissions, mounts and names all count.
+            # Making the file is the only reliable test: permissions, mounts and names all count.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             path.unlink()
     except OSError as error:
@@ -191,20 +191,20 @@ def check_output(
 
 
 def check_folder(folder: Path | str, *, overwrite: bool, pattern: str, source_path: Path | None) -> Path:
-    """Checks that files can be made in a folder; makes it if missing.
+    """Check that files can be made in a folder. Make the folder if it is missing.
 
     Args:
         folder: The folder.
         overwrite: Whether files in it may be replaced.
-        pattern: Glob of the files to be made, below the folder; one that is there already counts as
+        pattern: Glob of the files to be made, relative to the folder. A file that matches it counts as
             existing output.
-        source_path: The input; None where it is no file or folder.
+        source_path: The input; None if it is no file or folder.
 
     Returns:
         `folder` as a `Path`.
 
     Raises:
-        OutputError: It holds such files, is the input, is no folder, or can't be written.
+        OutputError: The folder contains such files, is the input, is no folder, or can't be written.
     """
     folder = Path(folder)
     try:
@@ -222,11 +222,11 @@ def check_folder(folder: Path | str, *, overwrite: bool, pattern: str, source_pa
 
 
 def _make_folder(folder: Path) -> None:
-    """Makes a folder and those above it.
+    """Make a folder and its parents.
 
     Raises:
         OutputError: A file is in the way.
-        OSError: It can't be made.
+        OSError: The folder can't be made.
     """
     in_the_way = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     _refuse_dead_link(in_the_way)
@@ -243,7 +243,7 @@ def _refuse_dead_link(path: Path) -> None:
 
 
 def _same(path: Path, other: Path) -> bool:
-    """Tells whether two paths are one file, also through links, and also where it is not there yet."""
+    """Return whether two paths are the same file, also through links and before the file exists."""
     try:
         return path.samefile(other)
     except OSError:

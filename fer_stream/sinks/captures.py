@@ -1,4 +1,4 @@
-"""Stills and recordings that a user asks for while a run goes on. They get the time of day as their name."""
+"""Save the stills and recordings that a user asks for during a run, named after the time of day."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Captures:
-    """Saves what the window or the page shows when asked to, and never replaces a file.
+    """Saves stills and recordings of what the window or the page shows. It never replaces a file.
 
-    A failure is reported and ends nothing: the other outputs go on.
+    An error is reported, but the other outputs go on.
 
     Args:
-        folder: Where the files go; made with the first of them.
-        info: What is read.
-        say: Is told what was done, or why not, in a line.
+        folder: The folder for the files. It is made with the first one.
+        info: Facts about the source.
+        say: Called with a line that says what was done, or why it was not.
     """
 
     def __init__(self, folder: Path, info: SourceInfo, say: Callable[[str], None]) -> None:
@@ -42,11 +42,11 @@ class Captures:
 
     @property
     def recording(self) -> bool:
-        """Whether a recording runs."""
+        """Whether a recording is running."""
         return self._video is not None
 
     def save_still(self, image_bgr: np.ndarray) -> None:
-        """Writes a picture."""
+        """Save a picture."""
         try:
             path = self._new_path(".jpg")
             write_image(path, image_bgr, overwrite=False)
@@ -57,10 +57,10 @@ class Captures:
         self._say(f"still saved: {path}")
 
     def toggle_recording(self, time_s: float) -> None:
-        """Starts a recording, or ends the one that runs.
+        """Start a recording, or end the running one.
 
         Args:
-            time_s: Of the newest frame, in the source.
+            time_s: Time of the newest frame in the source.
         """
         if self._video is not None:
             self._stop()
@@ -69,14 +69,14 @@ class Captures:
             self._say("pictures can't be recorded; s saves a still")
             return
         try:
-            # The clip begins now, at 0, and so does the sound of what has any.
+            # The clip starts now, at 0, and so does its sound.
             start_s = max(time_s, self._info.start_s)
             self._video = VideoSink(self._new_path(".mp4"), replace(self._info, start_s=start_s))
         except OutputError as error:
             self._fail(error)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray) -> None:
-        """Adds a frame to the recording, if one runs."""
+        """Add a frame to the recording, if one is running."""
         if self._video is None:
             return
         is_first = not self._video.outputs()
@@ -90,16 +90,16 @@ class Captures:
             self._say(f"recording {self._video.outputs()[0]}")
 
     def close(self) -> None:
-        """Ends the recording, if one runs."""
+        """End the recording, if one is running."""
         if self._video is not None:
             self._stop()
 
     def recordings(self) -> list[Recording]:
-        """Returns the recording, if one runs."""
+        """Return the recording, if one is running."""
         return [] if self._video is None else self._video.recordings()
 
     def outputs(self) -> list[Path]:
-        """Returns the files that were made, the one that is being written too."""
+        """Return the files that were made, including the one that is being written."""
         return self._made + ([] if self._video is None else self._video.outputs())
 
     def _stop(self) -> None:
@@ -120,7 +120,7 @@ class Captures:
         self._say(str(error))
 
     def _new_path(self, extension: str) -> Path:
-        """Returns a path that is free, `fer-stream_2026-01-31_14-05-09.jpg`."""
+        """Return a path that does not exist yet, such as `fer-stream_2026-01-31_14-05-09.jpg`."""
         check_folder(self._folder, overwrite=True, pattern="*", source_path=None)
         stem = f"fer-stream_{datetime.now():%Y-%m-%d_%H-%M-%S}"
         path, number = self._folder / f"{stem}{extension}", 1

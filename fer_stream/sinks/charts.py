@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 
 class FaceChartSink(Sink):
-    """Writes for each picture of an image source the picture beside a bar chart of its faces.
+    """Writes a chart for each picture of an image source: the picture beside the bars of its faces.
 
-    One picture goes to the file that was named. Several go into a folder, a PNG a picture, named
-    after it with its extension, `portrait.jpg.png`; where two have the same name, the second
-    becomes `portrait.jpg-2.png`.
+    One picture goes to the named file. Several go into a folder, one PNG file each, named after the picture
+    with its extension: `portrait.jpg.png`. If two have the same name, the second becomes
+    `portrait.jpg-2.png`.
     """
 
     name = "chart"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Checks the file or the folder; makes folders that are missing.
+        """Check the file or the folder. Make missing folders.
 
         Args:
             path: A file for one picture, a folder for several.
-            info: What is read.
+            info: Facts about the source.
             overwrite: Whether existing charts are replaced.
 
         Raises:
-            UsageError: A file for several pictures, or no known extension for one.
+            UsageError: A file is named for several pictures, or its extension is unknown.
             OutputError: A file exists, is an input, or can't be written.
         """
         super().__init__()
@@ -53,26 +53,26 @@ class FaceChartSink(Sink):
         self._made = False
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Writes the chart of one picture. See `Sink.write`."""
+        """Write the chart of one picture. See `Sink.write`."""
         frame = analyzed.frame
         face_chart(frame.bgr, analyzed.faces, self._outputs.path_of(frame.source))
         self._made = True
 
     def close(self) -> None:
-        """Does nothing: every chart is finished when written."""
+        """Do nothing: every chart is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the file or the folder, once there is a chart."""
+        """Return the file or the folder, once there is a chart."""
         return [self._outputs.path] if self._made else []
 
 
 class TimelineSink(Sink):
-    """Draws every face's probabilities over the time of a video when it has ended."""
+    """Draws the timeline of a video at its end: every face's probabilities over time."""
 
     name = "chart"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Checks the path.
+        """Check the path.
 
         Raises:
             UsageError: The extension is unknown.
@@ -87,18 +87,19 @@ class TimelineSink(Sink):
         )
         self._frames = 0
         self._closed = False
-        # Beside the first frames, so that the end, which Ctrl-C may ask for, does not wait for it.
+        # matplotlib loads while the first frames are analyzed, so that the end (or Ctrl-C) needn't wait for
+        # it.
         self._loading: Background[None] | None = None
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Takes in one frame."""
+        """Add one frame to the timeline. See `Sink.write`."""
         if self._loading is None:
             self._loading = Background(iter(load_matplotlib, None))  # called once: it returns None
         self._timeline.add(analyzed)
         self._frames += 1
 
     def close(self) -> None:
-        """Draws the timeline. See `Sink.close`."""
+        """Draw the timeline. See `Sink.close`."""
         if not self._closed and self._frames:
             self._closed = True
             if self._loading is not None:
@@ -106,5 +107,5 @@ class TimelineSink(Sink):
             self._timeline.save()
 
     def outputs(self) -> list[Path]:
-        """Returns the file, once it is drawn."""
+        """Return the file, once it is drawn."""
         return [self._path] if self._closed else []

@@ -1,4 +1,4 @@
-"""The faces cut out of the frames, a folder a face."""
+"""Cut the faces out of the frames, into one folder per face."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 class CropsSink(Sink):
     """Writes every face of every frame as `<face_id>/<frame>.jpg`.
 
-    A crop is the square that the network sees, in the frame's own resolution and without the overlay;
-    a tilted head, which the network sees turned back, stays as it is in the frame. What lies outside
-    the frame repeats its border.
+    A crop is the square that the network sees, in the frame's own resolution and without the overlay. A
+    tilted head stays tilted, although the network sees it upright. Outside the frame, the crop repeats its
+    border.
     """
 
     name = "crops"
 
     def __init__(self, folder: Path | str, *, overwrite: bool = False) -> None:
-        """Checks the folder and makes it if missing.
+        """Check the folder. Make it if it is missing.
 
         Args:
-            folder: Where the folders of the faces go.
+            folder: The folder for the folders of the faces.
             overwrite: Whether existing crops are replaced.
 
         Raises:
-            OutputError: The folder can't be written, or holds crops and `overwrite` is False.
+            OutputError: The folder can't be written, or contains crops and `overwrite` is False.
         """
         super().__init__()
         self._folder = check_folder(
@@ -45,11 +45,11 @@ class CropsSink(Sink):
         self._ids: set[int] = set()
 
     def begin(self, context: RunContext) -> None:
-        """Take over the side of the network's crop. See `Sink.begin`."""
+        """Receive the size of the network's crop. See `Sink.begin`."""
         self._crop_scale = context.crop_scale
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Writes the crops of one frame. See `Sink.write`."""
+        """Write the crops of one frame. See `Sink.write`."""
         frame = analyzed.frame
         for face in analyzed.faces:
             folder = self._folder / str(face.id)
@@ -66,8 +66,8 @@ class CropsSink(Sink):
             )
 
     def close(self) -> None:
-        """Does nothing: every crop is finished when written."""
+        """Do nothing: every crop is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the folder, once it holds a crop."""
+        """Return the folder, once it holds a crop."""
         return [self._folder] if self._ids else []

@@ -1,4 +1,4 @@
-"""Pictures on disk: where those of an image source go, and how one is written whole or not at all."""
+"""Choose the output files of an image source, and write pictures whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class PictureOutputs:
-    """The output of each picture of an image source, all checked before any work starts.
+    """The output file of each picture of an image source, all checked before any work starts.
 
-    One picture goes to the file that was named. Several, or what a folder or glob holds, go into a
-    folder; where two would get the same name, the second becomes `name-2.jpg`.
+    One picture goes to the named file. Several, or those of a folder or glob, go into a folder. If two would
+    get the same name, the second becomes `name-2.jpg`.
 
     Attributes:
         path: The file, or the folder.
@@ -47,18 +47,18 @@ class PictureOutputs:
         name_of: Callable[[str], str],
         overwrite: bool,
     ) -> None:
-        """Checks the file or the folder and all that goes into it; makes folders that are missing.
+        """Check the file, or the folder and every file that goes into it. Make missing folders.
 
         Args:
-            path: A file for one picture, else a folder.
-            info: The image source.
-            what: What one output is called in messages, "chart".
-            extensions: Of a file.
-            name_of: Turns a picture's path into the name of its output in a folder.
+            path: A file for one picture, otherwise a folder.
+            info: Facts about the image source.
+            what: Name of an output in messages, such as "chart".
+            extensions: Accepted extensions of a file.
+            name_of: Returns the name of an output in a folder for the path of its picture.
             overwrite: Whether existing outputs are replaced.
 
         Raises:
-            UsageError: A file for several pictures, or no known extension for one.
+            UsageError: A file is named for several pictures, or its extension is unknown.
             OutputError: An output exists, is an input, or can't be written.
         """
         self.path = path = Path(path)
@@ -82,7 +82,7 @@ class PictureOutputs:
             check_output(self.path_of(str(source)), overwrite=overwrite, source_path=source)
 
     def path_of(self, source: str) -> Path:
-        """Returns the output of a picture, always the same."""
+        """Return the output file of a picture, the same each time."""
         if self._is_file:
             return self.path
         if source not in self._names:
@@ -90,9 +90,9 @@ class PictureOutputs:
         return self.path / self._names[source]
 
     def _free_name(self, wanted: str) -> str:
-        """Returns a name, with a number where another picture has it."""
+        """Return a name that no other picture has, with a number if needed."""
         name, number = wanted, 1
-        # Upper and lower case are one on most people's file systems.
+        # Many file systems do not tell upper from lower case.
         while name.casefold() in self._used_names:
             number += 1
             name = f"{Path(wanted).stem}-{number}{Path(wanted).suffix}"
@@ -101,9 +101,9 @@ class PictureOutputs:
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:
-    """Writes a picture; nobody meets half of one.
+    """Write a picture, whole or not at all.
 
-    OpenCV only encodes it: its own writer takes no Unicode names on Windows and hides the reason of
+    OpenCV only encodes it, because its own writer accepts no Unicode names on Windows and hides the reason of
     a failure.
 
     Args:

@@ -1,4 +1,4 @@
-"""Annotated pictures: those of an image source, and stills of a video."""
+"""Write annotated pictures: those of an image source, and stills of a video."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
-# A face that has not been seen for so long is forgotten: when it comes back it counts as new.
+# A face that was not seen for this long is forgotten. If it comes back, it counts as new.
 FORGET_AFTER_S = 60.0
 
 
 class ImageSink(Sink):
     """Writes the annotated pictures of an image source.
 
-    One picture goes to the file that was named. Several go into a folder, each under its own name;
-    where two have the same name, the second becomes `name-2.jpg`.
+    One picture goes to the named file. Several go into a folder, each under its own name. If two have the
+    same name, the second becomes `name-2.jpg`.
     """
 
     name = "image"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Checks the file or the folder; makes folders that are missing.
+        """Check the file or the folder. Make missing folders.
 
         Args:
             path: A file for one picture, a folder for several.
-            info: What is read.
+            info: Facts about the source.
             overwrite: Whether existing pictures are replaced.
 
         Raises:
-            UsageError: A file for several pictures, or no known extension for one.
+            UsageError: A file is named for several pictures, or its extension is unknown.
             OutputError: A file exists, is an input, or can't be written.
         """
         super().__init__()
@@ -58,7 +58,7 @@ class ImageSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Writes one picture. See `Sink.write`."""
+        """Write one picture. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("an image sink needs the annotated picture")
         path = self._outputs.path_of(analyzed.frame.source)
@@ -66,22 +66,22 @@ class ImageSink(Sink):
         self._made = True
 
     def close(self) -> None:
-        """Does nothing: every picture is finished when written."""
+        """Do nothing: every picture is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the file or the folder, once there is a picture."""
+        """Return the file or the folder, once there is a picture."""
         return [self._outputs.path] if self._made else []
 
 
 @dataclass
 class _Known:
-    """What is known of one face.
+    """State of one face.
 
     Attributes:
-        label: The label that counted last, see `Face.label`; None for a face that has not counted yet.
-        candidate: The other label that it has at present, if any.
-        since_s: Since when it shows the candidate.
-        seen_s: When it was seen last.
+        label: The label that counted last, see `Face.label`; None if none has counted yet.
+        candidate: A different label that it has now, if any.
+        since_s: Time since which it has the candidate.
+        seen_s: Time at which it was last seen.
     """
 
     label: str | None
@@ -91,14 +91,14 @@ class _Known:
 
 
 class StillsSink(Sink):
-    """Writes annotated stills, every so often and when a face's expression changes.
+    """Writes annotated stills, at regular times and when a face's expression changes.
 
-    A face counts as changed when it is new, or has another label than the one that counted last, and has
-    held that label without a break for `hold_s`. Flicker between two labels therefore gives no still, and
-    the still shows the new label established, `hold_s` late. "Unsure" is a label like the expressions: while
-    a face is unsure, it does not matter which expression is ahead.
+    A face counts as changed if it is new, or has another label than the last one that counted, and has kept
+    it without a break for `hold_s`. So flicker between two labels gives no still, and the still shows the new
+    label well established, `hold_s` late. "Unsure" is a label like the expressions: while a face is unsure,
+    it does not matter which expression is ahead.
 
-    Stills are named after their place in the source, and sort by it:
+    Stills are named after their position in the source, and sort by it:
     `frame-000123_00-00-05.120.jpg` is frame 123, at 5.12 seconds.
     """
 
@@ -113,19 +113,19 @@ class StillsSink(Sink):
         hold_s: float = 0.3,
         overwrite: bool = False,
     ) -> None:
-        """Checks the folder and makes it if missing.
+        """Check the folder. Make it if it is missing.
 
         Args:
-            folder: Where the stills go.
-            every_s: Seconds of source time from one still to the next, the first frame being the
-                first; None for none of these.
+            folder: The folder for the stills.
+            every_s: Seconds of source time from one still to the next, starting with the first frame; None
+                for no regular stills.
             on_change: Whether a change of expression gives a still.
             hold_s: Seconds of source time that a change must last.
             overwrite: Whether existing stills are replaced.
 
         Raises:
             UsageError: `every_s` is not above 0.
-            OutputError: The folder can't be written, or holds stills and `overwrite` is False.
+            OutputError: The folder can't be written, or contains stills and `overwrite` is False.
         """
         super().__init__()
         if every_s is not None and not every_s > 0:
@@ -141,11 +141,11 @@ class StillsSink(Sink):
         self._count = 0
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return True: whether a frame is due is known when it is written."""
+        """Return True, because `write` decides whether a frame is due."""
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Writes the frame if it is due. See `Sink.write`."""
+        """Write the frame if it is due. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a stills sink needs the annotated picture")
         changed = self._on_change and self._changed(analyzed)
@@ -155,14 +155,14 @@ class StillsSink(Sink):
             self._count += 1
 
     def close(self) -> None:
-        """Does nothing: every still is finished when written."""
+        """Do nothing: every still is finished when written."""
 
     def outputs(self) -> list[Path]:
-        """Returns the folder, once it holds a still."""
+        """Return the folder, once it holds a still."""
         return [self._folder] if self._count else []
 
     def _due(self, time_s: float) -> bool:
-        """Tells whether the next multiple of `every_s` has come."""
+        """Return whether the next multiple of `every_s` has come."""
         if self._every_s is None:
             return False
         if self._first_s is None:
@@ -175,7 +175,7 @@ class StillsSink(Sink):
         return True
 
     def _changed(self, analyzed: AnalyzedFrame) -> bool:
-        """Takes note of the faces and tells whether one of them has changed."""
+        """Update the state of the faces, and return whether one of them has changed."""
         now_s = analyzed.frame.time_s
         changed = False
         for face in analyzed.faces:
@@ -197,7 +197,7 @@ class StillsSink(Sink):
 
 
 def _clock(time_s: float) -> str:
-    """Returns a time as a part of a file name, `HH-MM-SS.mmm`."""
+    """Return a time for a file name, `HH-MM-SS.mmm`."""
     total_ms = max(0, round(time_s * 1000))
     seconds, milliseconds = divmod(total_ms, 1000)
     return f"{seconds // 3600:02d}-{seconds // 60 % 60:02d}-{seconds % 60:02d}.{milliseconds:03d}"

@@ -52,7 +52,7 @@ class TableSink(Sink):
     name = "table"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Checks the path; the file is opened, and one that is there replaced, with the first row.
+        """Check the path; the file is opened, and one that is there replaced, with the first row.
 
         Args:
             path: One of `TABLE_EXTENSIONS`; `-` is JSON lines on standard output.
@@ -89,7 +89,7 @@ class TableSink(Sink):
         self._metadata = parquet_metadata(context.provenance)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Writes the rows of one frame. See `Sink.write`."""
+        """Write the rows of one frame. See `Sink.write`."""
         for row in table_rows(analyzed):
             self._pending += csv_line(row) if self._kind == ".csv" else _json_line(row)
         self._written = True
@@ -98,7 +98,7 @@ class TableSink(Sink):
             self._flush()
 
     def close(self) -> None:
-        """Writes what is left. See `Sink.close`."""
+        """Write what is left. See `Sink.close`."""
         if self._closed:
             return
         self._closed = True
@@ -113,7 +113,7 @@ class TableSink(Sink):
             _finish_parquet(self._rows_path, self._path, self._metadata)
 
     def outputs(self) -> list[Path]:
-        """Returns the file; none for standard output."""
+        """Return the file; none for standard output."""
         if self._path is None or not self._written:
             return []
         return [self._path if self._path.exists() else self._rows_path]
@@ -142,7 +142,7 @@ class TableSink(Sink):
 
 
 def table_schema() -> pyarrow.Schema:
-    """Returns the types of the table's columns, as Parquet stores them."""
+    """Return the types of the table's columns, as Parquet stores them."""
     import pyarrow
 
     numbers = {"frame": pyarrow.int64(), "face_id": pyarrow.int64()}
@@ -158,7 +158,7 @@ def printable_source(name: str) -> str:
 
 
 def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
-    """Yields the rows of a frame, in the order of `TABLE_COLUMNS`, None where empty.
+    """Yield the rows of a frame, in the order of `TABLE_COLUMNS`, None where empty.
 
     Boxes are rounded to hundredths of a pixel, times to the microsecond, and probabilities to
     millionths, so that seven still sum to 1 within 4 millionths.
@@ -195,19 +195,19 @@ def parquet_metadata(provenance: Provenance) -> dict[str, str]:
 
 
 def csv_line(row: Sequence[Any]) -> bytes:
-    """Returns a row as a line of CSV, the same on every system."""
+    """Return a row as a line of CSV, the same on every system."""
     line = io.StringIO(newline="")
     csv.writer(line, lineterminator="\n").writerow(row)
     return line.getvalue().encode("utf-8")
 
 
 def _json_line(row: tuple[Any, ...]) -> bytes:
-    """Returns a row as a line of JSON."""
+    """Return a row as a line of JSON."""
     return (json.dumps(dict(zip(TABLE_COLUMNS, row, strict=True)), ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def _finish_parquet(rows_path: Path, path: Path, metadata: Mapping[str, str]) -> None:
-    """Turns JSON lines into a Parquet file, a row group at a time, and removes them.
+    """Turn JSON lines into a Parquet file, a row group at a time, and removes them.
 
     Raises:
         OutputError: It can't be written; the JSON lines stay.

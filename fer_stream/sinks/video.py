@@ -1,4 +1,4 @@
-"""The annotated video: every frame once, in order, at its own time, with the source's sound."""
+"""Write the annotated video: every frame once, in order, at its own time, with the source's sound."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Format:
-    """How one kind of file is made.
+    """Settings for one kind of file.
 
     Attributes:
         muxer: FFmpeg's name of the container.
         encoder: FFmpeg's name of the video encoder.
-        encoder_options: Its options.
-        muxer_options: The container's options.
+        encoder_options: Options of the encoder.
+        muxer_options: Options of the container.
     """
 
     muxer: str
@@ -45,28 +45,29 @@ class _Format:
     muxer_options: dict[str, str]
 
 
-# Speed against size, in one place. A constant quality; the bit rate follows from the picture.
-# Against veryfast at 20: half the time and as good a picture (SSIM), for 2 to 25 % more bytes.
+# A trade of size for speed, at constant quality; the bit rate follows from the picture. Compared with
+# veryfast at 20: half the time and the same quality (SSIM), for 2 to 25 % more bytes.
 _H264 = {"preset": "superfast", "crf": "22", "forced-idr": "1"}
 _VP9 = {
     **{"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "tile-columns": "2"},
     **{"crf": "30", "b": "0", "lag-in-frames": "0"},
 }
-# At least so often a point to seek to, and up to which a killed run's file plays.
+# The longest time between keyframes. A player can seek to them, and the file of a killed run plays up to one.
 KEYFRAME_EVERY_S = Fraction(2)
 
-# Fragments first, turned into an ordinary file at the end. FFmpeg 7.1 and 8.0 have that too, but with
-# delay_moov its file loses its beginning; a file of fragments plays as well, and only seeks slower.
+# The file is written as fragments and becomes an ordinary file at the end. FFmpeg 7.1 and 8.0 have that too,
+# but with delay_moov the file loses its beginning. There it stays fragmented, which plays too but seeks
+# slower.
 _HYBRID = av.library_versions["libavformat"] >= (62, 12, 0)
 _MOVFLAGS = "hybrid_fragmented" if _HYBRID else "empty_moov+default_base_moof"
 _COMMON = {
     "flush_packets": "1",
-    # Packets wait for those of the other streams, but not longer than this (microseconds).
+    # The longest time for which packets wait for those of the other streams, in microseconds.
     "max_interleave_delta": "1000000",
 }
-# Sound may begin before the picture by an encoder's delay. Matroska would move everything to hide it.
+# Sound may begin before the picture, by the encoder's delay. Matroska would shift everything to avoid that.
 _MATROSKA = {**_COMMON, "cluster_time_limit": "1000", "avoid_negative_ts": "disabled"}
-# The index waits for the first fragment (delay_moov), because only then all times are known.
+# The index waits for the first fragment (delay_moov), because not all times are known earlier.
 _MP4 = {**_COMMON, "movflags": f"{_MOVFLAGS}+frag_keyframe+delay_moov"}
 
 _FORMATS = {
@@ -76,12 +77,12 @@ _FORMATS = {
 }
 VIDEO_EXTENSIONS = tuple(_FORMATS)
 
-# ISO/IEC 23091-2 code points: BT.709 primaries, transfer and matrix, limited range. Stated in the
-# file, because players guess by the size of the picture where nothing is said.
+# ISO/IEC 23091-2 code points: BT.709 primaries, transfer and matrix, limited range. The file states them,
+# because players would guess from the size of the picture.
 _BT709 = 1
 _LIMITED = 1
 
-SILENT_S = 1  # a live source that gives no frame for longer has gone quiet
+SILENT_S = 1  # a live source without a frame for longer than this has gone quiet
 
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
 _UNKNOWN_RATE = Fraction(30)
@@ -90,28 +91,28 @@ _UNKNOWN_RATE = Fraction(30)
 class VideoSink(Sink):
     """Writes an annotated video: H.264 for `.mp4` and `.mkv`, VP9 for `.webm`.
 
-    Times are the source's own, as exact as the container can say them: exact in MP4, milliseconds in
-    Matroska and WebM. With `info.start_s` above 0 the first frame is at 0 and the sound is cut alike;
-    of a live source the first frame is at 0, too.
-    While it is written the file plays up to its last seconds, also when the program is killed; closed,
-    it is an ordinary file. An odd width or height grows by one, the last column or row repeated. A
-    picture of another size than the first is resized to it.
+    Times are those of the source, as exactly as the container can store them: exact in MP4, milliseconds in
+    Matroska and WebM. For a part of a recording and for a live source, the first frame is at 0; the sound is
+    cut in the same way.
+    While it is written, the file plays up to its last seconds, even if the program is killed. Once closed, it
+    is an ordinary file. An odd width or height grows by one: the last column or row is repeated. Pictures of
+    another size are resized to that of the first.
 
-    The audio streams of a recording are copied where the container takes them, else encoded anew.
-    They end with the video where that is only a part of the recording.
+    The audio streams of a recording are copied if the container accepts them, and encoded again if not. For a
+    part of a recording they end with the video.
 
     Attributes:
-        problems: What is wrong with the sound, in sentences; empty if nothing is.
+        problems: Problems with the sound, as sentences; empty if there are none.
     """
 
     name = "video"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Checks the path and the encoder; the file is opened with the first frame.
+        """Check the path and the encoder. The file is opened with the first frame.
 
         Args:
-            path: One of `VIDEO_EXTENSIONS`.
-            info: What is read: rate, time base, part, and where the sound is.
+            path: A path with one of `VIDEO_EXTENSIONS`.
+            info: Facts about the source: rate, time base, part, and the file with the sound.
             overwrite: Whether an existing file is replaced.
 
         Raises:
@@ -142,7 +143,7 @@ class VideoSink(Sink):
         self._output: Any = None
         self._stream: Any = None
         self._audio: AudioTracks | None = None
-        self._reformatter = VideoReformatter()  # kept: it makes its tables with the first frame
+        self._reformatter = VideoReformatter()  # kept, because it computes tables for the first frame
         self._size_wh = (0, 0)
         self._offset_pts = 0
         self._last_pts: int | None = None
@@ -156,7 +157,7 @@ class VideoSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Writes one frame at its own time. See `Sink.write`."""
+        """Write one frame at its own time. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a video sink needs the annotated picture")
         if self._closed or self._failed:
@@ -168,7 +169,7 @@ class VideoSink(Sink):
             pts = source_pts - self._offset_pts
             first = self._last_pts is None
             if self._last_pts is not None:
-                # A player shows one frame at a time: equal times, and a clock set back, move on by one.
+                # A player shows one frame at a time, so equal or falling times move on by one tick.
                 pts = max(pts, self._last_pts + 1)
                 self._interval_pts = pts - self._last_pts
             self._last_pts, self._captured_s = pts, analyzed.frame.captured_s
@@ -183,7 +184,7 @@ class VideoSink(Sink):
             raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
-        """Finishes the file. See `Sink.close`."""
+        """Finish the file. See `Sink.close`."""
         if self._closed:
             return
         self._closed = True
@@ -209,24 +210,24 @@ class VideoSink(Sink):
             raise cannot_write(self._path, failure) from failure
 
     def outputs(self) -> list[Path]:
-        """Returns the file, once a frame was written."""
+        """Return the file, once a frame has been written."""
         return [self._path] if self._file is not None else []
 
     def recordings(self) -> list[Recording]:
-        """Returns the file while it is written."""
+        """Return the file while it is being written."""
         if self._last_pts is None or self._closed or self._failed:
             return []
         duration_pts = self._last_pts + max(self._interval_pts, self._pts_since_capture())
         return [Recording(self._path, float(duration_pts * self._time_base))]
 
     def _pts_since_capture(self) -> int:
-        """Ticks that have passed since the last frame of a live source was captured."""
+        """Return the ticks since the last frame of a live source was captured."""
         if not self._info.is_live or not self._captured_s:
             return 0
         return int((time.monotonic() - self._captured_s) / self._time_base)
 
     def _open(self, image_bgr: np.ndarray, source_pts: int) -> None:
-        """Opens the file and writes its header, without the sound where that can't be had."""
+        """Open the file and write its header, without the sound if that fails."""
         height, width = image_bgr.shape[:2]
         self._size_wh = (width, height)
         cut = self._info.start_s > 0
@@ -247,11 +248,11 @@ class VideoSink(Sink):
             self.problems.append(f"the sound can't be saved as {self._extension} ({error}); saved without it")
 
     def _start(self, cut: bool) -> None:
-        """Sets the streams up and writes the header."""
+        """Set up the streams and write the header."""
         width, height = self._size_wh
         options = dict(self._format.muxer_options)
         if self._extension == ".mp4":
-            # What a track's beginning is told in: fine enough for the sound, exact for the picture.
+            # The unit of a track's start: fine enough for the sound, and exact for the picture.
             ticks = self._time_base.denominator
             options["movie_timescale"] = str(ticks * -(-90_000 // ticks))
         self._output = av.open(
@@ -262,7 +263,7 @@ class VideoSink(Sink):
         )
         encoder_options = dict(self._format.encoder_options)
         if self._info.is_live:
-            # Frames in the order of their times, so that a gap at the end is told in the last one's.
+            # No B-frames, so that the last packet's duration can cover a gap at the end.
             encoder_options["bf"] = "0"
         stream = self._output.add_stream(self._format.encoder, options=encoder_options)
         stream.time_base = self._time_base
@@ -282,7 +283,7 @@ class VideoSink(Sink):
         self._stream = stream
 
     def _picture(self, image_bgr: np.ndarray) -> av.VideoFrame:
-        """Turns a picture into what the encoder takes."""
+        """Return a picture in the encoder's size and pixel format."""
         width, height = self._size_wh
         if image_bgr.shape[:2] != (height, width):
             image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
@@ -294,10 +295,10 @@ class VideoSink(Sink):
         )
 
     def _mux(self, packets: list[av.Packet]) -> None:
-        """Muxes video packets, each after the sound that comes before it."""
+        """Mux video packets, each after the sound that comes before it."""
         assert self._file is not None
         for packet in packets:
-            # Containers reckon with the duration of the last packet only.
+            # Containers use the duration of the last packet only.
             packet.duration = self._interval_pts
             if self._audio is not None and packet.dts is not None:
                 self._audio.advance(packet.dts * self._time_base)
@@ -306,11 +307,12 @@ class VideoSink(Sink):
             self._file.check()
 
     def _finish(self) -> None:
-        """Writes what the encoder holds, and the rest of the sound."""
+        """Flush the encoder, and write the rest of the sound."""
         assert self._file is not None
         silent_pts = self._pts_since_capture()
         if self._last_picture is not None and silent_pts * self._time_base > SILENT_S:
-            # A camera that has gone quiet: its last picture stood until now, and a minute stays a minute.
+            # The camera went quiet. Its last picture stayed until now, so that the video keeps its true
+            # length.
             self._last_picture.pts = (self._last_pts or 0) + silent_pts
             self._mux(self._stream.encode(self._last_picture))
         self._mux(self._stream.encode(None))
@@ -328,21 +330,21 @@ class VideoSink(Sink):
 def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
     """Return the time in the source at which an annotated video starts.
 
-    A part of a recording, and anything live, starts with its first frame; nothing can be shown before 0. All
-    other videos keep the source's own times.
+    A part of a recording and a live source start with their first frame. All other videos keep the source's
+    own times, but nothing can be shown before 0.
 
     Args:
-        info: The source.
+        info: Facts about the source.
         first_time_s: Time of the first frame that was written.
     """
     return first_time_s if info.start_s > 0 or info.is_live or first_time_s < 0 else 0.0
 
 
 class _MuxedFile:
-    """The file under the muxer: after a failed write it stays as it is.
+    """The file that the muxer writes to. After a failed write it is never changed again.
 
-    Finishing an MP4 file rewrites its beginning. With a full disk that would make the fragments that
-    play into a file that does not, so nothing is written any more once a write has failed.
+    Finishing an MP4 file rewrites its beginning. On a full disk, that would turn fragments that play into a
+    file that does not.
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
@@ -351,7 +353,7 @@ class _MuxedFile:
         self._error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Writes all of it, unless a write has failed before."""
+        """Write all of the data, unless a write has failed before."""
         left = memoryview(data)
         try:
             while left and self._error is None:
@@ -361,23 +363,23 @@ class _MuxedFile:
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Moves to a place in the file."""
+        """Move to a place in the file."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Returns the place in the file."""
+        """Return the place in the file."""
         return self._file.tell()
 
     def rewind(self) -> None:
-        """Empties the file."""
+        """Empty the file."""
         self._file.seek(0)
         self._file.truncate()
 
     def check(self) -> None:
-        """Raises the error of the write that failed, if one has."""
+        """Raise the error of the failed write, if there was one."""
         if self._error is not None:
             raise self._error
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""The annotated picture as a camera that meeting software can choose."""
+"""Send the annotated picture to a virtual camera, for meeting software."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _REMEDIES = {
 class VirtualCameraSink(Sink):
     """Sends the annotated pictures to a virtual camera: v4l2loopback on Linux, OBS's elsewhere.
 
-    A recording is sent at its own pace; what is live as it comes. The camera keeps the size of the
-    first picture; another one is fitted into it.
+    A recording is sent at its own pace, and a live source as its frames come. The camera keeps the size of
+    the first picture, and other pictures are resized to it.
     """
 
     name = "virtual camera"
 
     def __init__(self, info: SourceInfo) -> None:
-        """Opens the camera.
+        """Open the camera.
 
         Raises:
             UsageError: The source is pictures, or pyvirtualcam is not installed.
@@ -66,7 +66,7 @@ class VirtualCameraSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Sends one picture. See `Sink.write`."""
+        """Send one picture. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a virtual camera needs the annotated picture")
         if self._pace is not None:
@@ -79,9 +79,9 @@ class VirtualCameraSink(Sink):
             raise OutputError(f"can't send to the virtual camera {self.device}: {error}") from error
 
     def close(self) -> None:
-        """Lets go of the camera; may be called again."""
+        """Release the camera. May be called again."""
         self._camera.close()
 
     def outputs(self) -> list[Path]:
-        """Returns nothing: it makes no file."""
+        """Return an empty list: a virtual camera makes no file."""
         return []

@@ -1,7 +1,8 @@
-"""Where frames come from: `open_source` recognises a source and opens it.
+"""Sources of frames. `open_source` recognizes a source and opens it.
 
-base.py holds the contract; video.py reads recordings, images.py pictures, and live.py whatever cameras.py and
-network.py open. Names load on first use: the commands need addresses and times before OpenCV has loaded.
+base.py has the contract. video.py reads recordings, images.py reads pictures, and live.py reads what
+cameras.py and network.py open. Names load on first use, because the commands need addresses and times
+before OpenCV loads.
 """
 
 import importlib

@@ -1,6 +1,7 @@
-"""Addresses of network streams, and how they are shown: scheme, host, port and path, and nothing else.
+"""Recognize addresses of network streams, and hide their secrets.
 
-A user, a password, a query and a fragment are never shown. Secrets have too many names to list them.
+Only the scheme, host, port and path are shown; never a user, a password, a query or a fragment. Secrets
+have too many names to list them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _HIDDEN = "***"
 
 
 def has_scheme(spec: str) -> bool:
-    """Return whether a source is written as an address, of whatever kind."""
+    """Return whether a source is written as an address of any kind."""
     return _ADDRESS_IN_TEXT.match(spec) is not None
 
 
@@ -26,21 +27,21 @@ def is_network_address(spec: str) -> bool:
 
 
 def with_lower_scheme(address: str) -> str:
-    """Return an address with its scheme in lower case, as FFmpeg demands."""
+    """Return an address with its scheme in lower case, as FFmpeg requires."""
     scheme, separator, rest = address.partition("://")
     return scheme.lower() + separator + rest
 
 
 def without_password(address: str) -> str:
-    """Return an address as it may be shown: scheme, host, port and path.
+    """Return the part of an address that may be shown: scheme, host, port and path.
 
     Some cameras take their password in the path (`rtsp://camera/user=admin&password=secret`), so a part of
     the path that sets a value is hidden as well.
     """
     scheme, _, rest = address.partition("://")
     rest = re.sub(r"^[^/?#]*@", "", rest)
-    # A password may hold an unescaped / ? or #. One that begins with digits looks like a port and a path with
-    # an @ in it: then rather too much is hidden.
+    # A password may contain an unescaped / ? or #. If it begins with digits, it looks like a port and a path
+    # with an @, so this hides too much rather than too little.
     rest = re.sub(r"^[^/?#:@]*:.*@", "", rest)
     place = re.split("[?#]", rest, maxsplit=1)[0]
     shown = (_HIDDEN if "=" in urllib.parse.unquote(part) else part for part in place.split("/"))
@@ -48,5 +49,5 @@ def without_password(address: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text in which every address is as it may be shown."""
+    """Return a text with the secrets of every address in it hidden."""
     return _ADDRESS_IN_TEXT.sub(lambda found: without_password(found[0]), text)

@@ -1,4 +1,4 @@
-"""What all sources have in common: the contract, and the lock that makes closing safe."""
+"""The contract of all sources, and the lock that makes closing safe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fer_stream.types import Frame
 
 _SourceT = TypeVar("_SourceT", bound="Source")
 
-# The files that count as recordings in a folder. A file that is named is read whatever it is called.
+# The files that count as recordings in a folder. A file that the user names is read whatever its extension.
 RECORDING_EXTENSIONS = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
@@ -28,7 +28,7 @@ RECORDING_EXTENSIONS = (
 
 
 class SourceKind(StrEnum):
-    """What a source is. Each is a string as well: `SourceKind.VIDEO == "video"`."""
+    """The kinds of sources. Each is also a string: `SourceKind.VIDEO == "video"`."""
 
     VIDEO = "video"
     IMAGES = "images"
@@ -38,22 +38,21 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known of a source when it opens.
+    """Facts about a source, known when it opens.
 
     Attributes:
-        name: The path or address as given, never with a password; shown, and written in the table.
-        kind: What it is.
+        name: The path or address as given, without a password. It is shown and written in the table.
+        kind: Kind of the source.
         path: The video file, the single image, or the folder; None for a glob or a live source.
         size_wh: Width and height of the first frame in px, upright.
-        frame_rate: Frames a second on average; None for images or where it is not known.
-        time_base: Seconds a tick of a recorded video's timestamps; None for everything else.
-        duration_s: Length of the whole recording; None if not known or live.
-        frame_count: Frames to expect between start and end: exact for images, an estimate for
-            video, None if not known or live.
-        start_s: First moment asked for, in presentation time.
-        end_s: First moment no longer asked for; None for the end of the recording.
-        can_seek: Whether a time leads to a place in the file: not where its timestamps restart before
-            the part.
+        frame_rate: Average frames per second; None for images or if unknown.
+        time_base: Seconds per tick of a recorded video's timestamps; None for everything else.
+        duration_s: Length of the whole recording; None if unknown or live.
+        frame_count: Number of frames between start and end: exact for images, an estimate for video; None if
+            unknown or live.
+        start_s: Start of the part, presentation time.
+        end_s: End of the part (exclusive); None for the end of the recording.
+        can_seek: Whether the file can be sought by time. False if its timestamps restart before the part.
     """
 
     name: str
@@ -70,20 +69,20 @@ class SourceInfo:
 
     @property
     def is_live(self) -> bool:
-        """Whether frames come when they come, and are lost when nobody fetches them."""
+        """Whether frames come in real time and are lost if they are not fetched."""
         return self.kind in (SourceKind.CAMERA, SourceKind.NETWORK)
 
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """How a source is doing at this moment, for whoever shows it.
+    """State of a source at this moment, for display.
 
     Attributes:
-        connected: Whether pictures can come; False while a live source is being opened anew.
-        attempt: Number of the attempt to open it anew, from 1; 0 while it is connected.
-        since_s: Seconds since the last picture came; 0 for what is not live.
-        message: What a user should know, such as `reconnecting, attempt 3, no picture for 12 s`;
-            empty while all is well.
+        connected: Whether pictures can come. False while a lost live source is being reopened.
+        attempt: Number of the attempt to reopen it, from 1; 0 while it is connected.
+        since_s: Seconds since the last picture; 0 for sources that are not live.
+        message: A message for the user, such as `reconnecting, attempt 3, no picture for 12 s`; empty if all
+            is well.
     """
 
     connected: bool = True
@@ -93,14 +92,14 @@ class SourceStatus:
 
 
 class Source(ABC):
-    """A stream of frames, open from the start, to be read once and closed.
+    """A stream of frames. It is open from the start, is read once, and is closed by its user.
 
     A subclass opens in `__init__`, fails there at once, sets `info`, and reads in `_read`.
 
     Attributes:
-        info: What is known of it.
-        problems: What was wrong with the source but did not end it, a line each; complete when
-            the last frame has been read or the source is closed.
+        info: Facts about the source.
+        problems: Problems that did not end the source, a line each. The list is complete when the last frame
+            has been read or the source is closed.
     """
 
     info: SourceInfo
@@ -109,11 +108,11 @@ class Source(ABC):
         self.problems: list[str] = []
         self._mirror = mirror
         self._closed = False
-        # Held while a frame is read: a decoder that is closed under a reading thread crashes.
+        # Held while a frame is read: closing a decoder while another thread reads from it crashes.
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields the frames in order, each once; ends early when the source is closed.
+        """Yield the frames in order, each once. Ends early if the source is closed.
 
         Raises:
             SourceError: The source ended in an error.
@@ -127,30 +126,30 @@ class Source(ABC):
 
     @property
     def dropped(self) -> int:
-        """Of a live source, the frames since the first one read that a newer one has replaced."""
+        """Number of a live source's frames that were replaced by newer ones, since the first one was read."""
         return 0
 
     @property
     def status(self) -> SourceStatus:
-        """How it is doing now; may be asked in any thread, also while another one waits for a frame."""
+        """State of the source. Any thread may ask, also while another one waits for a frame."""
         return SourceStatus()
 
     def close(self) -> None:
-        """Closes the source; may be called more than once, and while another thread reads."""
+        """Close the source. May be called more than once, and while another thread reads."""
         self._closed = True  # before the lock, so that a reading thread stops at its next frame
         with self._lock:
             self._release()
 
     @abstractmethod
     def _read(self) -> Frame | None:
-        """Returns the next frame, or None at the end."""
+        """Return the next frame, or None at the end."""
 
     @abstractmethod
     def _release(self) -> None:
-        """Lets go of what is open; may be called more than once."""
+        """Release what is open. May be called more than once."""
 
     def _frame(self, bgr: np.ndarray, index: int, time_s: float, source: str) -> Frame:
-        """Makes a frame that leaves the source now, mirrored where that was asked for."""
+        """Make a frame that leaves the source now, mirrored if the user asked for it."""
         if self._mirror:
             bgr = cv2.flip(bgr, 1)
         return Frame(bgr, index, time_s, source, captured_s=time.monotonic())

@@ -1,4 +1,4 @@
-"""Cameras of this machine: how each system's are opened, listed, and what is in the way of one."""
+"""Open and list the cameras of this machine, and explain why one can't be opened, on each system."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LIST_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class CameraInfo:
-    """A camera that is there.
+    """A camera of this machine.
 
     Attributes:
         index: Its number for `--camera`.
-        name: What its maker calls it.
-        note: Where it is, or why it can't be used; may be empty.
+        name: Name given by its maker.
+        note: Its device, or the reason why it can't be used; may be empty.
     """
 
     index: int
@@ -42,11 +42,11 @@ class _Backend:
     """One way to open a camera.
 
     Attributes:
-        api: OpenCV's number of it.
-        wants_mjpg: Whether to ask for compressed pictures: uncompressed ones of 1280x720 and more are too
-            much for USB 2 at full rate.
-        sets_at_once: Whether size and rate are given as it opens: Media Foundation takes seconds for each
-            that is set afterwards. Elsewhere one that a camera does not know would let it fail.
+        api: OpenCV's number for it.
+        wants_mjpg: Whether to request compressed pictures. Uncompressed ones of 1280x720 or more are too
+            much for USB 2 at the full rate.
+        sets_at_once: Whether to give size and rate when opening, because Media Foundation takes seconds for
+            each setting afterwards. On other systems, opening fails if the camera does not know a setting.
     """
 
     api: int
@@ -54,8 +54,8 @@ class _Backend:
     sets_at_once: bool = False
 
 
-# The buffers stay as they are: with a single one a driver has none to fill while a picture is decoded,
-# and loses every other. They never fill, because a thread of its own reads them.
+# The number of buffers stays at its default. With a single one, the driver has none to fill while a picture
+# is decoded, and loses every second picture. A thread of its own reads the buffers, so they never fill up.
 _BACKENDS = {
     "linux": [_Backend(cv2.CAP_V4L2, wants_mjpg=True)],
     "darwin": [_Backend(cv2.CAP_AVFOUNDATION)],
@@ -67,8 +67,8 @@ class Camera(Device):
     """A camera of this machine, by its index."""
 
     kind = SourceKind.CAMERA
-    patience_s = 3.0  # while it sets itself to the light, or a laptop wakes up
-    # macOS asks the user for permission, and only in the main thread.
+    patience_s = 3.0  # while it adapts to the light, or a laptop wakes up
+    # macOS asks the user for permission, which works in the main thread only.
     opens_in_callers_thread = sys.platform == "darwin"
 
     def __init__(
@@ -80,7 +80,7 @@ class Camera(Device):
         self._frame_rate = frame_rate
 
     def open(self) -> Connection:
-        """Opens it with this system's best backend. See `Device.open`."""
+        """Open the camera with this system's best backend. See `Device.open`."""
         if sys.platform == "linux":
             _check_linux_camera(self._index)
         for backend in _BACKENDS.get(sys.platform, [_Backend(cv2.CAP_ANY)]):
@@ -91,7 +91,7 @@ class Camera(Device):
 
     def _open_with(self, backend: _Backend) -> Capture | None:
         wanted: list[tuple[int, float]] = []
-        if backend.wants_mjpg:  # before the size: the sizes of a camera depend on it
+        if backend.wants_mjpg:  # before the size, because the available sizes depend on it
             wanted.append((cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")))
         if self._size_wh is not None:
             wanted += zip((cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT), self._size_wh, strict=True)
@@ -109,11 +109,11 @@ class Camera(Device):
         return capture
 
     def no_picture_help(self) -> str:
-        """Says what may be wrong. See `Device.no_picture_help`."""
+        """Return advice. See `Device.no_picture_help`."""
         return self._help()
 
     def unmet_wishes(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
-        """Compares with what was asked for. See `Device.unmet_wishes`."""
+        """Return the settings that the camera did not accept. See `Device.unmet_wishes`."""
         unmet = []
         if self._size_wh is not None and size_wh != self._size_wh:
             unmet.append(
@@ -126,7 +126,7 @@ class Camera(Device):
         return unmet
 
     def _help(self) -> str:
-        """Says what may be in the way, where the system does not tell."""
+        """Return advice for a camera that can't be opened for an unknown reason."""
         if sys.platform != "linux":
             cameras = list_cameras()
             if cameras and self._index not in [camera.index for camera in cameras]:
@@ -144,7 +144,7 @@ _HELP = {
 
 
 def list_cameras() -> list[CameraInfo]:
-    """Returns the cameras of this machine by their index, as far as the system names them."""
+    """Return the cameras of this machine, by index, as far as the system lists them."""
     if sys.platform == "linux":
         return _linux_cameras()
     if sys.platform == "darwin":
@@ -155,18 +155,18 @@ def list_cameras() -> list[CameraInfo]:
 
 
 def _cameras_here(cameras: list[CameraInfo]) -> str:
-    """Says which cameras there are, for an error about one that is not."""
+    """Return the part of an error message that lists the cameras of this machine."""
     if not cameras:
         return "no camera was found; connect one"
     return "the cameras here are " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
 
 
-# Linux: what linux/videodev2.h says. A request's number holds the size of what it takes.
+# Linux: requests from linux/videodev2.h. The number of a request contains the size of its argument.
 _FORMAT_SIZE = 204 + 204 % struct.calcsize("P")
 _QUERYCAP = 0x80685600
 _G_FMT = 0xC0005604 | _FORMAT_SIZE << 16
 _S_FMT = 0xC0005605 | _FORMAT_SIZE << 16
-# What a device can do, and what the buffers of one that can are called.
+# Capability flag of a capturing device: its buffer type.
 _CAPTURE_TYPES = {0x1: 1, 0x1000: 9}
 
 _PERMISSION_HELP = (
@@ -176,10 +176,10 @@ _BUSY_HELP = "another program uses it; close that program"
 
 
 def _check_linux_camera(index: int) -> None:
-    """Finds out what OpenCV would not tell.
+    """Check that a camera can be opened, because OpenCV does not say why it can't.
 
     Raises:
-        SourceError: There is no such camera, it may not be used, or another program uses it.
+        SourceError: There is no such camera, access is denied, or another program uses it.
     """
     path = Path(f"/dev/video{index}")
     try:
@@ -201,10 +201,10 @@ def _check_linux_camera(index: int) -> None:
 
 
 def _ask_v4l2(path: Path) -> tuple[bool, bool]:
-    """Returns whether a device takes pictures, and whether another program has it take some.
+    """Return whether a device captures pictures, and whether another program is using it.
 
     Raises:
-        OSError: It can't be opened.
+        OSError: The device can't be opened.
     """
     import fcntl
 
@@ -214,12 +214,12 @@ def _ask_v4l2(path: Path) -> tuple[bool, bool]:
         try:
             fcntl.ioctl(device, _QUERYCAP, capability)
         except OSError:
-            return False, False  # not of Video4Linux
+            return False, False  # not a Video4Linux device
         abilities = struct.unpack_from("I", capability, 88)[0]
         buffers = next((kind for ability, kind in _CAPTURE_TYPES.items() if abilities & ability), None)
         if buffers is None:
             return False, False
-        # To set the format that is set already changes nothing, and is refused while pictures are taken.
+        # Setting the current format again changes nothing, and is refused while another program captures.
         picture_format = bytearray(_FORMAT_SIZE)
         struct.pack_into("I", picture_format, 0, buffers)
         try:
@@ -233,7 +233,7 @@ def _ask_v4l2(path: Path) -> tuple[bool, bool]:
 
 
 def _linux_cameras() -> list[CameraInfo]:
-    """Lists what takes pictures; a camera has further devices that only tell about them."""
+    """Return the devices that capture pictures. Cameras have further devices for metadata."""
     cameras = []
     for path in Path("/dev").glob("video*"):
         number = re.fullmatch(r"video(\d+)", path.name)
@@ -242,7 +242,7 @@ def _linux_cameras() -> list[CameraInfo]:
         try:
             captures, busy = _ask_v4l2(path)
             note = f"{path}, in use" if busy else str(path)
-        except OSError as error:  # also of one that may not be opened is known that it is there
+        except OSError as error:  # it can't be opened, but it is there
             captures, note = (
                 error.errno in (errno.EACCES, errno.EPERM, errno.EBUSY),
                 f"{path}: {error.strerror}",
@@ -261,7 +261,7 @@ def _linux_name(device: str) -> str:
 
 
 def _macos_cameras() -> list[CameraInfo]:
-    """Lists what macOS knows, in the order that OpenCV counts in: by unique id."""
+    """Return the cameras that macOS lists, in OpenCV's order: by unique id."""
     command = ["system_profiler", "-json", "SPCameraDataType"]
     try:
         told = subprocess.run(command, capture_output=True, timeout=_LIST_TIMEOUT_S, check=True).stdout
@@ -273,7 +273,7 @@ def _macos_cameras() -> list[CameraInfo]:
 
 
 def _windows_cameras() -> list[CameraInfo]:
-    """Lists what Media Foundation knows, in its order."""
+    """Return the cameras that Media Foundation lists, in its order."""
     from cv2_enumerate_cameras import enumerate_cameras
 
     return [CameraInfo(camera.index, camera.name) for camera in enumerate_cameras(cv2.CAP_MSMF)]

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
 import av.error
@@ -43,9 +43,6 @@ _CONTAINERS = (
 )
 
 _OPENING = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
-
-# Metadata in another encoding is no reason to refuse a video. PyAV 19 accepts it by itself.
-_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 # Containers that state how long their video is. For the others FFmpeg guesses or measures.
 _STATING_CONTAINERS = ("mov", "matroska", "avi", "asf")
@@ -126,10 +123,11 @@ def open_container(file: Path | BinaryIO) -> InputContainer:
         FFmpegError: It is no recording, or of a kind that is not read.
         OSError: It can't be read.
     """
-    # "file:" because FFmpeg takes a name with a colon for a protocol.
+    # "file:" because FFmpeg takes a name with a colon for a protocol. "replace" because metadata in
+    # another encoding is no reason to refuse a video.
     source = f"file:{file}" if isinstance(file, Path) else file
     options = {**_OPENING, "max_pixels": str(max_video_pixels())}
-    return av.open(source, "r", options=options, **_METADATA)
+    return av.open(source, "r", options=options, metadata_errors="replace")
 
 
 def _names_other_files(path: Path) -> bool:

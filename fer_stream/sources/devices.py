@@ -1,4 +1,4 @@
-"""What a live source reads from: opened at the start, and anew whenever it was lost."""
+"""Devices of live sources: cameras and addresses, opened at the start and reopened after each loss."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Connection:
     """An open device.
 
     Attributes:
-        capture: Where its pictures come from.
-        is_paced: Whether they come faster than they are to be shown, in bursts or all at once.
-        frame_count: About how many pictures a recording has, which is not opened anew; None for what
-            has no end.
+        capture: The source of its pictures.
+        is_paced: Whether pictures arrive faster than they should be shown, in bursts or all at once.
+        frame_count: Approximate number of pictures in a recording, which is not reopened; None for a stream
+            without an end.
     """
 
     capture: Capture
@@ -29,11 +29,11 @@ class Device(ABC):
     """A camera or the address of a stream.
 
     Attributes:
-        kind: Which of them.
-        name: As it may be shown and written: never with a password.
-        patience_s: How long it may give no picture before it counts as lost. 0 for what can't go on
-            once a read has failed.
-        opens_in_callers_thread: Whether the first opening has to be done in the thread that asks for it.
+        kind: Camera or network.
+        name: Name to show and write, without a password.
+        patience_s: Seconds without a picture after which it counts as lost. 0 if it can't go on after a
+            failed read.
+        opens_in_callers_thread: Whether the caller's thread must open it the first time.
     """
 
     kind: SourceKind
@@ -43,16 +43,16 @@ class Device(ABC):
 
     @abstractmethod
     def open(self) -> Connection:
-        """Opens it.
+        """Open the device.
 
         Raises:
-            SourceError: It can't be opened; says what to do.
+            SourceError: It can't be opened. The message says what to do.
         """
 
     def no_picture_help(self) -> str:
-        """Returns what may be wrong where it opens but gives no picture."""
+        """Return advice for a device that opens but gives no picture."""
         return "see that it sends video"
 
     def unmet_wishes(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
-        """Returns what was asked for and is not given, a line each."""
+        """Return a line for each setting that the device did not accept."""
         return []

@@ -24,14 +24,14 @@ from fer_stream.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
-# What a file may have per pixel, 16 bits in four channels, and besides its pixels: previews, colour profiles.
+# Largest size of a file: 16 bits in four channels per pixel, plus previews and colour profiles.
 _BYTES_PER_PIXEL = 8
 _OTHER_BYTES = 64 * 2**20
-_HEADER_BYTES = 2**20  # headers of JPEG files hold a preview
+_HEADER_BYTES = 2**20  # the header of a JPEG file may contain a preview
 
 
 def is_image_path(path: Path) -> bool:
-    """Returns whether the name is that of an image, by its suffix in any case."""
+    """Return whether a name is that of an image, by its extension in any case."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -39,7 +39,7 @@ def images_in_folder(folder: Path) -> list[Path]:
     """Return the images directly in a folder, in natural order (2 before 10).
 
     Raises:
-        SourceError: The folder can't be read, or holds no image.
+        SourceError: The folder can't be read, or contains no image.
     """
     try:
         files = [path for path in folder.iterdir() if not path.is_dir()]
@@ -54,12 +54,12 @@ def images_in_folder(folder: Path) -> list[Path]:
 
 
 def images_of_glob(pattern: str) -> list[Path]:
-    """Returns the images that a glob matches, in natural order.
+    """Return the images that a glob matches, in natural order.
 
     Raises:
-        SourceError: It matches no image.
+        SourceError: The glob matches no image.
     """
-    # Not Path.glob, which takes no absolute pattern.
+    # Not Path.glob, which accepts no absolute pattern.
     matches = map(Path, glob.glob(pattern))  # noqa: PTH207
     paths = [path for path in matches if is_image_path(path) and not path.is_dir()]
     if not paths:
@@ -68,7 +68,7 @@ def images_of_glob(pattern: str) -> list[Path]:
 
 
 def images_of_source(info: SourceInfo) -> list[Path]:
-    """Returns the images that an open source reads; none where it is a video or live."""
+    """Return the images that an open source reads; empty if it is a video or live."""
     if info.kind != SourceKind.IMAGES:
         return []
     if info.path is None:
@@ -80,33 +80,33 @@ _WHAT_IS_READ = f"images are {', '.join(sorted(IMAGE_SUFFIXES))}, and folders in
 
 
 def _natural_order(path: Path) -> tuple[list[str | int], str]:
-    # Text and numbers alternate in what is split, so that only like is compared with like.
+    # Splitting gives text and numbers in turn, so text is compared with text and numbers with numbers.
     parts = re.split(r"([0-9]+)", str(path).lower())
     return [int(part) if position % 2 else part for position, part in enumerate(parts)], str(path)
 
 
 class ImagesSource(Source):
-    """Reads images one after the other; each frame's `source` is its image's path.
+    """Reads images one after the other. The `source` of each frame is the path of its image.
 
-    An unreadable image is left out and named in `problems`; its index stays free, so that an
-    index always means the same image.
+    An unreadable image is left out and named in `problems`. Its index stays unused, so that an index always
+    means the same image.
     """
 
     def __init__(self, name: str, path: Path | None, images: Sequence[Path], *, mirror: bool) -> None:
-        """Opens the images and reads the first.
+        """Open the images and read the first.
 
         Args:
-            name: As shown.
+            name: Name to show.
             path: The single image or the folder; None for a glob.
             images: At least one, in order.
             mirror: Flip every frame horizontally.
 
         Raises:
-            SourceError: None of them is readable.
+            SourceError: No image is readable.
         """
         super().__init__(mirror=mirror)
         self._waiting = deque(enumerate(images))
-        # Read now, so that what is unreadable shows at once, and handed out by the first read.
+        # Read now, so that an unreadable image shows at once. The first read hands it out.
         self._first = self._step()
         if self._first is None:
             if len(images) == 1:
@@ -148,8 +148,8 @@ class ImagesSource(Source):
 def read_image(path: Path) -> np.ndarray:
     """Read an image as uint8 (H, W, 3) BGR, upright by its EXIF orientation.
 
-    16 bits become 8, gray and CMYK become BGR, and alpha is dropped. Of several pictures in a file (an
-    animation, the pages of a TIFF) the first is read.
+    16 bits become 8, gray and CMYK become BGR, and alpha is dropped. If a file has several pictures (an
+    animation, the pages of a TIFF), the first one is read.
 
     Raises:
         SourceError: The file can't be read as an image, or has too many pixels.
@@ -170,7 +170,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with quiet_opencv():
             bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error as error:  # some damage raises, some returns None
+    except cv2.error as error:  # depending on the damage, OpenCV raises or returns None
         if is_out_of_memory(error):
             raise
     if bgr is None:
@@ -182,7 +182,7 @@ def _check_size(path: Path, file: io.BufferedReader, size_bytes: int) -> None:
     """Refuse a file that states too many pixels, or is larger than its pixels can need.
 
     Raises:
-        SourceError: With one line that says why.
+        SourceError: The file is refused; the message says why.
     """
     pixels = max_image_pixels()
     width, height = _stated_size(file.read(_HEADER_BYTES))
@@ -197,16 +197,16 @@ def _check_size(path: Path, file: io.BufferedReader, size_bytes: int) -> None:
 
 
 def _stated_size(head: bytes) -> tuple[int, int]:
-    """Return the width and height that an image's header states; (0, 0) where that is unclear."""
-    import PIL.Image  # only where images are read
+    """Return the width and height that an image's header states; (0, 0) if that is unclear."""
+    import PIL.Image  # here, because only images need it
 
-    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # ours counts
+    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # our own limit counts
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with PIL.Image.open(io.BytesIO(head)) as image:
                 return image.size
-    except Exception:  # damaged, or longer than what was read: then OpenCV's own limit counts
+    except Exception:  # damaged, or a longer header than was read: OpenCV's own limit counts then
         return 0, 0
     finally:
         PIL.Image.MAX_IMAGE_PIXELS = limit

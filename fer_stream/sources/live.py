@@ -1,4 +1,4 @@
-"""Live sources: cameras and network streams, kept open for as long as they are read."""
+"""Live sources: cameras and network streams, reopened when they are lost."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from fer_stream.sources.network import Pacer
 from fer_stream.system.background import Background
 from fer_stream.types import Frame
 
-# Before each attempt to open a device anew.
+# Pause before each attempt to reopen a device.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
-# A device that is read but silent for this long is worth a word.
+# After this long without a picture, the status says so.
 SILENCE_S = 2.0
-# Drivers and network code can't be interrupted: a thread that is held by one is not waited for longer.
-# It holds nothing that others need, and ends when its read or its opening has timed out.
+# Drivers and network code can't be interrupted, so closing waits no longer than this for the reading thread.
+# That thread holds nothing that others need, and ends when its read or its opening times out.
 CLOSE_WAIT_S = 0.5
-_WHOLE = 0.9  # of a recording's pictures
+_WHOLE = 0.9  # with this share of its pictures, a recording counts as read to its end
 _RETRY_S = 0.05  # between reads of a camera that has no picture yet
 
 
 class LiveSource(Source):
-    """Reads a device in a thread of its own, so that what is fetched is always its newest picture.
+    """Reads a device in a thread of its own and hands out its newest picture.
 
-    A device that stalls or goes away is opened anew, with growing pauses, until the source is closed.
-    `time_s` counts from the first picture on a clock that runs on meanwhile.
+    A device that stalls or goes away is reopened, with growing pauses, until the source is closed. `time_s`
+    counts from the first picture; its clock runs on while the device is away.
     """
 
     def __init__(self, device: Device, *, mirror: bool) -> None:
-        """Opens the device and waits for its first picture.
+        """Open the device and wait for its first picture.
 
         Raises:
-            SourceError: It can't be opened, or gives no picture.
+            SourceError: The device can't be opened, or gives no picture.
         """
         super().__init__(mirror=mirror)
         self._device = device
@@ -49,12 +49,12 @@ class LiveSource(Source):
         self._size_wh: tuple[int, int] | None = None
         self._started_s = self._last_picture_s = time.monotonic()
         self._frame_rate: Fraction | None = None
-        self._attempt = 0  # of opening it anew; 0 while it is connected
+        self._attempt = 0  # to reopen the device; 0 while it is connected
         self._outages = 0
         self._away_s = 0.0
         self._away_told = False
         self._is_read = False
-        self._dropped_before = 0  # what came while the reader was made ready
+        self._dropped_before = 0  # pictures that came before the first read
         connection = device.open() if device.opens_in_callers_thread else None
         self._frames = Background(self._read_always(connection), drop_old=True)
         try:
@@ -79,12 +79,12 @@ class LiveSource(Source):
 
     @property
     def dropped(self) -> int:
-        """Frames that a newer one has replaced since the first was read. See `Source.dropped`."""
+        """Number of frames that newer ones replaced. See `Source.dropped`."""
         return self._frames.dropped - self._dropped_before if self._is_read else 0
 
     @property
     def status(self) -> SourceStatus:
-        """How it is doing now. See `Source.status`."""
+        """State of the device. See `Source.status`."""
         attempt, since_s = self._attempt, time.monotonic() - self._last_picture_s
         silence = f"no picture for {since_s:.0f} s"
         if attempt:
@@ -92,7 +92,7 @@ class LiveSource(Source):
         return SourceStatus(True, 0, since_s, silence if since_s >= SILENCE_S else "")
 
     def close(self) -> None:
-        """Closes the source, also while it waits for a picture. See `Source.close`."""
+        """Close the source, even while it waits for a picture. See `Source.close`."""
         self._closing.set()
         self._frames.stop()  # a waiting reader holds the lock that closing needs
         super().close()
@@ -111,10 +111,10 @@ class LiveSource(Source):
             away_s = self._away_s + (time.monotonic() - self._last_picture_s if self._attempt else 0)
             self.problems.append(f"{self._device.name} was away {times}, for {away_s:.0f} s in all")
 
-    # From here on: what runs in the reading thread.
+    # The methods from here on run in the reading thread.
 
     def _read_always(self, connection: Connection | None) -> Iterator[Frame]:
-        """Yields the pictures as they come, over every connection that it takes."""
+        """Yield the pictures as they come, across all reconnections."""
         connection = connection or self._device.open()
         self._frame_rate = connection.capture.frame_rate
         pause_s = FIRST_PAUSE_S
@@ -128,21 +128,30 @@ class LiveSource(Source):
             if connection.frame_count is not None:
                 self._check_end(connection.frame_count)
                 return
-            if self._last_picture_s - opened_s > pause_s:  # one that held for a while begins anew
+            if (
+                self._last_picture_s - opened_s > pause_s
+            ):  # it held for a while, so start with short pauses again
                 pause_s = FIRST_PAUSE_S
             self._outages += self._attempt == 0
-            connection, pause_s = self._open_anew(pause_s)
+            connection, pause_s = self._reopen(pause_s)
 
     def _check_end(self, frame_count: int) -> None:
-        """Tells the end of a recording from a line that broke; the count may be off by some frames."""
+        """Raise an error if a recording ended early because the connection broke.
+
+        The stated number of frames may be off by a few.
+        """
         if self._index < _WHOLE * frame_count and not self._closing.is_set():
             raise SourceError(
                 f"{self._device.name} broke off after {self._index} of {frame_count} pictures; "
                 "download it, or start again"
             )
 
-    def _open_anew(self, pause_s: float) -> tuple[Connection | None, float]:
-        """Tries until it is open, or the source closed; returns it and the next pause."""
+    def _reopen(self, pause_s: float) -> tuple[Connection | None, float]:
+        """Try to reopen the device until it opens or the source is closed.
+
+        Returns:
+            The connection, or None if the source was closed; and the next pause in seconds.
+        """
         while True:
             self._attempt += 1
             if self._closing.wait(pause_s):
@@ -152,7 +161,7 @@ class LiveSource(Source):
                 return self._device.open(), pause_s
 
     def _read_until_lost(self, connection: Connection) -> Iterator[Frame]:
-        """Yields the pictures of one connection, and closes it."""
+        """Yield the pictures of one connection, then close it."""
         capture = connection.capture
         pacer = Pacer() if connection.is_paced else None
         came_s = time.monotonic()
@@ -172,10 +181,10 @@ class LiveSource(Source):
             capture.release()
 
     def _frame_of(self, bgr: np.ndarray, came_s: float) -> Frame:
-        """Makes a frame of a picture, and takes note that the device gives one."""
+        """Make a frame of a picture, and note that the device is connected."""
         if self._size_wh is None:
             self._size_wh, self._started_s = (bgr.shape[1], bgr.shape[0]), came_s
-        elif self._size_wh != (bgr.shape[1], bgr.shape[0]):  # set otherwise while it was away
+        elif self._size_wh != (bgr.shape[1], bgr.shape[0]):  # the device came back with another size
             bgr = cv2.resize(bgr, self._size_wh, interpolation=cv2.INTER_AREA)
         if self._attempt:
             self._away_s += came_s - self._last_picture_s

@@ -1,4 +1,4 @@
-"""What a recording should hold and does not: counted while it is read, and told in a line."""
+"""Count the frames that are missing from a damaged recording, while it is read."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from fractions import Fraction
 
 from fer_stream.sources.times import format_time
 
-# A camera leaves out a picture now and then; so long without one, in a recording of a constant rate, is
-# a piece that is not there.
+# A camera skips a picture now and then. A longer time without one, in a recording with a constant rate, means
+# that a piece is missing.
 _SHORTEST_GAP_S = 0.25
-# Of the steps between frames, how many a recording of a constant rate has of that rate at least.
+# A recording has a constant rate if at least this share of the steps between frames agrees with it.
 _REGULAR_SHARE = 0.9
 
 
 class Losses:
-    """Compares the frames that come with what the recording says of itself.
+    """Compares the frames of a recording with the length and the rate that it states.
 
-    A file that ends too soon gives no error: its reader just finds no more packets. Nor does damage in
-    a container that looks for the next whole piece, and goes on there.
+    FFmpeg reports no error for a file that ends too early: there are just no more packets. Nor does it for
+    damage in a container whose reader skips to the next intact piece.
     """
 
     def __init__(self, name: str, rate: Fraction | None, stated_end_s: float | None) -> None:
-        """Begins before the first frame.
+        """Start before the first frame.
 
         Args:
-            name: Of the recording, as shown.
-            rate: Frames a second on average, if known.
-            stated_end_s: Where the recording says that its video ends, presentation time, if it does.
+            name: Name of the recording for messages.
+            rate: Average frames per second, if known.
+            stated_end_s: Presentation time at which the recording says that its video ends, if it does.
         """
         self._name = name
         self._stated_end_s = stated_end_s
@@ -38,7 +38,7 @@ class Losses:
         self._gaps_s = 0.0
 
     def add(self, time_s: float, duration_s: float) -> None:
-        """Takes note of a frame; what it says of its own duration may be 0."""
+        """Count a frame. Its stated duration may be 0."""
         interval_s = self._interval_s
         if self._last_s is not None and interval_s is not None:
             step_s = time_s - self._last_s
@@ -51,11 +51,11 @@ class Losses:
         self._end_s = time_s + max(duration_s, interval_s or 0.0)
 
     def problems(self, end_s: float | None) -> list[str]:
-        """Returns a line for each loss, after the last frame that there is.
+        """Return a line for each loss. Call it after the last frame.
 
         Args:
-            end_s: The end of the part that was wanted; None for the whole rest. Where a part was read to its
-                end, no end is missed: then negative infinity.
+            end_s: End of the requested part; None for the end of the recording. Negative infinity if the part
+                was read to its end, so that no end can be missing.
         """
         lines = []
         interval_s = self._interval_s
@@ -66,7 +66,7 @@ class Losses:
                 f"about {_frames(self._gaps_s / interval_s)} missing"
             )
         if not is_regular and self._steps:
-            # The stated rate means nothing here, and the last frame may be shown as long as the others.
+            # The stated rate means nothing here. The last frame may be shown for as long as the others.
             interval_s = self._steps_s / self._steps
         if self._last_s is not None and self._stated_end_s is not None:
             wanted_end_s = self._stated_end_s if end_s is None else min(end_s, self._stated_end_s)

@@ -13,12 +13,12 @@ from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.opencv import Capture
 from fer_stream.sources.playlist import is_endless
 
-# A camera on a slow link needs seconds to answer; nobody waits longer than this for an error.
+# A camera on a slow link needs seconds to answer. Nobody should wait longer than this for an error.
 _OPEN_TIMEOUT_MS = 10_000
-# FFmpeg can't go on after a read that took too long: the stream is then opened anew.
+# FFmpeg can't go on after a read that took too long, so the stream is reopened.
 _READ_TIMEOUT_MS = 5_000
-# FFmpeg decodes H.264 and H.265 a frame a thread, and every thread after the first delays by a frame.
-# Two keep up with 4K.
+# FFmpeg decodes H.264 and H.265 with one frame per thread, and each thread after the first adds a frame of
+# delay. Two threads keep up with 4K.
 _DECODER_THREADS = 2
 
 _PARAMETERS = (
@@ -29,14 +29,14 @@ _PARAMETERS = (
 
 
 class NetworkStream(Device):
-    """The address of a stream. RTSP comes over TCP, and over UDP where the device knows no other."""
+    """The address of a stream. RTSP runs over TCP, or over UDP if the device knows nothing else."""
 
     kind = SourceKind.NETWORK
 
     def __init__(self, address: str) -> None:
         self.name = without_password(address)
         self._address = with_lower_scheme(address)
-        # Not with urlsplit, which raises on what only looks like IPv6; FFmpeg says what can't be opened.
+        # Not urlsplit, which raises on a text that only looks like IPv6. FFmpeg reports what can't be opened.
         place = re.split("[?#]", address.lower())[0]
         self._is_http = place.startswith(("http://", "https://"))
         self._is_hls = self._is_http and place.endswith(".m3u8")
@@ -51,25 +51,25 @@ class NetworkStream(Device):
                 f"{self.name} can't be opened: see that the address is right, that the device answers, "
                 "and that it needs no other user or password"
             )
-        # Over HTTP a whole file comes as fast as the line is, and HLS in pieces of some seconds each.
+        # Over HTTP, a whole file arrives as fast as the line allows, and HLS in pieces of some seconds.
         frame_count = capture.frame_count if self._is_http else None
         return Connection(capture, self._is_hls or frame_count is not None, frame_count)
 
 
 class Pacer:
-    """Tells how long to hold each picture of a stream that comes faster than it is to be shown."""
+    """Paces a stream whose pictures arrive faster than they should be shown."""
 
-    LONGEST_S = 10.0  # a longer wait is a clock that was set anew, as between a film and what interrupts it
+    LONGEST_S = 10.0  # a longer wait means that the clock was reset, as between a film and an advertisement
 
     def __init__(self) -> None:
         self._offset_s: float | None = None
 
     def wait_s(self, position_s: float, now_s: float) -> float:
-        """Returns the seconds to hold a picture; 0 for one that is late.
+        """Return for how many seconds to hold a picture; 0 if it is late.
 
         Args:
-            position_s: Its presentation time.
-            now_s: What the clock says.
+            position_s: Presentation time of the picture.
+            now_s: Current time, such as `time.monotonic()`.
         """
         if self._offset_s is None:
             self._offset_s = now_s - position_s

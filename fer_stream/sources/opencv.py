@@ -1,6 +1,6 @@
-"""OpenCV's captures, and its own messages kept off the user's terminal.
+"""Read cameras and streams with OpenCV, with its own messages silenced.
 
-What is wrong is said by a typed error instead; OpenCV's log names addresses with their passwords.
+Typed errors say what is wrong instead. OpenCV's log would show addresses with their passwords.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _level_before = 0
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Silences OpenCV's log inside the block, which other threads may be in too."""
+    """Silence OpenCV's log inside the block. Several threads may be inside at once."""
     global _silencers, _level_before
     with _lock:
         _silencers += 1
@@ -38,19 +38,19 @@ def quiet_opencv() -> Iterator[None]:
 
 
 class Capture:
-    """An open camera or stream, for use by one thread at a time."""
+    """An open camera or stream. Use it in one thread at a time."""
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
 
     @classmethod
     def open(cls, source: int | str, backend: int, parameters: Sequence[int] = ()) -> Capture | None:
-        """Opens a camera by its index, or an address; None where OpenCV can't.
+        """Open a camera by its index, or an address. Return None if OpenCV can't.
 
         Args:
             source: The index or the address.
             backend: One of `cv2.CAP_*`.
-            parameters: Pairs of `cv2.CAP_PROP_*` and value; one that is not known lets it fail.
+            parameters: Pairs of `cv2.CAP_PROP_*` and value. An unknown property makes opening fail.
         """
         with quiet_opencv():
             try:
@@ -60,7 +60,7 @@ class Capture:
             return cls(capture) if capture.isOpened() else None
 
     def read_bgr(self) -> np.ndarray | None:
-        """Waits for the next picture, uint8 (H, W, 3); None where none came in time, or none will."""
+        """Wait for the next picture, uint8 (H, W, 3). Return None if none came in time."""
         with quiet_opencv():
             try:
                 got, picture = self._capture.read()
@@ -71,19 +71,19 @@ class Capture:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
 
     def set(self, property_id: int, value: float) -> None:
-        """Asks for a setting, which a device may not have."""
+        """Request a setting. The device may ignore it."""
         with quiet_opencv():
             self._capture.set(property_id, value)
 
     @property
     def frame_rate(self) -> Fraction | None:
-        """The frames a second that the device states; None where what it states makes no sense."""
+        """Frames per second as the device states them; None if the value makes no sense."""
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         return Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else None
 
     @property
     def frame_count(self) -> int | None:
-        """Number of pictures of what has an end; None for what has none, or does not say."""
+        """Number of pictures of a recording; None for an endless stream or if unknown."""
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(count) if math.isfinite(count) and count > 0 else None
 
@@ -93,6 +93,6 @@ class Capture:
         return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
     def release(self) -> None:
-        """Closes it."""
+        """Close the camera or stream."""
         with quiet_opencv():
             self._capture.release()

@@ -1,4 +1,4 @@
-"""Recognise what a source is, check the part that is wanted, and open it."""
+"""Recognize the kind of a source, check the requested part, and open it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def open_source(
     camera_size_wh: tuple[int, int] | None = None,
     camera_frame_rate: float | None = None,
 ) -> Source:
-    """Opens a source and reads its first frame, so that what is wrong with it shows at once.
+    """Open a source and read its first frame, so that errors show at once.
 
     Args:
-        spec: A camera's index; a network address (rtsp, rtsps, http, https, udp, rtmp); a folder,
-            a glob or a file of images; or a video file.
-        start_s: Of a recording: the first moment wanted, in its presentation time.
-        end_s: Of a recording: the first moment no longer wanted; None reads to its end.
+        spec: The index of a camera; a network address (rtsp, rtsps, http, https, udp, rtmp); an image file,
+            or a folder or glob of images; or a video file.
+        start_s: Start of the part of a recording, presentation time in seconds.
+        end_s: End of the part (exclusive); None for the end of the recording.
         mirror: Flip every frame horizontally.
-        camera_size_wh: Of a camera: width and height to ask it for; None leaves them to it.
-        camera_frame_rate: Of a camera: frames a second to ask it for; None leaves them to it.
+        camera_size_wh: Width and height to request from a camera; None for its default.
+        camera_frame_rate: Frames per second to request from a camera; None for its default.
 
     Returns:
-        The open source, the caller's to close.
+        The open source. The caller closes it.
 
     Raises:
-        SourceError: It is not there, can't be read, or holds no frame between start and end.
-        UsageError: Start and end contradict each other, or go with a source that has no such thing.
+        SourceError: The source does not exist, can't be read, or has no frame between start and end.
+        UsageError: Start and end contradict each other, or the source is not a recording.
     """
     _check_part(start_s, end_s)
     is_cut = start_s > 0 or end_s is not None
@@ -59,7 +59,7 @@ def open_source(
     images_path: Path | None = path
     try:
         is_folder, exists = path.is_dir(), path.exists()
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # the name is too long, or a folder may not be entered
         raise SourceError(f"{name} can't be read: {error.strerror}") from error
     if is_folder:
         images = images_in_folder(path)
@@ -78,7 +78,7 @@ def open_source(
         _refuse_part(is_cut, "a picture")
         return ImagesSource(name, images_path, images, mirror=mirror)
 
-    from fer_stream.sources.video import VideoSource  # PyAV only where a recording is read
+    from fer_stream.sources.video import VideoSource  # here, because only recordings need PyAV
 
     return VideoSource(path, name=name, start_s=start_s, end_s=end_s, mirror=mirror)
 

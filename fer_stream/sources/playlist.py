@@ -1,7 +1,7 @@
 """Check an HLS playlist before FFmpeg opens it.
 
-FFmpeg follows a master playlist that names itself, or another one in a circle, thousands of times a
-second. RFC 8216 lets a master playlist name media playlists only.
+FFmpeg follows a master playlist that names itself, directly or through another one, thousands of times a
+second. RFC 8216 allows a master playlist to name media playlists only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def is_endless(address: str) -> bool:
         address: http or https, with its user and password.
 
     Returns:
-        False also where the playlist can't be read: then FFmpeg says what is wrong.
+        False if the playlist can't be read: FFmpeg then reports what is wrong.
     """
     return any(_variants(variant) for variant in _variants(address)[:_MOST_VARIANTS])
 
 
 def _variants(address: str) -> list[str]:
-    """Return the addresses of the playlists that a master playlist names; none for a media playlist."""
+    """Return the addresses of the playlists that a master playlist names; empty for a media playlist."""
     parts = urllib.parse.urlsplit(address)
     if parts.scheme not in ("http", "https"):
         return []

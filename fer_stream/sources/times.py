@@ -1,4 +1,4 @@
-"""Times as people write them: seconds, or `[HH:]MM:SS[.mmm]`."""
+"""Read and write times as people do: seconds, or `[HH:]MM:SS[.mmm]`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 
 from fer_stream.errors import UsageError
 
-# ASCII digits only: \d alone would also take digits of other scripts, which no other tool prints.
+# ASCII digits only: \d alone would also accept digits of other scripts.
 _SECONDS = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)", re.ASCII)
 
 
 def parse_time(text: str) -> float:
-    """Reads a time.
+    """Return the seconds of a time that somebody wrote.
 
     Args:
         text: Seconds ("90", "12.5") or a clock time ("1:30", "01:02:03.250").
@@ -22,7 +22,7 @@ def parse_time(text: str) -> float:
         Seconds, finite and not negative.
 
     Raises:
-        UsageError: The text is no such time.
+        UsageError: The text is not a time.
     """
     stripped = text.strip()
     if _SECONDS.fullmatch(stripped):
@@ -36,20 +36,20 @@ def parse_time(text: str) -> float:
                 f"'{text}' is not a time: minutes and seconds go up to 59; give plain seconds "
                 "for more, such as 90"
             )
-        # Through a string of digits any number of hours may come: only a finite sum is a time.
+        # The digits may say any number of hours, but a time must be finite.
         if hours < 10**9:
             return hours * 3600 + minutes * 60 + seconds
     raise UsageError(f"'{text}' is not a time: give seconds (90 or 12.5) or [HH:]MM:SS[.mmm] (1:30)")
 
 
 def format_time(seconds: float) -> str:
-    """Writes a time for people: "0:05", "1:30.500", "1:02:03.250".
+    """Return a time as people write it: "0:05", "1:30.500", "1:02:03.250".
 
     Args:
-        seconds: A finite time; it is rounded to the millisecond.
+        seconds: A finite time. It is rounded to milliseconds.
 
     Returns:
-        `[H:]M:SS`, with three decimals unless they are zero, that `parse_time` reads back.
+        `[H:]M:SS`, with three decimals unless they are zero. `parse_time` reads it back.
     """
     milliseconds = round(abs(seconds) * 1000)
     sign = "-" if seconds < 0 and milliseconds else ""

@@ -38,7 +38,7 @@ class VideoSource(Source):
 
     `time_s` is the presentation time as stored, without an offset, and rises strictly. Where the timestamps
     restart or jump, time runs on; see clock.py. `index` counts from the recording's first frame
-    wherever reading starts.
+    even if reading starts later.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class VideoSource(Source):
         return decoded, time_s
 
     def _duration_s(self, frame: VideoFrame) -> float:
-        """Return for how many seconds a frame says it is shown; 0 if it does not say."""
+        """Return the display duration that a frame states, in seconds; 0 if it states none."""
         if not (self._has_timestamps and frame.duration and frame.time_base):
             return 0.0
         return float(frame.duration * frame.time_base)
@@ -256,10 +256,10 @@ class VideoSource(Source):
         return upright(picture.to_ndarray(), self._display_matrix)
 
     def _note_losses(self) -> None:
-        """Compare what was read to the end with what the recording states of itself."""
-        # Where timestamps restart, the stated end and the running time have nothing to do with each other.
+        """Note frames that the recording states but that were not found."""
+        # If timestamps restart, the stated end can't be compared with the running time.
         if self._losses is not None and not self._clock.breaks:
-            # Of a part that ended before the file did, no end is missing.
+            # If the part ended before the file did, no end is missing.
             self.problems += self._losses.problems(self._end_s if self._reached_end else -math.inf)
         self._losses = None
 

@@ -1,1 +1,1 @@
-"""What every stage needs of the system: threads, interrupts, atomic files, the environment."""
+"""Threads, interrupts, atomic files, memory and the environment, for every stage."""

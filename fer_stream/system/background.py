@@ -1,7 +1,7 @@
 """Threads and their bounded queues: decoding, analysis and writing work on different frames at once.
 
-The cores within a stage are the matter of `threads`. The worker's error comes to the reader, and the
-thread is joined: the shape is that of PySceneDetect's scene manager.
+An error in the worker is raised in the reader, and the thread is always joined, as in PySceneDetect's
+scene manager. How many cores a stage uses is up to `inference.threads`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
-# On Windows a lock that is waited for without a limit holds back Ctrl-C until it is released.
+# On Windows, waiting for a lock without a limit delays Ctrl-C until the lock is released.
 _WAIT_S = 0.1
 
 _T = TypeVar("_T")
 
 
 def loaded(make: Callable[[], _T]) -> _T:
-    """Returns what `make` returns, which runs in a thread of its own.
+    """Call `make` in a thread of its own and return its result.
 
-    An interrupt of the caller leaves that thread to end when it can, at the latest with the program.
+    If the caller is interrupted, that thread ends when it can, at the latest with the program.
     """
 
     def once() -> Iterator[_T]:
@@ -36,10 +36,10 @@ def loaded(make: Callable[[], _T]) -> _T:
 class Background(Generic[_T]):
     """Reads a source, or any other stage that yields frames, in a thread of its own.
 
-    A recording is read with back-pressure: every frame comes, in order. A live source can't wait:
-    with `drop_old` the newest frame takes the place of one that nobody has fetched.
+    A recording is read with back-pressure: every frame arrives, in order. A live source can't wait:
+    with `drop_old`, the newest frame replaces one that was not fetched yet.
 
-    The source stays the caller's to close, afterwards:
+    The caller closes the source afterwards:
 
         with open_source("clip.mp4") as source, Background(source) as frames:
             for frame in frames:
@@ -50,12 +50,12 @@ class Background(Generic[_T]):
     """
 
     def __init__(self, source: Iterable[_T], *, queue_size: int = 8, drop_old: bool = False) -> None:
-        """Starts reading.
+        """Start reading.
 
         Args:
-            source: What to iterate over, such as an open source; read by nobody else.
-            queue_size: Items held ready at most, at least 1.
-            drop_old: Hold only the newest frame, and never make the source wait.
+            source: What to iterate over, such as an open source. Nothing else may read it.
+            queue_size: Largest number of items held ready, at least 1.
+            drop_old: Hold only the newest item, and never make the source wait.
         """
         if queue_size < 1:
             raise ValueError(f"a queue holds at least 1 frame, not {queue_size}")
@@ -68,7 +68,7 @@ class Background(Generic[_T]):
         self._stopping = False
         self._ended = False
         self._error: BaseException | None = None
-        # A daemon, so that a second Ctrl-C while a camera hangs still ends the program.
+        # A daemon, so that a second Ctrl-C ends the program even while a camera hangs.
         self._thread = threading.Thread(target=self._work, name="fer-stream-background", daemon=True)
         self._thread.start()
 
@@ -79,8 +79,8 @@ class Background(Generic[_T]):
                 if not self._put(item):
                     break
             if isinstance(items, Generator):
-                items.close()  # here, because what it holds may belong to this thread
-        except BaseException as error:  # every error is the reader's, whatever it is
+                items.close()  # in this thread, because its resources may belong to it
+        except BaseException as error:  # raised in the reader, whatever it is
             self._error = error
         finally:
             with self._changed:
@@ -88,7 +88,7 @@ class Background(Generic[_T]):
                 self._changed.notify_all()
 
     def _put(self, item: _T) -> bool:
-        """Queues a frame, waiting for room; returns False when reading is to stop."""
+        """Queue an item, waiting for room. Return False if reading should stop."""
         with self._changed:
             if self._drop_old:
                 self.dropped += len(self._items)
@@ -102,26 +102,25 @@ class Background(Generic[_T]):
             return True
 
     def __iter__(self) -> Iterator[_T]:
-        """Yields the frames as they come; ends with the source, or when closed.
+        """Yield the items as they come, until the source ends or this is closed.
 
         Raises:
-            FerStreamError: What ended the source, after the frames that came before it.
+            FerStreamError: The error that ended the source, after the items that came before it.
         """
         for item in self.beats(math.inf):
             if item is not None:
                 yield item
 
     def beats(self, every_s: float) -> Iterator[_T | None]:
-        """Yields the frames as they come, and None whenever none has come for some seconds.
+        """Yield the items as they come, and None after each time without one.
 
-        For a reader that has something to do while a live source is silent, such as asking a window
-        for its keys.
+        For a reader that has work to do while a live source is silent, such as serving a window.
 
         Args:
-            every_s: Seconds to wait for a frame before each None.
+            every_s: Seconds to wait for an item before yielding None.
 
         Raises:
-            FerStreamError: What ended the source, after the frames that came before it.
+            FerStreamError: The error that ended the source, after the items that came before it.
         """
         while True:
             try:
@@ -134,10 +133,10 @@ class Background(Generic[_T]):
             yield item
 
     def peek(self) -> _T | None:
-        """Waits for a frame and leaves it to be read; None where there is none any more.
+        """Wait for the next item and return it without taking it; None at the end.
 
         Raises:
-            FerStreamError: What ended the source before it.
+            FerStreamError: The error that ended the source before an item came.
         """
         return self._get(math.inf, take=False)
 
@@ -162,25 +161,25 @@ class Background(Generic[_T]):
         return None
 
     def stop(self) -> None:
-        """Lets iteration end now, whatever is queued; takes no lock, for the handlers of signals."""
+        """End iteration now, whatever is queued. Takes no lock, so signal handlers may call it."""
         self._stopping = True
 
     def close(self, limit_s: float = math.inf) -> None:
-        """Stops reading and joins the thread; may be called more than once.
+        """Stop reading and join the thread. May be called more than once.
 
-        It waits for what is being decoded or worked on.
+        Waits for the item that is being worked on.
 
         Args:
-            limit_s: Wait no longer than this for a thread that nothing can interrupt; it then ends
-                when it can, at the latest with the program.
+            limit_s: Longest time to wait for a thread that can't be interrupted. It then ends when it can,
+                at the latest with the program.
         """
         deadline_s = time.monotonic() + limit_s
         with self._changed:
             self._stopping = True
             self._items.clear()
             self._changed.notify_all()
-        # A reader that nobody has closed may be found at the end of the program, when threads run no more,
-        # or by a thread that happens to collect garbage, and that may be this very one.
+        # Garbage collection may close a forgotten reader: at the end of the program, when threads no longer
+        # run, or in any thread, even in this very one.
         if sys.is_finalizing() or self._thread is threading.current_thread():
             return
         while self._thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0:

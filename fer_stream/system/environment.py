@@ -15,7 +15,7 @@ OPENCV_SETTINGS = {
     # When a camera opens, Media Foundation looks for hardware converters for up to a minute; without
     # them it starts in a second (github.com/opencv/opencv/issues/17687).
     "OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS": "0",
-    # Seconds that Video4Linux waits for a picture, as long as for network streams.
+    # Seconds that Video4Linux waits for a picture; the same as for network streams.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
 }
 # The one variable that users set on purpose for a command, such as `rtsp_transport;udp`.
@@ -23,7 +23,7 @@ _KEPT = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 def set_opencv_environment() -> None:
-    """Set OpenCV's variables where the user has not, or has set no number, at which OpenCV would abort."""
+    """Set OpenCV's variables that are not set, or not to a number, which would make OpenCV abort."""
     for name, value in {**OPENCV_SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS": str(_pixels_or_default())}.items():
         if not os.environ.get(name, "").removeprefix("-").isdecimal():
             os.environ[name] = value
@@ -32,14 +32,14 @@ def set_opencv_environment() -> None:
 
 
 def clean_environment() -> None:
-    """Remove what other programs left in a command's environment and what would end or change it.
+    """Remove variables of other programs that would stop a command or change its results.
 
-    OpenCV aborts the process at most of its variables when their value is odd, so a command takes over none
-    of them. A program that embeds this package keeps its own settings: only the commands call this.
+    OpenCV aborts the process if the value of one of its variables is odd, so commands ignore all but one of
+    them. Only the commands call this: a program that embeds this package keeps its settings.
     """
     for name in [name for name in os.environ if name.startswith("OPENCV_") and name != _KEPT]:
         del os.environ[name]
-    # matplotlib writes it into PDF files.
+    # matplotlib writes this time into PDF files, and fails if it is no number.
     if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():
         del os.environ["SOURCE_DATE_EPOCH"]
     set_opencv_environment()

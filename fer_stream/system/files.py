@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files so that they appear whole or not at all; tell special files from regular ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from fer_stream.errors import OutputError, ReaderGoneError
 
 
 def unreadable_kind(path: Path) -> str | None:
-    """Return the kind of a path that is no regular file, such as "a pipe", which may never end.
+    """Return what a path is if it is not a regular file, such as "a pipe", which may never end.
 
     Returns:
         None for a regular file, also behind a link, and for a path that does not exist.
 
     Raises:
-        OSError: The path can't be looked at, such as a link to itself.
+        OSError: The path can't be examined, such as a link to itself.
     """
     try:
         mode = path.stat().st_mode
@@ -50,58 +50,58 @@ def resolved(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to, and renames it to `path` at the end.
+    """Yield a temporary path to write to, and rename it to `path` at the end.
 
-    Nobody meets half a file, and a failure or a kill leaves what was there before; a kill may leave
-    the temporary file, too. Two that write the same file at once do not meet: the later one wins.
+    So the file is never half written, and a failure or a kill leaves the old one. A kill may leave the
+    temporary file as well. If two processes write the same file at once, the later one wins.
 
-    A device or pipe can't be renamed onto and is written directly.
+    A device or a pipe can't be replaced, so it is written directly.
 
     Yields:
-        The path to write to. It is not there yet, in the folder of `path`, and removed on failure.
+        A path in the same folder that does not exist yet. It is removed on failure.
 
     Raises:
-        OSError: It can't be renamed, or what was written inside raised it.
+        OSError: The file can't be renamed, or the block raised the error.
     """
     if path.exists() and not path.is_file():
         yield path
         return
-    # Without the target's name, which with an addition may be longer than a file system takes.
+    # A name of its own: the target's name with an addition may be longer than the file system allows.
     temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error matters
             temporary.unlink(missing_ok=True)
 
 
 def open_new(path: Path, *, overwrite: bool) -> BinaryIO:
-    """Opens a file that grows while it is written, unbuffered, so that no two runs write into one.
+    """Open a new file for writing, unbuffered, so that two runs never write into the same one.
 
-    Of two that were both told to replace it, the later one takes the name; the other's file has none.
+    If two runs may both replace it, the later one gets the name, and the file of the earlier one loses it.
 
     Args:
         path: The file.
-        overwrite: Whether one that is there is replaced; a link, device or pipe is written through.
+        overwrite: Whether an existing file is replaced. A link, device or pipe is written through.
 
     Raises:
-        FileExistsError: It is there, and `overwrite` is False.
-        OSError: It can't be made.
+        FileExistsError: The file exists, and `overwrite` is False.
+        OSError: The file can't be made.
     """
     if overwrite:
         if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(OSError):  # a mount, or in use where the system minds: emptied instead
+            with contextlib.suppress(OSError):  # a mount point, or a file in use on Windows: emptied below
                 path.unlink()
         return cast(BinaryIO, path.open("wb", buffering=0))
     return cast(BinaryIO, path.open("xb", buffering=0))
 
 
 def to_standard_output(data: bytes) -> None:
-    """Writes to standard output and flushes it.
+    """Write to standard output and flush it.
 
     Raises:
-        OutputError: There is none, its reader went away, or its disk is full.
+        OutputError: Standard output is closed, its reader went away, or its disk is full.
     """
     stream = sys.stdout
     try:
@@ -113,7 +113,7 @@ def to_standard_output(data: bytes) -> None:
             stream.write(data.decode("utf-8"))
         stream.flush()
     except OSError as error:
-        # Python flushes standard output again when it ends, and would complain on standard error.
+        # Python flushes standard output again at its end, and would print the error a second time.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
@@ -124,7 +124,7 @@ def to_standard_output(data: bytes) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -1,10 +1,10 @@
-"""Ctrl-C, SIGTERM and their like, turned into a call at a place that can bear it.
+"""Turn Ctrl-C, SIGTERM and similar signals into a call that is safe where the program is.
 
-Of the handlers that follow each other in a command, the innermost one counts:
+A command sets these handlers one inside the other. The innermost one counts:
 
     start._run           `end_at_once`: modules load, nothing is open
-    exit_code_of         `interrupts_raised`: a KeyboardInterrupt, which the command puts into words
-    the command          `ended_at_once` round the imports that take seconds
+    exit_code_of         `interrupts_raised`: a KeyboardInterrupt, which the command reports
+    the command          `ended_at_once` around imports that take seconds
     pipeline.run         its own: the run ends after the current frame
     end_program          `ignore_interrupts`: the exit code is decided
 """
@@ -24,23 +24,23 @@ from typing import NoReturn
 
 from fer_stream.errors import INTERRUPTED_EXIT_CODE
 
-# SIGHUP comes when a terminal is closed, SIGBREAK is Ctrl-Break on Windows.
+# SIGHUP is sent when a terminal closes; SIGBREAK is Ctrl-Break on Windows.
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 ]
 
 
-AGAIN_S = 0.05  # after which an interrupt that came in an import is tried again
+AGAIN_S = 0.05  # time after which an interrupt during an import is tried again
 
 
 @contextmanager
 def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
-    """Calls `handle`, in the main thread, for each signal that asks to end; the innermost one counts.
+    """Call `handle` in the main thread for each signal that asks the program to end.
 
-    Signals reach the main thread only: in another one this does nothing.
+    The innermost handler counts. Signals reach the main thread only, so in another thread this does nothing.
 
     Args:
-        handle: Runs between any two instructions of the main thread, so it takes no lock. It may raise.
+        handle: Runs between any two instructions of the main thread, so it must take no lock. It may raise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -51,16 +51,16 @@ def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         for number, previous in before.items():
-            if previous is not None:  # None: set by something other than Python, which can't set it again
+            if previous is not None:  # None: not set by Python, so Python can't restore it
                 signal.signal(number, previous)
 
 
 @contextmanager
 def interrupts_raised() -> Iterator[None]:
-    """Ends what the main thread does by a KeyboardInterrupt, but for an import, which is ended first.
+    """Raise KeyboardInterrupt in the main thread, but let an import finish first.
 
-    In the middle of one libraries make something else of it: numpy an ImportError of twenty lines,
-    OpenCV nothing at all, and torch a crash.
+    Libraries can't bear it in the middle of their import: numpy turns it into an ImportError of twenty
+    lines, OpenCV swallows it, and torch crashes.
     """
 
     def ask_again() -> None:
@@ -87,24 +87,24 @@ def _importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def ended_at_once(prog: str) -> Iterator[None]:
-    """Lets an interrupt end the process, with its line and its exit code, where nothing is open yet.
+    """Let an interrupt end the process at once, with its message and exit code.
 
-    For imports that take seconds.
+    For imports that take seconds, while nothing is open yet.
     """
     with on_interrupt(lambda: end_at_once(prog)):
         yield
 
 
 def end_at_once(prog: str) -> NoReturn:
-    """Ends the process of an interrupted command that has nothing to finish."""
-    # Unbuffered, for it may come in the middle of another line's writing; where standard error is now.
+    """End the process of an interrupted command that has nothing to finish."""
+    # Unbuffered, because the interrupt may come while another line is being written.
     with suppress(AttributeError, OSError, ValueError):
         os.write(sys.stderr.fileno(), f"{prog}: interrupted\n".encode())
     os._exit(INTERRUPTED_EXIT_CODE)
 
 
 def set_interrupt_handler(handle: Callable[[], object]) -> None:
-    """Calls `handle` for each signal that asks to end, from now on; in the main thread only."""
+    """Call `handle` from now on for each signal that asks to end. For the main thread only."""
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         handle()
@@ -114,15 +114,15 @@ def set_interrupt_handler(handle: Callable[[], object]) -> None:
 
 
 def ignore_interrupts() -> None:
-    """Lets no signal that asks to end do so any more; in another than the main thread it does nothing."""
+    """Ignore the signals that ask to end from now on. Does nothing outside the main thread."""
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[int]:
-    # nohup asks to go on when the terminal is closed. A shell's background job ignores Ctrl-C only
-    # because no terminal sends it any, and whoever sends one by hand means it.
+    # An ignored SIGHUP comes from nohup: the program should outlive its terminal. An ignored SIGINT is set by
+    # shells for background jobs; somebody who sends one by hand means it.
     return [
         number
         for number in _SIGNALS

@@ -10,8 +10,8 @@ _OPENCV_WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-# A requirement of every installation, such as "av>=16". Those of extras and single systems have a marker.
-_REQUIREMENT = re.compile(r"([\w.-]+)>=([\d.]+)")
+# A requirement of every installation, such as "av<19,>=16". Those of extras and single systems have a marker.
+_REQUIREMENT = re.compile(r"([\w.-]+?)((?:[<>]=?[\d.]+,?)+)")
 
 
 def installation_problem(error: Exception) -> str | None:
@@ -52,16 +52,18 @@ def _unmet_requirement() -> str | None:
         parts = _REQUIREMENT.fullmatch(requirement)
         if parts is None:
             continue
-        name, lowest = parts.groups()
+        name, bounds = parts.groups()
         candidates = _OPENCV_WHEELS if name == "opencv-python" else (name,)
         found = [given for candidate in candidates if (given := version(candidate)) is not None]
         if not found:
             return f"{name} is not installed; install it with: pip install '{requirement}'"
-        if max(map(_numbers, found)) < _numbers(lowest):
-            return (
-                f"{name} {found[0]} is too old, {lowest} or newer is needed; "
-                f"install it with: pip install '{requirement}'"
-            )
+        newest = max(found, key=_numbers)
+        for bound in bounds.split(","):
+            limit = _numbers(bound.strip("<>="))
+            if bound.startswith(">=") and _numbers(newest) < limit:
+                return f"{name} {newest} is too old; install another with: pip install '{requirement}'"
+            if bound.startswith("<") and _numbers(newest) >= limit:
+                return f"{name} {newest} is too new; install another with: pip install '{requirement}'"
     return None
 
 

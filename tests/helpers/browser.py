@@ -1,4 +1,4 @@
-"""Look at a page in a browser, and note what it asks for and complains about."""
+"""Open a page in a browser, and record its requests and errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 class WatchedPage:
-    """A page of Playwright, `page`, with the addresses that it asked for and the errors in its console."""
+    """A Playwright page, `page`, with the addresses that it requested and the errors in its console."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -25,12 +25,12 @@ class WatchedPage:
 
     @property
     def hosts(self) -> set[str]:
-        """The scheme and host of everything that was asked for; data is nowhere."""
+        """Scheme and host of every request, without `data:` and `blob:` addresses."""
         parts = (urlsplit(address) for address in self.requested)
         return {f"{part.scheme}://{part.netloc}" for part in parts if part.scheme not in ("data", "blob")}
 
     def until(self, script: str, argument: Any = None) -> Any:
-        """Wait until a script returns something true, and return it."""
+        """Wait until a script returns a true value, and return it."""
         return self.page.wait_for_function(script, arg=argument).json_value()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Small checkpoints, and what is said of bad ones."""
+"""Small checkpoints for tests, and the messages about bad ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fer_stream.recognition.weights import load_checkpoint
 
 
 def checkpoint_content() -> dict:
-    """A small file that passes every check of its fields."""
+    """Return the content of a small file that passes every check of its fields."""
     import torch  # not at the top: most tests run where PyTorch is missing
 
     return {
@@ -41,6 +41,7 @@ def save_small_checkpoint(path: Path) -> None:
 
 
 def refused(path: Path) -> str:
+    """Return the message with which a checkpoint is refused."""
     with pytest.raises(WeightsError) as caught:
         load_checkpoint(path)
     message = str(caught.value)

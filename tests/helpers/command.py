@@ -1,4 +1,4 @@
-"""Run the commands as a user would, and look at what they say and leave."""
+"""Run the commands as a user would, and check their messages and files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
 @dataclass
 class Said:
-    """What a run said."""
+    """Exit code and output of a run."""
 
     code: int
     out: str
@@ -29,7 +29,7 @@ class Said:
 
     @property
     def line(self) -> str:
-        """The one line on standard error."""
+        """The single line on standard error."""
         assert self.err.endswith("\n") and self.err.count("\n") == 1, self.err
         assert "Traceback" not in self.err
         return self.err.rstrip("\n")

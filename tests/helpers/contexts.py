@@ -1,4 +1,4 @@
-"""Make the run context that a sink gets, for tests that write to one sink by hand."""
+"""Make run contexts for tests that write to a sink by hand."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How much of each robustness test is run.
+"""Set how much of each robustness test runs.
 
-`make test` runs a quick part, `make robustness` the whole: FER_STREAM_ROBUSTNESS is the share of the whole.
+`make test` runs a quick part and `make robustness` all of it. FER_STREAM_ROBUSTNESS is the share.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ SHARE = float(os.environ.get("FER_STREAM_ROBUSTNESS", "0"))
 
 
 def amount(quick: int, whole: int) -> int:
-    """Returns how many of something to do."""
+    """Return the number of repetitions."""
     return max(quick, round(SHARE * whole))

@@ -1,4 +1,4 @@
-"""Make faces and frames by hand, for tests of whatever reads them."""
+"""Make faces and frames by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
 def make_face(face_id: int, label: str, confidence: float = 0.88, box=(8, 8, 40, 40)) -> Face:
-    """A face that shows one expression; with the label `unsure` it shows neutral."""
+    """Return a face with one expression. With the label `unsure`, the expression is neutral."""
     probabilities = np.full(7, (1 - confidence) / 6, np.float32)
     probabilities[EXPRESSIONS.index("neutral" if label == UNSURE else label)] = confidence
     left, top, right, bottom = box
@@ -33,7 +33,7 @@ def make_frame(
 
 
 def make_frames(labels: list[dict[int, str]], *, rate: float = 10.0, start_s: float = 0.0):
-    """Frames in which each face shows the label that the frame's dict gives for its id."""
+    """Yield a frame for each dict, with a face for each id and label in it."""
     for index, shown in enumerate(labels):
         faces = [make_face(face_id, label) for face_id, label in sorted(shown.items())]
         yield make_frame(index, start_s + index / rate, *faces)

@@ -1,4 +1,4 @@
-"""Servers on loopback that play pictures and videos in real time, and stall, cut off or refuse when told."""
+"""Servers on loopback that play pictures and videos in real time, and stall, hang up or refuse on request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import av
 import cv2
 import numpy as np
 
-# The system's own Python: GStreamer's bindings come with the system, not with pip.
+# The system's own Python, because it has GStreamer's bindings.
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _RTSP_NEEDS = (
     "needs GStreamer's RTSP server (Debian: gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good "
@@ -30,21 +30,21 @@ _RTSP_NEEDS = (
 
 
 def grey_jpegs(count: int) -> list[bytes]:
-    """Returns pictures, each as bright as its index."""
+    """Return grey pictures as JPEG. The brightness of each is its index."""
     return [
         cv2.imencode(".jpg", np.full((96, 128, 3), index, np.uint8))[1].tobytes() for index in range(count)
     ]
 
 
 def video_jpegs(path: Path, count: int) -> list[bytes]:
-    """Returns the first pictures of a video."""
+    """Return the first pictures of a video as JPEG."""
     with av.open(str(path)) as container:
         frames = (frame.to_ndarray(format="bgr24") for frame in container.decode(video=0))
         return [cv2.imencode(".jpg", bgr)[1].tobytes() for bgr, _ in zip(frames, range(count), strict=False)]
 
 
 def long_video(path: Path, target: Path, duration_s: float) -> Path:
-    """Writes a video over and over, its packets as they are, until it is as long as wanted."""
+    """Copy the packets of a video again and again until the target has the given length."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
         given = source.streams.video[0]
         stream = output.add_stream_from_template(given)
@@ -60,11 +60,11 @@ def long_video(path: Path, target: Path, duration_s: float) -> Path:
 
 
 class MjpegServer:
-    """A network camera: sends JPEG after JPEG over HTTP to whoever asks.
+    """A network camera that sends JPEG pictures over HTTP.
 
     Attributes:
-        address: Where it answers.
-        logins: The `user:password` that each request came with.
+        address: Address of the stream.
+        logins: The `user:password` of each request.
     """
 
     def __init__(
@@ -119,22 +119,22 @@ class MjpegServer:
                 try:
                     request.wfile.write(head.encode() + jpeg + b"\r\n")
                 except OSError:
-                    return  # the reader has left
+                    return  # the client has left
                 self._ended.wait(self._frame_s)
             if not self._repeat:
                 return
 
     def stall(self) -> None:
-        """Sends nothing any more, and keeps every connection open."""
+        """Stop sending, but keep every connection open."""
         self._sending.clear()
 
     def go_on(self) -> None:
-        """Sends again, and lets everybody in."""
+        """Send again, and accept new connections again."""
         self._sending.set()
         self._refusing = False
 
     def cut(self, *, refusing: bool = False) -> None:
-        """Ends every connection; refuses new ones until told to go on, if asked to."""
+        """End every connection. If `refusing`, refuse new ones until `go_on`."""
         self._refusing = refusing
         self._cuts += 1
 
@@ -153,12 +153,12 @@ class MjpegServer:
 
 @contextmanager
 def file_server(folder: Path, *, share: float = 1.0) -> Iterator[str]:
-    """Serves a folder's files over HTTP, each broken off after a share of it; yields the address."""
+    """Serve a folder's files over HTTP, each cut off after a share of it. Yield the address."""
 
     class Handler(SimpleHTTPRequestHandler):
         def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:  # type: ignore[override]
             content = source.read()
-            with suppress(OSError):  # the reader has left
+            with suppress(OSError):  # the client has left
                 outputfile.write(content[: round(share * len(content))])
 
         def log_message(self, *args: object) -> None:
@@ -178,20 +178,20 @@ def file_server(folder: Path, *, share: float = 1.0) -> Iterator[str]:
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """A device that takes every connection and never says a word; yields its host and port."""
+    """Accept every connection, but never answer. Yield the host and port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield "127.0.0.1:{}".format(*listener.getsockname()[1:])
 
 
 class NoRtspServerError(Exception):
-    """There is no GStreamer to make an RTSP server of."""
+    """GStreamer's RTSP server is missing."""
 
 
 class RtspServer:
     """A process that plays a video over RTSP.
 
     Attributes:
-        address: Where it answers, without user and password; the same after a restart.
+        address: Address of the stream, without user and password. It stays the same after a restart.
 
     Raises:
         NoRtspServerError: GStreamer is missing.
@@ -206,8 +206,8 @@ class RtspServer:
         self.start()
 
     def start(self) -> None:
-        """Starts playing, again at the same address if it was stopped."""
-        # Python's own settings of the tests' environment are not for the system's Python.
+        """Start the server, at the same address as before if it was stopped."""
+        # Python's settings in the environment of the tests are not meant for the system's Python.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self._process = subprocess.Popen(
             [*self._arguments, str(self._port), *self._login],
@@ -224,14 +224,14 @@ class RtspServer:
         self._port = int(self.address.rsplit(":", 1)[1].split("/")[0])
 
     def stall(self) -> None:
-        """Holds the process: its connections stay open, and nothing comes."""
+        """Suspend the process. Its connections stay open, but nothing comes."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ends the process and with it every connection."""
+        """End the process and its connections."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None

@@ -1,4 +1,4 @@
-"""Where the repository, the sample clip and the shared data are."""
+"""Paths of the repository, the sample clip and the shared data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An RTSP server on loopback: plays a video to each client from its start, in real time, as it is encoded.
+"""Play a video over RTSP on loopback, to each client from the start, in real time, without re-encoding.
 
-For a Python that has GStreamer's bindings: `python3 rtsp_server.py VIDEO PORT [USER PASSWORD]`. With port 0
-it takes a free one. It prints its address when it is ready.
+Run it with a Python that has GStreamer's bindings: `python3 rtsp_server.py VIDEO PORT [USER PASSWORD]`. Port
+0 picks a free one. The server prints its address when it is ready.
 """
 
 # ruff: noqa: E402

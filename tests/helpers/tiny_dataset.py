@@ -18,7 +18,7 @@ VALIDATION_COUNT = VALIDATION_PER_CLASS * len(EXPRESSIONS)
 
 
 def make_dataset(root: Path) -> Path:
-    """Writes `train/<class>/` and `validation/<class>/` of 48 px grey pictures, a bright bar a class."""
+    """Write `train/<class>/` and `validation/<class>/` with grey pictures, a bright bar for each class."""
     random = np.random.default_rng(0)
     for split, count in (("train", TRAIN_PER_CLASS), ("validation", VALIDATION_PER_CLASS)):
         for index, name in enumerate(EXPRESSIONS):
@@ -32,5 +32,6 @@ def make_dataset(root: Path) -> Path:
 
 
 def epochs_of(output: Path) -> int:
+    """Return the number of epochs in a run's history."""
     with (output / "history.csv").open(newline="") as file:
         return len(list(csv.DictReader(file)))

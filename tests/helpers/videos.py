@@ -14,7 +14,7 @@ NTSC = Fraction(1001, 24000)
 
 
 def picture(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
-    """Returns uint8 (H, W, 3) BGR that says its index, 0 to 255, and which way is up."""
+    """Return a picture, uint8 (H, W, 3) BGR, that shows its index (0 to 255) and which way is up."""
     width, height = size_wh
     bgr = np.full((height, width, 3), 60, np.uint8)
     for bit in range(8):
@@ -24,7 +24,7 @@ def picture(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
 
 
 def index_in(bgr: np.ndarray) -> int:
-    """Returns the index that a picture says; fails if the picture is not upright."""
+    """Return the index that a picture shows. Fail if the picture is not upright."""
     height, width = bgr.shape[:2]
     low = bgr[height * 7 // 8, [width // 4, width * 3 // 4]].mean(1)
     assert low[0] > 150 > 100 > low[1], f"the picture is turned or mirrored: {low}"
@@ -43,7 +43,7 @@ def write_video(
     options: dict[str, str] | None = None,
     shown: Callable[[np.ndarray], np.ndarray] = lambda bgr: bgr,
 ) -> Path:
-    """Writes pictures 0, 1, 2, ... at the given times, in ticks of the time base."""
+    """Write pictures 0, 1, 2, ... at the given times, in ticks of the time base."""
     if options is None:
         options = {"g": "12", "bf": "2"} if codec == "libx264" else {}
     muxing = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
@@ -63,7 +63,7 @@ def write_video(
 
 
 def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    """Sets how an MP4's picture is to be turned, as a phone does, in its track header."""
+    """Set the rotation in the track header of an MP4, as a phone does."""
     a, b, c, d = (value << 16 for value in matrix)
     data = path.read_bytes()
     identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
@@ -73,13 +73,14 @@ def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 def numbered(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
-    """A picture that shows its index as eight black or white stripes, the lowest bit first."""
+    """Return a picture that shows its index as eight dark or bright stripes, the lowest bit first."""
     width, height = size_wh
     bits = np.array([(index >> bit & 1) * 200 + 25 for bit in range(8)], np.uint8)
     return np.repeat(np.repeat(bits, width // 8)[None, :, None], height, 0).repeat(3, 2)
 
 
 def number_of(image: np.ndarray) -> int:
+    """Return the index that the stripes of a picture show."""
     stripes = image[:, :, 1].mean(0).reshape(8, -1).mean(1) > 128
     return int(sum(1 << bit for bit in range(8) if stripes[bit]))
 
@@ -87,7 +88,7 @@ def number_of(image: np.ndarray) -> int:
 def make_clip(
     path: Path, *, codec: str = "aac", video_s: float = 2.0, audio_s: float = 2.0, start_s: int = 0
 ) -> Path:
-    """Makes a small recording with a tone."""
+    """Make a small recording with a tone."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
@@ -111,17 +112,18 @@ def make_clip(
 
 
 def opened(path: Path) -> av.container.InputContainer:
-    return av.open(f"file:{path}")  # a name with a colon is no protocol
+    return av.open(f"file:{path}")  # otherwise FFmpeg takes a name with a colon for a protocol
 
 
 def times_of(path: Path) -> list[Fraction]:
-    """The time of every frame that is shown, without decoding any."""
+    """Return the times of all frames in order, without decoding."""
     with opened(path) as container:
         packets = container.demux(video=0)
         return sorted(packet.pts * packet.time_base for packet in packets if packet.pts is not None)
 
 
 def pictures_of(path: Path, start: int = 0, end: int | None = None) -> list[np.ndarray]:
+    """Return decoded pictures, uint8 (H, W, 3) BGR."""
     with opened(path) as container:
         frames = itertools.islice(container.decode(video=0), start, end)
         return [frame.to_ndarray(format="bgr24") for frame in frames]

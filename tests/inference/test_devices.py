@@ -9,6 +9,13 @@ from fer_stream.inference import devices
 from fer_stream.inference.devices import pick_device
 
 
+@pytest.fixture(autouse=True)
+def cuda_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests the choice alone, whatever is installed."""
+    monkeypatch.setattr(devices, "missing_modules", lambda _: [])
+    monkeypatch.setattr(devices, "require_extra", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("driver", "count", "picked"), [(False, 0, "cpu"), (True, 0, "cpu"), (True, 2, "cuda:0")]
 )

@@ -1,6 +1,7 @@
-"""What the command says while it runs and when it is done.
+"""Show the progress of a run on standard error, and sum it up at the end.
 
-`bar` shows how far a recording is, `live` what a camera or a stream sees; the summary is the same.
+`bar` shows the progress of a recording, `live` shows the faces of a live source. The summary is the same for
+both.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
-SHARE_BAR_WIDTH = 30  # characters for all of the time
+SHARE_BAR_WIDTH = 30  # characters for 100 %
 
 
 class Progress:
-    """Shows on standard error how a run is doing, and sums it up afterwards.
+    """Shows the progress of a run on standard error, and sums it up at the end.
 
-    In a terminal that is a bar for what has an end and a panel for what is live; elsewhere a line
-    every few seconds for what is live.
+    In a terminal it shows a bar for recordings and pictures, and a panel for live sources. Elsewhere it
+    prints a line every few seconds for live sources.
 
     Args:
-        info: The source.
-        status: How the run is doing.
-        quiet: Say nothing at all.
-        plain: Show no panel, because the terminal has something else to show.
-        hint: How to end what is live, for the panel's last line.
+        info: Facts about the source.
+        status: State of the run.
+        quiet: Print nothing.
+        plain: Show no panel, because something else is printed in the terminal.
+        hint: How to end a live run, for the last line of the panel.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class Progress:
         self._view.stop()
 
     def update(self, analyzed: AnalyzedFrame | None = None) -> None:
-        """Takes note of a finished frame, or that none comes, and says what has happened."""
+        """Show a finished frame, or that no frame comes, and print new notices."""
         for text in self._status.notices_since(self._noticed):
             self._say(one_line(text))
         self._noticed = self._status.notice_count
         self._view.update(analyzed)
 
     def summarize(self, summary: Summary, files: Sequence[Path]) -> None:
-        """Says what came out: faces, expressions, what went wrong, files."""
+        """Print the summary: people, expressions, problems and files."""
         self._view.stop()
         images = self._info.kind == SourceKind.IMAGES
         unit = "picture" if images else "frame"
@@ -116,6 +117,6 @@ class Progress:
             self._say(Text("wrote ", style="green"), one_line(path))
 
     def _say(self, *parts: str | Text) -> None:
-        """Says one line. A terminal wraps it, and it is whole again when copied."""
+        """Print one line. The terminal wraps it, so that it can be copied as one line."""
         with suppress(BrokenPipeError):  # rich before 13.8 does not ask on_broken_pipe
             self._console.print(Text.assemble(*parts), soft_wrap=True)

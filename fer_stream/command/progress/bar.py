@@ -1,4 +1,4 @@
-"""How far a recording is: a progress bar."""
+"""A progress bar for recordings and pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME_WIDTH = 26
 
 
 class Bar:
-    """The progress bar of a recording or of pictures, in a terminal; else it is silent."""
+    """The progress bar of a recording or of pictures. Outside a terminal it shows nothing."""
 
     def __init__(self, info: SourceInfo, status: RunStatus, console: Console) -> None:
         self._status = status
@@ -30,7 +30,7 @@ class Bar:
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn(
                 "{task.description}",
-                markup=False,  # a name may look like it
+                markup=False,  # a name may look like markup
                 table_column=Column(no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH),
             ),
             rich.progress.BarColumn(
@@ -47,25 +47,25 @@ class Bar:
             expand=True,
             disable=console.quiet or not console.is_terminal,
         )
-        # Until the first frame is through; the networks are made ready in that time.
+        # Shown until the first frame is done, while the networks load.
         self._task = self._bar.add_task(f"loading {self._name}", total=info.frame_count)
 
     def start(self) -> None:
-        """Shows it."""
+        """Show the bar."""
         self._bar.start()
 
     def stop(self) -> None:
-        """Takes it away; may be called again."""
+        """Remove the bar. May be called again."""
         self._bar.stop()
 
     def update(self, analyzed: AnalyzedFrame | None) -> None:
-        """Takes note of a finished frame; None while none comes."""
+        """Show a finished frame; None while no frame comes."""
         if analyzed is not None:
             self._bar.update(self._task, description=self._name, completed=self._status.frames)
 
 
 class _Position(rich.progress.ProgressColumn):
-    """Frames done, of how many."""
+    """Column with the frames done and their total."""
 
     def render(self, task: rich.progress.Task) -> Text:
         done = int(task.completed)
@@ -73,7 +73,7 @@ class _Position(rich.progress.ProgressColumn):
 
 
 class _Rate(rich.progress.ProgressColumn):
-    """Frames a second, lately."""
+    """Column with the current frames per second."""
 
     def render(self, task: rich.progress.Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -81,7 +81,7 @@ class _Rate(rich.progress.ProgressColumn):
 
 
 class _TimeLeft(rich.progress.ProgressColumn):
-    """Time left; of a source without a known end, the time so far."""
+    """Column with the time left, or the time so far if the end is unknown."""
 
     max_refresh = 0.5
 

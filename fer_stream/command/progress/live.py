@@ -1,4 +1,4 @@
-"""What is seen live: a panel in a terminal, a line now and then anywhere else."""
+"""Show the faces of a live source: a panel in a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from fer_stream.status import RunStatus
     from fer_stream.types import AnalyzedFrame, Face
 
-REFRESH_S = 1 / 8  # bars that seem to move, for a few per cent of a core
+REFRESH_S = 1 / 8  # bars seem to move, for a few per cent of a core
 LINE_EVERY_S = 5.0
 MOST_NAMED_FACES = 6  # in a line
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = " ▁▂▃▄▅▆▇█"
-_LEAST_BLOCK, _MOST_BLOCK, _GAP = 24, 40, 3  # characters across, of a face's bars and between two
-_BLOCK_ROWS = len(EXPRESSIONS) + 2  # its title, its bars and a line below
+_LEAST_BLOCK, _MOST_BLOCK, _GAP = 24, 40, 3  # width of a face's block and of the gap between two, characters
+_BLOCK_ROWS = len(EXPRESSIONS) + 2  # title, bars and an empty line
 _COMPACT_WIDTH = 32  # "face 12 surprise 100 %  ▁▂▃▄▅▆▇"
-_COMPACT_FOR_S = 2.0  # a full picture that empties for a moment does not make the panel jump
+_COMPACT_FOR_S = 2.0  # so that the panel does not jump when faces are missed for a moment
 
 
 class Lines:
-    """A plain line every few seconds, and when the source goes away or comes back."""
+    """Prints a line every few seconds, and when the source goes away or comes back."""
 
     def __init__(self, status: RunStatus, say: Callable[[str], None]) -> None:
         self._status, self._say = status, say
@@ -42,13 +42,13 @@ class Lines:
         self._connected = True
 
     def start(self) -> None:
-        """Does nothing: the first line comes when there is something to say."""
+        """Do nothing. The first line comes with the first frames."""
 
     def stop(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def update(self, analyzed: AnalyzedFrame | None) -> None:
-        """Takes note of a finished frame; None while none comes."""
+        """Take note of a finished frame; None while none comes."""
         if analyzed is not None:
             self._faces = analyzed.faces
         status, now_s = self._status, time.monotonic()
@@ -77,13 +77,13 @@ class Lines:
 
 
 class Panel:
-    """The faces present with their bars, how the run is doing, and what is being recorded.
+    """A panel with the faces and their bars, the state of the run, and its recordings.
 
     Args:
-        info: The source.
-        status: How the run is doing.
+        info: Facts about the source.
+        status: State of the run.
         console: A terminal.
-        hint: The last line, such as how to end it.
+        hint: The last line, such as how to end the run.
     """
 
     def __init__(self, info: SourceInfo, status: RunStatus, console: Console, hint: str) -> None:
@@ -93,24 +93,24 @@ class Panel:
         self._drawn_s = self._compact_until_s = 0.0
         self._live = Live(
             console=console,
-            auto_refresh=False,  # that would be a thread
+            auto_refresh=False,  # it would need a thread
             transient=True,
             vertical_overflow="crop",
-            redirect_stdout=False,  # which belongs to the table
+            redirect_stdout=False,  # standard output belongs to the table
             redirect_stderr=False,
         )
 
     def start(self) -> None:
-        """Shows it."""
+        """Show the panel."""
         self._live.start()
         self._live.update(Text(f"loading for {self._name} …", style="dim"), refresh=True)
 
     def stop(self) -> None:
-        """Takes it away; may be called again."""
+        """Remove the panel. May be called again."""
         self._live.stop()
 
     def update(self, analyzed: AnalyzedFrame | None) -> None:
-        """Takes note of a finished frame; None while none comes."""
+        """Take note of a finished frame; None while none comes."""
         if analyzed is not None:
             self._faces = analyzed.faces
         now_s = time.monotonic()
@@ -120,11 +120,11 @@ class Panel:
             self._live.update(self.render(width, height - 1, now_s), refresh=True)
 
     def render(self, width: int, height: int, now_s: float) -> Text:
-        """Returns the panel as lines, no wider and no higher than that.
+        """Return the panel as lines that fit into the terminal.
 
         Args:
-            width: Of the terminal, characters.
-            height: Lines at most.
+            width: Width of the terminal in characters.
+            height: Largest number of lines.
             now_s: `time.monotonic()`.
         """
         status = self._status
@@ -135,7 +135,7 @@ class Panel:
         head.append(Text())
         rows = max(1, height - len(head) - 2)
         if not status.source.connected:
-            body = []  # whoever was there last may be gone
+            body = []  # the last faces may be gone by now
         elif not self._faces:
             body = [Text("no face in the picture", style="dim"), Text()]
         else:
@@ -166,17 +166,17 @@ class Panel:
             lines = _side_by_side([[self._compact(face)] for face in shown], columns, _COMPACT_WIDTH)
             if len(shown) < len(self._faces):
                 lines.append(Text(f"and {len(self._faces) - len(shown)} more", style="dim"))
-            # Says which column is which, where there is room for it.
+            # A legend for the columns, if there is room for it.
             legend = Text(" ").join(Text(name, style=color_hex(name)) for name in EXPRESSIONS)
             return [*lines, Text(), legend] if len(lines) + 2 <= rows else [*lines, Text()]
         block = min(_MOST_BLOCK, (width + _GAP) // columns - _GAP)
         return _side_by_side([self._block(face, block) for face in self._faces], columns, block)
 
     def _block(self, face: Face, width: int) -> list[Text]:
-        """A face's title and its seven bars."""
+        """Return a face's title and its seven bars."""
         title = Text(f"face {face.id}", style="dim")
         title.append(f"  {face.label}", style=_label_style(face))
-        length = width - 15  # "surprise " before it and " 100 %" behind
+        length = width - 15  # without "surprise " before and " 100 %" after the bar
         lines = [title]
         for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
             top = name == face.label
@@ -190,7 +190,7 @@ class Panel:
         return [*lines, Text()]
 
     def _compact(self, face: Face) -> Text:
-        """A face in one line: what it shows, and seven columns in the expressions' order."""
+        """Return a face in one line: its label, and seven columns in the order of the expressions."""
         line = Text(f"face {face.id:<3}", style="dim")
         line.append(f"{face.label:<9}", style=_label_style(face))
         line.append("       " if face.unsure else f"{percent(face.confidence):>3} %  ", style="not dim")
@@ -206,18 +206,18 @@ def _in_words(face: Face) -> str:
 
 
 def _label_style(face: Face) -> str:
-    """Return the style of a face's label: its colour, or a quiet one where the face is unsure."""
+    """Return the style of a face's label: its colour, or a quiet one if the face is unsure."""
     return "dim" if face.unsure else f"not dim bold {color_hex(face.expression)}"
 
 
 def _line_of_two(left: Text, right: Text, width: int) -> Text:
-    """One line with a text at either end; the left one gives way."""
+    """Return a line with a text at each end. The left one is shortened to fit."""
     left.truncate(max(8, width - right.cell_len - 2), overflow="ellipsis")
     return Text.assemble(left, " " * max(1, width - left.cell_len - right.cell_len), right)
 
 
 def _side_by_side(blocks: Sequence[Sequence[Text]], columns: int, width: int) -> list[Text]:
-    """Puts blocks of the same number of lines into columns, row after row."""
+    """Arrange blocks with the same number of lines in columns, row by row."""
     lines = []
     for begin in range(0, len(blocks), columns):
         for parts in zip(*blocks[begin : begin + columns], strict=True):
@@ -231,13 +231,13 @@ def _side_by_side(blocks: Sequence[Sequence[Text]], columns: int, width: int) ->
 
 
 def bar_text(share: float, length: int, console: Console, least_eighths: int = 0) -> str:
-    """Returns a bar to an eighth of a character, where the terminal has them.
+    """Return a bar, exact to an eighth of a character if the terminal can show that.
 
     Args:
-        share: 0 to 1.
-        length: Of the bar for 1, characters.
+        share: Share to show, 0 to 1.
+        length: Length of the bar for 1, in characters.
         console: The terminal.
-        least_eighths: What even the smallest share gets.
+        least_eighths: Smallest length of a bar, in eighths.
     """
     if not console.encoding.startswith("utf"):
         return "#" * max(min(least_eighths, 1), round(share * length))

@@ -1,4 +1,4 @@
-"""The people of a recording in the end-of-run summary: one line each."""
+"""Lines of the end-of-run summary for the people of a recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fer_stream.pipeline import Summary
 
 MOST_LINES = 12
-LEAST_SHARE = 0.05  # of the time that a person was seen; a smaller share is not named
+LEAST_SHARE = 0.05  # of the time that a person was seen; smaller shares are not listed
 MOST_LABELS = 4
 
 

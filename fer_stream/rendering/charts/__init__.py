@@ -1,7 +1,7 @@
 """Charts: a picture beside its bar chart (`face`), and a video's timeline (`timeline`).
 
-`timeline` gathers, with a `curve` and a `portrait` of each face; `figure` draws. matplotlib loads with the
-first chart that is drawn, or before (`plotting.load_matplotlib`).
+`timeline` collects a `curve` and a `portrait` of each face, and `figure` draws them. matplotlib loads with
+the first chart, or before it with `plotting.load_matplotlib`.
 """
 
 from fer_stream.rendering.charts.face import face_chart

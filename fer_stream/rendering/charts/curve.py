@@ -12,12 +12,12 @@ from fer_stream.expressions import EXPRESSIONS, LABELS
 from fer_stream.types import Face
 
 FIRST_BINS = 64
-_COUNT = len(EXPRESSIONS)  # column that counts frames; those behind it count the frames of each label
+_COUNT = len(EXPRESSIONS)  # column that counts frames; the columns after it count the frames of each label
 
 
 @dataclass(frozen=True)
 class Binning:
-    """How a timeline divides its time.
+    """Division of a timeline into bins.
 
     Attributes:
         first_s: Time of the first frame.
@@ -34,12 +34,12 @@ class Binning:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of time that a face was there without a break.
+    """A stretch of time in which a face was there without a break.
 
     Attributes:
         edges_s: Edges of its bins, (N + 1,).
         probabilities: Mean probabilities in each bin, (N, 7).
-        labels: Index into `LABELS` of the label most frames of each bin had, (N,).
+        labels: Index into `LABELS` of the most frequent label of each bin, (N,).
     """
 
     edges_s: np.ndarray
@@ -48,7 +48,7 @@ class Stretch:
 
 
 class Curve:
-    """Sums of one face's probabilities and labels, for each bin that it was seen in."""
+    """Sums of one face's probabilities and labels, for each bin in which it was seen."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -57,16 +57,16 @@ class Curve:
 
     @property
     def bin_count(self) -> int:
-        """Number of bins that hold something."""
+        """Number of bins with data."""
         return self._count
 
     @property
     def kept_bytes(self) -> int:
-        """Memory that the curve takes."""
+        """Memory of the curve in bytes."""
         return self._bins.nbytes + self._sums.nbytes
 
     def add(self, bin_index: int, face: Face) -> None:
-        """Take in one frame; bins come in order."""
+        """Add one frame. Bins come in order."""
         if self._count == 0 or self._bins[self._count - 1] != bin_index:
             if self._count == len(self._bins):
                 self._bins = np.concatenate([self._bins, np.zeros_like(self._bins)])
@@ -79,10 +79,10 @@ class Curve:
         row[_COUNT + 1 + LABELS.index(face.label)] += 1
 
     def halve(self) -> None:
-        """Merge each two neighbouring bins."""
+        """Merge neighbouring bins in pairs."""
         self._bins, self._sums = _merged(self._bins[: self._count] // 2, self._sums[: self._count])
         self._count = len(self._bins)
-        # Room for one more: an array of full length grows by doubling, and an empty one could not.
+        # With room for one more, because a full array grows by doubling, which an empty one could not.
         self._bins = np.append(self._bins, 0)
         self._sums = np.append(self._sums, np.zeros_like(self._sums[:1]), axis=0)
 
@@ -90,7 +90,7 @@ class Curve:
         """Return the curve in wider bins.
 
         Args:
-            merge: How many bins become one.
+            merge: Number of bins that become one.
 
         Returns:
             The bins, int (N,); their mean probabilities, (N, 7); the most frequent label, int (N,).
@@ -100,12 +100,12 @@ class Curve:
         return bins, probabilities, sums[:, _COUNT + 1 :].argmax(axis=1)
 
     def stretches(self, binning: Binning, points: int, away_s: float) -> Iterator[Stretch]:
-        """Yield the stretches that the face was there.
+        """Yield the stretches in which the face was there.
 
         Args:
-            binning: The timeline's.
-            points: Bins over the whole time, at most about this many.
-            away_s: A face that is missed for less than this was there all along.
+            binning: The timeline's division into bins.
+            points: Approximate largest number of bins for the whole time.
+            away_s: A gap that is shorter than this does not count.
         """
         merge = max(1, math.ceil(binning.span_s / points / binning.bin_s))
         bins, probabilities, labels = self.means(merge)
@@ -120,6 +120,6 @@ class Curve:
 
 
 def _merged(bins: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum neighbouring rows of equal bin."""
+    """Sum neighbouring rows of the same bin."""
     starts = np.flatnonzero(np.diff(bins, prepend=-1))
     return bins[starts], np.add.reduceat(sums, starts, axis=0)

@@ -27,11 +27,11 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
 
     Args:
         image_bgr: The picture, uint8 (H, W, 3).
-        face_or_faces: Its faces, of which the largest are charted. Without a face the chart says so.
-        path: The chart, one of `CHART_SUFFIXES`.
+        face_or_faces: Its faces. The largest ones are charted; if there are none, the chart says so.
+        path: The file, with one of `CHART_SUFFIXES`.
 
     Raises:
-        UsageError: The suffix is another one.
+        UsageError: The extension is unknown.
         OutputError: The file can't be written.
     """
     path = Path(path)
@@ -51,7 +51,7 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
     figure = new_figure(width_in, height_in)
 
     def place(left: float, top: float, wide: float, high: float) -> Axes:
-        """Axes by inches from the top left corner."""
+        """Return axes, placed in inches from the top left corner."""
         return figure.add_axes(
             (left / width_in, 1 - (top + high) / height_in, wide / width_in, high / height_in)
         )
@@ -108,7 +108,7 @@ def _draw_picture(axes: Axes, image_bgr: np.ndarray, charted: Sequence[Face], fa
                 )
             )
         if len(faces) > 1 and face.id in ids:
-            # Above the box, so that it covers no small face; inside at the picture's top.
+            # Above the box, so that it does not cover a small face, or inside it at the top of the picture.
             is_above = top > 0.06 * height
             axes.annotate(
                 str(face.id),

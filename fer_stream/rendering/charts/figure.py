@@ -1,4 +1,4 @@
-"""Draws the figure of a timeline: a row for each face, with its picture and its curve."""
+"""Draw the figure of a timeline: a row for each face, with its picture and its curve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Across a timeline. Fewer than dots: an hour has to show its course, not every frame's noise.
+# Points across a timeline. Fewer than pixels, because an hour should show its course, not the noise of each
+# frame.
 CURVE_POINTS = 240
 
 WIDTH_IN, MARGIN_IN, LEFT_IN, RIGHT_IN = 12.0, 0.3, 3.2, 0.4
@@ -35,7 +36,7 @@ class Row:
     """One face of a timeline.
 
     Attributes:
-        time: How long it was seen, and with which labels.
+        time: Time that it was seen, by label.
         curve: Its probabilities.
         portraits: Its pictures.
     """
@@ -52,10 +53,10 @@ def timeline_figure(
 
     Args:
         rows: The faces to show.
-        binning: The timeline's.
-        title: What is written above it.
-        face_count: Number of faces, also of those without a row.
-        more: A line about those without a row; empty if there are none.
+        binning: The timeline's division into bins.
+        title: Title above it.
+        face_count: Number of faces, including those without a row.
+        more: A line about the faces without a row; empty if there are none.
     """
     count = max(len(rows), 1)
     row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 1.0
@@ -187,7 +188,7 @@ def _area(stretches: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
     pieces_s, pieces = [], []
     for stretch in stretches:
         edges_s, means = stretch.edges_s, stretch.probabilities
-        # From the first bin's beginning to the last one's end; then nothing, which breaks the area.
+        # From the beginning of the first bin to the end of the last one, then NaN, which breaks the area.
         pieces_s += [edges_s[:1], (edges_s[1:] + edges_s[:-1]) / 2, edges_s[-1:], edges_s[-1:]]
         pieces += [means[:1], means, means[-1:], blank]
     return np.concatenate(pieces_s), np.cumsum(np.concatenate(pieces), axis=1)

@@ -1,4 +1,4 @@
-"""Sizes and poses of faces, for the choice of those that a chart shows."""
+"""Sizes and poses of faces, for choosing the faces and pictures of a chart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def area_px(face: Face) -> float:
 
 
 def frontality(face: Face) -> float:
-    """Return 1 with the nose midway between the eyes, less the further the head is turned, 0.3 at least."""
+    """Return 1 if the nose is midway between the eyes, and less (at least 0.3) for a turned head."""
     left_eye, right_eye, nose = face.landmarks_xy[:3]
     apart_px = float(np.linalg.norm(right_eye - left_eye))
     if apart_px < 1:

@@ -12,8 +12,8 @@ from fer_stream.rendering.charts.geometry import area_px, frontality
 from fer_stream.types import AnalyzedFrame, Face
 
 SIDE_PX = 96
-STEP = 0.02  # a probability that is higher by less does not outweigh a better look at the face
-BETTER_LOOK = 1.15  # times as good, so that a face that comes nearer is not cut out in every frame
+STEP = 0.02  # a smaller gain in probability does not outweigh a better view of the face
+BETTER_LOOK = 1.15  # minimum gain in quality, so that an approaching face is not cut out in every frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +22,10 @@ class Portrait:
 
     Attributes:
         rgb: uint8 (S, S, 3), S at most `SIDE_PX`.
-        time_s: Its frame's time.
+        time_s: Time of its frame.
         probability: Probability of the label's expression in that frame.
         rank: The probability in steps of `STEP`, rounded.
-        quality: How well the face is to be seen: size, sharpness of the detection, pose.
+        quality: Quality of the view: size, detection score and pose.
     """
 
     rgb: np.ndarray
@@ -36,13 +36,13 @@ class Portrait:
 
 
 class Portraits:
-    """Keeps for each label the picture of one face at its peak."""
+    """Keeps the picture of one face at the peak of each label."""
 
     def __init__(self) -> None:
         self.by_label: dict[str, Portrait] = {}
 
     def look(self, analyzed: AnalyzedFrame, face: Face) -> None:
-        """Keep this picture if the label has its peak here, or if it is as good a peak and a better look."""
+        """Keep this picture if it is the peak of its label, or an equal peak with a better view."""
         best = self.by_label.get(face.label)
         rank = 0 if face.unsure else round(face.confidence / STEP)
         if best is not None and rank < best.rank:
@@ -55,13 +55,13 @@ class Portraits:
 
 
 def _square_rgb(analyzed: AnalyzedFrame, face: Face) -> np.ndarray:
-    """Cut a face out of its frame, square, with some room round it; uint8 (S, S, 3)."""
+    """Cut a face out of its frame, as a square with some margin, uint8 (S, S, 3)."""
     left, top, right, bottom = face.box_xyxy.tolist()
     center_x, center_y = (left + right) / 2, (top + bottom) / 2
     half = 0.62 * max(right - left, bottom - top)
     width, height = analyzed.frame.size_wh
     half = min(half, width / 2, height / 2)
-    # Slid into the frame rather than cut, so that it stays square.
+    # Moved into the frame rather than cropped, so that it stays square.
     center_x = min(max(center_x, half), width - half)
     center_y = min(max(center_y, half), height - half)
     x0, y0 = max(int(center_x - half), 0), max(int(center_y - half), 0)

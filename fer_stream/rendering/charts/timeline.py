@@ -1,4 +1,4 @@
-"""The timeline: gathers every face's probabilities over the time of a video, and draws them at its end."""
+"""The timeline: collect every face's probabilities over a video, and draw them at its end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MOST_ROWS = 12
 MOST_KEPT_FACES = 48  # with their curves, while a video runs
 MOST_BINS = 4096
 FIRST_BIN_S = 1 / 64  # shorter than any frame; doubles whenever a face fills its bins
-RETURN_S = 2.0  # a face that is away for longer is not expected back
+RETURN_S = 2.0  # a face that is away for longer may be dropped
 
 
 class _Record:
-    """All that a timeline keeps of one face."""
+    """The data of one face."""
 
     def __init__(self, face_id: int) -> None:
         self.time = PersonTime(face_id)
@@ -30,22 +30,22 @@ class _Record:
 class Timeline:
     """Every face's seven probabilities over the time of a video, drawn when it has ended.
 
-    Memory stays bounded however long the video and however large the crowd: curves are kept in bins
-    of time that double when they fill, and of the faces that are gone only the longest-seen are kept.
+    Memory is bounded for any length of video and any crowd: the bins of curves double when they are full, and
+    of the faces that have left only the longest-seen are kept.
 
     Args:
         path: The file that `save` writes, one of `CHART_SUFFIXES`.
-        source_name: What the title calls the video.
-        interval_s: Average time from frame to frame; the first frame stands for this long.
+        source_name: Name of the video in the title.
+        interval_s: Average time from frame to frame, which is also the time of the first frame.
 
     Raises:
-        UsageError: The suffix is another one.
+        UsageError: The extension is unknown.
     """
 
     def __init__(self, path: Path, *, source_name: str = "", interval_s: float = 1 / 30) -> None:
         self._path = Path(path)
         check_chart_path(self._path)
-        # What no font draws and no SVG may hold: bytes that are no text, control characters.
+        # Remove characters that no font draws and no SVG may contain: invalid bytes and control characters.
         self._source_name = "".join(each if each.isprintable() else "\ufffd" for each in source_name)
         self._clock = FrameClock(interval_s)
         self._interval_s = interval_s
@@ -58,7 +58,7 @@ class Timeline:
         self._last_s = 0.0
 
     def add(self, analyzed: AnalyzedFrame) -> None:
-        """Take in the next frame; frames come in order of time."""
+        """Add the next frame. Frames come in order of time."""
         time_s = analyzed.frame.time_s
         if self._frames == 0:
             self._first_s = time_s
@@ -107,14 +107,14 @@ class Timeline:
 
     @property
     def kept_bytes(self) -> int:
-        """Memory that the faces' curves and pictures take."""
+        """Memory of the faces' curves and pictures in bytes."""
         return sum(
             record.curve.kept_bytes + sum(each.rgb.nbytes for each in record.portraits.by_label.values())
             for record in self._records.values()
         )
 
     def _drop_briefest(self, time_s: float) -> None:
-        """Keep the curves of half as many faces: the longest-seen, and those that may still be there."""
+        """Drop half of the faces, but keep the longest-seen and those that may still be there."""
         by_length = sorted(self._records.values(), key=lambda record: -record.time.seen_s)
         for record in by_length[MOST_KEPT_FACES // 2 :]:
             if record.time.last_s < time_s - RETURN_S:

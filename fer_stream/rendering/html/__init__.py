@@ -19,20 +19,19 @@ _DARK_PAGE_RGB = (24, 26, 29)
 
 
 def static_text(name: str, package: str = __name__) -> str:
-    """Return the text of a file that lies beside this module, or in another package."""
+    """Return the text of a file beside this module or in another package."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def uplot_script() -> str:
-    """Return uPlot as a script that begins with its licence, which every copy has to carry."""
+    """Return uPlot as a script that starts with its licence, which every copy must have."""
     return f"/*\n{static_text('uPlot-LICENSE.txt')}*/\n{static_text('uPlot.iife.min.js')}"
 
 
 def palette_css() -> str:
     """Return CSS variables for the overlay's colours: `--fill-happy`, and `--line-happy` for thin lines.
 
-    Lines are darker on a light page and lighter on a dark one than the overlay's colour where that would
-    be hard to see.
+    If the overlay's colour would be hard to see, lines are darker on a light page and lighter on a dark one.
     """
 
     def variables(page_rgb: tuple[int, int, int]) -> str:
@@ -48,12 +47,12 @@ def palette_css() -> str:
 
 
 def csp_hash(text: str) -> str:
-    """Return the source expression by which a Content-Security-Policy allows one inline script or style."""
+    """Return the source expression for one inline script or style in a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def json_for_script(content: Any) -> str:
-    """Return JSON that can stand in a `<script type="application/json">`, whatever its strings hold."""
+    """Return JSON that is safe inside `<script type="application/json">`, whatever its strings contain."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     # Only "</script" and "<!--" end or change a script; without any "<" there is neither.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""Draws what was found onto a frame: boxes, labels and live bars.
+"""Draw the faces of a frame: boxes, labels and live bars.
 
 `layout` arranges a frame, `tag_placement` and `panel_placement` decide where a tag and a panel are placed,
 and `drawing` turns that into pixels.
@@ -14,7 +14,7 @@ from fer_stream.types import AnalyzedFrame
 
 
 class Overlay:
-    """Annotates the frames of one stream; keep one for each stream, it remembers where things were.
+    """Annotates the frames of one stream. It remembers places, so use one for each stream.
 
     Args:
         show_bars: Draw the seven probability bars, not only the box and its label.
@@ -24,14 +24,14 @@ class Overlay:
         self._layout = Layout(drawing.text_width_px, show_bars=show_bars)
 
     def annotate(self, analyzed: AnalyzedFrame) -> np.ndarray:
-        """Returns a new picture with every face marked, uint8 BGR (H, W, 3); the frame stays as it was."""
+        """Return a new picture with every face marked, uint8 BGR (H, W, 3). The frame is not changed."""
         canvas = analyzed.frame.bgr.copy()
         placed_faces = self._layout.arrange(analyzed)
         for placed in placed_faces:
             drawing.draw_box(canvas, placed)
         for placed in placed_faces:
             drawing.draw_panel(canvas, placed)
-        # Tags last: they are what has to be read.
+        # Tags last, because they must stay readable.
         for placed in placed_faces:
             drawing.draw_tag(canvas, placed)
         return canvas

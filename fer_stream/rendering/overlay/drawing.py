@@ -1,8 +1,8 @@
-"""Turns placed parts into pixels, quickly.
+"""Draw placed parts, fast.
 
-Whatever does not change between frames (plates, words, numbers, bars' shapes) is drawn once as a
-sprite, colour times coverage beside what is left of the background, and blended into just the pixels
-that it covers: two OpenCV calls in 8-bit arithmetic.
+Parts that do not change between frames (plates, words, numbers, shapes of bars) are drawn once as sprites:
+colour times coverage, and the remaining share of the background. Blending a sprite touches only the pixels
+that it covers, with two OpenCV calls in 8-bit arithmetic.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from fer_stream.words import percent
 ColorBgr = tuple[int, int, int]
 
 PLATE_BGR: ColorBgr = (26, 22, 20)
-PLATE_OPACITY = 0.84  # enough for blue on the plate over a white wall, still glass over a picture
+PLATE_OPACITY = 0.84  # enough for blue text over a white wall, and still transparent
 WHITE_BGR: ColorBgr = (255, 255, 255)
 DIM_BGR: ColorBgr = (206, 202, 200)
 INK_BGR: ColorBgr = (20, 16, 14)
 TRACK_OPACITY = 0.13
 UNSURE_OPACITY = 0.78
-NO_ROW = -1  # stands for the row to emphasize where there is none
+NO_ROW = -1  # in place of the row to emphasize, if there is none
 
-# OpenCV's built-in variable sans-serif. It sets its weight while it draws, without the interpreter's
-# lock, so overlays in two threads take turns; they meet only at texts that are not yet kept.
+# OpenCV's built-in variable sans-serif. Its weight is set during drawing, without the interpreter's lock, so
+# overlays in two threads take turns. They meet only for texts that are not cached yet.
 _FONT = cv2.FontFace("sans")
 _FONT_LOCK = threading.Lock()
 
@@ -51,7 +51,7 @@ class Sprite:
 
     Attributes:
         premultiplied: uint8 (h, w, 3), BGR times opacity.
-        background: uint8 (h, w, 3), the share of the background that stays, 0 to 255.
+        background: uint8 (h, w, 3), the remaining share of the background, 0 to 255.
     """
 
     premultiplied: np.ndarray
@@ -59,14 +59,14 @@ class Sprite:
 
 
 def blend(canvas: np.ndarray, sprite: Sprite, left: int, top: int, width: int | None = None) -> None:
-    """Puts a sprite onto the canvas in place, cut where it leaves it.
+    """Blend a sprite into the canvas, in place, clipped to the canvas.
 
     Args:
         canvas: uint8 (H, W, 3).
-        sprite: What to put.
-        left: The sprite's left edge, px.
-        top: Its top edge.
-        width: How many of its columns; all of them by default.
+        sprite: The sprite.
+        left: Left edge of the sprite, px.
+        top: Top edge of the sprite, px.
+        width: Number of its columns to draw; all by default.
     """
     height, full_width = sprite.premultiplied.shape[:2]
     width = full_width if width is None else min(width, full_width)
@@ -82,13 +82,13 @@ def blend(canvas: np.ndarray, sprite: Sprite, left: int, top: int, width: int | 
 
 @lru_cache(maxsize=2048)
 def text_width_px(text: str, size_px: int, weight: int) -> int:
-    """Returns how far a text reaches, px."""
+    """Return the width of a text in px."""
     with _FONT_LOCK:
         return int(cv2.getTextSize((0, 0), text, (0, 0), _FONT, size_px, weight)[2])
 
 
 def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draws a face's box in place: a hairline all round and corners in the expression's colour."""
+    """Draw a face's box in place: a hairline and corners in the colour of the expression."""
     box = placed.box
     if box.width < 2 or box.height < 2:
         return
@@ -98,7 +98,7 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
     for edge in (whole[:thin], whole[-thin:], whole[thin:-thin, :thin], whole[thin:-thin, -thin:]):
         if edge.size:
             cv2.convertScaleAbs(edge, dst=edge, alpha=0.6, beta=0.4 * 255)
-    # In steps of 4 px, so that a face that comes nearer does not need new corners every frame.
+    # In steps of 4 px, so that an approaching face does not need new corners for every frame.
     reach = min(int(0.22 * min(box.width, box.height)), 14 * line) // 4 * 4
     reach = max(reach, 2 * line)
     corners = _corners(reach, line, color_bgr(placed.face.label))
@@ -110,7 +110,7 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
 
 
 def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draws a face's tag in place: expression, percentage and, more quietly, its id.
+    """Draw a face's tag in place: expression, percentage and, more quietly, its id.
 
     An unsure face gets a grey tag that stays in the background.
     """
@@ -132,7 +132,7 @@ def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
 
 
 def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draws a face's bars in place, or nothing if they have no place."""
+    """Draw a face's bars in place. Do nothing if they have no place."""
     if placed.panel is None:
         return
     rect, style, opacity = placed.panel.rect, placed.panel.style, placed.panel.opacity
@@ -178,7 +178,7 @@ def _draw_bar(
     whole = int(filled)
     sprite = plate(length, thickness, thickness // 2, color, 1.0)
     blend(canvas, sprite, left, top, whole)
-    # The last column takes its part of the colour, so that bars grow smoothly and not by pixels.
+    # The last column is partly coloured, so that bars grow smoothly instead of pixel by pixel.
     rest = round((filled - whole) * 8)
     if whole < length and rest:
         column = plate(1, thickness, 0, color, rest / 8)
@@ -206,7 +206,7 @@ def draw_text(
     color: ColorBgr,
     opacity: float = 1.0,
 ) -> None:
-    """Draws a line of text in place, from `left` on and standing on `baseline`, px."""
+    """Draw a line of text in place, starting at `left` and standing on `baseline`, px."""
     sprite, margin, ascent = _text_sprite(text, size_px, weight, color, opacity)
     blend(canvas, sprite, left - margin, baseline - ascent)
 
@@ -215,7 +215,7 @@ def draw_text(
 def _text_sprite(
     text: str, size_px: int, weight: int, color: ColorBgr, opacity: float
 ) -> tuple[Sprite, int, int]:
-    """A text, how far its sprite begins left of it, and the sprite's rows above its baseline."""
+    """Return the sprite of a text, its offset to the left, and its rows above the baseline."""
     margin, ascent = 2, size_px + 2
     width = text_width_px(text, size_px, weight) + 2 * margin
     coverage = np.zeros((ascent + size_px // 2 + 2, width, 3), np.uint8)
@@ -226,10 +226,10 @@ def _text_sprite(
 
 @lru_cache(maxsize=256)
 def _corners(reach: int, line: int, color: ColorBgr) -> tuple[Sprite, Sprite, Sprite, Sprite]:
-    """A box's corners, each a bent line: top left, top right, bottom left, bottom right."""
+    """Return a box's corners, each a bent line: top left, top right, bottom left, bottom right."""
     size = reach + line
     y, x = np.mgrid[0:size, 0:size] + 0.5
-    # Distance to the line's middle: round the bend, and beside the two straight ends.
+    # Distance to the middle of the line, around the bend and along the two straight ends.
     middle, radius = 1 + line / 2, 0.35 * reach
     bend = middle + radius
     round_px = np.abs(np.hypot(x - bend, y - bend) - radius)
@@ -237,7 +237,7 @@ def _corners(reach: int, line: int, color: ColorBgr) -> tuple[Sprite, Sprite, Sp
     down_px = np.hypot(x - middle, y - np.clip(y, bend, reach))
     straight_px = np.minimum(across_px, down_px)
     distance_px = np.where((x < bend) & (y < bend), round_px, straight_px)
-    # A dark edge round it keeps yellow visible on white.
+    # A dark edge keeps yellow visible on white.
     edge = np.clip(line / 2 + 1.5 - distance_px, 0, 1) * 0.55
     top = np.clip(line / 2 + 0.5 - distance_px, 0, 1)
     alpha = (1 - (1 - edge) * (1 - top))[:, :, None]
@@ -257,13 +257,13 @@ def _corners(reach: int, line: int, color: ColorBgr) -> tuple[Sprite, Sprite, Sp
 
 @lru_cache(maxsize=2048)
 def plate(width: int, height: int, radius: int, color: ColorBgr, opacity: float) -> Sprite:
-    """Returns a rectangle with round corners, of one colour."""
+    """Return a rectangle with round corners in one colour."""
     return _sprite(_rounded(width, height, radius) * opacity, color)
 
 
 @lru_cache(maxsize=128)
 def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
-    """What stays while bars move: the plate, the bars' tracks and the names, the top one's stronger."""
+    """Return the static part of a panel: the plate, the bars' tracks and the names, the top one stronger."""
     width, height = style.size_wh
     color = np.full((height, width, 3), PLATE_BGR, np.uint8)
     background = np.full((height, width, 3), round(255 * (1 - PLATE_OPACITY)), np.uint8)
@@ -299,7 +299,7 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
 
 
 def _sprite(alpha: np.ndarray, color: ColorBgr) -> Sprite:
-    """A sprite of one colour; alpha is float (h, w), 0 to 1."""
+    """Return a sprite of one colour. `alpha` is float (h, w), 0 to 1."""
     alpha = alpha[:, :, None]
     return Sprite(
         _to_uint8(alpha * np.array(color, np.float64)),
@@ -312,8 +312,8 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def _rounded(width: int, height: int, radius: int) -> np.ndarray:
-    """The coverage of a rectangle with round corners, float (height, width), 0 to 1."""
-    # Distance to the rounded outline at every pixel's centre; half a pixel of it is antialiasing.
+    """Return the coverage of a rectangle with round corners, float (height, width), 0 to 1."""
+    # Distance from each pixel's centre to the rounded outline. Half a pixel of it is antialiasing.
     radius = min(radius, width // 2, height // 2)
     x = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - radius)
     y = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius)
@@ -324,12 +324,12 @@ def _rounded(width: int, height: int, radius: int) -> np.ndarray:
 
 
 def baseline_px(height: int, size_px: int) -> int:
-    """Where a line of text sits so that its lower-case and capital letters look centred."""
+    """Return the baseline at which lower-case and capital letters look centred."""
     return round((height + 0.62 * size_px) / 2)
 
 
 def _readable_on(color: ColorBgr) -> ColorBgr:
-    """Dark or white ink, whichever has the better contrast by WCAG's relative luminance."""
+    """Return dark or white ink, whichever has the better contrast by WCAG's relative luminance."""
     linear = [
         channel / 255 / 12.92 if channel / 255 <= 0.04045 else ((channel / 255 + 0.055) / 1.055) ** 2.4
         for channel in color

@@ -24,8 +24,8 @@ from fer_stream.types import AnalyzedFrame
 REFERENCE_AREA_PX = 1280 * 720
 REFERENCE_TEXT_PX = 16
 
-STILL_CROWDED_S = 2.0  # panels stay small for so long after a crowd, for people come and go
-MEMORY_S = 1.0  # how long a face may be away and still find its old place
+STILL_CROWDED_S = 2.0  # panels stay small for this long after a crowd, because people come and go
+MEMORY_S = 1.0  # a face that is away for less than this gets its old place back
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Layout:
     """Finds a place for every face's tag and panel, and keeps it while the rules allow.
 
     Args:
-        measure_text: Gives the width of a text.
+        measure_text: Returns the width of a text.
         show_bars: Whether to place panels at all.
     """
 
@@ -58,7 +58,7 @@ class Layout:
         """Place the parts of every face of a frame.
 
         Returns:
-            One entry a face, in the faces' order.
+            One entry per face, in the order of the faces.
         """
         frame, faces = analyzed.frame, analyzed.faces
         step_s = self._advance(frame.source, frame.size_wh, frame.time_s)
@@ -83,7 +83,7 @@ class Layout:
         for memory, box in zip(memories, scene.boxes, strict=True):
             memory.panel.update_size(box.height / scene.text_px, crowded=crowded)
 
-        # Small faces get small tags: ordinary ones are much wider than the face.
+        # Small faces get small tags, because ordinary ones are much wider than the face.
         factors = [min(TEXT_STEPS[memory.panel.text_step], 1.0) for memory in memories]
         tags = place_tags(scene, [memory.tag for memory in memories], factors, self._measure)
         panels: list[PlacedPanel | None] = [None] * len(faces)
@@ -97,11 +97,11 @@ class Layout:
         )
 
     def _advance(self, source: str, size_wh: tuple[int, int], time_s: float) -> float:
-        """Forget what is over and return the time since the last frame, 0 if there was none."""
+        """Forget faces that have left, and return the time since the last frame, 0 if there was none."""
         step_s = time_s - self._now_s
         is_same = self._last == (source, size_wh)
         self._last, self._now_s = (source, size_wh), time_s
-        # Time that does not go on means another picture: those of a folder are all at 0.
+        # If time stands still, this is another picture: those of a folder are all at 0.
         if not is_same or step_s <= 0:
             self._memories.clear()
             self._crowded_s = -math.inf

@@ -1,11 +1,11 @@
-"""Where a face's panel of bars is placed.
+"""Place the panels of bars.
 
-Two rules compete: nothing may cover a face, a tag or another panel, and nothing may jump. So a panel
-keeps its place beside the box as long as that is free, and glides after its face. Only when the place
-is lost, the best free one is taken. No face is nearer to a panel than the panel's own.
+Two rules compete: nothing may cover a face, a tag or another panel, and nothing may jump. So a panel keeps
+its place beside the box as long as that is free, and glides after its face. Only when the place is lost, it
+takes the best free one. No face is nearer to a panel than the panel's own.
 
-A mini panel has no names, so nobody could tell whose it is from a distance: it touches its face's box
-or lies in it, or it is not drawn. A larger panel is tied to the box by a short bridge.
+A mini panel has no names, so from a distance nobody could tell whose it is. It touches its face's box or lies
+in it, or it is not drawn. A larger panel is tied to the box by a short bridge.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from fer_stream.rendering.overlay.parts import (
 
 GLIDE_S = 0.12  # time constant of a panel that follows its face
 FADE_S = 0.2  # a panel that has to change its place fades in there
-HOLD_S = 0.6  # a panel that loses a place sooner than this after it came there waits for the rest of it
+HOLD_S = 0.6  # a panel that loses a new place sooner than this waits for the rest of the time
 RECHECK_S = 0.4  # a better panel must fit at two looks, this far apart
-ENOUGH_ROOM = 4  # gaps: room beyond it does not make a place better
-ORDER_COST = 0.9  # gaps: a place further down the order needs about this much more room to be taken
-MOVE_BACK_COST = 4  # gaps: the place that has just been lost is taken again last
-CROWDED_SHARE = 0.2  # of the frame, under full panels: above it all of them turn compact
+ENOUGH_ROOM = 4  # gaps; more room does not make a place better
+ORDER_COST = 0.9  # gaps; a place further down the order needs about this much more room
+MOVE_BACK_COST = 4  # gaps; so the place that was just lost is taken last
+CROWDED_SHARE = 0.2  # if full panels would cover more of the frame than this, all become compact
 
 SPOTS_BESIDE = tuple(f"{side}-{align}" for align in ("top", "middle", "bottom") for side in ("right", "left"))
 SPOTS_OVER_UNDER = tuple(
@@ -48,13 +48,13 @@ class PanelMemory:
     Attributes:
         wanted: The largest panel for a face of this size; None before the first frame.
         text_step: Index into `TEXT_STEPS` for a face of this size.
-        level: What the panel shows; `TAG` if there is none, or it is inside the box.
+        level: Level of detail; `TAG` if there is no panel, or it is inside the box.
         spot: Its place beside the box, "right-top"; None if it is inside the box or there is none.
         xy: Its left top corner on screen, which glides.
-        placed_s: When it came to its place.
+        placed_s: Time at which it came to its place.
         fades: Whether it fades in there.
-        checked_s: When a place was last looked for.
-        better_seen: Whether the last look found room for a larger panel.
+        checked_s: Time of the last search for a place.
+        better_seen: Whether the last search found room for a larger panel.
     """
 
     wanted: Level | None = None
@@ -90,7 +90,7 @@ class PanelPlacer:
     """Finds a place for every face's panel.
 
     Args:
-        measure: Gives the width of a text.
+        measure: Returns the width of a text.
     """
 
     def __init__(self, measure: MeasureText) -> None:
@@ -104,11 +104,11 @@ class PanelPlacer:
 
         Args:
             scene: The frame.
-            memories: For each face the past of its panel, its sizes updated; brought up to date.
+            memories: For each face the past of its panel, with its sizes updated. They are updated in place.
             tags: The tags that were placed.
 
         Returns:
-            For each face its panel, None where there is no place for one. No panel covers a face's box,
+            For each face its panel, or None if there is no place for one. No panel covers a face's box,
             a tag or another panel, except one in its own face's box.
         """
         count = len(scene.boxes)
@@ -118,7 +118,7 @@ class PanelPlacer:
         def parts(index: int) -> list[Rect]:
             return [*tags, *(rect for at, rect in enumerate(kept) if rect and at != index)]
 
-        # Those that have a place keep it, the longest-known first; only then the others look for one.
+        # Panels with a place keep it, the longest-known first. Only then the others search for one.
         for index, memory in enumerate(memories):
             if memory.spot and memory.xy and memory.level <= (memory.wanted or Level.TAG):
                 style = self._style_for(memory, memory.level, scene.text_px)
@@ -135,7 +135,7 @@ class PanelPlacer:
                 above = memory.level if kept[index] else Level.TAG
                 found = self._find(memory, above, index, scene, parts(index))
             if kept[index]:
-                # A larger panel only when it would have fitted for a while: room comes and goes.
+                # A larger panel only after it would have fitted for a while, because room comes and goes.
                 if found and not memory.better_seen:
                     memory.better_seen, found = True, None
                 if not found:
@@ -185,7 +185,7 @@ class PanelPlacer:
                 panel = _panel_at(spot, index, style, scene, is_placed=False)
                 if panel is None or not _is_allowed(panel, index, scene.boxes, parts, margin_px=scene.gap):
                     continue
-                # Room round it is time until it has to move; the order is taste.
+                # Room around it is time until it has to move. The order is a matter of taste.
                 room = min(room_px(panel, scene.view, [*parts, *others]), ENOUGH_ROOM * scene.gap)
                 score = room / scene.gap - ORDER_COST * order
                 score -= MOVE_BACK_COST if spot == memory.spot else 0
@@ -212,11 +212,11 @@ def _is_allowed(
     """Return whether a panel covers nothing, and is nearer to its own face's box than to any other.
 
     Args:
-        panel: Its place.
-        index: Its own face.
+        panel: Place of the panel.
+        index: Index of its face.
         boxes: The boxes of all faces.
         parts: Tags and the other panels.
-        margin_px: How much nearer it must be.
+        margin_px: Minimum difference of the distances.
     """
     if not is_free(panel, boxes) or not is_free(panel, parts):
         return False
@@ -227,8 +227,8 @@ def _is_allowed(
 def _may_look(memory: PanelMemory, now_s: float, *, has_panel: bool) -> bool:
     """Return whether to search for a place.
 
-    That is at once when a place was lost, unless it had only just been found, and from time to time
-    for a better one.
+    Searches at once if a place was lost, unless it had only just been found, and from time to time for a
+    better one.
     """
     if has_panel and memory.level >= (memory.wanted or Level.TAG):
         memory.better_seen = False
@@ -243,7 +243,7 @@ def _may_look(memory: PanelMemory, now_s: float, *, has_panel: bool) -> bool:
 
 
 def _glide(memory: PanelMemory, target: Rect, index: int, scene: Scene, parts: Sequence[Rect]) -> Rect:
-    """Move a panel part of the way to its target, further where the rules demand it."""
+    """Move a panel part of the way to its target, or further if the rules demand it."""
     assert memory.xy is not None
     start_x, start_y = memory.xy
     share = 1.0 if memory.level is Level.MINI else 1 - math.exp(-scene.step_s / GLIDE_S)
@@ -313,7 +313,7 @@ def _panel_inside(box: Rect, size_wh: tuple[int, int], gap: int) -> Rect | None:
 
 
 def _tie(panel: Rect, box: Rect, thickness: int) -> Rect | None:
-    """Return the bridge from a panel to its box; None where they touch or do not face each other."""
+    """Return the bridge from a panel to its box; None if they touch or do not face each other."""
     low, high = max(panel.top, box.top), min(panel.bottom, box.bottom)
     if high - low >= thickness:
         # At the height of the eyes, if the panel reaches it: a panel below the head would tie the shoulder.

@@ -11,19 +11,19 @@ from fer_stream.rendering.overlay.geometry import Rect
 from fer_stream.types import Face
 from fer_stream.words import percent
 
-SMALLEST_TEXT_PX = 11  # below it, antialiased lower-case letters close up
+SMALLEST_TEXT_PX = 11  # in smaller text, antialiased lower-case letters run together
 
 REGULAR, SEMIBOLD = 400, 600  # font weights
 
 # Factors on the size of the text, for a small, an ordinary and a large face.
 TEXT_STEPS = (0.8, 1.0, 1.25)
 
-# (text, size_px, weight) -> width in px; handed in so that placement needs no font.
+# (text, size_px, weight) -> width in px; an argument, so that placement needs no font.
 MeasureText = Callable[[str, int, int], int]
 
 
 class Level(IntEnum):
-    """How much of a face's probabilities there is room for."""
+    """Level of detail of a face's probabilities."""
 
     TAG = 0  # no bars
     MINI = 1  # seven small columns, no text
@@ -33,10 +33,10 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class PanelStyle:
-    """The inner measures of a panel, px.
+    """Inner measures of a panel in px.
 
     Attributes:
-        level: What it shows.
+        level: Level of detail.
         text_px: Size of its text.
         padding: Space inside the plate's edge.
         row: Height of a row; of a mini panel, the width of a column with its gap.
@@ -96,7 +96,7 @@ class PlacedPanel:
         rect: Their plate.
         style: Inner measures.
         opacity: 0 to 1; a panel fades in at a new place.
-        tie: The short bridge between the panel and its face's box; None where they touch.
+        tie: The short bridge between the panel and its face's box; None if they touch.
     """
 
     rect: Rect
@@ -113,8 +113,8 @@ class PlacedFace:
         face: The face.
         box: Its box, whole px, inside the frame; may be empty for a degenerate one.
         line_px: Thickness of the box's corners.
-        tag: Its tag; None where no place is free for one.
-        panel: Its bars; None where no place is free for them.
+        tag: Its tag; None if no place is free for it.
+        panel: Its bars; None if no place is free for them.
     """
 
     face: Face
@@ -126,7 +126,7 @@ class PlacedFace:
 
 @dataclass(frozen=True)
 class Scene:
-    """A frame as the placement sees it.
+    """A frame, prepared for placement.
 
     Attributes:
         view: The frame.
@@ -163,7 +163,7 @@ def id_text(face: Face) -> str:
 
 
 def scaled_text_px(text_px: int, factor: float) -> int:
-    """Return a text size times a factor, never below what can be read."""
+    """Return a text size times a factor, but at least a readable size."""
     return max(SMALLEST_TEXT_PX, round(text_px * factor))
 
 

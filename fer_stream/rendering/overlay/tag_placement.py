@@ -1,15 +1,15 @@
-"""Where a face's tag is placed.
+"""Place the tags of faces.
 
 A tag touches its own face's box: above it, below it, or inside its upper edge. Three rules hold in
-every frame, also with one frame alone:
+every frame:
 
 - No face is nearer to the tag than the tag's own: neither to its plate nor to the middle of it.
 - Tags do not overlap.
 - A tag outside its box is never moved onto another face's box.
 
 A tag keeps its place as long as the rules allow. It never hops from above its box to below it, or back,
-from one frame to the next: it goes inside or is left out for `PAUSE_S` first. It turns at most every
-`TURN_S`.
+from one frame to the next: it goes inside or is left out for `PAUSE_S` first. It changes sides at most
+every `TURN_S`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from fer_stream.rendering.overlay.parts import (
 )
 from fer_stream.types import Face
 
-PAUSE_S = 0.12  # a tag is on neither side of its box this long before it comes to the other one
-TURN_S = 1.0  # the least time between two such turns
+PAUSE_S = 0.12  # a tag is on neither side for this long before it comes to the other side
+TURN_S = 1.0  # minimum time between two changes of sides
 LEFT_OUT_S = 0.12  # a tag that found no place looks for one again after this time
 RETURN_S = 1.0  # a better place must have been free this long before the tag returns to it
-COVERED_SHARE = 0.12  # of another face's box that a tag may come to cover before it moves away
-CROWDED_COST = 3  # steps down the order of places that room to the next face is worth
-TURN_COST = 2  # steps that staying on the same side is worth
+COVERED_SHARE = 0.12  # share of another face's box that a tag may cover before it moves away
+CROWDED_COST = 3  # value of room to the next face, in steps down the order of places
+TURN_COST = 2  # value of staying on the same side, in such steps
 
 
 class Spot(NamedTuple):
@@ -47,7 +47,7 @@ class Spot(NamedTuple):
     Attributes:
         side: `above`, `below` or `inside`.
         align: `left`, `right` or `center`.
-        shows_id: Whether the tag holds the face's id there; without it the tag is narrower.
+        shows_id: Whether the tag shows the face's id there. Without it the tag is narrower.
     """
 
     side: str
@@ -68,10 +68,10 @@ class TagMemory:
     Attributes:
         spot: The place of the tag in the last frame; None if it had none.
         side: `above` or `below`, the side of its box that it was on last; empty if it was on neither.
-        side_s: When it was last on that side.
-        turned_s: When it came there from the other side.
-        left_out_s: When it last found no place.
-        better_since_s: Since when a better place has been free; infinite while none is.
+        side_s: Time at which it was last on that side.
+        turned_s: Time at which it came there from the other side.
+        left_out_s: Time at which it last found no place.
+        better_since_s: Time since which a better place has been free; infinite if none is.
     """
 
     spot: Spot | None = None
@@ -103,12 +103,12 @@ def place_tags(
 
     Args:
         scene: The frame.
-        memories: For each face the past of its tag; brought up to date.
+        memories: For each face the past of its tag. They are updated in place.
         text_factors: For each face a factor on the size of ordinary text.
-        measure: Gives the width of a text.
+        measure: Returns the width of a text.
 
     Returns:
-        For each face its tag, None where no place is free for one.
+        For each face its tag, or None if no place is free for it.
     """
     plates = [
         _Plate(face, scene, factor, measure) for face, factor in zip(scene.faces, text_factors, strict=True)
@@ -118,7 +118,7 @@ def place_tags(
     def taken(index: int) -> list[Rect]:
         return [rect for at, rect in enumerate(placed) if rect is not None and at != index]
 
-    # Tags that can stay do so before the others look for a place: nobody is driven away by a newcomer.
+    # Tags that can stay do so before the others search for a place, so no tag is driven away by a new one.
     looking = []
     for index, memory in enumerate(memories):
         rect = None
@@ -141,7 +141,7 @@ def place_tags(
 
 
 class _Plate:
-    """The size of a face's tag."""
+    """Size of a face's tag."""
 
     def __init__(self, face: Face, scene: Scene, text_factor: float, measure: MeasureText) -> None:
         self.text_px = scaled_text_px(scene.text_px, text_factor)
@@ -172,11 +172,12 @@ class _Plate:
 def _is_allowed(
     rect: Rect, index: int, boxes: Sequence[Rect], taken: Sequence[Rect], *, keeps: bool = False
 ) -> bool:
-    """Return whether the rules allow a tag here; one that is here already may cover a little more."""
+    """Return whether the rules allow a tag here. A tag that is already here may cover a little more."""
     if not is_free(rect, taken):
         return False
     own = boxes[index]
-    # Every place touches the own box, so that no other box is nearer to the plate. Its middle may be.
+    # Every place touches the own box, so no other box is nearer to the plate. Its middle may be nearer to
+    # one.
     own_center_px = rect.center_distance_px(own)
     may_cover_some = keeps or rect.overlap_px(own) > 0
     for at, other in enumerate(boxes):

@@ -1,6 +1,6 @@
-"""The live window: the picture, what it says about itself, and its keys.
+"""The live window: the picture, its status line, and its keys.
 
-`hud` draws what stands over the picture, `display` tells whether there can be a window at all.
+`hud` draws what is shown over the picture, and `display` finds out whether a window can be made.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 __all__ = ["WindowSink", "display_available", "why_no_window"]
 
 _FIRST_SIZE_WH = (1280, 720)  # a larger picture opens in a window of this size
-_LEAST_WIDTH = 640  # and a smaller one in a window of this width, in which a line can be read
-_SMALLEST_SIDE = 64  # px; nothing is drawn into a window that is dragged smaller
-_REDRAW_S = 1 / 60  # no screen shows more
+_LEAST_WIDTH = 640  # a smaller picture opens in a window of this width, in which text can be read
+_SMALLEST_SIDE = 64  # px; a window that is dragged smaller is drawn in this size
+_REDRAW_S = 1 / 60  # most screens show no more
 _STATUS_EVERY_S = 0.5  # numbers that change faster can't be read
 _NOTE_S = 3.0
 _OPENING_S = 0.3  # the longest wait for a window to be on the screen
-_MOST_KEYS = 8  # taken at once
+_MOST_KEYS = 8  # handled at once
 _ESCAPE = 27
 _SEPARATOR = "  ·  "
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """What stands in the window.
+    """The picture in the window.
 
     Attributes:
         analyzed: The frame.
-        image_bgr: It with all that the overlay draws, uint8 (H, W, 3).
-        kept_bgr: As it is saved: without bars where they are hidden.
-        shown_bgr: As it is shown: mirrored where that was asked for.
+        image_bgr: The frame with the full overlay, uint8 (H, W, 3).
+        kept_bgr: The picture to save: without bars if they are hidden.
+        shown_bgr: The picture to show: mirrored if the user asked for it.
     """
 
     analyzed: AnalyzedFrame
@@ -63,15 +63,15 @@ class _Picture:
 class WindowSink(Sink):
     """Shows the annotated pictures in a window that can be resized and keeps their shape.
 
-    Its keys, which it shows itself, save stills and recordings, hold or mirror the picture, and hide
-    the bars. Stills and recordings are the picture as it is shown, but never mirrored.
+    Its keys save stills and recordings, hold or mirror the picture, and hide the bars; h lists them. Stills
+    and recordings look like the window, but are never mirrored.
 
-    OpenCV's windows belong to the thread that made them: everything is to be called in one thread, on
-    macOS the main thread. As a context manager the window is there at once, else with the first frame.
+    OpenCV's windows belong to the thread that made them, so call everything in one thread; on macOS, in the
+    main thread. Used as a context manager, the window opens at once, otherwise with the first frame.
 
     Attributes:
-        stop_requested: Whether the window was closed, or q or Esc pressed in it. What is written
-            afterwards is not shown.
+        stop_requested: Whether the window was closed, or q or Esc was pressed in it. Later frames are not
+            shown.
     """
 
     name = "window"
@@ -79,12 +79,12 @@ class WindowSink(Sink):
     def __init__(
         self, info: SourceInfo, *, status: RunStatus | None = None, folder: Path | str = "."
     ) -> None:
-        """Checks that there is a display.
+        """Check that there is a display.
 
         Args:
-            info: What is read.
-            status: Of the run, to be shown; and told what the keys have saved.
-            folder: Where stills and recordings go that a key asks for.
+            info: Facts about the source.
+            status: State of the run, to show; it also gets a notice of each saved file.
+            folder: The folder for stills and recordings.
 
         Raises:
             OutputError: There is no display, or OpenCV was built without windows.
@@ -110,7 +110,7 @@ class WindowSink(Sink):
         self._note_text, self._noted_s = "", -np.inf
 
     def __enter__(self) -> WindowSink:
-        """Opens the window, so that it is there while the networks are made ready."""
+        """Open the window, so that it is there while the networks load."""
         self._guard(self._open)
         return self
 
@@ -119,13 +119,13 @@ class WindowSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Shows one picture and does what keys ask for. See `Sink.write`."""
+        """Show one picture and handle the keys. See `Sink.write`."""
         if image_bgr is None:
             raise ValueError("a window needs the annotated picture")
         if self.stop_requested:
             return
         self._newest = analyzed
-        # Drawn for what is held, too, where a recording wants it.
+        # While the picture is held, new ones are drawn only for a recording.
         if not self._paused or self._captures.recording:
             picture = self._drawn(analyzed, image_bgr)
             self._captures.write(analyzed, picture.kept_bgr)
@@ -134,34 +134,38 @@ class WindowSink(Sink):
         self._guard(self._serve)
 
     def idle(self) -> None:
-        """Does what keys ask for, and says what is wrong, while no frame comes."""
+        """Handle the keys and show warnings while no frame comes. See `Sink.idle`."""
         if not self.stop_requested:
             self._guard(self._serve)
 
     def close(self) -> None:
-        """Ends a recording and closes the window."""
+        """End a recording and close the window. See `Sink.close`."""
         self._captures.close()
         if self._thread_id is None:
             return
         self._thread_id = None
         try:
             cv2.destroyWindow(self._title)
-            cv2.waitKey(1)  # the window goes when its events are handled
+            cv2.waitKey(1)  # the window disappears when its events are handled
         except cv2.error:
             pass  # the user has closed it already
 
     def outputs(self) -> list[Path]:
-        """Returns the stills and recordings that keys have asked for."""
+        """Return the stills and recordings that were saved with keys."""
         return self._captures.outputs()
 
     def recordings(self) -> list[Recording]:
-        """Returns the recording that a key has started."""
+        """Return the recording that was started with a key."""
         return self._captures.recordings()
 
     # The window
 
     def _guard(self, action: Callable[[], None]) -> None:
-        """Does something with the window, in the thread that made it; tells what OpenCV can't do."""
+        """Do something with the window, in the thread that made it.
+
+        Raises:
+            OutputError: OpenCV failed.
+        """
         if self._thread_id not in (None, threading.get_ident()):
             raise RuntimeError("a window is written to in the thread that made it")
         try:
@@ -170,11 +174,11 @@ class WindowSink(Sink):
             raise OutputError(f"can't show a window: {error.err or error}; leave out --show") from error
 
     def _open(self) -> None:
-        """Makes the window, in the shape of the picture and no larger than a small screen."""
+        """Make the window, in the shape of the picture and no larger than a small screen."""
         width, height = self._info.size_wh or _FIRST_SIZE_WH
         scale = min(max(1.0, _LEAST_WIDTH / width), _FIRST_SIZE_WH[0] / width, _FIRST_SIZE_WH[1] / height)
         self._size_wh = max(_SMALLEST_SIDE, round(width * scale)), max(_SMALLEST_SIDE, round(height * scale))
-        # The picture is fitted to the window here: backends differ in what they do to keep its shape.
+        # The picture is fitted to the window here, because backends differ in how they keep its shape.
         cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
         self._thread_id = threading.get_ident()
         cv2.resizeWindow(self._title, *self._size_wh)
@@ -186,7 +190,7 @@ class WindowSink(Sink):
                 break
 
     def _serve(self) -> None:
-        """Draws what is due, then takes the keys that were pressed."""
+        """Draw what is due, then handle the keys that were pressed."""
         if self._thread_id is None:
             self._open()
         now_s = time.monotonic()
@@ -196,8 +200,8 @@ class WindowSink(Sink):
             code = cv2.waitKeyEx(1)
             if code == -1:
                 break
-            # Shift, Ctrl and the like stand above 16 bits. An arrow's code is no character, though its
-            # last 8 bits look like one.
+            # The bits above 16 are for Shift, Ctrl and so on. The code of an arrow is no character, although
+            # its last 8 bits look like one.
             character = code & 0xFFFF
             if character < 0x80:
                 self._press(character)
@@ -206,7 +210,7 @@ class WindowSink(Sink):
     def _is_visible(self) -> bool:
         try:
             return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
-        except cv2.error:  # Qt has closed the last window and with it everything that could answer
+        except cv2.error:  # Qt has closed its last window and can't answer any more
             return False
 
     def _draw(self, now_s: float) -> None:
@@ -214,7 +218,7 @@ class WindowSink(Sink):
             return
         self._drawn_s = now_s
         _, _, width, height = cv2.getWindowImageRect(self._title)
-        if width > 0 and height > 0:  # not while it is an icon
+        if width > 0 and height > 0:  # not while it is minimized
             self._size_wh = max(width, _SMALLEST_SIDE), max(height, _SMALLEST_SIDE)
         canvas = hud.fitted(self._picture.shown_bgr, self._size_wh)
         hud.draw(canvas, self._hud(now_s))
@@ -223,7 +227,7 @@ class WindowSink(Sink):
     def _hud(self, now_s: float) -> hud.Hud:
         if now_s - self._status_s >= _STATUS_EVERY_S:
             self._status_line, self._status_s = self._describe(now_s), now_s
-        # What the key started is shown before what was asked for on the command line.
+        # A recording started with the key is shown rather than one from the command line.
         recordings = self._captures.recordings() or list(self._status.recordings)
         return hud.Hud(
             status=self._status_line,
@@ -235,17 +239,17 @@ class WindowSink(Sink):
         )
 
     def _describe(self, now_s: float) -> str:
-        """Returns the status line."""
+        """Return the status line."""
         status = self._status
         if not self._info.is_live:
             parts = [f"{status.frames_per_s(now_s):.1f} frames/s", format_time(int(status.time_s))]
             return _SEPARATOR.join(part for part in (*parts, status.device) if part)
         return _SEPARATOR.join(status.numbers(now_s))
 
-    # What keys do
+    # The keys
 
     def _press(self, code: int) -> None:
-        """Does what a key asks for, whichever case it comes in."""
+        """Handle a key, in upper or lower case."""
         key = chr(code).lower()
         if code == _ESCAPE or key == "q":
             self.stop_requested = True
@@ -262,32 +266,32 @@ class WindowSink(Sink):
             self._mirrors ^= key == "m"
             self._plain_overlay = Overlay(show_bars=False)
             self._mirror_overlay = Overlay(show_bars=self._shows_bars)
-            if self._picture is not None:  # the one that is held changes, too
+            if self._picture is not None:  # a held picture changes, too
                 self._picture = self._drawn(self._picture.analyzed, self._picture.image_bgr)
         else:
             return
         self._drawn_s = -np.inf  # shown at once
 
     def _drawn(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray) -> _Picture:
-        """Draws a frame as the keys want it."""
+        """Draw a frame with or without bars, mirrored or not, as set with the keys."""
         kept_bgr = image_bgr if self._shows_bars else self._plain_overlay.annotate(analyzed)
         shown_bgr = self._mirror_overlay.annotate(mirrored(analyzed)) if self._mirrors else kept_bgr
         return _Picture(analyzed, image_bgr, kept_bgr, shown_bgr)
 
     def _note(self, text: str) -> None:
-        """Says in the window and to the run what has happened."""
+        """Show a note in the window, and add it to the run's notices."""
         self._note_text, self._noted_s = one_line(text), time.monotonic()
         self._status.notice(text)
 
 
 def mirrored(analyzed: AnalyzedFrame) -> AnalyzedFrame:
-    """Returns a frame with left and right exchanged, its faces' boxes and landmarks alike."""
+    """Return a frame with left and right exchanged, including the boxes and landmarks of its faces."""
     frame = analyzed.frame
     width = frame.size_wh[0]
     faces = []
     for face in analyzed.faces:
         left, top, right, bottom = face.box_xyxy.tolist()
-        # The left eye as seen in the picture is the other one now, and so with the mouth's corners.
+        # The eye on the left of the picture is now the other one, and so are the corners of the mouth.
         landmarks_xy = face.landmarks_xy[[1, 0, 2, 4, 3]] * [-1, 1] + [width, 0]
         faces.append(
             replace(

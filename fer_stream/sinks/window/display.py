@@ -1,4 +1,4 @@
-"""Whether a window can be made here."""
+"""Find out whether a window can be made here."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import cv2
 
 from fer_stream.sinks.window import x11
 
-# One to each X server that let us in, open until the process ends: see `x11.connect`.
+# One connection to each X server that accepted us, open until the process ends; see `x11.connect`.
 _connections: dict[str, socket.socket] = {}
 
 
 def display_available() -> bool:
-    """Tells whether a window can be made."""
+    """Return whether a window can be made."""
     return why_no_window() is None
 
 
 def why_no_window() -> str | None:
-    """Returns why no window can be made here, or None where one can.
+    """Return the reason why no window can be made here, or None if one can.
 
-    On Linux, OpenCV's Qt ends the whole process where it finds no display or one that refuses it, so
-    that is found out here, by asking the display server.
+    On Linux, OpenCV's Qt ends the whole process if there is no display, or one that refuses it. So this asks
+    the display server first.
     """
     gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if gui is not None and gui[1].upper() == "NONE":
@@ -46,11 +46,11 @@ def why_no_window() -> str | None:
 
 
 def _wayland_answers() -> bool:
-    """Tells whether a Wayland compositor answers and OpenCV can speak with it."""
+    """Return whether a Wayland compositor answers that OpenCV can use."""
     name, folder = os.environ.get("WAYLAND_DISPLAY", ""), os.environ.get("XDG_RUNTIME_DIR", "")
     if not name or not folder:
         return False
-    # The wheels of OpenCV carry a Qt that speaks X11 only.
+    # OpenCV's wheels contain a Qt for X11 only.
     plugins = Path(cv2.__file__).parent / "qt" / "plugins" / "platforms"
     if plugins.is_dir() and not any("wayland" in plugin.name for plugin in plugins.iterdir()):
         return False
@@ -58,7 +58,7 @@ def _wayland_answers() -> bool:
 
 
 def _socket_answers(address: str) -> bool:
-    """Tells whether somebody listens on a Unix socket."""
+    """Return whether a program listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(2)
         try:

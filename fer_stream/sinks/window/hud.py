@@ -1,6 +1,6 @@
-"""What the window says about itself, drawn onto the picture as it stands on the screen.
+"""Draw the status line, badges and list of keys onto the picture in the window.
 
-Sizes follow the window and not the picture, so that a line reads alike over 360p and 4K.
+Sizes follow the window, not the picture, so that text looks the same over 360p and 4K.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fer_stream.rendering.overlay.drawing import (
 )
 from fer_stream.rendering.overlay.parts import REGULAR, SEMIBOLD
 
-# What to press, and what it does: the first of each pair is what `WindowSink` is asked with.
+# Names of keys, and what they do.
 KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("s",), "save a still"),
     (("r",), "start or stop a recording"),
@@ -36,21 +36,21 @@ KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 RED_BGR: ColorBgr = (64, 64, 235)
 AMBER_BGR: ColorBgr = (60, 176, 250)
-DISCREET = 0.62  # opacity of the plates that are always there
-CLEAR = 0.9  # of those that are to be noticed
+DISCREET = 0.62  # opacity of plates that are always there
+CLEAR = 0.9  # opacity of plates that should be noticed
 
 
 @dataclass(frozen=True)
 class Hud:
-    """What is to be said over the picture.
+    """Text and signs to draw over the picture.
 
     Attributes:
-        status: The discreet line.
-        recording: The clock of what is being recorded; None if nothing is.
-        warning: What keeps new pictures away; empty if nothing does.
-        note: What has just happened; empty for nothing.
+        status: The discreet line at the bottom.
+        recording: The clock of the recording; None if nothing is recorded.
+        warning: The reason why no new picture comes; empty if they come.
+        note: The latest event; empty if there is none.
         paused: Whether the picture is held.
-        shows_keys: Whether the panel of keys is up.
+        shows_keys: Whether the list of keys is shown.
     """
 
     status: str = ""
@@ -62,11 +62,11 @@ class Hud:
 
 
 def draw(canvas: np.ndarray, hud: Hud) -> None:
-    """Draws it all in place.
+    """Draw everything onto the picture, in place.
 
     Args:
         canvas: The window's picture, uint8 (H, W, 3).
-        hud: What to say.
+        hud: What to draw.
     """
     height, width = canvas.shape[:2]
     size_px = text_size_px((width, height))
@@ -83,7 +83,7 @@ def draw(canvas: np.ndarray, hud: Hud) -> None:
         badge = _Line(canvas, size_px, CLEAR).bars(WHITE_BGR).text("paused", WHITE_BGR, SEMIBOLD)
         badge.draw(width - edge - badge.width, top)
     if hud.warning:
-        # In the middle, and below the badges where it would meet them.
+        # In the middle, or below the badges if it would touch them.
         badge = _Line(canvas, size_px, CLEAR, limit=width - 2 * edge)
         badge.dot(AMBER_BGR).text(hud.warning, AMBER_BGR, SEMIBOLD)
         free = (width - badge.width) // 2 > 9 * size_px
@@ -104,7 +104,7 @@ def draw(canvas: np.ndarray, hud: Hud) -> None:
 
 
 def starting(size_wh: tuple[int, int], text: str) -> np.ndarray:
-    """Returns what the window shows before the first frame, uint8 (H, W, 3)."""
+    """Return the picture to show before the first frame, uint8 (H, W, 3)."""
     canvas = np.full((size_wh[1], size_wh[0], 3), PLATE_BGR, np.uint8)
     size_px = text_size_px(size_wh)
     line = _Line(canvas, size_px, 0.0, limit=size_wh[0]).text(text, DIM_BGR)
@@ -113,12 +113,12 @@ def starting(size_wh: tuple[int, int], text: str) -> np.ndarray:
 
 
 def text_size_px(size_wh: tuple[int, int]) -> int:
-    """Returns the size of the text for a window, px."""
+    """Return the size of text for a window, in px."""
     return min(max(round(min(size_wh[1] / 46, size_wh[0] / 64)), 12), 34)
 
 
 def fitted(picture_bgr: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Returns a picture in the window's size, as large as it gets in its own shape, on dark ground."""
+    """Return a picture scaled to fit the window, in its own shape, on a dark background."""
     width, height = size_wh
     scale = min(width / picture_bgr.shape[1], height / picture_bgr.shape[0])
     inner_wh = max(1, round(picture_bgr.shape[1] * scale)), max(1, round(picture_bgr.shape[0] * scale))
@@ -132,13 +132,13 @@ def fitted(picture_bgr: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
 
 
 class _Line:
-    """A plate with marks and words in a row.
+    """A plate with signs and words in a row.
 
     Args:
-        canvas: What to draw on.
-        size_px: Of the text.
-        opacity: Of the plate.
-        limit: The widest it may be, px; the last words are shortened to it.
+        canvas: The picture to draw on.
+        size_px: Size of the text.
+        opacity: Opacity of the plate.
+        limit: Largest width in px. The last words are shortened to fit.
     """
 
     def __init__(self, canvas: np.ndarray, size_px: int, opacity: float, limit: int = 1 << 16) -> None:
@@ -156,17 +156,17 @@ class _Line:
         return left
 
     def dot(self, color: ColorBgr) -> _Line:
-        """Adds a filled circle."""
+        """Add a filled circle."""
         self._marks.append((self._place(round(0.7 * self._size_px)), "dot", color))
         return self
 
     def bars(self, color: ColorBgr) -> _Line:
-        """Adds the sign for a pause."""
+        """Add a pause sign."""
         self._marks.append((self._place(round(0.66 * self._size_px)), "bars", color))
         return self
 
     def text(self, text: str, color: ColorBgr, weight: int = REGULAR) -> _Line:
-        """Adds words."""
+        """Add words."""
         free = self._limit - self.width - self._gap
         if text_width_px(text, self._size_px, weight) > free:
             while text and text_width_px(text + "…", self._size_px, weight) > free:
@@ -176,7 +176,7 @@ class _Line:
         return self
 
     def draw(self, left: int, top: int) -> None:
-        """Draws it."""
+        """Draw the plate and everything on it."""
         size_px, middle = self._size_px, top + self._height // 2
         if self._opacity:
             ground = plate(self.width, self._height, self._height // 4, PLATE_BGR, self._opacity)
@@ -203,7 +203,7 @@ class _Line:
 
 
 def _draw_keys(canvas: np.ndarray, size_px: int) -> None:
-    """Draws the panel of keys in the middle, smaller where the window is small."""
+    """Draw the list of keys in the middle, smaller if the window is small."""
     height, width = canvas.shape[:2]
     size_px = round(1.1 * size_px)
     while size_px > 7 and any(
@@ -265,5 +265,5 @@ def _keys_wh(size_px: int) -> tuple[int, int]:
 
 
 def _dim(canvas: np.ndarray, share: float) -> None:
-    """Darkens the picture in place, for what stands before it."""
+    """Darken the picture in place, behind the list of keys."""
     cv2.convertScaleAbs(canvas, dst=canvas, alpha=1 - share)

@@ -1,4 +1,4 @@
-"""Asks an X server whether it lets this process in, as the first words of X11's protocol."""
+"""Ask an X server whether it accepts this process, with the first message of the X11 protocol."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-_ANSWER_S = 5.0  # a server behind ssh on a slow line needs some of it
+_ANSWER_S = 5.0  # a server behind ssh on a slow line needs seconds
 _SUCCESS = 1  # the first byte of the answer; 0 is a refusal, 2 asks for more authentication
 _COOKIE = b"MIT-MAGIC-COOKIE-1"
-# Whose display an entry of the file of cookies is for: a host of that address, this host, or any.
+# Families of entries in the cookie file: a host by its address, this host, or any host.
 _INTERNET, _INTERNET6, _LOCAL, _WILD = 0, 6, 256, 0xFFFF
 
 
 def connect(display: str) -> socket.socket:
-    """Connects to an X server as a program with windows does.
+    """Connect to an X server as a program with windows does.
 
     Args:
-        display: As in DISPLAY: `:0`, `unix:1.0` or `host:10.0`.
+        display: A display as in DISPLAY: `:0`, `unix:1.0` or `host:10.0`.
 
     Returns:
-        The open connection. Where no other program has one, the server starts anew when it is closed, and
-        breaks off those that just come.
+        The open connection. Keep it open: a server without any other connection restarts when this one is
+        closed, and drops programs that are just connecting.
 
     Raises:
-        PermissionError: It lets nobody in who has no other cookie, or has no room; with its words.
+        PermissionError: The server refuses us: the cookie is wrong, or it has no room. The message is its
+            own.
         OSError: No server answers.
     """
     parts = re.fullmatch(r"(?P<host>.*?):(?P<number>\d+)(\.\d+)?", display)
@@ -49,7 +50,7 @@ def connect(display: str) -> socket.socket:
 
 
 def _connected(host: str, number: int) -> socket.socket:
-    """Connects to the server of a display, on this machine or on another."""
+    """Connect to the server of a display, on this machine or another."""
     if host not in ("", "unix"):
         try:
             return socket.create_connection((host, 6000 + number), timeout=_ANSWER_S)
@@ -80,7 +81,7 @@ def _received(client: socket.socket, count: int) -> bytes:
 
 
 def _cookie(client: socket.socket, number: bytes) -> tuple[bytes, bytes]:
-    """Returns the first entry of the user's file of cookies that fits, as X11's libraries choose it."""
+    """Return the kind and value of the first matching cookie in the user's file, as X11's libraries do."""
     family, address = _LOCAL, socket.gethostname().encode()
     peer = client.getpeername()
     if client.family != socket.AF_UNIX and peer[0] not in ("127.0.0.1", "::1"):
@@ -96,13 +97,13 @@ def _cookie(client: socket.socket, number: bytes) -> tuple[bytes, bytes]:
                 and name == _COOKIE
             ):
                 return name, cookie
-    except (OSError, struct.error):  # none, or one that is cut off
+    except (OSError, struct.error):  # no file, or a truncated one
         pass
     return b"", b""
 
 
 def _entries(content: bytes) -> Iterator[tuple[int, bytes, bytes, bytes, bytes]]:
-    """Yields family, address, number of the display, kind and cookie of each entry."""
+    """Yield the family, address, display number, kind and cookie of each entry."""
     at = 0
     while at < len(content):
         (family,) = struct.unpack_from(">H", content, at)
