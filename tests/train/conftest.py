@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.tiny_dataset import make_dataset
 from helpers.training import CONFIG, STRONG, Recorder
 
@@ -37,18 +40,32 @@ def voted_data(tmp_path_factory) -> Path:
     return root
 
 
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Train in one thread, as the tests do: more threads give other last bits.
+
+    Fixtures of the session are made before the module's own take effect.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def unbroken(data, tmp_path_factory):
     """A baseline run of two epochs: its folder, its result and what it reported."""
     output, recorder = tmp_path_factory.mktemp("unbroken"), Recorder()
-    return output, train(data, output, CONFIG, reporter=recorder), recorder
+    with in_one_thread():
+        return output, train(data, output, CONFIG, reporter=recorder), recorder
 
 
 @pytest.fixture(scope="session")
 def strong_run(voted_data, tmp_path_factory):
     """A strong run of three epochs with votes: its folder and its result."""
     output = tmp_path_factory.mktemp("strong")
-    return output, train(voted_data, output, STRONG)
+    with in_one_thread():
+        return output, train(voted_data, output, STRONG)
 
 
 @pytest.fixture(scope="session")
@@ -57,4 +74,5 @@ def taught(unbroken, voted_data, tmp_path_factory):
     teacher = tmp_path_factory.mktemp("teacher") / "teacher.pt"
     shutil.copy(unbroken[0] / "best-weights.pt", teacher)
     config, output = replace(STRONG, teachers=(str(teacher),)), tmp_path_factory.mktemp("taught")
-    return config, output, train(voted_data, output, config)
+    with in_one_thread():
+        return config, output, train(voted_data, output, config)
