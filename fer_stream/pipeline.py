@@ -24,10 +24,10 @@ from fer_stream.analyzer import Analyzer
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import FrameClock, PeopleTime, average_interval_s, shares_of
 from fer_stream.profiling import Profile, peak_rss_mb
-from fer_stream.provenance import Provenance
 from fer_stream.rendering.blur import hide_faces
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import RunContext, Sink
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background

@@ -13,8 +13,8 @@ from fer_stream.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
-    from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.sources import SourceInfo
     from fer_stream.status import RunStatus
 
@@ -99,7 +99,7 @@ def provenance_of(
     options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
 ) -> Provenance:
     """Return the provenance of this run's results, for outputs that store it."""
-    from fer_stream.provenance import Provenance
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.system.files import file_hash
 
     given = {

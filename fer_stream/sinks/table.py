@@ -20,8 +20,8 @@ from fer_stream.system.files import open_new, replacing, to_standard_output
 if TYPE_CHECKING:
     import pyarrow
 
-    from fer_stream.provenance import Provenance
     from fer_stream.sinks.base import RunContext
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
