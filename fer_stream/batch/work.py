@@ -120,15 +120,20 @@ def prepare(settings: Settings, weights: bytes | None, output: Output | None) ->
 
 
 def inspect(_settings: Settings, recording: Recording) -> Look:
-    """Read the header of a recording. Of a remote one, only the needed bytes are read."""
-    if not is_address(recording.address):
-        return look(Path(recording.address))
-    try:
-        fs, path = file_system(recording.address)
-        with fs.open(path, "rb") as file:
-            return look(file)
-    except Exception:  # every file system has errors of its own; the analysis will report them
-        return Look()
+    """Read the head of a recording, and no more than that of a remote one.
+
+    Raises:
+        SourceError: An earlier worker got stuck with it.
+    """
+    with watched(recording):
+        if not is_address(recording.address):
+            return look(Path(recording.address))
+        try:
+            fs, path = file_system(recording.address)
+            with fs.open(path, "rb") as file:
+                return look(file)
+        except Exception:  # every file system has errors of its own, and the analysis reports them
+            return Look()
 
 
 def analyze(settings: Settings, weights: bytes | None, recording: Recording, output: Output) -> Record:

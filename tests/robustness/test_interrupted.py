@@ -282,6 +282,8 @@ def test_a_folder_that_goes_away(tmp_path, analyzer):
     stills, table = tmp_path / "stills", tmp_path / "o.jsonl"
     process = start((SAMPLE, "--stills", stills, "--stills-every", "0.02", "--data", table))
     wait_for(lambda: stills.is_dir() and any(stills.iterdir()), process)
+    # Rows leave the look-ahead after half a second of frames, and stills with them.
+    wait_for(lambda: table.exists() and table.stat().st_size > 0, process)
     stills.rename(tmp_path / "gone")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
