@@ -33,12 +33,12 @@ from fer_stream.types import AnalyzedFrame, Face, Frame
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A frame whose faces are found and not yet read.
+    """A frame whose faces are found but not yet read.
 
     Attributes:
         frame: The frame.
         tracked: Its faces.
-        earlier: Faces that were found with it in frames before it.
+        earlier: Faces that were found with it in earlier frames.
     """
 
     frame: Frame
@@ -47,32 +47,32 @@ class _Found:
 
 
 DEFAULT_MIN_FACE = 40
-DEFAULT_BATCH = 8  # frames of a recording whose faces go through the network together
-LAST_FRAME_S = 10.0  # for the frame that is worked on when an analysis is left
+DEFAULT_BATCH = 8  # frames of a recording whose faces are read together
+LAST_FRAME_S = 10.0  # longest wait for the frame in progress when an analysis is abandoned
 
 
 class Analyzer:
     """Finds every face, follows it, and reads its expression.
 
-    Not for use by two threads at once, and for one recording at a time.
+    Use it in one thread and for one source at a time.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        weights: A checkpoint of fer-train; the built-in one where None.
-        labels: The annotation to follow, `ferplus` or `fer2013`. None: FER+ where the weights have it.
-        unsure_below: A face whose best probability is below this is unsure, 0 to 1; 0: never. None: as the
-            weights say.
+        weights: A checkpoint of fer-train; None for the built-in one.
+        labels: The annotation to follow, `ferplus` or `fer2013`; None for FER+ if the weights have it.
+        unsure_below: A face whose best probability is below this (0 to 1) is unsure. 0 turns this off; None
+            takes the threshold of the weights.
         min_face: Side in px of the smallest face to find.
-        scan_every: A full search for faces at least every this many frames of a video. `auto` finds
-            the rate that keeps up with a live source; a recording is searched every 10 frames, and every
-            3 while there are three faces or more, however slow the machine.
-        smooth_s: Time constant in seconds of the smoothing of probabilities; 0 is none.
-        batch: Frames of a recording that are worked on at a time: the faces of one half are read together
-            while the next half is searched.
-        threads: CPU threads of each stage of the analysis; 0 takes one a core. With 1 it all runs in the
-            thread that calls.
-        cautious: Also count among `AnalyzedFrame.possible_faces_xyxy` what is hardly a face, for `--blur`.
-        profile: Gets the time of each stage.
+        scan_every: Search the whole frame for faces at least every this many frames of a video. `auto`
+            searches a live source as often as the machine keeps up with, and a recording every 10 frames, or
+            every 3 while there are three faces or more, even on a slow machine.
+        smooth_s: Time constant in seconds of the smoothing of probabilities; 0 for no smoothing.
+        batch: Frames of a recording in work at a time. The faces of one half are read together while the
+            other half is searched.
+        threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
+            calling thread.
+        cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
+        profile: Receives the time of each stage.
 
     Raises:
         WeightsError: The weights can't be used, or lack the annotation's layer.
@@ -221,7 +221,7 @@ class Analyzer:
                 raise ended
 
     def _analyze_live(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Analyze each frame as it comes, for what is live can't wait for more."""
+        """Analyze each frame as it comes, because a live source can't wait for more."""
         live_pace = LivePace() if self._scan_every == "auto" else None
         tracker: Tracker | None = None
         decider = NoLookAhead(self._smooth_s)

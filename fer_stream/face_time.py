@@ -1,6 +1,6 @@
-"""Face-seconds: for how long each person was seen, and for how long with which label.
+"""Face-seconds: the time that each person was seen, by label.
 
-The end-of-run summary, the timeline and `fer-batch` count with these, so that they agree.
+The end-of-run summary, the timeline and `fer-batch` all count with these, so that they agree.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fer_stream.expressions import LABELS
 from fer_stream.types import Face
 from fer_stream.words import counted, duration_text
 
-LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this much, unless frames come that slowly
-MOMENT_S = 0.5  # a person who was seen for less is not listed where there are others
-MOST_PEOPLE = 256  # that are kept one by one
+LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this, unless frames always come that slowly
+MOMENT_S = 0.5  # a person who was seen for less is not listed if there are others
+MOST_PEOPLE = 256  # number of people who are counted separately
 RETURN_S = 60.0  # a person who is away for longer may be forgotten
 
 

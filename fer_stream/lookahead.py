@@ -1,9 +1,9 @@
-"""The one window in which a recording looks ahead: smoothing, people and hidden places all work on it.
+"""The window in which a recording looks ahead, for smoothing, people and hidden places.
 
 A frame waits here with its faces and their readings until the frames of the next half second are known. Then
-it is decided who is a person and who is who, what each face's expression is, and where faces may be. What
-goes out for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S` where frames come
-slowly). So a recording that is analyzed in overlapping parts gives what one pass gives.
+it is known who is a person and who is who, what each face's expression is, and where faces may be. The result
+for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S` if frames come slowly). So a
+recording that is analyzed in overlapping parts gives the same as in one pass.
 
 A live source can't wait, see `NoLookAhead`.
 """
@@ -23,9 +23,9 @@ from fer_stream.recognition.smoothing import GUIDE_S, REACH_S, CentredSmoother, 
 from fer_stream.system.memory import LARGE_FRAME_BYTES
 from fer_stream.types import Frame
 
-# Pictures are held for so long. At 4K and 60 frames a second that is 30 pictures of 25 MB, 750 MB.
+# Pictures are held for this long. At 4K and 60 frames per second that is 30 pictures of 25 MB, 750 MB.
 AHEAD_S = max(REACH_S + GUIDE_S, CONFIRMED_S, BEFORE_S)
-# Where frames come slowly, a frame waits for two more all the same, but for no longer than this.
+# If frames come slowly, a frame still waits for two more, but no longer than this.
 AHEAD_FRAMES, LONGEST_AHEAD_S = 2, 2.0
 # Larger pictures than 4K wait for a shorter time: an 8K frame takes 100 MB.
 MOST_LARGE_BYTES = 400 * 2**20
@@ -34,11 +34,11 @@ MOST_FRAMES = 128  # a file whose timestamps are damaged may squeeze any number 
 
 @dataclass(frozen=True, eq=False)
 class ReadFace:
-    """A face that was found in a frame, and how it was read there.
+    """A face in a frame with its reading.
 
     Attributes:
         tracked: The face.
-        probabilities: float32 (7,), of this frame alone; None where it was not read.
+        probabilities: float32 (7,), from this frame alone; None if it was not read.
     """
 
     tracked: TrackedFace
@@ -47,7 +47,7 @@ class ReadFace:
 
 @dataclass(frozen=True, eq=False)
 class EarlierFace:
-    """A face that was found afterwards in a frame before the newest one.
+    """A face that was found later in a frame before the newest one.
 
     Attributes:
         frame: That frame.
@@ -60,14 +60,14 @@ class EarlierFace:
 
 @dataclass(frozen=True, eq=False)
 class ReadFrame:
-    """A frame as it comes into the window.
+    """A frame that enters the window.
 
     Attributes:
         frame: The frame.
-        faces: What was found in it.
-        scene: How many cuts came before it.
-        earlier: What was found at the same time in frames before it.
-        weak_xyxy: float32 (N, 4) px, what was hardly a face.
+        faces: Its faces.
+        scene: Number of cuts before it.
+        earlier: Faces that were found with it in earlier frames.
+        weak_xyxy: float32 (N, 4) px, weak detections.
     """
 
     frame: Frame
@@ -82,7 +82,7 @@ class NamedFace:
     """A face that is shown.
 
     Attributes:
-        id: The person's.
+        id: Number of the person.
         tracked: The face in this frame.
         probabilities: float32 (7,), smoothed.
     """
@@ -94,7 +94,7 @@ class NamedFace:
 
 @dataclass(frozen=True, eq=False)
 class DecidedFrame:
-    """A frame as it leaves the window.
+    """A frame that leaves the window.
 
     Attributes:
         frame: The frame.
@@ -115,10 +115,10 @@ class _Waiting:
 
 
 class LookAhead:
-    """Holds the frames of a recording back until what follows is known.
+    """Holds back the frames of a recording until the frames after them are known.
 
     Args:
-        smooth_s: Time constant of the smoothing in seconds; 0 is none.
+        smooth_s: Time constant of the smoothing in seconds; 0 for no smoothing.
     """
 
     def __init__(self, smooth_s: float) -> None:
@@ -128,7 +128,7 @@ class LookAhead:
         self._smoother = CentredSmoother(smooth_s)
 
     def add(self, read: ReadFrame) -> Iterator[DecidedFrame]:
-        """Take in the next frame, and yield those that it makes ready."""
+        """Add the next frame, and yield the frames that are ready now."""
         time_s = read.frame.time_s
         while self._waiting and self._is_ready(abs(time_s - self._waiting[0].frame.time_s)):
             yield self._decide(self._waiting.popleft())
@@ -142,12 +142,12 @@ class LookAhead:
             self._add_earlier(earlier, read.scene)
 
     def rest(self) -> Iterator[DecidedFrame]:
-        """Yield the frames that wait when the recording has ended."""
+        """Yield the waiting frames at the end of the recording."""
         while self._waiting:
             yield self._decide(self._waiting.popleft())
 
     def _is_ready(self, waited_s: float) -> bool:
-        """Tell whether the oldest frame has waited long enough, when the next one comes so much later."""
+        """Return whether the oldest frame has waited long enough if the next one comes `waited_s` later."""
         frame_bytes = self._waiting[0].frame.bgr.nbytes
         most = MOST_FRAMES
         if frame_bytes > LARGE_FRAME_BYTES:
@@ -185,10 +185,10 @@ class LookAhead:
 
 
 class NoLookAhead:
-    """Decides each frame of a live source at once: a face is shown from the second frame that sees it.
+    """Decides each frame of a live source at once. A face is shown from the second frame that sees it.
 
     Args:
-        smooth_s: Time constant of the smoothing in seconds; 0 is none.
+        smooth_s: Time constant of the smoothing in seconds; 0 for no smoothing.
     """
 
     def __init__(self, smooth_s: float) -> None:
@@ -197,7 +197,7 @@ class NoLookAhead:
         self._smoother = Smoother(smooth_s)
 
     def decide(self, read: ReadFrame) -> DecidedFrame:
-        """Return what is known of the newest frame."""
+        """Return the newest frame with its people."""
         time_s, tracked = read.frame.time_s, [face.tracked for face in read.faces]
         self._identities.see(tracked, time_s, read.scene)
         self._possible_faces.see(tracked, time_s, read.scene)

@@ -1,11 +1,11 @@
-"""`run`: source -> analyzer -> overlay -> sinks, each stage while the others work on other frames.
+"""`run`: source -> analyzer -> overlay -> sinks, all stages at once on different frames.
 
-Threads share the work: one decodes, one analyzes and draws (of a recording, one finds the faces before),
-and the caller's writes, because windows belong to the main thread and Ctrl-C arrives there. Writing
-video alone takes as long as the rest together. The queues between them are bounded.
+Threads share the work. One decodes, and one analyzes and draws (for a recording, another one finds the faces
+first). The caller's thread writes, because windows belong to the main thread and Ctrl-C arrives there.
+Writing video alone takes as long as everything else together. The queues between the threads are bounded.
 
-Ctrl-C and SIGTERM end a run between two frames, not within one: an exception that interrupts a
-sink could leave half a row or half a packet behind. Who asks again after seconds is obeyed at once.
+Ctrl-C and SIGTERM end a run between two frames, because an exception within a sink could leave half a row or
+half a packet behind. A second one after some seconds ends the run at once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from fer_stream.analyzer import Analyzer
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import FrameClock, PeopleTime, average_interval_s, shares_of
 from fer_stream.profiling import Profile, peak_rss_mb
-from fer_stream.provenance import Provenance
 from fer_stream.rendering.blur import hide_faces
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import RunContext, Sink
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
@@ -37,26 +37,26 @@ from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
 ANALYZED_AHEAD = 4  # with their pictures
-# A second Ctrl-C this long after the first ends a run that hangs. One that follows at once is the same
-# wish told twice, as where a terminal and a wrapping script both pass it on.
+# A second Ctrl-C this long after the first one ends a run that hangs. If it follows at once, it is the same
+# wish told twice, as when a terminal and a wrapper script both pass it on.
 INSIST_AFTER_S = 2.0
-IDLE_S = 0.03  # while no frame comes, a window is served this often
+IDLE_S = 0.03  # while no frame comes, a window is served at this interval
 
 
 @dataclass
 class Summary:
-    """What a run came to.
+    """Summary of a run.
 
     Attributes:
-        frames: Frames that went to every sink.
-        faces: Different faces, as far as they could be followed; of pictures, faces in all.
-        dropped: Frames of a live source that came while the one before was being worked on.
+        frames: Number of frames that went to every sink.
+        faces: Number of people, as far as they could be followed; for pictures, the number of faces.
+        dropped: Frames of a live source that came while an earlier one was being analyzed.
         wall_s: Seconds that the run took.
         first_frame_s: `time.monotonic()` when the first frame had gone to every sink.
         interrupted: Whether Ctrl-C or SIGTERM stopped it before the source ended.
-        people: For how long each person was seen, and with which labels. Empty for pictures.
+        people: Time that each person was seen, by label. Empty for pictures.
         label_s: Face-seconds of each label, an expression or "unsure". For pictures, the number of faces.
-        problems: What was wrong but ended nothing, a line each.
+        problems: Problems that did not end the run, a line each.
     """
 
     frames: int = 0
@@ -76,15 +76,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run does besides analyzing and writing.
+    """Options of a run.
 
     Attributes:
         blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`. A face that is never
             found is never hidden, so give the analyzer `scan_every=1` and `cautious=True`.
-        provenance: What makes the results, for the outputs that keep it.
-        profile: Gets the time of each stage.
-        status: Kept up to date.
-        on_frame: Called after each frame went to every sink.
+        provenance: Program, weights and options that make the results, for outputs that store them.
+        profile: Receives the time of each stage.
+        status: Receives the state of the run.
+        on_frame: Called after each frame has gone to every sink.
         on_idle: Called again and again while no frame comes.
     """
 
@@ -129,21 +129,21 @@ def run(
     sinks: Sequence[Sink],
     options: RunOptions | None = None,
 ) -> Summary:
-    """Analyze a source and gives every frame to every sink, then closes the sinks.
+    """Analyze a source, give every frame to every sink, and close the sinks.
 
     Args:
-        source: Open; stays the caller's to close, but for a live one, which is closed then.
+        source: An open source. The caller closes it, except for a live one, which is closed at the end.
         analyzer: Finds and reads the faces.
-        overlay: Draws them, if a sink wants the picture.
-        sinks: Closed when this returns or raises, also those of which another one failed.
-        options: What else to do; nothing by default.
+        overlay: Draws them, if a sink needs the picture.
+        sinks: The outputs. All are closed when this returns or raises, even if one has failed.
+        options: Further options.
 
     Returns:
-        What it came to. When a sink asks for the end, as a closed window does, the run counts as done.
+        The summary. If a sink requests the end, such as a closed window, the run counts as done.
 
     Raises:
-        SourceError: The source ended in an error; what came before it is written.
-        OutputError: An output can't be written any more; the other ones are finished.
+        SourceError: The source ended in an error. The frames before it are written.
+        OutputError: An output can no longer be written. The other outputs are finished.
     """
     options = options or RunOptions()
     profile, status = options.profile, options.status
@@ -205,13 +205,14 @@ def run(
         except BaseException as error:
             failure = error
         try:
-            # The decoder first: the analyzer may be waiting for it, and it for a picture that may never come.
+            # The decoder first, because the analyzer may wait for it, and it for a picture that may never
+            # come.
             if live:
                 source.close()
             frames.close()
             drawn_frames.close()
         except KeyboardInterrupt:
-            pass  # asked for again: a thread hangs, which as a daemon ends with the program
+            pass  # a second Ctrl-C: a thread hangs; as a daemon it ends with the program
         failure = _close_all(sinks, failure)
     summary.dropped = frames.dropped + source.dropped
     summary.wall_s = time.monotonic() - began_s
@@ -224,7 +225,7 @@ def run(
 
 
 def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
-    """Pass the frames on, taking the time that each took to come out of the source."""
+    """Pass the frames on, and measure the time that each took to come out of the source."""
     frames = iter(source)
     while True:
         began_s = time.perf_counter()
@@ -260,8 +261,8 @@ class _Drawn:
 def _drawn(
     analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
 ) -> Iterator[_Drawn]:
-    """Pass the frames on, each with its annotated picture where a sink wants that."""
-    with closing(analysis):  # in this thread, to which belongs what it holds
+    """Pass the frames on, with annotated pictures for the sinks that need them."""
+    with closing(analysis):  # in this thread, to which its resources belong
         for analyzed in analysis:
             image_bgr = None
             image_needed = tuple(sink.needs_image(analyzed) for sink in sinks)
@@ -283,7 +284,7 @@ def _write(drawn: _Drawn, sinks: Sequence[Sink], profile: Profile, status: RunSt
 
 
 def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseException | None:
-    """Close every sink, whatever happens to one of them; returns the first thing that went wrong."""
+    """Close every sink, even if one fails. Return the first error, `failure` if there was one already."""
     for sink in sinks:
         try:
             sink.close()
@@ -293,11 +294,11 @@ def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseExce
 
 
 def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict[str, Any]:
-    """Return what `--profile` writes.
+    """Return the content of the file for `--profile`.
 
     Args:
-        summary: Of the run.
-        profile: Of the run.
+        summary: Summary of the run.
+        profile: Profile of the run.
         started_s: `time.monotonic()` when the command started.
     """
     first_s = None if summary.first_frame_s is None else round(summary.first_frame_s - started_s, 3)

@@ -18,8 +18,8 @@ from fer_stream.errors import OutputError, SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.pipeline import RunOptions, Summary, profile_report, run, written_files
 from fer_stream.profiling import Profile
-from fer_stream.provenance import Provenance
 from fer_stream.sinks import RunContext, Sink
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import Source, SourceInfo
 from fer_stream.types import AnalyzedFrame, Face, Frame
 

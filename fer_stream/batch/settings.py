@@ -9,8 +9,8 @@ from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
 from fer_stream.batch.outputs import FOLDERS
 from fer_stream.detection.pace import ScanEvery
 from fer_stream.expressions import FERPLUS
-from fer_stream.provenance import Provenance
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0

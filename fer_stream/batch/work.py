@@ -35,10 +35,10 @@ from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_foote
 from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
 from fer_stream.pipeline import RunOptions, Summary, run
-from fer_stream.provenance import Provenance
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import EpisodesSink, ReportSink, Sink, TimelineSink, VideoSink
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sinks.table import parquet_metadata
 from fer_stream.sources import SourceInfo
 from fer_stream.sources.video import VideoSource

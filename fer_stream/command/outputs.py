@@ -13,8 +13,8 @@ from fer_stream.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
-    from fer_stream.provenance import Provenance
     from fer_stream.sinks import Sink, WindowSink
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.sources import SourceInfo
     from fer_stream.status import RunStatus
 
@@ -59,7 +59,7 @@ def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
 def open_window(
     options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, has_outputs: bool
 ) -> WindowSink | None:
-    """Return the window, or None where none is wanted or can be; says so in one line."""
+    """Return the window, or None if it is not wanted or can't be made, which is reported in one line."""
     from fer_stream.sinks import WindowSink, why_no_window
 
     if not (options.show or (options.show is None and info.is_live)):
@@ -78,7 +78,7 @@ def open_window(
 
 
 def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, only: bool) -> Sink:
-    """Return the live page and say where it is.
+    """Return the live page and print its address.
 
     Args:
         options: The command's options.
@@ -90,7 +90,7 @@ def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, 
 
     host, port = options.serve
     page = PageSink(info, host, port, status=status, folder=options.stills or ".", real_time=only)
-    # Not with `say`, which hides what may be a secret in an address.
+    # Not with `say`, which hides possible secrets in addresses.
     print(f"{PROG}: live page at {page.address}", file=sys.stderr, flush=True)
     return page
 
@@ -98,8 +98,8 @@ def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, 
 def provenance_of(
     options: argparse.Namespace, info: SourceInfo, weights: Path, analyzer: Analyzer
 ) -> Provenance:
-    """Return what makes this run's results, for the outputs that keep it."""
-    from fer_stream.provenance import Provenance
+    """Return the provenance of this run's results, for outputs that store it."""
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.system.files import file_hash
 
     given = {

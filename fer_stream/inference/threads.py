@@ -16,7 +16,7 @@ from typing import TypeVar
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ENCODER_THREADS = CORES
-WORKERS = 2  # parts of a scan, or of a batch, that are worked on side by side
+WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # crops; a part with fewer is not worth a thread
 
 _T = TypeVar("_T")
@@ -26,7 +26,7 @@ class Workers:
     """Does things side by side.
 
     Args:
-        threads: CPU threads in all; 0 takes one a core.
+        threads: Total CPU threads; 0 for one per core.
 
     Attributes:
         network_threads: How many of them each run of a network may take.
@@ -38,7 +38,7 @@ class Workers:
         self.network_threads = max(1, threads // self._count)
 
     def map(self, do: Callable[..., _T], items: Sequence[object]) -> list[_T]:
-        """Return `do(item)` for each, in order; begins with the first and does not wait for it."""
+        """Return `do(item)` for each item, in order. Starts with the first one and does not wait for it."""
         if self._count == 1 or len(items) < 2:
             return [do(item) for item in items]
         # The threads end with the call: nobody has to close anything.

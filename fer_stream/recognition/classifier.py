@@ -38,12 +38,12 @@ class Classifier:
 
     Args:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
-        weights: A checkpoint of fer-train; the built-in one where None.
-        labels: The annotation to follow, `ferplus` or `fer2013`; the weights' default where None.
-        threads: CPU threads; 0 takes one a core.
+        weights: A checkpoint of fer-train; None for the built-in one.
+        labels: The annotation to follow, `ferplus` or `fer2013`; None for the default of the weights.
+        threads: CPU threads; 0 for one per core.
 
     Attributes:
-        labels: The annotation that is followed.
+        labels: The annotation of the probabilities.
         unsure_below: The weights' threshold for it, see `weights.Head`.
         input: The preprocessing that the network expects.
         enough_faces: Once this many faces wait, they are better read now than with those of further frames.

@@ -1,10 +1,10 @@
-"""From a picture and a face box to the network's input: in streaming, evaluation and the baseline's training.
+"""Make the network's input from a picture and a face box, for streaming, evaluation and baseline training.
 
-FER2013 is made of 48 x 48 grey crops with a certain margin round the face. A face in a video is
-larger, in colour and boxed tightly by the detector. `network_input` takes both through the same
-steps, so that the network sees in a video what it saw in training:
+FER2013 consists of 48 x 48 grey crops with a certain margin around the face. A face in a video is larger, in
+colour, and tightly boxed by the detector. `network_input` takes both through the same steps, so that the
+network sees the same in a video as in training:
 
-1. the square round the box, widened by `crop_scale` to the margin of the training pictures, and
+1. the square around the box, widened by `crop_scale` to the margin of the training pictures, and
    turned with a head that is tilted further than those in the training pictures;
 2. reduced to `native_size`, the resolution of the training pictures, without aliasing;
 3. enlarged to `size`, grey if the training was, scaled to 0..1, standardized if the training was, normalised.
@@ -73,7 +73,7 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
 
 
 def face_roll(landmarks_xy: np.ndarray) -> float:
-    """Return by how much a face's square is turned with it: what its tilt exceeds `UPRIGHT_WITHIN` by.
+    """Return the angle by which to turn a face's square: its tilt beyond `UPRIGHT_WITHIN`.
 
     Args:
         landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
@@ -156,7 +156,7 @@ def native_crop(
         roll: `face_roll` of a detection.
 
     Returns:
-        uint8 (side, side), or (side, side, 3) in BGR order where the network reads colours.
+        uint8 (side, side), or (side, side, 3) in BGR order if the network reads colours.
     """
     crop = cut(image_bgr, square_xyxy, native_side(spec), roll)
     return cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if spec.grayscale else crop

@@ -17,7 +17,7 @@ FORGET_S = 2.0  # after a gap this long a face starts afresh
 # The centred smoother uses readings up to REACH_S + GUIDE_S away: so far a recording has to look ahead.
 REACH_S = 0.38
 GUIDE_S = 0.12  # a guide is the median of the readings this long before and after its moment, at most
-GUIDE_SHARE = 0.4  # of the time constant, where that is shorter
+GUIDE_SHARE = 0.4  # share of the time constant, if that is shorter
 SAME_EXPRESSION = (
     0.25  # total variation, 0 to 1, at which a reading counts for exp(-1/2) of one that is equal
 )

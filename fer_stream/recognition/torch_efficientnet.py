@@ -101,7 +101,7 @@ def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride
 
 
 def _folded(weights: Weights, convolution: str, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return weight and bias of a convolution that does what it and its batch normalisation do."""
+    """Return weight and bias of a convolution that includes its batch normalization."""
     scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
     bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
     return weights[f"{convolution}.weight"] * scale[:, None, None, None], bias

@@ -64,7 +64,7 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network and everything that is needed to use it.
+    """A trained network and everything needed to use it.
 
     Attributes:
         state_dict: The parameters and buffers by their names in timm's network, float32. The last layer
@@ -92,7 +92,7 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def head(self, labels: str | None = None) -> Head:
-        """Return the last layer that follows an annotation, the default one (`annotation`) where None.
+        """Return the last layer for an annotation; None for the default one (`annotation`).
 
         Raises:
             WeightsError: There is no such layer.
@@ -138,7 +138,7 @@ class Checkpoint:
 
 
 def annotation(labels: str | None, *, has_ferplus: bool) -> str:
-    """Return the annotation to read: `labels`, or the default of the weights where None.
+    """Return the annotation to read: `labels`, or the default of the weights if it is None.
 
     Raises:
         UsageError: There is no such annotation.
@@ -248,7 +248,7 @@ def name_in_errors(path: Path) -> Iterator[None]:
 def _check_is_file(path: Path) -> None:
     try:
         exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # the name is too long, or a folder may not be entered
         raise WeightsError(f"{path} can't be read as weights: {error.strerror}") from error
     if not exists:
         raise WeightsError(f"no weights file at {path}")
@@ -260,7 +260,7 @@ def _check_is_file(path: Path) -> None:
 
 @contextmanager
 def _weights_errors(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a file of PyTorch into the one line about weights."""
+    """Turn problems with a PyTorch file into a one-line WeightsError."""
     try:
         yield
     except NotATorchFileError as error:

@@ -19,7 +19,7 @@ from fer_stream.system.files import resolved
 if TYPE_CHECKING:
     from typing import Self
 
-    from fer_stream.provenance import Provenance
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.sources import SourceInfo
     from fer_stream.status import Recording, RunStatus
     from fer_stream.types import AnalyzedFrame

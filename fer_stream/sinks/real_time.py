@@ -1,26 +1,26 @@
-"""Shows a recording at its own pace, for sinks that people watch."""
+"""Show a recording at its own pace, for sinks that people watch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-LONGEST_WAIT_S = 1.0  # for the moment of a recording's next frame; Ctrl-C waits as long
+LONGEST_WAIT_S = 1.0  # for the time of a recording's next frame, because Ctrl-C waits as long
 _STEP_S = 0.03
 
 
 class RealTime:
-    """Waits for the moments of a recording's frames. The first frame starts the clock."""
+    """Waits for the times of a recording's frames. The first frame starts the clock."""
 
     def __init__(self) -> None:
         self._began_s: float | None = None
 
     def wait_for(self, time_s: float, meanwhile: Callable[[], None] | None = None) -> None:
-        """Wait until a moment of the recording has come.
+        """Wait until it is time for a frame.
 
         Args:
             time_s: Time of the frame in the recording.
-            meanwhile: Called again and again while it waits.
+            meanwhile: Called again and again while waiting.
         """
         now_s = time.monotonic()
         if self._began_s is None:
@@ -33,4 +33,4 @@ class RealTime:
             while (left_s := now_s + wait_s - time.monotonic()) > 0:
                 time.sleep(min(left_s, _STEP_S))
                 meanwhile()
-        self._began_s -= ahead_s - wait_s  # late, or after a gap: goes on from here at its own pace
+        self._began_s -= ahead_s - wait_s  # after a delay or a gap, go on from here at the usual pace

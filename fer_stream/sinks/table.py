@@ -20,8 +20,8 @@ from fer_stream.system.files import open_new, replacing, to_standard_output
 if TYPE_CHECKING:
     import pyarrow
 
-    from fer_stream.provenance import Provenance
     from fer_stream.sinks.base import RunContext
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
@@ -43,7 +43,7 @@ class TableSink(Sink):
     CSV and JSON lines are on disk, in whole lines, half a second after they were written; standard
     output after every frame. A Parquet file can't be read before its end is written, so its rows go
     to `PATH.partial.jsonl` first, as JSON lines, and are turned into the Parquet file when the sink
-    is closed; a run that is killed leaves the JSON lines, which then are to be read or moved away.
+    is closed. A run that is killed leaves the JSON lines, to be read or moved away.
 
     A reader of standard output that goes away (`| head`) ends in an `OutputError` whose
     `__cause__` is the `BrokenPipeError`.
@@ -52,7 +52,7 @@ class TableSink(Sink):
     name = "table"
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Check the path; the file is opened, and one that is there replaced, with the first row.
+        """Check the path. The file is opened, or replaced, with the first row.
 
         Args:
             path: One of `TABLE_EXTENSIONS`; `-` is JSON lines on standard output.
@@ -85,7 +85,7 @@ class TableSink(Sink):
             self._pending += csv_line(TABLE_COLUMNS)
 
     def begin(self, context: RunContext) -> None:
-        """Keep what a Parquet file says of the run. See `Sink.begin`."""
+        """Receive the metadata for a Parquet file. See `Sink.begin`."""
         self._metadata = parquet_metadata(context.provenance)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
@@ -98,7 +98,7 @@ class TableSink(Sink):
             self._flush()
 
     def close(self) -> None:
-        """Write what is left. See `Sink.close`."""
+        """Write the remaining rows. See `Sink.close`."""
         if self._closed:
             return
         self._closed = True
@@ -113,7 +113,7 @@ class TableSink(Sink):
             _finish_parquet(self._rows_path, self._path, self._metadata)
 
     def outputs(self) -> list[Path]:
-        """Return the file; none for standard output."""
+        """Return the file; empty for standard output."""
         if self._path is None or not self._written:
             return []
         return [self._path if self._path.exists() else self._rows_path]
@@ -158,7 +158,7 @@ def printable_source(name: str) -> str:
 
 
 def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a frame, in the order of `TABLE_COLUMNS`, None where empty.
+    """Yield the rows of a frame, in the order of `TABLE_COLUMNS`, with None for empty fields.
 
     Boxes are rounded to hundredths of a pixel, times to the microsecond, and probabilities to
     millionths, so that seven still sum to 1 within 4 millionths.

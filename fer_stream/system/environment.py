@@ -83,7 +83,7 @@ def _max_pixels(megapixels: int) -> int:
 
 
 def _pixels_or_default() -> int:
-    """Return `max_image_pixels`, or the default where the variable is wrong: reading an image reports it."""
+    """Return `max_image_pixels`, or the default if the variable is wrong; reading an image reports that."""
     try:
         return max_image_pixels()
     except UsageError:

@@ -1,4 +1,4 @@
-"""Optional packages, and the command that installs them where a feature lacks them."""
+"""Check optional packages, and name the command that installs them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def require_extra(extra: str, feature: str) -> None:
 
     Args:
         extra: Its name in pyproject.toml.
-        feature: What needs it, as the user asked for it: an option or a command.
+        feature: The option or command that needs it, as the user gave it.
 
     Raises:
         UsageError: Packages are missing; the message has the command that installs them.

@@ -1,10 +1,10 @@
-"""Bound what pictures take on their way, and tell an error of too little memory from any other."""
+"""Limit the memory of pictures in queues, and recognize errors that mean too little memory."""
 
 from __future__ import annotations
 
 import errno
 
-# A stage of the pipeline holds no more than this in pictures that are larger than 4K.
+# A stage of the pipeline holds at most this much in pictures that are larger than 4K.
 LARGE_FRAME_BYTES = 30 * 2**20
 STAGE_BYTES = 96 * 2**20
 

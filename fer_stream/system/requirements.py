@@ -15,13 +15,13 @@ _REQUIREMENT = re.compile(r"([\w.-]+?)((?:[<>]=?[\d.]+,?)+)")
 
 
 def installation_problem(error: Exception) -> str | None:
-    """Return one line about what is wrong with the installation, or None if it is all right.
+    """Return one line about a problem with the installation, or None if there is none.
 
     Called after an error that a sound installation can't cause, because it reads the metadata of every
     package, which takes too long for each start.
 
     Args:
-        error: An ImportError, or what calling a package of another version raises.
+        error: An ImportError, or an error from calling another version of a package.
     """
     library = re.search(r"(\S+\.so[.\d]*): cannot open shared object file", str(error))
     if library is not None:

@@ -1,4 +1,4 @@
-"""The readings so far, for a page that is opened late.
+"""Keep the readings so far, for a page that is opened late.
 
 A live source keeps its last minute, a recording everything.
 """

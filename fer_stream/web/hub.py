@@ -1,4 +1,4 @@
-"""Hands what the pipeline makes to those who look at the page, and never waits for any of them.
+"""Pass results of the pipeline to the readers of the page, without ever waiting for one.
 
 The pipeline's thread puts in the newest of everything. Readers wait in the server's event loop and take the
 newest when they are ready. A slow reader loses whatever came in between, so nothing queues up.
@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 
 
 class Bell:
-    """Wakes everybody who waits for something new. It belongs to the event loop."""
+    """Wakes all readers that wait for something new. It belongs to the event loop."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake those who wait now; whoever comes later waits for the next time."""
+        """Wake the readers that wait now. Later ones wait for the next time."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -70,7 +70,7 @@ class Channel(Generic[_T]):
         """Yield the newest item again and again, each only once; end when the channel is closed.
 
         Args:
-            newest_first: Begin with the item that is there already, if any.
+            newest_first: Begin with the current item, if there is one.
         """
         async with aclosing(merged({"": self}, newest_first=newest_first)) as items:
             async for _, item in items:

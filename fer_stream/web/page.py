@@ -38,7 +38,7 @@ _FACE_COLUMNS = TABLE_COLUMNS[TABLE_COLUMNS.index("face_id") :]
 
 
 class PageSink(Sink):
-    """Shows the run on a web page, and does what its buttons ask for.
+    """Shows the run on a web page, and handles its buttons.
 
     The page's server runs in a thread of its own. Everything that touches the run happens in the pipeline's
     thread: buttons leave a request, which `write` and `idle` carry out.
@@ -65,7 +65,7 @@ class PageSink(Sink):
             info: What is read.
             host: The name or address to listen at.
             port: The port; 0 picks a free one.
-            status: How the run is doing; told what the buttons have saved.
+            status: State of the run; it also gets a notice of each saved file.
             folder: Where stills and recordings go that a button asks for.
             real_time: Show a recording at its own pace, because nothing else is made of it.
 
@@ -122,7 +122,7 @@ class PageSink(Sink):
         return True
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Show one frame and do what buttons ask for. See `Sink.write`."""
+        """Show one frame and handle the buttons. See `Sink.write`."""
         if self._pace is not None and not self.stop_requested:
             self._pace.wait_for(analyzed.frame.time_s, meanwhile=self.idle)
         self._newest = analyzed
@@ -140,7 +140,7 @@ class PageSink(Sink):
         self.idle()
 
     def idle(self) -> None:
-        """Do what buttons ask for, and tell the page how the run is doing."""
+        """Handle the buttons, and send the state of the run. See `Sink.idle`."""
         while self._actions:
             name, asked = self._actions.popleft()
             self._act(name, asked)
@@ -210,7 +210,7 @@ class PageSink(Sink):
         self._status.notice(text)
 
     def _tell(self) -> None:
-        """Send how the run is doing; whoever comes later gets the newest."""
+        """Send the state of the run. Later readers get the newest one."""
         self._told_s = time.monotonic()
         self._hub.status.put(to_json(self._describe()))
 
@@ -259,7 +259,7 @@ class PageSink(Sink):
 
 
 def _settle(asked: Future[str], text: str) -> None:
-    """Answer a request, unless the one who asked has gone."""
+    """Answer a request, unless its sender has gone."""
     if asked.set_running_or_notify_cancel():
         asked.set_result(text)
 

@@ -1,4 +1,4 @@
-"""Answers that last: streams of what is newest, and files that may still grow."""
+"""Long-lived responses: streams of the newest item, and files that may still grow."""
 
 from __future__ import annotations
 

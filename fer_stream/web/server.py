@@ -85,6 +85,6 @@ class Server:
 
 
 def _waits_for_request(connection: Any) -> bool:
-    """Return whether a connection of uvicorn has no request that is being answered."""
+    """Return whether a uvicorn connection has no request in progress."""
     cycle = getattr(connection, "cycle", None)
     return cycle is None or cycle.response_complete

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fer_stream.provenance import Provenance
 from fer_stream.sinks import RunContext
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 

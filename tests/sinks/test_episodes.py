@@ -16,9 +16,9 @@ from helpers.paths import ROOT, SAMPLE
 from helpers.videos import times_of
 
 from fer_stream.errors import OutputError, UsageError
-from fer_stream.provenance import Provenance
 from fer_stream.sinks import EPISODE_COLUMNS, EpisodesSink
 from fer_stream.sinks.episodes import Episode, EpisodeBuilder
+from fer_stream.sinks.provenance import Provenance
 
 
 def built(labels: list[dict[int, str]], *, rate: float = 10.0) -> list[tuple[int, float, float, str]]:

@@ -17,9 +17,9 @@ from helpers.faces import make_face, make_frame
 from helpers.paths import SAMPLE
 
 from fer_stream.errors import OutputError, UsageError
-from fer_stream.provenance import Provenance
 from fer_stream.rendering.html import csp_hash
 from fer_stream.sinks import ReportSink
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sinks.report.people import Curves, picture_quality
 
 MOST_BYTES = 5_000_000

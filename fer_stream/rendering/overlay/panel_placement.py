@@ -252,7 +252,9 @@ def _glide(memory: PanelMemory, target: Rect, index: int, scene: Scene, parts: S
         y = start_y + (target.top - start_y) * share
         left, top = round(x), round(y)
         panel = Rect(left, top, left + target.width, top + target.height)
-        if share >= 1 or _is_allowed(panel, index, scene.boxes, parts):
+        # A panel that has grown may not fit into the frame where it was.
+        is_in_frame = panel.inside(scene.view)
+        if share >= 1 or (is_in_frame and _is_allowed(panel, index, scene.boxes, parts)):
             memory.xy = (x, y)
             return panel
         share = min(1.0, share + 0.1)

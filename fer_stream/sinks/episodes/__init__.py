@@ -12,10 +12,10 @@ import numpy as np
 
 from fer_stream.errors import UsageError
 from fer_stream.face_time import average_interval_s
-from fer_stream.provenance import Provenance
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sinks.episodes.builder import Episode, EpisodeBuilder
 from fer_stream.sinks.episodes.formats import EPISODE_COLUMNS, WRITERS, EpisodeList
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sinks.table import printable_source
 from fer_stream.sinks.video import clip_start_s
 from fer_stream.sources import SourceKind

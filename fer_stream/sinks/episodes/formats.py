@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fer_stream.expressions import LABELS
-from fer_stream.provenance import Provenance
 from fer_stream.sinks.episodes.builder import Episode
+from fer_stream.sinks.provenance import Provenance
 
 EPISODE_COLUMNS = (
     *("source", "face_id", "start_s", "end_s"),

@@ -12,9 +12,9 @@ import numpy as np
 
 from fer_stream.errors import UsageError
 from fer_stream.face_time import FrameClock, PersonTime, average_interval_s
-from fer_stream.provenance import Provenance
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.sinks.episodes.builder import EpisodeBuilder
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.sinks.report.page import SavedVideo, report_content, report_page
 from fer_stream.sinks.report.people import Curves, Thumbnails
 from fer_stream.sinks.video import clip_start_s

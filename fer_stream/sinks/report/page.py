@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fer_stream.face_time import PersonTime
-    from fer_stream.provenance import Provenance
     from fer_stream.sinks.episodes.builder import Episode
+    from fer_stream.sinks.provenance import Provenance
     from fer_stream.sinks.report.people import Curves, Thumbnails
     from fer_stream.sources import SourceInfo
 

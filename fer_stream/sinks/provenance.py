@@ -1,6 +1,6 @@
 """Provenance of a run's results: program, weights, annotation, options and source.
 
-Outputs keep it beside the numbers, so that a reader can tell later what made them and repeat it.
+Outputs store it beside the numbers, so that a reader can see later how they were made, and repeat it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Provenance:
 
     @cached_property
     def source_sha256(self) -> str:
-        """SHA-256 of the source file, hexadecimal; empty where there is no file or it can't be read.
+        """SHA-256 of the source file, hexadecimal; empty if there is no file or it can't be read.
 
         The file is read when this is first asked for, which takes about two seconds per gigabyte.
         """

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from fer_stream.provenance import Provenance
+from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
 

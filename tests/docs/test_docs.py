@@ -1,0 +1,53 @@
+"""The documentation names options, tests and files that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from helpers.paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMMAND = re.compile(r"^ {4}(fer-stream|fer-batch|fer-train) (.*)$", re.MULTILINE)
+
+
+def options_of(command: str) -> set[str]:
+    """Return the options of a command, with those of `fer-train evaluate` for fer-train."""
+    from fer_stream.batch import cli as batch_cli
+    from fer_stream.command import cli
+    from train import cli as train_cli
+
+    parsers = {
+        "fer-stream": [cli.build_parser()],
+        "fer-batch": [batch_cli.build_parser()],
+        "fer-train": [train_cli._train_parser(), train_cli._evaluate_parser()],
+    }
+    return {
+        name for parser in parsers[command] for action in parser._actions for name in action.option_strings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_in_a_command_exists(page) -> None:
+    for command, arguments in COMMAND.findall(page.read_text(encoding="utf-8")):
+        if arguments.startswith(": "):  # a line that the command prints
+            continue
+        words = shlex.split(arguments.partition(" |")[0], comments=True)
+        used = {word for word in words if re.match(r"--[a-z]", word)}
+        assert used <= options_of(command), f"{command} {arguments}"
+
+
+def test_every_test_that_the_robustness_page_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 50
+    assert named <= set(re.findall(r"def (test_\w+)", source))
+
+
+def test_every_file_that_the_architecture_and_the_guide_name_exists() -> None:
+    known = {path.name for folder in ("fer_stream", "tests") for path in (ROOT / folder).rglob("*.py")}
+    known |= {"NAME.py", "test_NAME.py"}  # stand for a new file
+    for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"):
+        named = set(re.findall(r"`(?:[\w/]*/)?(\w+\.py)`", page.read_text(encoding="utf-8")))
+        assert named <= known, page.name
