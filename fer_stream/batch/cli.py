@@ -6,6 +6,7 @@ Options, recordings, weights and the output are checked in this order before Ray
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_stream.command.options import (
+    LOOK_THROUGH,
     CommandParser,
     add_analysis_options,
     analysis_settings,
@@ -79,6 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument("--chart", action="store_true", help="also timelines, charts/*.png")
     outputs.add_argument(
         "--report", action="store_true", help="also reports, reports/*.html, and their index, index.html"
+    )
+    outputs.add_argument(
+        "--blur",
+        action="store_true",
+        help="hide every face that is found in videos and pictures; searches every frame, in one part",
     )
     outputs.add_argument(
         "--episodes",
@@ -148,13 +155,15 @@ def _run(options: argparse.Namespace) -> int:
         weights_hash=file_hash(weights),
         built_in_weights=options.weights is None,
         threads=1 if options.ray is not None else max(1, CORES // workers),
-        part_s=DEFAULT_PART_S if part_s is None else part_s,
+        # A face at the edge of a part must be hidden by what the next part sees.
+        part_s=math.inf if options.blur else DEFAULT_PART_S if part_s is None else part_s,
         table=options.table,
         save=options.save,
         chart=options.chart,
         report=options.report,
         episodes=options.episodes,
-        **analysis_settings(options) | {"labels": labels},
+        blur=options.blur,
+        **analysis_settings(options) | {"labels": labels} | ({"scan_every": 1} if options.blur else {}),
     )
     # The GPUs are known only after Ray has started. Until then, results of either kind of device count.
     kinds = ("cpu", "cuda") if options.device == "auto" else (options.device,)
@@ -211,6 +220,8 @@ def _with_cluster(
             progress.summarize(done_before, output.place(), settings.table, interrupted=True)
             raise
         progress.summarize(done_before, output.place(), settings.table)
+        if settings.blur and not options.quiet:
+            say(PROG, LOOK_THROUGH)
         return archive.exit_code
 
 
@@ -226,6 +237,8 @@ def _check(options: argparse.Namespace) -> float | None:
         raise UsageError(f"--device is auto, cpu or cuda, not {options.device!r}: which GPU, Ray decides")
     if options.gpu_share is not None and options.device == "cpu":
         raise UsageError("--gpu-share goes with GPUs; leave out --device cpu")
+    if options.blur and (options.part is not None or options.scan_every not in (None, "auto", 1)):
+        raise UsageError("--blur searches every frame in one part; leave --part and --scan-every out")
     if options.part is None:
         return None
     part_s = parse_time(options.part)

@@ -45,6 +45,7 @@ class Settings:
         chart: Whether to write a timeline of every recording.
         report: Whether to write a report on every recording.
         episodes: The format of the episodes, `csv`, `vtt` or `eaf`; empty for no episodes.
+        blur: Whether to hide every face in the videos and pictures.
         version: Version of the package on the machine that started the run.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     chart: bool = False
     report: bool = False
     episodes: str = ""
+    blur: bool = False
     version: str = __version__
 
     @property
@@ -124,5 +126,5 @@ class Settings:
             self.scan_every,
             self.smooth_s,
         )
-        parts = (self.version, self.weights_hash, *analysis)
+        parts = (self.version, self.weights_hash, *analysis, *(["blur"] if self.blur else []))
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -91,6 +91,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
                 smooth_s=settings.smooth_s,
                 batch=settings.batch,
                 threads=settings.threads,
+                cautious=settings.blur,
             )
         _loaded = wanted, analyzer
     return _loaded[1]
@@ -152,7 +153,7 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _other_outputs(settings, recording, output, source, stack)
         provenance = _provenance(settings, recording, path, analyzer.unsure_below)
-        summary = _run(source, analyzer, sinks, progress, provenance)
+        summary = _run(source, analyzer, sinks, progress, provenance, blur=settings.blur)
         content_hash = provenance.source_sha256 or _hash(path, recording)
         record = _record(settings, recording, output, writer, began_s, content_hash, summary.problems)
         writer.close(asdict(record))
@@ -273,7 +274,7 @@ def measure(
         sinks: list[Sink] = []
         if settings.save:
             sinks.append(VideoSink(Path(folder) / "clip.mp4", source.info))
-        summary = _run(source, analyzer, sinks, lambda *_: None)
+        summary = _run(source, analyzer, sinks, lambda *_: None, blur=settings.blur)
         return summary.frames * _interval_s(source), time.monotonic() - began_s
 
 
@@ -366,8 +367,10 @@ def _run(
     sinks: list[Sink],
     progress: Callable[..., None],
     provenance: Provenance | None = None,
+    *,
+    blur: bool = False,
 ) -> Summary:
-    options = RunOptions(on_frame=progress, provenance=provenance or Provenance())
+    options = RunOptions(on_frame=progress, provenance=provenance or Provenance(), blur=blur)
     summary = run(source, analyzer, Overlay(), sinks, options)
     if summary.interrupted:
         raise WorkerStoppedError

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
 from fer_stream.command.options import (  # noqa: E402
+    LOOK_THROUGH,
     CommandParser,
     add_analysis_options,
     analysis_settings,
@@ -273,10 +274,7 @@ def _run(options: argparse.Namespace) -> int:
         progress.summarize(summary, files)
         LOGGER.debug("stages in ms: %s", profile.stages_ms())
         if options.blur and files and not options.quiet:
-            say(
-                PROG,
-                "look the result through before you hand it on: a face that was never found is not hidden",
-            )
+            say(PROG, LOOK_THROUGH)
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0

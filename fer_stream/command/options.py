@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
 
 MAX_BATCH_FRAMES = 256  # all of them are in memory at once
+# After a run with --blur.
+LOOK_THROUGH = "look the result through before you hand it on: a face that was never found is not hidden"
 
 
 def end_program(code: int) -> NoReturn:

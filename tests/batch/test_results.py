@@ -17,7 +17,7 @@ pytest.importorskip("fsspec")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fer_stream.batch.inputs import Recording
+from fer_stream.batch.inputs import Recording, find_recordings
 from fer_stream.batch.manifest import (
     DONE,
     MANIFEST,
@@ -126,7 +126,7 @@ def test_rows_of_a_manifest_with_wrong_types_are_damage(tmp_path: Path) -> None:
 
 STUCK = """
 import sys, time
-from fer_stream.batch.inputs import Recording
+from fer_stream.batch.inputs import Recording, find_recordings
 from fer_stream.batch.watchdog import watched
 with watched(Recording("/in/a.mp4", "/in/a.mp4", 100, "stamp"), stuck_s=0.5) as progress:
     for _ in range(10):
@@ -151,3 +151,38 @@ def test_a_worker_without_progress_ends_and_its_recording_fails(tmp_path: Path, 
     with watched(RECORDING) as progress:  # asked for again, it gets another chance
         progress()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_blur_hides_the_faces_of_an_archive_and_is_a_setting_of_its_results(
+    tmp_path: Path, hopper_bgr
+) -> None:
+    from dataclasses import asdict
+
+    import cv2
+    from helpers.videos import pictures_of
+
+    from fer_stream.batch import work
+    from fer_stream.detection.detector import Detector
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
+    from fer_stream.sinks import VideoSink
+    from fer_stream.sources.base import SourceInfo, SourceKind
+    from fer_stream.system.files import file_hash
+    from fer_stream.types import AnalyzedFrame, Frame
+
+    path = tmp_path / "a.mp4"
+    info = SourceInfo("a", SourceKind.CAMERA, None, None, None, None, None, None)
+    small = cv2.resize(hopper_bgr, (256, 300), interpolation=cv2.INTER_AREA)
+    with VideoSink(path, info) as sink:
+        for index in range(12):
+            sink.write(AnalyzedFrame(Frame(small, index, index / 30), ()), small)
+    plain = Settings(file_hash(BUILT_IN_WEIGHTS), save=True)
+    blurred = replace(plain, blur=True, scan_every=1)
+    assert plain.key != blurred.key and asdict(plain)["blur"] is False
+    (recording,) = find_recordings([str(path)])
+    for settings, seen in ((plain, True), (blurred, False)):
+        output = Output(str(tmp_path / f"out-{seen}"))
+        output.make()
+        work.analyze(settings, None, recording, output)
+        (video,) = (tmp_path / f"out-{seen}" / "videos").iterdir()
+        middle = pictures_of(video)[6]
+        assert bool(len(Detector().scan(middle))) is seen
