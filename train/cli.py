@@ -29,7 +29,9 @@ from train.process import prepare_process
 
 PROG = "fer-train"
 HIGHEST_LR = 1  # far beyond what any of the optimizers survives
-EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROG,
         description="Analyze many recordings with many processes, on this machine or on a Ray cluster. "
         "Run again, it does only what is missing, failed or changed.",
-        epilog="Exit codes: 0 done, 2 wrong usage, 3 a recording failed, 4 output, 5 weights, "
+        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a recording failed, 4 output, "
+        "5 weights, "
         "130 interrupted.",
     )
     parser.add_argument(

@@ -54,7 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=PROG,
         description="Find every face in a video, a camera, pictures or a stream, and read its expression.",
-        epilog="Exit codes: 0 done, 2 wrong usage, 3 source, 4 output, 5 weights, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 source, 4 output, 5 weights, "
+        "130 interrupted.",
     )
     parser.add_argument(
         "source", nargs="?", help="video file, image, folder or glob of images, or http or rtsp address"

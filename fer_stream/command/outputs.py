@@ -105,7 +105,8 @@ def provenance_of(
     given = {
         name.replace("_", "-"): str(value)
         for name, value in vars(options).items()
-        if value not in (None, False) and name not in _UNNAMED_OPTIONS
+        # 0 is a value: `0 in (None, False)` would be true.
+        if value is not None and value is not False and name not in _UNNAMED_OPTIONS
     }
     return Provenance(
         source_name=info.name,
@@ -115,9 +116,5 @@ def provenance_of(
         labels=analyzer.labels,
         unsure_below=analyzer.unsure_below,
         device=str(analyzer.device),
-        options={
-            name.replace("_", "-"): str(value)
-            for name, value in given.items()
-            if name not in _UNNAMED_OPTIONS
-        },
+        options=given,
     )

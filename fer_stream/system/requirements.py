@@ -23,7 +23,9 @@ def installation_problem(error: Exception) -> str | None:
     Args:
         error: An ImportError, or an error from calling another version of a package.
     """
-    library = re.search(r"(\S+\.so[.\d]*): cannot open shared object file", str(error))
+    library = re.search(
+        r"(\S+\.so[.\d]*): (?:cannot open shared object file|file too short|invalid ELF header)", str(error)
+    )
     if library is not None:
         remedy = "install the package of your system that brings it"
         if library[1].startswith("libGL"):

@@ -27,7 +27,7 @@ class Episode:
         start_s: Time in the source at which it starts.
         end_s: Time in the source at which it ends; the face's next episode may start here.
         expression: The expression, or `unsure`.
-        confidence_mean: Mean of the table's `confidence` over its frames.
+        confidence_mean: Mean of the table's `confidence` over the frames with this label.
         confidence_max: Its maximum.
     """
 
@@ -60,8 +60,10 @@ class _Stretch:
         return self.end_s - self.start_s
 
     def absorb(self, other: _Stretch) -> None:
-        """Take over an adjacent stretch; the label stays."""
+        """Take over an adjacent stretch. The label stays, and the confidence is that of its own frames."""
         self.start_s, self.end_s = min(self.start_s, other.start_s), max(self.end_s, other.end_s)
+        if other.label != self.label:
+            return
         self.frames += other.frames
         self.confidence_sum += other.confidence_sum
         self.confidence_max = max(self.confidence_max, other.confidence_max)
