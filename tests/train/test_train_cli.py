@@ -378,7 +378,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
         process.send_signal(signal.SIGTERM)
         said = process.stderr.read()
         assert process.wait(30) == 130
-    assert said.count("\n") == 1 and said.startswith("fer-train: interrupted; go on with: fer-train ")
+    assert said.count("\n") == 1 and said.startswith("fer-train: interrupted; continue with: fer-train ")
     assert said.rstrip().endswith("--resume") and str(output) in said
     done = epochs_of(output)
     assert main([*arguments, "--epochs", str(done + 1), "--resume", "--quiet"]) == 0
