@@ -151,7 +151,7 @@ def test_several_pages_leave_room_for_the_buttons(live, fed):
 
 def test_without_the_token_it_says_what_to_do(watched, fed):
     watched.goto(f"{fed.base}/")
-    assert "address that fer-stream has printed" in watched.text_content("body")
+    assert "address that fer-stream printed" in watched.text_content("body")
     watched.complaints = [text for text in watched.complaints if "401" not in text]
 
 
