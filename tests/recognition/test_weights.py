@@ -1,4 +1,4 @@
-"""Weights files: what is saved comes back, and every way that one can be wrong is one line."""
+"""Weights files load as they were saved, and everything that can be wrong with one is a one-line error."""
 
 from __future__ import annotations
 
