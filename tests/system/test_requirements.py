@@ -1,4 +1,4 @@
-"""Packages of a version that the project does not take are named, with the command that brings another."""
+"""Packages of an unsupported version are named, with the command that installs another one."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_an_evaluation_agrees_with_the_run(run, data, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def voted(data, tmp_path_factory) -> Path:
-    """The data, with pictures whose names tell their class, and votes on them."""
+    """The data with votes, and with the class in each picture's name."""
     root = tmp_path_factory.mktemp("voted") / "data"
     shutil.copytree(data, root)
     header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"

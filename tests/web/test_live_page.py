@@ -139,7 +139,7 @@ def test_a_page_that_nobody_sees_asks_for_nothing(live, fed):
 
 
 def test_several_pages_leave_room_for_the_buttons(live, fed):
-    """Browsers open six connections to one server, for all of its pages together."""
+    """Browsers open at most six connections to a server, for all of its pages together."""
     other = live.page.context.new_page()
     other.goto(f"{fed.base}/")
     other.wait_for_selector("#picture:not([hidden])")
