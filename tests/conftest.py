@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Let SIGINT through: background jobs of a shell ignore it, and so would what the tests start."""
+    """Enable SIGINT. A shell's background jobs ignore it, and the tests' processes would inherit that."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -55,7 +55,7 @@ def hopper_bgr() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of data for work and tests; skips where it is missing."""
+    """The folder of data for work and tests. Skip the test if it is missing."""
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the videos and FER2013 of ../shared/data")
     return SHARED_DATA
@@ -79,7 +79,7 @@ def fer(capfd: pytest.CaptureFixture[str], monkeypatch, tmp_path) -> Callable[..
 
 @pytest.fixture
 def no_network(monkeypatch) -> None:
-    """Fail a run that comes as far as making the analyzer."""
+    """Fail a run that gets as far as making the analyzer."""
 
     def load(*_arguments: object, **_options: object) -> None:
         raise AssertionError("the networks were loaded")
@@ -89,7 +89,7 @@ def no_network(monkeypatch) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch, analyzer) -> None:
-    """Let the command use the networks that are loaded already, with its own settings."""
+    """Make the command use the networks that are already loaded, with its own settings."""
 
     def take(self, device="auto", weights=None, *, min_face=40, profile=None, **settings) -> None:
         from fer_stream.profiling import Profile
@@ -104,13 +104,13 @@ def loaded(monkeypatch, analyzer) -> None:
 
 @pytest.fixture
 def content() -> dict:
-    """What a small checkpoint holds that passes every check of its fields."""
+    """The content of a small checkpoint that passes every check of its fields."""
     return checkpoint_content()
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Train in one thread: steps this small gain nothing from more, and beside a busy process they spin."""
+    """Train in one thread. Such small steps gain nothing from more, which spin beside busy processes."""
     import torch
 
     before = torch.get_num_threads()

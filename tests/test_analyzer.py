@@ -186,7 +186,7 @@ def test_faces_that_cross_never_swap_ids(analyzer: Analyzer, hopper_bgr: np.ndar
     height, width = card.shape[:2]
 
     def crossing(step_px: int, stop: int) -> Iterator[Frame]:
-        """Yield frames in which one passes behind the other and waits there for some frames."""
+        """Yield frames in which one face passes behind the other and stays there for some frames."""
         for index in range(380 // step_px + stop):
             moved = step_px * min(index, max(index - stop, 190 // step_px))
             bgr = np.full((200, 500, 3), 128, np.uint8)
@@ -304,7 +304,7 @@ def validation_images(
 def test_a_video_shows_the_network_the_pixels_of_its_training(
     analyzer: Analyzer, validation_images: list[tuple[int, np.ndarray]]
 ) -> None:
-    """Accuracy on training-like crops survives enlarging, a frame around, detection and cutting."""
+    """Accuracy holds if training pictures are enlarged, put into a frame, detected and cut out again."""
     spec = analyzer._classifier.input
     random = np.random.default_rng(4)
     found, right_directly, right_in_frames = 0, 0, 0

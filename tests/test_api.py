@@ -1,4 +1,4 @@
-"""From Python, as the README shows it."""
+"""The Python API, as the README shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Face-seconds: what a frame stands for, and who was seen for how long."""
+"""Face-seconds: the time that a frame stands for, and the time that each person was seen."""
 
 from __future__ import annotations
 

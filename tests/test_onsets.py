@@ -1,4 +1,4 @@
-"""Labels of a real recording begin when they do frame by frame."""
+"""In a real recording, smoothed labels begin at the same time as unsmoothed ones."""
 
 from __future__ import annotations
 

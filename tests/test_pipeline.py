@@ -1,4 +1,4 @@
-"""`run`: order, bounded queues, and what happens to the sinks when something ends it."""
+"""`run`: order, bounded queues, and sinks that are closed however the run ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 class FakeSource(Source):
-    """Frames whose content says their index, 10 a second; then it ends, or raises."""
+    """Yields 10 frames per second whose content is their index, then ends or raises."""
 
     def __init__(self, count: int, *, error: Exception | None = None, kind="video", frame_s=0.0) -> None:
         super().__init__(mirror=False)
@@ -54,7 +54,7 @@ class FakeSource(Source):
 
 
 class FakeAnalyzer:
-    """One face a frame, its expression given by the frame; optionally fails at one."""
+    """Returns one face per frame, with an expression that depends on the frame. It may fail at one."""
 
     crop_scale = 1.0
 
@@ -80,7 +80,7 @@ class FakeOverlay:
 
 
 class FakeSink(Sink):
-    """Remembers what it got; optionally raises at a frame, or when closed."""
+    """Remembers its frames. It may raise at a frame, or when closed."""
 
     def __init__(self, name="fake", *, needs_image=False, write_error=None, at=0, close_error=None) -> None:
         super().__init__()
@@ -358,7 +358,7 @@ def test_problems_of_source_and_sinks_are_gathered():
 
 
 class OverloadedAnalyzer(FakeAnalyzer):
-    """Works on each frame for as long as the source takes to bring ten more; no clock is involved."""
+    """Works on each frame until the source has ten more. No clock is involved."""
 
     FRAMES_MEANWHILE = 10
 
@@ -374,7 +374,7 @@ class OverloadedAnalyzer(FakeAnalyzer):
 
 
 class AskedSource(FakeSource):
-    """A camera that brings a frame when it is asked for one."""
+    """A camera that sends a frame on request."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count, kind="camera")
@@ -389,7 +389,7 @@ class AskedSource(FakeSource):
         return frame
 
     def bring(self, frames: int) -> None:
-        """Asks for so many frames and waits until they have been read."""
+        """Request that many frames, and wait until they have been read."""
         with self._brought:
             wanted = min(self.read + frames, self.count)
             for _ in range(frames):

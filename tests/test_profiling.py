@@ -1,4 +1,4 @@
-"""A profile says what took how long, in bounded memory."""
+"""A profile measures how long each stage takes, in bounded memory."""
 
 from __future__ import annotations
 

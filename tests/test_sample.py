@@ -1,4 +1,4 @@
-"""The sample clip is what its README says, and its script makes it."""
+"""The sample clip matches its README, and its script makes the same clip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPARED_FRAMES = (66, 100, 207)  # leaving, out, close to the other
 
 @dataclass(frozen=True, eq=False)
 class DecodedClip:
-    """What the tests need of the decoded clip; only the compared pictures are kept.
+    """The decoded clip. Of the pictures, only those that the tests compare are kept.
 
     Attributes:
         size_wh: Width and height of all frames, px.

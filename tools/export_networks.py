@@ -3,10 +3,10 @@
     python tools/export_networks.py     # needs fer-stream[dev]: PyTorch, timm, facenet-pytorch, onnx
 
 pnet.onnx, rnet.onnx and onet.onnx are MTCNN's networks with the weights of facenet-pytorch, rewritten by
-`mtcnn_for_onnx`. efficientnet_b0.onnx is timm's EfficientNet-B0 with seven outputs, without weights: its
-initializers are external data under the names of a checkpoint's `state_dict`, and a start fills them in.
-efficientnet_b0.json lists their shapes. For this, batch normalization is exported as it is and constants are
-not folded; ONNX Runtime folds both when it loads the graph.
+`mtcnn_for_onnx`. efficientnet_b0.onnx is timm's EfficientNet-B0 with seven outputs, without weights. Its
+initializers are external data, named as in a checkpoint's `state_dict`, and are filled in when the program
+starts. efficientnet_b0.json lists their shapes. To keep the names, batch normalization and constants are not
+folded here. ONNX Runtime folds them when it loads the graph.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ def export(
     """Export a module with a free batch size.
 
     Args:
-        module: In evaluation mode.
+        module: The module, in evaluation mode.
         shape: (N, C, H, W) of an example input.
         free_axes: The other axes of the input that may have any size.
         outputs: Names of the outputs.
-        keep_weights: Keep batch normalization and every parameter as it is, under the name in the module.
+        keep_weights: Whether to keep batch normalization and every parameter, under its name in the module.
     """
     mode = torch.onnx.TrainingMode.PRESERVE if keep_weights else torch.onnx.TrainingMode.EVAL
     exported = io.BytesIO()
@@ -90,7 +90,7 @@ def export(
         torch.onnx.export(
             module,
             (torch.zeros(shape),),
-            exported,  # type: ignore[arg-type]  # a file object is fine, whatever some versions declare
+            exported,  # type: ignore[arg-type]  # some versions do not declare that it takes a file object
             dynamo=False,  # the newer exporter fixes the sizes of the pooling layers
             input_names=["input"],
             output_names=outputs,
@@ -109,7 +109,7 @@ def export(
 
 
 def remove_weights(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Turn a model's weights into external data that is nowhere yet; return their shapes by name."""
+    """Turn a model's weights into external data that does not exist yet, and return their shapes by name."""
     shapes = {}
     for tensor in model.graph.initializer:
         assert tensor.data_type == onnx.TensorProto.FLOAT, tensor.name

@@ -5,7 +5,7 @@ blocked memory layout and the plain one that PReLU needs. `for_onnx` expresses t
 convolutions, which stay in the blocked layout:
 
 - PReLU with slopes a becomes `x + sign(1 - a) * relu(-|1 - a| * x)`. The factors are depthwise 1 x 1
-  convolutions, of which at most one is left after fusion.
+  convolutions, and fusion leaves at most one of them.
 - Channels are padded with zeros to the layout's blocks of 8. If the padding leaves room for it, as in P-Net's
   first layer, PReLU runs after the maximum pooling, on a quarter of the pixels.
 - A softmax over two classes becomes the sigmoid of their difference.
@@ -22,7 +22,7 @@ BLOCK = 8  # channels that ONNX Runtime stores together
 
 
 def for_onnx(net: nn.Module) -> nn.Module:
-    """Rewrite one of the three networks in place, as the same function in other operations, and return it."""
+    """Rewrite one of the three networks in place, in operations that run faster, and return it."""
     layers = dict(net.named_children())
     channels = 3
     for name, layer in layers.items():  # in the order in which they run
@@ -73,7 +73,7 @@ def _with_sloped_copies(convolution: Any, slopes: torch.Tensor) -> nn.Conv2d:
 
 
 def _prelu(slopes: torch.Tensor, convolution: nn.Conv2d) -> nn.Module:
-    """Return PReLU over a convolution's channels, of which the last may be padding."""
+    """Return PReLU over a convolution's channels, the last of which may be padding."""
     before = torch.zeros(convolution.out_channels, 1, 1, 1)
     before[: len(slopes), 0, 0, 0] = -(1 - slopes).abs()
     return _residual(before, slopes)
@@ -118,7 +118,7 @@ def _residual(before: torch.Tensor, slopes: torch.Tensor) -> nn.Module:
 
 
 def _subtract_the_other(layer: Any) -> None:
-    """Make a layer of two outputs return each output's difference to the other."""
+    """Make a layer with two outputs return, for each output, its difference from the other."""
     with torch.no_grad():
         for parameter in (layer.weight, layer.bias):
             parameter.copy_(parameter - parameter.flip(0))

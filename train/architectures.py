@@ -1,4 +1,4 @@
-"""The networks that can be trained: any of timm's, and a ResNet-18 for small pictures."""
+"""The networks that can be trained: every timm network, and a ResNet-18 for small pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANNELS = 3
 def resnet18_48px(pretrained: bool = False, **options: Any) -> ResNet:
     """Make timm's ResNet-18 with a stem for small pictures: 3 x 3, no stride, no pooling.
 
-    Of a 48-px picture timm's own stem leaves 12 x 12 values; this one leaves 48 x 48.
+    timm's own stem reduces a 48-px picture to 12 x 12 values; this one keeps 48 x 48.
 
     Source: He et al., Deep Residual Learning for Image Recognition, 2016, the networks for CIFAR-10.
     """
@@ -45,7 +45,7 @@ def new_body(architecture: str, *, pretrained: bool = False, drop_path: float = 
 
     Raises:
         UsageError: timm has no such network, or it does not end in one linear layer.
-        Exception: As timm raises it where pretrained weights can't be had.
+        Exception: Any error that timm raises if it can't get the pretrained weights.
     """
     check_architecture(architecture)
     options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
@@ -63,7 +63,7 @@ def new_body(architecture: str, *, pretrained: bool = False, drop_path: float = 
 
 
 def check_architecture(architecture: str) -> None:
-    """Raise a UsageError where timm has no network of this name."""
+    """Raise a UsageError if timm has no network of this name."""
     if not timm.is_model(architecture):
         near = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         such = f"; it has {', '.join(near)}" if near else ""
@@ -71,19 +71,19 @@ def check_architecture(architecture: str) -> None:
 
 
 def last_layer(body: nn.Module) -> nn.Module:
-    """Return the layer that gives the logits of the expressions."""
+    """Return the layer that computes the logits of the expressions."""
     classifier: nn.Module = body.get_classifier()  # type: ignore[operator]
     return classifier
 
 
 class TwoHeaded(nn.Module):
-    """A network with a last layer for FER2013's labels, and maybe a second one for the FER+ votes.
+    """A network with a last layer for FER2013's labels and, optionally, a second one for the FER+ votes.
 
-    FER2013's single labels hide a lot of doubt; the ten FER+ votes of a picture show it. Both layers read
-    the same features.
+    FER2013's single labels hide how much people disagree; the ten FER+ votes of a picture show it. Both
+    layers read the same features.
 
     Args:
-        body: A network of timm with its layer for the seven expressions.
+        body: A timm network with its layer for the seven expressions.
         votes_outputs: Outputs of the second layer; 0 for a network without one.
     """
 
@@ -94,7 +94,7 @@ class TwoHeaded(nn.Module):
         self.votes_layer = nn.Linear(width, votes_outputs) if votes_outputs else None  # type: ignore[arg-type]
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return logits (N, 7), and logits (N, votes_outputs) or None, of images (N, 3, size, size)."""
+        """Return logits (N, 7), and logits (N, votes_outputs) or None, for images (N, 3, size, size)."""
         body: Any = self.body
         features = body.forward_head(body.forward_features(images), pre_logits=True)
         votes = None if self.votes_layer is None else self.votes_layer(features)
@@ -104,7 +104,7 @@ class TwoHeaded(nn.Module):
 def network_of(checkpoint: Checkpoint) -> TwoHeaded:
     """Return the network of a checkpoint of any architecture, in evaluation mode, on the CPU.
 
-    The second layer has seven outputs, for the expressions, where the checkpoint has one.
+    If the checkpoint has a second layer, that has seven outputs, one for each expression.
 
     Raises:
         UsageError: timm has no such network.
@@ -119,7 +119,7 @@ def network_of(checkpoint: Checkpoint) -> TwoHeaded:
 
 
 def as_tensors(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return weights with PyTorch tensors in place of arrays, which may be read-only."""
+    """Return the weights as PyTorch tensors. The arrays may be read-only."""
     return {
         name: torch.from_numpy(np.array(each)) if isinstance(each, np.ndarray) else each
         for name, each in weights.items()

@@ -1,9 +1,9 @@
-"""Random changes of whole batches of pictures, as tensors on the training device.
+"""Change whole batches of pictures at random, as tensors on the training device.
 
-One process prepares a batch of 64 in some 20 milliseconds this way; picture by picture through PIL it
-takes several times as long, and worker processes would take the cores from the training.
+This way one process prepares a batch of 64 in about 20 milliseconds. Picture by picture through PIL would
+take several times as long, and worker processes would compete with the training for the cores.
 
-Nothing here reads a value back from the device or depends on one in its shapes. A CUDA graph can
+Nothing here reads a value back from the device, and no shape depends on a value. A CUDA graph can
 therefore record these functions together with the training step.
 """
 
@@ -25,16 +25,16 @@ ERASED_SIDES = (0.15, 0.45)
 
 @dataclass(frozen=True)
 class Strength:
-    """How far pictures are changed.
+    """The strength of the augmentation.
 
     Attributes:
         rotation: Share of the run's rotation.
-        scale: Up to this much either way, as a natural logarithm.
-        shift: Up to this much either way, as a share of the side.
-        gamma: The picture's exponent up to this much either way, as a natural logarithm.
-        low_resolution_share: Share of the pictures whose detail is taken away.
+        scale: Scale by up to this much either way, as a natural logarithm.
+        shift: Shift by up to this much either way, as a share of the side.
+        gamma: Change the exponent by up to this much either way, as a natural logarithm.
+        low_resolution_share: Share of the pictures that lose their fine detail.
         noise_share: Share of the pictures that get noise.
-        erased_share: Share of the pictures with a rectangle covered.
+        erased_share: Share of the pictures in which a rectangle is covered.
     """
 
     rotation: float
@@ -46,9 +46,10 @@ class Strength:
     erased_share: float
 
 
-# For most of a run: boxes that differ from FER2013's crops as MTCNN's do, faces in the dark, small, covered.
+# For most of a run. It imitates boxes that are as far off FER2013's crops as MTCNN's are, and faces that are
+# small, dark or partly covered.
 STRONG = Strength(1.0, 0.2, 0.08, 0.5, 0.25, 0.15, 0.25)
-# For its last part: nearly as the pictures are in use.
+# For the last part of a run, with pictures that are nearly as in use.
 GENTLE = Strength(0.24, 0.07, 0.03, 0.15, 0.05, 0.03, 0.0)
 
 
@@ -57,26 +58,26 @@ def augment(
 ) -> torch.Tensor:
     """Change each picture of a batch at random and resize it to the network's input.
 
-    Everything is drawn from torch's global generator of the device.
+    All random numbers come from torch's global generator for the device.
 
     Args:
         pixels: uint8 (N, C, H, W), H = W.
         size: Side of the result in px.
         rotation_degrees: Rotate by up to this much either way, at full strength.
-        strength: How far they are changed.
+        strength: The strength of the augmentation.
 
     Returns:
         float32 (N, C, size, size) in 0..1.
     """
     images = pixels.float() / 255
-    # Noise belongs to the pixels of the picture, so add it before they are enlarged.
+    # Noise is per pixel of the original picture, so add it before the picture is enlarged.
     images = _add_noise(_lower_resolution(images, strength.low_resolution_share), strength.noise_share)
     images = _move(images, size, rotation_degrees, strength)
     return _erase(_relight(images, strength.gamma), strength.erased_share)
 
 
 def standardize(images: torch.Tensor) -> torch.Tensor:
-    """Bring each picture to one mean and standard deviation, as `network_input` does in use.
+    """Give each picture the same mean and standard deviation, as `network_input` does in use.
 
     Args:
         images: (N, C, H, W) in 0..1.
@@ -94,7 +95,7 @@ def mix_up(batch: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
 
     Args:
         batch: (N, ...).
-        share: () weight of the picture itself, 0.5 to 1; see `mixing_shares`.
+        share: Weight of the picture itself, a tensor of shape (), 0.5 to 1; see `mixing_shares`.
     """
     return torch.lerp(batch.roll(1, dims=0), batch, share)
 
@@ -103,7 +104,7 @@ def mixing_shares(count: int, alpha: float) -> torch.Tensor:
     """Draw the weight of the picture itself for each step, from Beta(alpha, alpha), mirrored to 0.5..1.
 
     Returns:
-        float32 (count,) on the CPU; ones where alpha is 0.
+        float32 (count,) on the CPU; all ones if alpha is 0.
     """
     if not alpha:
         return torch.ones(count)
@@ -122,12 +123,12 @@ def _chosen(images: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _lower_resolution(images: torch.Tensor, share: float) -> torch.Tensor:
-    """Take the detail of small faces from some pictures, each down to a resolution of its own.
+    """Reduce some pictures to the detail of a small face, each to a random resolution.
 
-    Reducing and enlarging again is linear and separable, so one matrix does both for a side.
+    Reducing and enlarging again is linear and separable, so one matrix does both along an axis.
     """
     count, _, side, _ = images.shape
-    matrices = _resolutions(side, images.device)  # the last one leaves a picture as it is
+    matrices = _resolutions(side, images.device)  # the last one leaves a picture unchanged
     reduced = len(matrices) - 1
     drawn = torch.randint(0, reduced, (count,), device=images.device)
     drawn = torch.where(_chosen(images, share).view(-1), drawn, torch.full_like(drawn, reduced))
@@ -137,7 +138,7 @@ def _lower_resolution(images: torch.Tensor, share: float) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def _resolutions(side: int, device: torch.device) -> torch.Tensor:
-    """Return for each lower resolution the matrix that reduces a column to it and enlarges it again.
+    """Return a matrix for each lower resolution, which reduces a column to it and enlarges it again.
 
     Returns:
         float32 (K, side, side), the identity last.
@@ -178,8 +179,8 @@ def _move(images: torch.Tensor, size: int, rotation_degrees: float, strength: St
 
 
 def _relight(images: torch.Tensor, gamma: float) -> torch.Tensor:
-    # Brightness and contrast are left alone: `standardize` takes them away.
-    # The smallest value keeps the power finite at 0.
+    # No changes of brightness and contrast, because `standardize` would undo them.
+    # The lower limit avoids powers of 0.
     return images.clamp_min(1e-4) ** _uniform(images, -gamma, gamma).exp()
 
 

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network in training."""
+"""Keep the exponential moving average of a network in training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WARM_UP_STEPS = 20
 class MovingAverage:
     """The exponential moving average of a network's weights and running statistics.
 
-    The first steps count for more than the decay says, so that the random start is soon forgotten.
+    At first the decay is lower than configured, so that the average soon forgets the random start.
 
     Attributes:
-        network: Has the averaged weights.
+        network: A copy of the network with the averaged weights.
 
     Args:
         network: The network in training, on its device.
@@ -30,12 +30,12 @@ class MovingAverage:
         names = [name for name, tensor in live.items() if tensor.is_floating_point()]
         self._average = [average[name] for name in names]
         self._live = [live[name] for name in names]
-        # On the device, so that a recorded step reads the value of the moment.
+        # On the device, so that a recorded step reads the current value.
         self._weight = torch.zeros((), device=self._live[0].device)
         self._rest = torch.zeros_like(self._weight)
 
     def set_step(self, step: int) -> None:
-        """Set the decay for the update after this step, counted from 0 over the run."""
+        """Set the decay for the update after this step. Steps count from 0 over the whole run."""
         decay = min(self._decay, (1 + step) / (WARM_UP_STEPS + step))
         self._weight.fill_(1 - decay)
         self._rest.fill_(decay)

@@ -1,4 +1,4 @@
-"""The batches of a training epoch: plain ones picture by picture, strong ones as tensors on the device."""
+"""Make the batches of an epoch: picture by picture (baseline) or as tensors on the device (strong)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Batch:
     Attributes:
         images: float32 (N, 3, size, size), the network's input.
         target: float32 (N, 7), the distribution of FER2013 labels to learn.
-        votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, or all 0 where a
-            picture has none; None where the run has no votes.
-        pictures: float32 (N, C, size, size) in 0..1, the same before standardizing and normalizing, for
-            teachers; None where they are not kept.
+        votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, all 0 for a picture
+            without votes; None if the run has no votes.
+        pictures: float32 (N, C, size, size) in 0..1, the images before standardizing and normalizing, for
+            the teachers; None in the baseline.
     """
 
     images: torch.Tensor
@@ -41,11 +41,11 @@ class ShuffledShares(Sampler[list[int]]):
     """This process's share of each batch of a shuffled epoch.
 
     Args:
-        count: Pictures.
-        batch_size: Over all processes.
-        generator: Source of the order; seeded alike in every process.
+        count: Number of pictures.
+        batch_size: Size of a batch over all processes.
+        generator: Source of the order, with the same seed in every process.
         processes: The processes of the run.
-        whole: Leave out a last, smaller batch.
+        whole: Whether to leave out a smaller last batch.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ShuffledShares(Sampler[list[int]]):
         whole: bool = False,
     ) -> None:
         self._generator, self._processes, self._batch_size = generator, processes, batch_size
-        # A share of one picture has no variance, which batch normalisation needs.
+        # Batch normalization needs a variance, so no process may get a single picture.
         rest = count % batch_size
         self._count = count - rest if whole or rest < 2 * processes.count else count
         self._of = count
@@ -67,7 +67,7 @@ class ShuffledShares(Sampler[list[int]]):
         return math.ceil(self._count / self._batch_size)
 
     def order(self) -> torch.Tensor:
-        """Draw the order of an epoch: int64 (N,) over all processes."""
+        """Draw the order of an epoch, int64 (N,), for all processes together."""
         return torch.randperm(self._of, generator=self._generator)[: self._count]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -77,7 +77,7 @@ class ShuffledShares(Sampler[list[int]]):
 
 
 class PlainBatches:
-    """Batches with random horizontal flips and rotation, picture by picture: the baseline."""
+    """Makes the batches of the baseline: pictures one by one, randomly flipped and rotated."""
 
     def __init__(
         self,
@@ -114,9 +114,9 @@ class Targets:
     """The distributions that a network learns for the training pictures.
 
     Attributes:
-        label: float32 (N, 7), FER2013's label mixed with the distribution that the votes let expect.
+        label: float32 (N, 7), FER2013's label mixed with the distribution that the votes predict.
         gentle_label: float32 (N, 7), the same in the gentle part of a run.
-        votes: float32 (N, 10) of `votes.read_votes`, or None.
+        votes: float32 (N, 10) from `votes.read_votes`, or None.
     """
 
     label: torch.Tensor
@@ -124,23 +124,23 @@ class Targets:
     votes: torch.Tensor | None
 
     def to(self, device: torch.device) -> Targets:
-        """Return these on a device."""
+        """Return a copy on a device."""
         votes = None if self.votes is None else self.votes.to(device)
         return Targets(self.label.to(device), self.gentle_label.to(device), votes)
 
 
 class StrongBatches:
-    """Makes batches from pictures and targets that lie on the training device: the strong recipe.
+    """Makes the batches of the strong recipe from pictures and targets that lie on the training device.
 
-    A picture takes its side squared in bytes: FER2013 takes 66 MB. `make` reads nothing back from the
+    A grey pixel takes one byte, and FER2013's training split 66 MB. `make` reads nothing back from the
     device, so a CUDA graph can record it.
 
     Args:
-        pixels: uint8 (N, C, side, side) of `packed_pixels`.
-        targets: What to learn of each.
-        spec: What the network expects.
+        pixels: uint8 (N, C, side, side) from `packed_pixels`.
+        targets: The distributions to learn.
+        spec: The input that the network expects.
         rotation_degrees: Rotate pictures by up to this much either way.
-        device: Where the batches are made.
+        device: The training device.
     """
 
     def __init__(
@@ -158,9 +158,9 @@ class StrongBatches:
         """Make a batch.
 
         Args:
-            indices: int64 (N,) on the device: which pictures.
-            share: float32 () on the device: weight of each picture itself in mixing. Unused if gentle.
-            gentle: Change the pictures little and mix nothing.
+            indices: int64 (N,) on the device, the pictures to take.
+            share: float32 () on the device, weight of each picture itself in mixing. Unused if gentle.
+            gentle: Whether to use weak augmentation and no mixing.
         """
         targets = self._targets
         strength = GENTLE if gentle else STRONG
@@ -178,14 +178,14 @@ def normalized(pictures: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
     Args:
         pictures: float (N, C, size, size) in 0..1, C is 1 or 3.
-        spec: What the network expects.
+        spec: The input that the network expects.
 
     Returns:
         float32 (N, 3, size, size), channels last in memory.
     """
     if spec.standardize:
         pictures = standardize(pictures)
-    # Scalars, not tensors: copying those to a GPU would wait for it.
+    # Use scalars: copying tensors to a GPU would wait for it.
     channels = [
         (pictures[:, channel % pictures.shape[1]] - mean) / std
         for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True))
@@ -213,4 +213,4 @@ def _packed(pictures: Pictures, index: int, spec: InputSpec) -> torch.Tensor:
     if pixels.shape[:2] != (spec.native_size, spec.native_size):
         pixels = cut(pixels, whole_image(pixels), spec.native_size)
     pixels = pixels.reshape(spec.native_size, spec.native_size, -1)
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's pixels can't be written to
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # Pillow's pixels are read-only

@@ -1,7 +1,7 @@
-"""The `fer-train` command: options to a run, errors to one line and an exit code.
+"""The `fer-train` command: turn options into a run, and errors into one line and an exit code.
 
-Options, folders and the weights file are checked in this order, before torch, which takes seconds
-to import.
+Options, folders and the weights file are checked in this order, before the import of torch, which takes
+seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder
 from train.process import prepare_process
 
 PROG = "fer-train"
-HIGHEST_LR = 1  # far beyond what any of the optimizers survives
+HIGHEST_LR = 1  # far above any rate at which the optimizers converge
 EXIT_CODES = (
     "Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
 )
@@ -67,8 +67,12 @@ def _train_parser() -> argparse.ArgumentParser:
     )
 
     run = parser.add_argument_group("the run")
-    run.add_argument("--output", type=Path, metavar="DIR", help="where to (default: runs/<recipe>)")
-    run.add_argument("--resume", action="store_true", help="go on after the last epoch finished in --output")
+    run.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<recipe>)"
+    )
+    run.add_argument(
+        "--resume", action="store_true", help="continue the run in --output after its last epoch"
+    )
     run.add_argument("--overwrite", action="store_true", help="replace the run in --output")
     run.add_argument(
         "--device",
@@ -115,7 +119,7 @@ def _train_parser() -> argparse.ArgumentParser:
         "--lr",
         type=number(lambda value: 0 < value <= HIGHEST_LR, f"a number above 0 and at most {HIGHEST_LR}"),
         metavar="RATE",
-        help=f"the learning rate; its peak where it changes (default: {_default('lr')})",
+        help=f"the learning rate, or its peak if it changes (default: {_default('lr')})",
     )
     recipe.add_argument(
         "--input-size",
@@ -128,7 +132,7 @@ def _train_parser() -> argparse.ArgumentParser:
         type=number(lambda value: 0 <= value <= 180, "an angle from 0 to 180 degrees"),
         metavar="DEGREES",
         dest="rotation_degrees",
-        help=f"rotated either way by up to this (default: {_default('rotation_degrees')})",
+        help=f"rotate pictures by up to this much either way (default: {_default('rotation_degrees')})",
     )
     recipe.add_argument(
         "--pretrained",
@@ -141,8 +145,8 @@ def _train_parser() -> argparse.ArgumentParser:
         action="append",
         metavar="PATH",
         dest="teachers",
-        help="a checkpoint of any architecture that answers for the same pictures in each step, as a part "
-        "of the target. Needs --recipe strong; several may be given",
+        help="a checkpoint of any architecture; its answers for the same pictures become part of the "
+        "target. Needs --recipe strong; may be given several times",
     )
     recipe.add_argument(
         "--seed",
@@ -151,13 +155,13 @@ def _train_parser() -> argparse.ArgumentParser:
         help=f"makes a run repeatable (default: {_default('seed')})",
     )
 
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
 def _default(name: str) -> str:
-    """Return the recipes' values of a field, as the help says them."""
+    """Return the recipes' defaults for a setting, as text for the help."""
     values = {recipe: str(getattr(config, name)) for recipe, config in RECIPES.items()}
     text = ", ".join(f"{value} {recipe}" for recipe, value in values.items())
     if len(set(values.values())) == 1:
@@ -171,17 +175,19 @@ def _evaluate_parser() -> argparse.ArgumentParser:
         prog=f"{PROG} evaluate",
         description="Measures weights on the pictures FOLDER/<class>/*: accuracy, macro-F1, recall, "
         "calibration error (ECE) and the confusion matrix, against FER2013's labels (the folders) and "
-        "against the FER+ majority where the weights read it and ferplus-votes.csv lies beside FOLDER. "
-        "Each also averaged over a picture and its mirror image, and without the pictures that occur in "
-        "train/ beside FOLDER.",
+        "against the FER+ majority if the weights have a FER+ layer and ferplus-votes.csv lies beside "
+        "FOLDER. Also measures with the answers averaged over each picture and its mirror image, and "
+        "without the pictures that also occur in train/ beside FOLDER.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a best-weights.pt made by fer-train")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds a folder for each expression")
     parser.add_argument(
-        "--labels", choices=ANNOTATIONS, help="measure this annotation only (default: each that can be)"
+        "--labels",
+        choices=ANNOTATIONS,
+        help="measure only this annotation (default: all that are possible)",
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON, too")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
     parser.add_argument(
         "--device",
         type=_device,
@@ -194,9 +200,9 @@ def _evaluate_parser() -> argparse.ArgumentParser:
         type=whole(1, 65_536),
         default=256,
         metavar="N",
-        help="pictures at once (default: %(default)s)",
+        help="pictures in a batch (default: %(default)s)",
     )
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
 
@@ -218,12 +224,12 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
     if options.overwrite:
         _check_kept(output, config)
-    # Of several machines only the first one has the state.
+    # With several machines, only the first one has the state.
     first = os.environ.get("RANK", "0") == "0"
     if options.resume and first and not (output / STATE_NAME).is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
 
-    state_before = _stamp(output / STATE_NAME)  # of a run that is replaced, which is not to be gone on with
+    state_before = _stamp(output / STATE_NAME)  # a state with this stamp is of a run that is being replaced
     try:
         prepare_process()
         with ended_at_once(PROG):
@@ -277,7 +283,7 @@ def _how_to_go_on(arguments: list[str], *, can_resume: bool) -> str:
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     command = PROG if processes == "1" else f"torchrun --nproc-per-node {processes} -m train"
     if can_resume:
-        return f"interrupted; go on with: {command} {shlex.join([*kept, '--resume'])}"
+        return f"interrupted; continue with: {command} {shlex.join([*kept, '--resume'])}"
     return f"interrupted before the end of an epoch; start again with: {command} {shlex.join(arguments)}"
 
 
@@ -328,11 +334,11 @@ def _check_teachers(config: TrainConfig) -> None:
 
 
 def _check_kept(output: Path, config: TrainConfig) -> None:
-    """Refuse to begin from files that `--overwrite` removes: a run that is stopped early would lose them."""
+    """Refuse to start from files that `--overwrite` removes: a run that stops early would lose them."""
     replaced = [output / name for name in RUN_NAMES if (output / name).exists()]
     for path in map(Path, (config.pretrained, *config.teachers)):
         if path.exists() and any(path.samefile(each) for each in replaced):
-            raise UsageError(f"{path} is of the run that --overwrite would replace; choose another --output")
+            raise UsageError(f"{path} belongs to the run that --overwrite replaces; choose another --output")
 
 
 @contextmanager
@@ -346,7 +352,7 @@ def _out_of_memory_is_usage() -> Iterator[None]:
 
 
 def _device(text: str) -> str:
-    """A type for argparse: what a device may be called; whether there is one, torch knows."""
+    """Check the form of a device's name, as a type for argparse. Only torch knows whether it exists."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
     return text

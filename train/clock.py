@@ -1,4 +1,4 @@
-"""The progress of a run: by its steps, or by the clock."""
+"""Measure the progress of a run, by its steps or by the clock."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from train.config import TrainConfig
 from train.parallel import Processes
 
-VALIDATION_SHARE = 1 / 40  # of a run by the clock, at least, lies between two validations
-FINISHING_S = 3.0  # the last validation apart: pictures and files
+VALIDATION_SHARE = 1 / 40  # in a run by the clock, at least this share of it lies between two validations
+FINISHING_S = 3.0  # to write charts and files at the end, without the last validation
 TRAINING_COST = 3  # a training step costs about as much as this many steps of validation
-MEASURED_FROM_STEP = 3  # the first steps compile
+MEASURED_FROM_STEP = 3  # the first steps include compilation
 
 
 class Clock:
     """The progress of a run, from 0 to 1.
 
     Args:
-        config: Says epochs or minutes.
-        steps_per_epoch: Training steps.
-        validation_share: Validation pictures for each training picture.
-        elapsed_s: Time that the run took before this process went on with it.
+        config: The settings, with the number of epochs or minutes.
+        steps_per_epoch: Number of training steps in an epoch.
+        validation_share: Number of validation pictures per training picture.
+        elapsed_s: Time that the run took before this process resumed it.
         began_s: `time.monotonic()` when this process began.
         processes: The processes of the run, which follow the first one's clock.
     """
@@ -62,14 +62,14 @@ class Clock:
         return None if self._minutes is None else max(0.0, 60 * self._minutes - self.elapsed_s())
 
     def validation_is_due(self, progress: float) -> bool:
-        """Return whether an epoch that ends now is validated; runs by epochs validate each."""
+        """Return whether to validate after an epoch that ends now. Runs by epochs validate after each."""
         if self._minutes is None or progress >= 1:
             return True
         since_s = self.elapsed_s() - self._last_validation_s
         return bool(self._processes.first_ones(float(since_s >= 60 * self._minutes * VALIDATION_SHARE)))
 
     def validated(self, duration_s: float) -> None:
-        """Note that a validation and saving took this long; the last one has to fit into the time."""
+        """Note how long a validation and saving took. The last one has to fit into the time of the run."""
         self._validation_s = duration_s
         self._last_validation_s = self.elapsed_s()
 

@@ -1,4 +1,4 @@
-"""Everything that decides how a run goes: the recipes, and the settings that make one up."""
+"""The settings of a run, and the recipes, which are named sets of settings."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class TrainConfig:
     Attributes:
         recipe: `baseline` or `strong`.
         architecture: timm's name of the network. `fer-stream` runs `efficientnet_b0`; others are teachers.
-        epochs: Passes over the training split; ignored where `minutes` is given.
+        epochs: Passes over the training split; ignored if `minutes` is given.
         minutes: Length of the run. The schedule then follows the clock instead of the epochs.
         batch_size: Pictures in a step, over all processes.
-        lr: The learning rate; its peak where it changes.
+        lr: The learning rate, or its peak if it changes over the run.
         input_size: Side of the network's input in px.
         rotation_degrees: Rotate pictures by up to this much either way in training.
         pretrained: `imagenet` (timm's weights), `none`, or the path of a file.
@@ -35,35 +35,35 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         workers: Processes that prepare pictures; 0 prepares them in the training process. The strong
             recipe prepares its training batches on the device and uses these for validation only.
-        frozen_stages: Keep the weights of the first layer and of this many of EfficientNet's seven stages.
-            They see edges and textures, which are the same in faces, and take much of a step's time
-            on a CPU. 0 trains everything.
+        frozen_stages: Freeze the first layer and this many of EfficientNet's seven stages. They detect edges
+            and textures, which are the same in faces, and take much of a step's time on a CPU. 0 trains
+            everything.
         gentle_share: Share of the run, at its end, with weak augmentation and no mixing. A run by epochs
             rounds it to whole epochs.
         gentle_lr: Peak learning rate in that part, as a share of `lr`.
         warmup_share: Share of the steps in which the learning rate rises linearly to its peak. After that
             it falls to 0 along a cosine. The gentle part does the same again. None: a constant rate.
         optimizer: `adam` (constant decay ignored), `adamw`, or `sgd` with Nesterov momentum of 0.9.
-        weight_decay: Decay of weights; biases and normalization layers have none.
-        clip_norm: Scale gradients down to this norm. 0: never.
+        weight_decay: Decay of weights, but not of biases and normalization layers.
+        clip_norm: Largest norm of the gradients; larger ones are scaled down. 0: no limit.
         ema_decay: Validate and save the exponential moving average of the weights over the steps, with
             this decay. None: the weights themselves.
-        strong_augmentation: Shift, scale, light, noise, low resolution and erasing beside flips and
-            rotation, for whole batches on the device. The settings below need it.
-        standardize: Bring each picture to one mean and contrast, in training and in use.
+        strong_augmentation: Whether to add shift, scale, gamma, noise, low resolution and erasing to flips
+            and rotation, for whole batches on the device. The settings below need it.
+        standardize: Give each picture the same mean and contrast, in training and in use.
         mixup_alpha: Mix pictures in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
-        dropout: Share of the features left out before the last layer.
-        drop_path: Highest share of the residual branches left out (stochastic depth).
+        dropout: Share of the features that are dropped before the last layer.
+        drop_path: Highest share of the residual branches that are dropped (stochastic depth).
         expected_share: Share of the FER2013 target that is the label distribution predicted from the
             picture's FER+ votes (`votes.expected_labels`). The rest is the label.
         gentle_expected_share: The same in the gentle part.
         teachers: Paths of checkpoints that answer for the same pictures as the network in training.
         teacher_share: Share of both targets that is the teachers' mean answer.
         gentle_teacher_share: The same in the gentle part.
-        votes_weight: Weight of the FER+ layer's loss; the FER2013 layer's is 1. 0, or no votes beside the
-            pictures: there is no FER+ layer.
-        best_by: Which weights are kept: those of the best validation `loss` or `accuracy` on FER2013's
-            labels, or `both`: the best mean of that accuracy and the agreement with the FER+ majority.
+        votes_weight: Weight of the FER+ layer's loss; the FER2013 layer's is 1. With 0, or without votes
+            beside the pictures, there is no FER+ layer.
+        best_by: Measure by which the best weights are chosen: the validation `loss` or `accuracy` on
+            FER2013's labels, or `both`, the mean of that accuracy and the agreement with the FER+ majority.
     """
 
     recipe: str = "baseline"
@@ -130,7 +130,8 @@ RECIPES = {
     ),
 }
 
-# A GPU fills with larger batches, trains every stage at little cost, and sees many more epochs in its time.
+# A GPU needs larger batches to be busy, trains every stage at little cost, and gets through many more epochs
+# in the same time.
 GPU_VALUES: dict[str, dict[str, Any]] = {
     "baseline": {},
     "strong": {
@@ -144,7 +145,7 @@ GPU_VALUES: dict[str, dict[str, Any]] = {
 }
 
 SMALL_RESNET = "resnet18_48px"
-# A network for small pictures that begins at random learns best with SGD.
+# SGD works best for this network, which is for small pictures and starts from random weights.
 ARCHITECTURE_VALUES: dict[str, dict[str, Any]] = {
     SMALL_RESNET: {
         "input_size": 48,
@@ -164,7 +165,7 @@ def recipe_config(recipe: str, given: dict[str, Any], *, on_gpu: bool) -> TrainC
 
     Args:
         recipe: A key of `RECIPES`.
-        given: Values that the user chose; they win over all defaults.
+        given: Values that the user chose. They override all defaults.
         on_gpu: Whether the run is on a GPU, for which the strong recipe has other defaults.
 
     Raises:
@@ -180,12 +181,10 @@ def recipe_config(recipe: str, given: dict[str, Any], *, on_gpu: bool) -> TrainC
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Raise a UsageError where settings exclude each other."""
+    """Raise a UsageError if settings exclude each other."""
     if config.teachers and not (config.teacher_share and config.strong_augmentation):
-        raise UsageError(
-            f"teachers need the strong recipe (--recipe strong); the {config.recipe} one learns labels alone"
-        )
+        raise UsageError(f"teachers need --recipe strong; the {config.recipe} recipe learns from labels only")
     if config.minutes and not config.strong_augmentation:
         raise UsageError(
-            f"--minutes needs the strong recipe (--recipe strong); the {config.recipe} one counts epochs"
+            f"--minutes needs --recipe strong; the {config.recipe} recipe runs for a number of epochs"
         )

@@ -1,4 +1,4 @@
-"""Make a checkpoint to hand out: half precision, both temperatures fitted, both thresholds chosen.
+"""Make a checkpoint for release: half precision, with fitted temperatures and chosen thresholds.
 
     python -m train.convert NETWORK DATA --output PATH
 
@@ -38,20 +38,20 @@ from train.votes import VOTED_ROWS, majority, read_votes
 
 BODY, VOTES = "body.", "votes."
 FER2013_SIDE = 48  # px of the pictures that these networks were trained on
-SHOWN_RIGHT = 0.9  # the least share of right labels among those that are shown
+SHOWN_RIGHT = 0.9  # at least this share of the labels that are shown must be right
 CONFIDENCE_Z = 1.645  # one-sided, 95 %
 THRESHOLDS = np.arange(0, 100) / 100
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The faces whose label is shown at a threshold, out of some that people voted on.
+    """The labels that are shown at a threshold, measured on faces that people voted on.
 
     Attributes:
-        count: Faces in all.
-        shown: Share of them whose best probability reaches the threshold.
-        right: Share of those whose label is the majority's. A face without a clear majority for one of the
-            seven expressions counts as wrong.
+        count: Number of faces, shown or not.
+        shown: Share of the faces whose best probability reaches the threshold.
+        right: Share of the shown faces whose label is the majority's. A face without a clear majority for
+            one of the seven expressions counts as wrong.
     """
 
     count: int
@@ -77,7 +77,7 @@ def _convert(options: argparse.Namespace) -> int:
     pictures = open_folder(options.data / "validation")
     votes_path = options.data / VOTES_NAME
     if not votes_path.is_file():
-        raise SourceError(f"no votes at {votes_path}; the thresholds are chosen with them")
+        raise SourceError(f"no votes at {votes_path}; put them there: the thresholds depend on them")
     votes = read_votes(votes_path, pictures).numpy()
     checkpoint = read_network(options.network)
 
@@ -117,18 +117,18 @@ def _convert(options: argparse.Namespace) -> int:
         metrics=metrics,
     )
     save_checkpoint(options.output, checkpoint, half_precision=True)
-    load_checkpoint(options.output)  # what was written passes every check
+    load_checkpoint(options.output)  # check the written file
     print(f"wrote {options.output}, {options.output.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
 def read_network(path: Path) -> Checkpoint:
-    """Read a checkpoint of fer-train, or the file of another script as one.
+    """Read a checkpoint of fer-train, or convert another script's file to one.
 
-    The temperatures and thresholds of the latter are not chosen yet.
+    A converted checkpoint has no temperatures and thresholds yet.
 
     Raises:
-        WeightsError: It can't be read, is neither of them, or has no FER+ layer.
+        WeightsError: The file can't be read, is neither of the two, or has no FER+ layer.
     """
     try:
         content = load_torch_file(path)
@@ -160,7 +160,7 @@ def read_network(path: Path) -> Checkpoint:
 
 
 def alternate(labels: np.ndarray) -> np.ndarray:
-    """Return which pictures are in the first half: every second one of each class. bool (N,)."""
+    """Return a mask of every second picture of each class, which is the first half, bool (N,)."""
     first = np.zeros(len(labels), bool)
     for label in range(len(EXPRESSIONS)):
         first[np.flatnonzero(labels == label)[::2]] = True
@@ -168,17 +168,17 @@ def alternate(labels: np.ndarray) -> np.ndarray:
 
 
 def choose_threshold(probabilities: np.ndarray, seen: np.ndarray) -> float:
-    """Return the lowest threshold at which the labels that are shown are right often enough.
+    """Return the lowest threshold at which enough of the labels that are shown are right.
 
-    The faces are a sample, and the threshold has to hold for others. So the lower end of the confidence
-    interval of the share has to reach `SHOWN_RIGHT`, and not the share itself.
+    The faces are a sample, and the threshold has to hold for other faces, too. So it is the lower end of the
+    share's confidence interval that has to reach `SHOWN_RIGHT`, not the share itself.
 
     Args:
         probabilities: (N, 7).
-        seen: int (N,) of `votes.majority`.
+        seen: int (N,) from `votes.majority`.
 
     Returns:
-        A multiple of 0.01; 1 where none is good enough.
+        A multiple of 0.01; 1 if no threshold is good enough.
     """
     confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == seen
     for threshold in THRESHOLDS:
@@ -199,7 +199,7 @@ def lower_bound(hits: int, count: int) -> float:
 
 
 def shown_at(threshold: float, probabilities: np.ndarray, seen: np.ndarray) -> Shown:
-    """Measure the labels that are shown at a threshold; see `choose_threshold` for the arguments."""
+    """Measure the labels that are shown at a threshold. `choose_threshold` explains the arguments."""
     shown = probabilities.max(axis=1) >= threshold
     right = (probabilities.argmax(axis=1) == seen)[shown]
     return Shown(len(seen), float(shown.mean()), float(right.mean()) if len(right) else 1.0)

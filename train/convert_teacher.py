@@ -1,4 +1,4 @@
-"""Make a teacher for `fer-train --teacher` out of a network that another script trained.
+"""Convert a network that another script trained into a teacher for `fer-train --teacher`.
 
     python -m train.convert_teacher NETWORK --output PATH
 
@@ -52,10 +52,10 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def read_teacher(path: Path) -> Checkpoint:
-    """Read the file of another script as a checkpoint.
+    """Read another script's file as a checkpoint.
 
     Raises:
-        WeightsError: It can't be read, or is not such a file.
+        WeightsError: The file can't be read, or is not such a file.
     """
     try:
         content = load_torch_file(path)
@@ -96,7 +96,7 @@ def _from_resnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             block, part, rest = match.groups()
             name = f"layer{int(block) // 2 + 1}.{int(block) % 2}.{BLOCK_PARTS[part]}.{rest}"
         elif name == "stem.0.weight":
-            # The script reads the first channel only; the three are one grey picture.
+            # The script reads the first channel only. All three hold the same grey picture.
             name = "conv1.weight"
             array = np.concatenate([array, np.zeros_like(array), np.zeros_like(array)], axis=1)
         else:

@@ -1,4 +1,4 @@
-"""Labelled pictures and their readers, for validation, evaluation and the baseline's training."""
+"""Read labelled pictures, for validation, evaluation and the baseline's training."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import class_folders
 from train.parallel import Processes
 
-SMALLEST_SIDE = 32  # px; in a smaller picture an expression can hardly be seen
-SAMPLED_SIZES = 64  # pictures whose size is read to learn the resolution
+SMALLEST_SIDE = 32  # px; an expression can hardly be seen in a smaller picture
+SAMPLED_SIZES = 64  # pictures whose size is read to find the resolution of the data
 
 
 class ToNetworkInput:
@@ -40,13 +40,13 @@ class Pictures(Dataset):
     """Labelled pictures, read one by one.
 
     Attributes:
-        samples: The path and the label of each; the path is a name where there is no file.
-        targets: The labels, indices into `EXPRESSIONS`.
+        samples: The path and the label of each picture. Pictures without a file have a name as path.
+        targets: The labels, as indices into `EXPRESSIONS`.
         root: The folder of the paths.
 
     Args:
-        samples: As the attribute.
-        root: As the attribute.
+        samples: See the attribute.
+        root: See the attribute.
     """
 
     def __init__(self, samples: Sequence[tuple[str, int]], root: Path) -> None:
@@ -56,11 +56,11 @@ class Pictures(Dataset):
         self._transform: Callable[[Image.Image], torch.Tensor] | None = None
 
     def image(self, index: int) -> Image.Image:
-        """Read a picture as RGB; raise a SourceError where it can't be read."""
+        """Read a picture as RGB. Raise a SourceError if it can't be read."""
         return read_rgb(self.samples[index][0])
 
     def size_wh(self, index: int) -> tuple[int, int]:
-        """Return the size of a picture in px, without decoding it where it is a file."""
+        """Return the size of a picture in px. A file is not decoded for that."""
         path = self.samples[index][0]
         try:
             with _opened(path) as image:
@@ -70,7 +70,7 @@ class Pictures(Dataset):
         return width, height
 
     def prepared(self, transform: Callable[[Image.Image], torch.Tensor]) -> Pictures:
-        """Return these pictures with a transform; indexing gives its result and the label."""
+        """Return a dataset whose items are the transformed picture and its label."""
         view = copy.copy(self)
         view._transform = transform
         return view
@@ -80,7 +80,7 @@ class Pictures(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         if self._transform is None:
-            raise TypeError("index what `prepared` returns")
+            raise TypeError("these pictures have no transform; index the result of `prepared`")
         return self._transform(self.image(index)), self.targets[index]
 
 
@@ -89,9 +89,9 @@ class PixelPictures(Pictures):
 
     Args:
         pixels: uint8 (N, H, W), grey.
-        names: The name of each, for the votes and for messages.
-        labels: The label of each.
-        root: The file that they come from.
+        names: The name of each picture, for the votes and for messages.
+        labels: The label of each picture.
+        root: The file that holds them.
     """
 
     def __init__(self, pixels: np.ndarray, names: Sequence[str], labels: Sequence[int], root: Path) -> None:
@@ -109,7 +109,7 @@ class PixelPictures(Pictures):
 
 
 def pixel_name(row: int) -> str:
-    """Return the name that FER+ gives to the picture in this row of fer2013.csv, counted from 0."""
+    """Return FER+'s name for the picture in a row of fer2013.csv, counted from 0."""
     return f"fer{row:07d}.png"
 
 
@@ -132,7 +132,7 @@ def read_rgb(path: str) -> Image.Image:
     """Read a picture as RGB.
 
     Raises:
-        SourceError: It can't be read, is damaged, or has more than 89 million pixels.
+        SourceError: The picture can't be read, is damaged, or has more than 89 million pixels.
     """
     try:
         with _opened(path) as image:
@@ -142,7 +142,7 @@ def read_rgb(path: str) -> Image.Image:
 
 
 def _opened(path: str) -> Image.Image:
-    if not Path(path).is_file():  # a pipe would be waited for
+    if not Path(path).is_file():  # reading a pipe could wait forever
         raise OSError("not a file")
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -150,11 +150,11 @@ def _opened(path: str) -> Image.Image:
 
 
 def _bad_picture(path: str) -> SourceError:
-    return SourceError(f"{path} is damaged, huge or not a picture; replace or remove it")
+    return SourceError(f"{path} is damaged, too large, or not a picture; replace or remove it")
 
 
 def check_sizes(pictures: Pictures) -> int:
-    """Return the median shorter side in px of a sample of the pictures, once all are large enough.
+    """Check that all pictures are large enough, and return the median shorter side of a sample in px.
 
     Raises:
         SourceError: A picture is smaller than 32 px, or can't be read.
@@ -165,13 +165,13 @@ def check_sizes(pictures: Pictures) -> int:
         first = small[0]
         raise SourceError(
             f"{len(small)} of {len(sides)} pictures in {pictures.root} are smaller than {SMALLEST_SIDE} px, "
-            f"such as {pictures.samples[first][0]} with {sides[first]} px; they show no expression"
+            f"such as {pictures.samples[first][0]} with {sides[first]} px; remove them"
         )
     return int(np.median(sides[:: max(1, len(sides) // SAMPLED_SIZES)]))
 
 
 def input_spec(config: TrainConfig, native_size: int) -> InputSpec:
-    """Return what the network of a run on pictures of this side in px expects, also in streaming."""
+    """Return the input that a run's network expects, also in streaming, for pictures of this side in px."""
     return InputSpec(
         size=config.input_size,
         mean=IMAGENET_MEAN,
@@ -190,14 +190,15 @@ def evaluation_loader(
     workers: int = 0,
     processes: Processes | None = None,
 ) -> DataLoader:
-    """Return batches in order, the pictures converted and nothing more.
+    """Return a loader of batches in order, without any augmentation.
 
     Args:
-        pictures: What to read.
-        spec: What the network expects.
-        batch_size: Pictures at once.
-        workers: Processes that prepare pictures.
-        processes: The processes of the run, of which this one gets its share of the pictures. None: all.
+        pictures: The pictures.
+        spec: The input that the network expects.
+        batch_size: Number of pictures in a batch.
+        workers: Number of processes that prepare pictures.
+        processes: The processes of the run; each gets its share of the pictures. With None, this process
+            gets all.
     """
     processes = processes or Processes()
     share = Subset(
@@ -215,11 +216,11 @@ def read_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tenso
     try:
         yield from loader
     except SourceError as error:
-        # From a worker process the error comes with that process's traceback; the message is its last line.
+        # An error in a worker process arrives with its traceback. The message is the last line.
         message = str(error).strip().splitlines()[-1]
         raise SourceError(message.partition(f"{SourceError.__name__}: ")[2] or message) from error
 
 
 def one_hot(labels: torch.Tensor) -> torch.Tensor:
-    """Return labels as distributions: float32 (N, 7) of int64 (N,)."""
+    """Turn labels, int64 (N,), into distributions, float32 (N, 7)."""
     return torch.nn.functional.one_hot(labels, len(EXPRESSIONS)).float()

@@ -24,11 +24,11 @@ from train.votes import majority, read_votes
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """How well a checkpoint reads one annotation on some pictures.
+    """The figures for one annotation on some pictures.
 
     Attributes:
-        measured: With one view of each picture and the temperature.
-        mirrored: With the logits averaged over each picture and its mirror image.
+        measured: From one view of each picture, with the temperature.
+        mirrored: From the logits averaged over each picture and its mirror image.
     """
 
     measured: Report
@@ -37,17 +37,17 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """How well a checkpoint reads one annotation, with the last layer that follows it.
+    """The evaluation of the last layer that follows one annotation.
 
     Attributes:
-        temperature: Of that layer.
-        unsure_below: Of that layer.
+        temperature: The layer's temperature.
+        unsure_below: The layer's threshold.
         figures: On all pictures that have this annotation.
-        untempered: Without the temperature, one view of each.
-        reliability: The accuracy at each confidence. For FER+ it also counts the pictures without a clear
-            majority for one of the seven expressions, as wrong.
+        untempered: On the same pictures, from one view of each, without the temperature.
+        reliability: The accuracy at each confidence. For FER+, pictures without a clear majority for one of
+            the seven expressions are included and count as wrong.
         not_in_train: On the pictures that do not occur, pixel for pixel, in the training split beside the
-            folder; None where there is no such split, or no such picture.
+            folder; None without such a split or such a picture.
     """
 
     temperature: float
@@ -60,12 +60,12 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a checkpoint does.
+    """The evaluation of a checkpoint.
 
     Attributes:
         checkpoint: The network and everything that belongs to it.
-        readings: By annotation, in the order of `ANNOTATIONS`.
-        missing: Why FER+ is not among them; empty if it is, or was not asked for.
+        readings: The evaluation for each annotation, in the order of `ANNOTATIONS`.
+        missing: The reason why FER+ was not measured; empty if it was, or if nobody asked for it.
     """
 
     checkpoint: Checkpoint
@@ -82,20 +82,20 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH,
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """Measure a checkpoint on `folder/<class>/*`, the pictures prepared as streaming prepares faces.
+    """Measure a checkpoint on `folder/<class>/*`, with pictures prepared as streaming prepares faces.
 
-    FER2013's labels are the classes of the folder. FER+ is measured where the weights have a layer for it and
-    `ferplus-votes.csv` lies beside the folder: as the agreement with the majority, over the pictures whose
-    most-voted class is one of the seven and not tied. Where `train/` lies beside the folder, the figures
-    also come without the pictures that occur in it.
+    FER2013's labels are the names of the class folders. FER+ is measured if the weights have a layer for it
+    and `ferplus-votes.csv` lies beside the folder. Its accuracy is the agreement with the majority, over the
+    pictures whose most-voted class is one of the seven and not tied. If `train/` lies beside the folder,
+    there are also figures without the pictures that occur in it.
 
     Args:
         weights: A checkpoint of fer-train.
         folder: Holds a folder for each of the seven expressions.
-        labels: The one annotation to measure, `ferplus` or `fer2013`; None: each that can be.
+        labels: The annotation to measure, `ferplus` or `fer2013`; None for all that can be measured.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        batch_size: Pictures at once.
-        reporter: Told of the progress.
+        batch_size: Number of pictures in a batch.
+        reporter: Receives the progress.
 
     Raises:
         SourceError: The folder, one of its pictures or the votes can't be used.
@@ -161,9 +161,9 @@ def evaluate(
 def _measurable(
     checkpoint: Checkpoint, votes: np.ndarray | None, labels: str | None, votes_path: Path
 ) -> tuple[list[str], str]:
-    """Return the annotations to measure, and why FER+ is not among them, if nobody chose to leave it out."""
+    """Return the annotations to measure, and the reason if FER+ is missing although nobody left it out."""
     if labels is not None:
-        checkpoint.head(labels)  # which says what is missing
+        checkpoint.head(labels)  # raises if there is no such layer
     if labels == FER2013:
         return [FER2013], ""
     if checkpoint.ferplus is None:
@@ -179,7 +179,7 @@ def _measurable(
 
 
 def _is_training_split(folder: Path) -> bool:
-    """Tell whether a folder beside the pictures holds the seven expressions, or something else."""
+    """Return whether a folder holds the seven expressions."""
     try:
         check_classes(folder)
     except SourceError:
@@ -188,7 +188,7 @@ def _is_training_split(folder: Path) -> bool:
 
 
 def _seen(pictures: ImageFolder, training: ImageFolder) -> np.ndarray:
-    """Return which pictures occur, pixel for pixel, in the training split: bool (N,)."""
+    """Return a mask of the pictures that occur, pixel for pixel, in the training split, bool (N,)."""
     trained = {_pixels_hash(path) for path, _ in training.samples}
     return np.array([_pixels_hash(path) in trained for path, _ in pictures.samples])
 

@@ -1,6 +1,6 @@
-"""The folders of a run: the pictures that it reads and the files that it writes. Loads no torch.
+"""Check the folders of a run: the pictures that it reads and the files that it writes.
 
-A command checks both before it spends seconds on importing torch.
+This module does not import torch, so that the command can check both before it spends seconds on that.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CURVES_NAME = "curves.png"
 CONFUSION_NAME = "confusion-matrix.png"
 METRICS_NAME = "metrics.json"
 VOTES_NAME = "ferplus-votes.csv"  # in the data folder, beside train/ and validation/
-VOTES_NAMES = (VOTES_NAME, "fer2013new.csv")  # the second one as FER+ publishes it
-# The folders of the training and of the validation split, as they are found in the wild.
+VOTES_NAMES = (VOTES_NAME, "fer2013new.csv")  # FER+ publishes the second one
+# Usual names of the folders with the training split and the validation split.
 SPLITS = (
     ("train", "validation"),
     ("images/train", "images/validation"),
@@ -39,9 +39,9 @@ class Layout:
     """The places of the pictures and votes in a data folder.
 
     Attributes:
-        name: Describes what was recognised.
+        name: A description of the layout.
         training: A folder that holds `<class>/`, or a table of pixels.
-        validation: The same for the validation split; the same table where the pictures are in one.
+        validation: The same for the validation split. One table can hold both splits.
         votes: A table of FER+ votes, or None.
     """
 
@@ -52,15 +52,15 @@ class Layout:
 
     @property
     def is_table(self) -> bool:
-        """Whether the pictures are in a table of pixels."""
+        """True if the pictures are in a table of pixels."""
         return self.training == self.validation
 
 
 def find_layout(data: Path) -> Layout:
-    """Recognise a data folder by what is in it.
+    """Recognise the layout of a data folder.
 
     Raises:
-        SourceError: It has none of the layouts that are known, or a class is missing.
+        SourceError: The layout is unknown, or a class is missing.
     """
     if data.is_file() and data.name in PIXEL_TABLES:
         data = data.parent
@@ -74,7 +74,7 @@ def find_layout(data: Path) -> Layout:
     for name in PIXEL_TABLES:
         if (data / name).is_file():
             return Layout(f"{name} with its pixels", data / name, data / name, _votes_beside(data))
-    for training, _ in SPLITS:  # half a layout: say what is wrong with it
+    for training, _ in SPLITS:  # one split is there: name the missing one
         if (data / training).is_dir():
             raise SourceError(
                 f"{data} has {training}/, but no validation split beside it; name that validation, val, "
@@ -93,7 +93,7 @@ def _votes_beside(*folders: Path) -> Path | None:
 
 
 def check_classes(folder: Path) -> None:
-    """Check that `folder` holds a folder for each of the seven expressions and no other.
+    """Check that `folder` holds a folder for each of the seven expressions and no other folders.
 
     Raises:
         SourceError: It does not.
@@ -121,11 +121,11 @@ def class_folders(folder: Path) -> dict[str, Path]:
 
 
 def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Check that a run can write into `output`; make the folder if it is missing.
+    """Check that a run can write into `output`, and make the folder if it is missing.
 
     Raises:
-        OutputError: It holds files of a run's names that are neither to be resumed nor replaced, or can't
-            be written.
+        OutputError: The folder can't be written, or holds the files of a run that is to be neither resumed
+            nor replaced.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -147,19 +147,19 @@ def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def remove_run(output: Path) -> None:
-    """Remove the files of an earlier run, so that nobody takes them for the new one's."""
+    """Remove the files of an earlier run, so that nobody mistakes them for files of the new one."""
     for name in RUN_NAMES:
         (output / name).unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file; a kill leaves the old or the new one."""
+    """Write a text file. If the program is killed, the file is the old one or the new one."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def check_votes(folder: Path, labels: str | None) -> None:
-    """Check that the votes that `labels` asks for lie beside a folder.
+    """Check that the FER+ votes lie beside a folder if `labels` needs them.
 
     Raises:
         SourceError: They do not.

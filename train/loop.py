@@ -1,4 +1,4 @@
-"""The training run, top to bottom: set up, epochs, validation, checkpoints."""
+"""Run the training: set up, train, validate and save, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from train.targets import targets_of
 from train.validation import Measured, Validation
 from train.votes import VOTED_ROWS
 
-REPORTED_STEPS_GPU = 20  # reading the figures waits for the GPU
+REPORTED_STEPS_GPU = 20  # steps between two reports, because reading the figures waits for the GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +45,15 @@ class Result:
 
     Attributes:
         history: A row for each validation.
-        config: The settings; a resumed run keeps what it began from.
-        epoch: The best one on the validation split, from 1.
-        temperature: The FER2013 layer's, fitted on the validation split.
-        validation: That layer's figures on the validation split, with that temperature.
-        untempered: The same without it.
-        ferplus: The FER+ layer's figures against the FER+ majority, with its temperature; None without
+        config: The settings. A resumed run keeps its original ones.
+        epoch: The best epoch on the validation split, from 1.
+        temperature: Temperature of the FER2013 layer, fitted on the validation split.
+        validation: Figures of that layer on the validation split, with that temperature.
+        untempered: The same figures without it.
+        ferplus: Figures of the FER+ layer against the FER+ majority, with its temperature; None without
             such a layer.
-        origin: Where the first weights came from.
-        train_count: Pictures of the training split.
+        origin: Description of the initial weights.
+        train_count: Number of pictures in the training split.
         elapsed_s: Time that the run took.
     """
 
@@ -79,28 +79,28 @@ def train(
     reporter: Reporter | None = None,
     began_s: float | None = None,
 ) -> Result | None:
-    """Train a network and save it whenever its validation figure improves.
+    """Train a network and save it whenever it does better on the validation split.
 
-    Under torchrun every process calls this; the first one writes, and gets the result.
+    Under torchrun every process calls this. Only the first one writes files and gets the result.
 
     Args:
-        data: A folder that `folders.find_layout` recognises, maybe with the FER+ votes.
-        output: Gets best-weights.pt, history.csv and last-state.pt, the point to resume from.
+        data: A folder that `folders.find_layout` recognises, optionally with the FER+ votes.
+        output: Folder for best-weights.pt, history.csv and last-state.pt, from which a run resumes.
         config: The settings.
-        resume: Go on after the last saved epoch in `output`, as if there had been no stop.
+        resume: Continue after the last saved epoch in `output`, as if the run had not stopped.
         overwrite: Replace the run in `output`.
-        reporter: Told of the progress.
-        began_s: `time.monotonic()` from when a run by the clock counts; None: from now.
+        reporter: Receives the progress.
+        began_s: `time.monotonic()` at the start of a run by the clock; None for now.
 
     Returns:
-        The result; None in any process but the first.
+        The result in the first process; None in the others.
 
     Raises:
         SourceError: The data can't be used.
-        WeightsError: The pretrained weights or a teacher can't be had.
-        UsageError: The run in `output` was made with other settings, the settings exclude each other or do
-            not fit the pictures, or the loss is no longer finite.
-        OutputError: `output` holds a run already, or can't be written.
+        WeightsError: The pretrained weights or a teacher can't be loaded.
+        UsageError: The run in `output` has other settings, the settings exclude each other or do not fit
+            the pictures, or the loss is no longer finite.
+        OutputError: `output` already holds a run, or can't be written.
     """
     began_s = time.monotonic() if began_s is None else began_s
     check_settings(config)
@@ -120,7 +120,7 @@ def train(
 
 
 class _Run:
-    """A run in one process: epochs, finish."""
+    """A training run, as one process sees it."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class _Run:
         return bool(self._progress.history) and self._clock.progress(self._progress.step) >= 1
 
     def _train_epoch(self) -> Figures:
-        """Return the figures of one pass over the training pictures, or of what there is time for."""
+        """Train for one pass over the pictures, or until the time is up, and return the figures."""
         self._trained.train()
         self._updater.begin()
         began_s = time.monotonic()
@@ -269,7 +269,7 @@ class _Run:
             yield work
 
     def _stepper(self, gentle: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
-        """Return what runs a strong step; the two parts of a run have one each."""
+        """Return the function that runs a strong step. Each of the two parts of a run has its own."""
         if gentle not in self._steppers:
             strong, updater = self._strong, self._updater
             assert strong is not None
@@ -353,7 +353,7 @@ class _Run:
         write_history(self._output / HISTORY_NAME, self._progress.history)
 
     def _checkpoint(self, row: Epoch, measured: Measured) -> Checkpoint:
-        """Return the weights of the moment, calibrated on the validation split."""
+        """Return the current weights, calibrated on the validation split."""
         network = self._measured_network()
         calibration, fer2013 = self._validation.calibrate(measured, FER2013)
         metrics = _figures_of("validation", fer2013)
@@ -386,7 +386,7 @@ class _Run:
         best, logits = self._progress.best, self._progress.best_logits
         if best is None or logits is None:
             raise UsageError(f"no epoch had a finite validation loss; lower --lr (now {self._config.lr:g})")
-        # A stop may have come between the state and this.
+        # The run may have stopped after it saved the state and before it wrote the history.
         write_history(self._output / HISTORY_NAME, self._progress.history)
         classes = len(EXPRESSIONS)
         measured = self._validation.figures(
@@ -409,7 +409,7 @@ class _Run:
 
 
 def _score(best_by: str, loss: float, accuracy: float, agreement: float | None) -> float:
-    """Return how good weights are; more is better."""
+    """Return a score by which to compare weights. Higher is better."""
     if best_by == "loss":
         return -loss
     return accuracy if best_by == "accuracy" or agreement is None else (accuracy + agreement) / 2
@@ -421,7 +421,7 @@ def _figures_of(prefix: str, figures: Report) -> dict[str, float]:
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:
-    """Write the history as CSV, a row for each validation."""
+    """Write the history as CSV, with a row for each validation."""
     text = io.StringIO()
     rows = csv.DictWriter(text, fieldnames=list(Epoch.__dataclass_fields__))
     rows.writeheader()

@@ -1,4 +1,4 @@
-"""Figures of a classifier from its logits and the labels. numpy only."""
+"""Measure a classifier from its logits and the labels. Needs NumPy only."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ RELIABILITY_BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """The readings whose confidence lies between two values.
+    """The readings whose confidence lies in one range.
 
     Attributes:
-        low: The lowest confidence, 0 to 1.
-        high: The end of the range; 1 is included in the last one.
-        count: Readings in it.
-        accuracy: Share of them that are right; None where there are none.
+        low: Start of the range, 0 to 1.
+        high: End of the range (exclusive, except for 1).
+        count: Number of readings.
+        accuracy: Share of the readings that are right; None without readings.
     """
 
     low: float
@@ -31,16 +31,16 @@ class Bin:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """How well a network does on a set of labelled pictures.
+    """The figures of a network on a set of labelled pictures.
 
     Attributes:
-        count: Pictures.
-        loss: Mean cross-entropy, of the tempered logits.
+        count: Number of pictures.
+        loss: Mean cross-entropy of the logits, divided by the temperature.
         accuracy: Share of pictures whose most probable class is the label.
         macro_f1: F1 averaged over the classes that occur in the labels.
-        recall: For each class, the share of its pictures that were found; NaN where it has none.
+        recall: For each class, the share of its pictures that were found; NaN for a class without pictures.
         ece: Expected calibration error over 15 equal bins of confidence (Guo et al., 2017).
-        confusion: int64 (7, 7): row the label, column the prediction.
+        confusion: int64 (7, 7), with a row for each label and a column for each prediction.
     """
 
     count: int
@@ -52,7 +52,7 @@ class Report:
     confusion: np.ndarray
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report as JSON takes it."""
+        """Return the report in types that JSON can hold."""
         return {
             "count": self.count,
             "loss": self.loss,
@@ -84,7 +84,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
-    confidence = np.nan_to_num(probabilities.max(axis=1))  # the loss tells of a network gone wrong
+    confidence = np.nan_to_num(probabilities.max(axis=1))  # the loss shows that the network diverged
     correct = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
@@ -101,7 +101,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin, ...
     confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     steps = np.clip((confidence * RELIABILITY_BINS).astype(int), 0, RELIABILITY_BINS - 1)
     bins = []
-    # The best of seven probabilities is at least 0.14, and seldom below 0.2: the first two steps are one.
+    # The best of seven probabilities is at least 0.14 and seldom below 0.2, so the first range is wider.
     for step in range(1, RELIABILITY_BINS):
         chosen = steps <= 1 if step == 1 else steps == step
         count = int(chosen.sum())
@@ -112,10 +112,11 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin, ...
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature that gives the least cross-entropy, by golden-section search.
+    """Return the temperature with the lowest cross-entropy, found by golden-section search.
 
-    Source: Guo et al., On Calibration of Modern Neural Networks, 2017. In the logarithm of the
-    temperature the cross-entropy has one minimum.
+    As a function of the temperature's logarithm, the cross-entropy has a single minimum.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
     low, high = np.log(0.05), np.log(20.0)
     golden = (np.sqrt(5) - 1) / 2
@@ -134,7 +135,7 @@ def report(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> 
     Args:
         logits: (N, 7).
         labels: int (N,).
-        temperature: What the logits are divided by.
+        temperature: The logits are divided by it.
     """
     tempered = logits.astype(np.float64) / temperature
     predicted = tempered.argmax(axis=1)

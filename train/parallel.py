@@ -1,7 +1,7 @@
-"""Several processes that train one network: `torchrun --nproc-per-node N -m train ...`.
+"""Train one network in several processes: `torchrun --nproc-per-node N -m train ...`.
 
 Each process takes its share of every batch, the gradients are averaged, and the first process writes
-the files. Without torchrun there is one process, which has no one to share with.
+the files. Without torchrun there is only one process.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Processes:
     """The processes of a run.
 
     Attributes:
-        rank: This one, from 0.
-        count: How many there are.
+        rank: Number of this process, from 0.
+        count: Number of processes.
     """
 
     rank: int = 0
@@ -33,14 +33,14 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """True in the process that writes files and prints."""
         return self.rank == 0
 
     def share_result(self, work: Callable[[], Any]) -> Any:
-        """Return the result of the first process's work in every process, or raise its error.
+        """Do some work in the first process. Return its result, or raise its error, in every process.
 
         Args:
-            work: Done in the first process only.
+            work: Called in the first process only.
         """
         if self.count == 1:
             return work()
@@ -48,7 +48,7 @@ class Processes:
         if self.first:
             try:
                 box = [work()]
-            except FerStreamError as error:  # the others would wait for what does not come
+            except FerStreamError as error:  # send it, because the other processes wait for a result
                 box = [error]
         distributed.broadcast_object_list(box, src=0)
         if isinstance(box[0], FerStreamError):
@@ -56,7 +56,7 @@ class Processes:
         return box[0]
 
     def in_order(self, part: np.ndarray) -> np.ndarray:
-        """Join the parts of all processes; each holds every `count`-th row, beginning at its rank."""
+        """Join the parts of all processes. Each part holds every `count`-th row, starting at its rank."""
         if self.count == 1:
             return part
         parts: list[Any] = [None] * self.count
@@ -71,7 +71,7 @@ class Processes:
         return np.mean(self.in_order(np.array([values])), axis=0).tolist()
 
     def first_ones(self, value: float) -> float:
-        """Return in every process the first one's value."""
+        """Return the first process's value in every process."""
         if self.count == 1:
             return value
         box = torch.tensor([value], dtype=torch.float64)
@@ -81,7 +81,7 @@ class Processes:
         return float(box[0])
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Average the running statistics of the processes; each saw its own share of the pictures."""
+        """Average the running statistics over the processes, because each saw only its share of the data."""
         if self.count == 1:
             return
         for buffer in model.buffers():
@@ -92,18 +92,18 @@ class Processes:
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without it there is one.
+    """Connect the processes that torchrun started. Without torchrun there is only one.
 
     Args:
-        device: What this process computes on, as `local_device` returns it.
+        device: The device of this process, as `local_device` returns it.
     """
     count = _number("WORLD_SIZE", 1, 1, 1_000_000)
-    if count == 1 or "RANK" not in os.environ:  # a batch system may leave the one there without the other
+    if count == 1 or "RANK" not in os.environ:  # a batch system may set only one of the two
         yield Processes()
         return
     _number("RANK", 0, 0, count - 1)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # what NCCL moves objects through
+        torch.cuda.set_device(device)  # NCCL sends objects through it
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as error:
@@ -116,11 +116,11 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def _number(variable: str, default: int, lowest: int, highest: int) -> int:
-    """Return the number that torchrun put into a variable of the environment."""
+    """Return the number in one of torchrun's environment variables."""
     said = os.environ.get(variable, str(default))
     if not said.isdecimal() or len(said) > 7 or not lowest <= int(said) <= highest:
         raise UsageError(
-            f"{variable}={said[:20]} is no number from {lowest} to {highest}; "
+            f"{variable}={said[:20]} is not a number from {lowest} to {highest}; "
             "unset it, or start with torchrun"
         )
     return int(said)
@@ -146,7 +146,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """Return the GPU of this process where several processes share a machine and `device` has no index."""
+    """Return the device of this process. With `cuda` and several processes, each gets its own GPU."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves over the epochs, and the confusion matrix of its best epoch."""
+"""Draw the charts of a run: its curves over the epochs, and the confusion matrix of its best epoch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from train.metrics import Report
     from train.reporter import Epoch
 
-# No class's colour: the splits and the cells of the matrix are not expressions.
+# Not a colour of an expression, because the splits and the cells of the matrix are none.
 TRAIN_HEX = "#a9adb5"
 FERPLUS_HEX = "#2f6fb7"
 CELL_HEX = "#24324d"
 
 
 def save_curves(history: Sequence[Epoch], path: Path) -> None:
-    """Draw loss and accuracy of both splits over the epochs, the best epoch marked.
+    """Draw loss and accuracy of both splits over the epochs, and mark the best epoch.
 
     Args:
         history: A row for each validation, at least one of them the best so far.
@@ -75,7 +75,7 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
         axes.set_xlim(0.7, max(epochs) + 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch", fontsize=9.5, color=QUIET_HEX)
-        # The axes' top, over the line, is free of curves however they run.
+        # At the top of the axes, above the line, no curve can cross the text.
         is_late = best.epoch > (1 + max(epochs)) / 2
         axes.annotate(
             style.format(at_best), (best.epoch, 1), xycoords=("data", "axes fraction"),
@@ -87,7 +87,7 @@ def save_curves(history: Sequence[Epoch], path: Path) -> None:
 
 
 def _name_ends(axes: Axes, last_epoch: int, ends: list[tuple[str, float, str]]) -> None:
-    """Write each curve's name beside its end, apart from each other where the ends meet."""
+    """Write each curve's name beside its end, and keep names apart if the ends are close."""
     low, high = axes.get_ylim()
     apart, lowest = 0.075 * (high - low), low
     for name, value, color in sorted(ends, key=lambda end: end[1]):
@@ -104,8 +104,8 @@ def save_confusion_matrix(measured: Report, path: Path, *, subtitle: str) -> Non
 
     Args:
         measured: The figures.
-        path: Where to, `.png`.
-        subtitle: What was measured.
+        path: The `.png` to write.
+        subtitle: A description of what was measured.
 
     Raises:
         OutputError: The file can't be written.
@@ -117,7 +117,7 @@ def save_confusion_matrix(measured: Report, path: Path, *, subtitle: str) -> Non
     _head(figure, "Confusion matrix", subtitle)
 
     def place(left: float, wide: float) -> Axes:
-        """Axes as high as the matrix, by inches from the left."""
+        """Add axes that are as high as the matrix, placed in inches from the left."""
         high = count * cell_in
         bottom = 1 - (top_in + high) / height_in
         return figure.add_axes((left / width_in, bottom, wide / width_in, high / height_in))
@@ -185,7 +185,7 @@ def _draw_recall(axes: Axes, measured: Report) -> None:
 
 
 def _head(figure: Figure, title: str, subtitle: str) -> None:
-    """Title and subtitle, at the same distances in inches on every figure."""
+    """Add title and subtitle, at the same distances in inches on every figure."""
     width_in, height_in = figure.get_size_inches()
     left = 0.4 / width_in
     figure.text(left, 1 - 0.3 / height_in, title, fontsize=15, fontweight="bold", color=TEXT_HEX, va="top")

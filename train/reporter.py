@@ -1,4 +1,4 @@
-"""The interface through which a run tells of its progress."""
+"""The interface through which a run reports its progress."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from train.config import TrainConfig
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history: an epoch, or several between two validations where time is short.
+    """One row of the history, for the time between two validations: an epoch, or several short ones.
 
     Attributes:
-        epoch: The last one, from 1.
-        train_loss: Mean of what was minimised over the epoch, of the augmented pictures.
-        train_accuracy: The same pictures; how often the target's most probable label was found.
-        validation_loss: Mean cross-entropy.
-        validation_accuracy: The same pictures.
-        ferplus_agreement: Share of the validation pictures with a clear FER+ majority for which the FER+
-            layer says the same; None without such a layer.
-        images: Training pictures since the row before.
-        images_per_s: The same a second.
-        duration_s: Seconds since the row before, validation included.
-        best: Whether its weights were saved.
+        epoch: Number of the last epoch, from 1.
+        train_loss: Mean training loss, on augmented pictures.
+        train_accuracy: Share of these pictures whose most probable label in the target was found.
+        validation_loss: Mean cross-entropy on the validation split.
+        validation_accuracy: Accuracy on the validation split.
+        ferplus_agreement: Share of the validation pictures with a clear FER+ majority on which the FER+
+            layer agrees with it; None without such a layer.
+        images: Number of training pictures since the last row.
+        images_per_s: Training pictures per second.
+        duration_s: Seconds since the last row, including validation.
+        best: Whether the weights were saved as the best so far.
     """
 
     epoch: int
@@ -38,22 +38,22 @@ class Epoch:
 
 
 class Reporter:
-    """Hears of a run's progress. This one ignores it; the command's shows it."""
+    """Receives a run's progress. This class ignores it; the command's subclass shows it."""
 
     def started(self, config: TrainConfig, origin: str, train_count: int, validation_count: int) -> None:
-        """The data and the network are there."""
+        """Note that the data and the network are ready."""
 
     def phase(self, epoch: int, name: str, batches: int) -> None:
-        """A phase (`train` or `validation`) of an epoch begins; epoch 0 is for work outside of epochs."""
+        """Note the start of a phase (such as `train`) of an epoch. Epoch 0 is for work outside of epochs."""
 
     def batch(self, loss: float, accuracy: float, images_per_s: float, done: int = 1) -> None:
-        """Some batches are done, by default one; the figures are of the phase so far."""
+        """Note that batches are done, by default one. The figures cover the phase so far."""
 
     def progress(self, share: float, left_s: float | None) -> None:
-        """Report the share of the run that is done, and in a run by the clock the seconds that are left."""
+        """Note the share of the run that is done and, in a run by the clock, the seconds left."""
 
     def note(self, text: str) -> None:
-        """Something that whoever watches should know."""
+        """Pass on a line for the user."""
 
     def epoch_done(self, row: Epoch) -> None:
-        """An epoch is done and saved."""
+        """Note that an epoch is done and saved."""

@@ -1,4 +1,4 @@
-"""The result files of a run or an evaluation: metrics.json and the pictures."""
+"""Write the result files of a run or an evaluation: metrics.json and the charts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run_metrics(result: Result) -> dict[str, Any]:
-    """Return the content of `metrics.json`: the best weights' figures, the settings and the cost."""
+    """Return the content of `metrics.json`: the figures of the best weights, the settings and the cost."""
     config = result.config
     epochs = result.history[-1].epoch
     training_s = sum(row.images / row.images_per_s for row in result.history)
@@ -69,16 +69,16 @@ def _figures(figures: Figures) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON for people and programs."""
+    """Write indented JSON."""
     write_text_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_results(output: Path, result: Result) -> list[Path]:
-    """Write curves.png, confusion-matrix.png and metrics.json; return all files of the run.
+    """Write curves.png, confusion-matrix.png and metrics.json. Return all files of the run.
 
     Raises:
         OSError: A file can't be written.
-        OutputError: A picture can't be written.
+        OutputError: A chart can't be written.
     """
     measured = result.validation
     save_curves(result.history, output / CURVES_NAME)

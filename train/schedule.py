@@ -1,4 +1,4 @@
-"""The learning rate over a run, and its gentle part."""
+"""Schedule the learning rate and the gentle part of a run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Schedule:
     warmup_share: float | None
 
     def is_gentle(self, progress: float) -> bool:
-        """Return whether pictures are changed little at this point."""
-        # A whole number of epochs is a ratio of whole numbers, so allow for its rounding.
+        """Return whether the augmentation is weak at this point."""
+        # The gentle part starts at a whole epoch, a ratio that may be rounded, so allow for that.
         return progress > self.gentle_from - 1e-9
 
     def learning_rate(self, progress: float) -> float:
@@ -42,7 +42,7 @@ class Schedule:
 
 
 def schedule_of(config: TrainConfig) -> Schedule:
-    """Return the schedule of a run; one by epochs has a whole number of gentle epochs."""
+    """Return the schedule of a run. A run by epochs has a whole number of gentle epochs."""
     share = config.gentle_share
     if config.minutes is None:
         share = gentle_epochs(config) / config.epochs
@@ -50,7 +50,7 @@ def schedule_of(config: TrainConfig) -> Schedule:
 
 
 def gentle_epochs(config: TrainConfig) -> int:
-    """Return how many epochs at the end of a run by epochs are gentle."""
+    """Return the number of gentle epochs at the end of a run by epochs."""
     return math.floor(config.gentle_share * config.epochs + 0.5)
 
 

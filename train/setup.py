@@ -1,4 +1,4 @@
-"""The parts of a run before its first step: pictures, votes, network, optimizer, teachers."""
+"""Set up the parts of a run before its first step: pictures, votes, network, optimizer, teachers."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Setup:
     """All parts of a run, ready for its next step.
 
     Attributes:
-        config: The settings; a resumed run keeps what it began from.
+        config: The settings. A resumed run keeps its original ones.
         splits: The pictures.
-        spec: What the network expects.
-        origin: What the run was made from.
-        progress: How far it is.
-        network: In training, on the device.
-        average: Its moving average, or None.
-        optimizer: Of the network.
-        teachers: Answer in the training step, or None.
+        spec: The input that the network expects.
+        origin: The things that the run was made from.
+        progress: The progress so far.
+        network: The network in training, on the device.
+        average: The network's moving average, or None.
+        optimizer: The network's optimizer.
+        teachers: The teachers, or None.
     """
 
     config: TrainConfig
@@ -67,10 +67,10 @@ def set_up(
     *,
     resume: bool,
 ) -> Setup:
-    """Open the data and make the network, or read the state to go on from.
+    """Open the data and make the network, or read the state to resume from.
 
     Raises:
-        As `loop.train`.
+        The same errors as `loop.train`.
     """
     wants_votes = bool(config.votes_weight or config.expected_share)
     splits = open_splits(data, with_votes=wants_votes)
@@ -100,7 +100,7 @@ def set_up(
         origin = Origin(origin.pictures, origin.votes, origin.teachers, weights)
     if hasattr(body, "drop_rate"):
         body.drop_rate = config.dropout  # type: ignore[assignment]
-    if config.pretrained != "none":  # weights that begin at random have to be learned
+    if config.pretrained != "none":  # random initial weights have to be trained, so none are frozen then
         freeze(body, config.frozen_stages)
     votes_outputs = len(VOTED) if splits.votes is not None and config.votes_weight else 0
     # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
@@ -115,20 +115,21 @@ def set_up(
 
 
 def seed_everything(seed: int, epoch: int, rank: int) -> None:
-    """Seed torch for an epoch, so that a resumed run draws what an unbroken one would have drawn."""
-    # Augmentation, dropout and the new layers' first weights all draw from torch's generators.
+    """Seed torch for an epoch, so that a resumed run draws the same numbers as an unbroken one."""
+    # Augmentation, dropout and the initial weights of new layers all draw from torch's generators.
     torch.manual_seed(epoch_seed(seed, epoch) + rank * 1_000_000_007)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of an epoch's order."""
+    """Return the seed for the order of an epoch."""
     return seed * 100_003 + epoch
 
 
 def freeze(body: nn.Module, stages: int) -> None:
-    """Keep the weights of an EfficientNet's first layer and of its first stages.
+    """Freeze the weights of an EfficientNet's first layer and first stages.
 
-    Their running statistics still follow the pictures. Other architectures and 0 stages keep nothing.
+    Their running statistics still follow the pictures. With another architecture or 0 stages, nothing is
+    frozen.
     """
     if stages and all(hasattr(body, name) for name in ("conv_stem", "bn1", "blocks")):
         for part in (body.conv_stem, body.bn1, *body.blocks[:stages]):  # type: ignore[index]
@@ -145,7 +146,7 @@ def _check_counts(splits: Splits, config: TrainConfig, processes: Processes) -> 
     if training < 2 * count or validation < count:
         raise UsageError(
             f"{training} pictures for training and {validation} for validation are too few for {count} "
-            "processes; start fewer"
+            "processes; start fewer processes"
         )
     if config.batch_size > training:
         raise UsageError(
@@ -160,7 +161,7 @@ def _say_data(splits: Splits, reporter: Reporter, *, wants_votes: bool) -> None:
         voted = int(splits.votes.any(dim=1).sum())
         votes = f", FER+ votes for {voted} training pictures from {splits.votes_name}"
     elif splits.votes_name is not None:
-        votes = f"; {splits.votes_name} names none of the pictures, so its votes are not used"
+        votes = f"; {splits.votes_name} names none of the pictures, so there are no FER+ votes"
     elif wants_votes:
         votes = ", no FER+ votes beside them"
     reporter.note(f"recognised {splits.name}{votes}")
@@ -175,7 +176,7 @@ def _say_data(splits: Splits, reporter: Reporter, *, wants_votes: bool) -> None:
 
 
 def _files_digest(paths: tuple[str, ...]) -> str:
-    """Return a digest of the content of some files; empty for no files."""
+    """Return a digest of the content of some files, or an empty string for no files."""
     if not paths:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The training and the validation split of a data folder, with their FER+ votes."""
+"""Open the training and the validation split of a data folder, with their FER+ votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.data import Pictures, PixelPictures, open_folder, pixel_name
 from train.folders import find_layout
 from train.votes import read_votes
 
-# FER2013's numbers of the expressions, in its table of pixels.
+# The numbers of the expressions in FER2013's table of pixels.
 FER2013_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 USAGES = ("Training", "PublicTest")  # the challenge's PrivateTest stays unseen
 SIDE = 48
@@ -27,12 +27,12 @@ class Splits:
     """The pictures of a run.
 
     Attributes:
-        name: What was recognised.
-        training: To learn.
-        validation: To measure with.
-        votes: float32 (N, 10) of the training pictures, or None where no picture has votes.
-        validation_votes: The same of the validation pictures.
-        votes_name: Name of the table of votes; or None.
+        name: A description of the layout.
+        training: The pictures to train on.
+        validation: The pictures to measure on.
+        votes: float32 (N, 10), the votes for the training pictures; None if no picture has votes.
+        validation_votes: The same for the validation pictures.
+        votes_name: Name of the table of votes, or None.
     """
 
     name: str

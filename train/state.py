@@ -1,4 +1,4 @@
-"""`last-state.pt`: everything that a run needs to go on as if it had never stopped."""
+"""Save and load `last-state.pt`: everything that a run needs to continue as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Progress:
     """The progress of a run so far.
 
     Attributes:
-        epoch: Passes over the training pictures that have ended.
-        step: Training steps that have ended.
-        elapsed_s: Time that the run has taken, over all its processes one after the other.
+        epoch: Number of finished passes over the training pictures.
+        step: Number of finished training steps.
+        elapsed_s: Time that the run has taken, including the time before it was resumed.
         history: The rows so far.
-        best_logits: The best weights' answers for the validation split: float32 (N, 7), or (N, 14) with
-            those of the FER+ layer; None before the first row.
+        best_logits: The answers of the best weights for the validation split, float32 (N, 7), or (N, 14)
+            with those of the FER+ layer; None before the first row.
     """
 
     epoch: int = 0
@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def best(self) -> Epoch | None:
-        """The row whose weights are kept."""
+        """The row with the best weights, or None before the first one."""
         return next((row for row in reversed(self.history) if row.best), None)
 
 
@@ -55,7 +55,7 @@ class Origin:
         pictures: A digest of the names of the pictures, in order.
         votes: Whether there were FER+ votes.
         teachers: A digest of the teachers' files; empty without teachers.
-        weights: Says where the first weights came from.
+        weights: A description of the initial weights.
     """
 
     pictures: str
@@ -66,12 +66,12 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class SavedState:
-    """A state as it was read.
+    """The content of `last-state.pt`.
 
     Attributes:
         config: The settings of the run.
-        origin: What it was made from.
-        progress: How far it is.
+        origin: The things that the run was made from.
+        progress: The progress so far.
         tensors: States of the network, the average and the optimizer.
     """
 
@@ -90,7 +90,7 @@ def save_state(
     average: MovingAverage | None,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Save the state of a run; a kill leaves the old one or the new one."""
+    """Save the state of a run. If the program is killed, the file is the old one or the new one."""
     best = progress.best_logits
     state = {
         "config": asdict(config),
@@ -115,31 +115,30 @@ def restore(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> None:
-    """Put a state's weights into a network, its average and its optimizer.
+    """Load a saved state into a network, its average and its optimizer.
 
     Raises:
-        UsageError: They do not fit.
+        UsageError: The state does not fit them.
     """
     try:
         network.load_state_dict(state.tensors["model"])
         load_optimizer_state(optimizer, state.tensors["optimizer"], device)
         if average is not None:
             average.network.load_state_dict(state.tensors["average"])
-    except Exception as error:  # torch raises many types for what does not fit
+    except Exception as error:  # torch raises many types for a state that does not fit
         raise _unreadable(output) from error
 
 
 def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
-    """Read the state to go on from.
+    """Read the state to resume from, and check that it fits what the user asks for.
 
     Args:
         output: The folder of the run.
         config: The settings that the user asks for now.
-        origin: What the user gives now; its teachers are empty where none are given.
+        origin: The pictures, votes and teachers of this call. Its `teachers` is empty if there are none.
 
     Raises:
-        UsageError: There is no state, it can't be read, or the run was made with other settings, pictures
-            or teachers.
+        UsageError: There is no state, it can't be read, or the run has other settings, pictures or teachers.
     """
     path = output / STATE_NAME
     if not path.is_file():
@@ -170,7 +169,7 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
 
 
 def resumed_config(config: TrainConfig, state: SavedState) -> TrainConfig:
-    """Return the settings to go on with: a resumed run keeps what it began from."""
+    """Return the settings for a resumed run, which keeps its original ones."""
     return replace(
         config,
         pretrained=state.config["pretrained"],
@@ -179,7 +178,7 @@ def resumed_config(config: TrainConfig, state: SavedState) -> TrainConfig:
 
 
 def pictures_digest(*splits: Pictures) -> str:
-    """Return a digest of the names of the pictures, in order."""
+    """Return a digest of the pictures' names, in order."""
     names = [[_relative(path, split.root) for path, _ in split.samples] for split in splits]
     return hashlib.sha256(repr(names).encode(errors="surrogateescape")).hexdigest()
 
@@ -189,12 +188,12 @@ def _relative(path: str, root: Path) -> str:
 
 
 def _read(path: Path) -> SavedState:
-    """Read a state and check its fields; raises anything."""
+    """Read a state and check its fields. A damaged file may raise any error."""
     with zipfile.ZipFile(path) as archive:
         if archive.testzip():  # torch does not compare the checksums
             raise ValueError("damaged")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    # A run from before a setting existed was made with its default.
+    # If a setting is newer than the run, the run used its default.
     config = asdict(TrainConfig()) | state["config"]
     if not all(isinstance(value, int | float | str | tuple | None) for value in config.values()):
         raise TypeError("a setting of an unknown type")
@@ -221,10 +220,10 @@ def _read(path: Path) -> SavedState:
 
 
 def _check_settings(output: Path, config: TrainConfig, before: dict[str, Any]) -> None:
-    """Raise a UsageError where settings that shape the result have changed."""
+    """Raise a UsageError if settings that shape the result have changed."""
     free = {"device", "pretrained", "teachers", "workers"}
     if config.warmup_share is None and not config.gentle_share:
-        free.add("epochs")  # the course of such a run does not depend on its length
+        free.add("epochs")  # without a schedule, more epochs only make the run longer
     for name, value in asdict(config).items():
         if name not in free and before[name] != value:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""The training step: forward, loss, backward, update. On a GPU it is recorded once and replayed."""
+"""Run a training step: forward, loss, backward, update. On a GPU it is recorded once and replayed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from train.targets import loss_of, taught
 from train.teachers import Teachers
 
 COMPILE_PAYS_STEPS, COMPILE_PAYS_MINUTES = 2000, 20  # compiling takes a minute
-EAGER_STEPS = 3  # before recording: libraries pick their algorithms, the optimizer makes its state
+EAGER_STEPS = 3  # before recording, for libraries to pick algorithms and the optimizer to make its state
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Figures:
     """The figures of some training steps.
 
     Attributes:
-        loss: Mean loss of a picture.
+        loss: Mean loss per picture.
         accuracy: Share of pictures whose most probable label in the target was found.
-        count: Pictures.
+        count: Number of pictures.
     """
 
     loss: float
@@ -39,16 +39,16 @@ class Figures:
 
 
 class Updater:
-    """Updates a network by one batch after the other.
+    """Updates a network, one batch at a time.
 
     Args:
-        network: As the step calls it; compiled or joined with other processes.
-        parameters: What is trained.
-        optimizer: Updates them.
-        average: Follows the network; None: no average.
-        teachers: Answer for each batch; None: no teachers.
+        network: The network as `as_trained` returns it.
+        parameters: The parameters that are trained.
+        optimizer: The optimizer of these parameters.
+        average: The moving average of the network, or None.
+        teachers: The teachers, or None.
         config: The settings of the run.
-        device: Where the network is.
+        device: The network's device.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Updater:
         self._sums = torch.zeros(3, device=device)
 
     def set_step(self, step: int, lr: float) -> None:
-        """Set what changes from step to step: the learning rate and the average's decay."""
+        """Set the learning rate and the average's decay, which change from step to step."""
         for group in self._optimizer.param_groups:
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(lr)
@@ -103,17 +103,17 @@ class Updater:
             self._sums += torch.stack([loss.detach() * count, hits, count])
 
     def begin(self) -> None:
-        """Begin to sum up the figures."""
+        """Reset the figures."""
         self._sums.zero_()
 
     def figures(self) -> Figures:
-        """Return the figures since `begin`; waits for the device."""
+        """Wait for the device, and return the figures since `begin`."""
         loss_sum, hits, count = self._sums.tolist()
         return Figures(loss_sum / max(count, 1), hits / max(count, 1), round(count))
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """Return the 16-bit type that a step computes in; None on a CPU, which computes in 32 bits."""
+    """Return the 16-bit type for a step's arithmetic; None for a CPU, which uses 32 bits."""
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
@@ -122,11 +122,11 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 class RecordedStep:
     """A step recorded as a CUDA graph, so that its thousands of kernels start in one call.
 
-    The first calls run as they are. Source: CUDA Graphs in PyTorch's notes on CUDA semantics.
+    The first calls run without recording. Source: CUDA Graphs in PyTorch's notes on CUDA semantics.
 
     Args:
-        work: Takes indices and the mixing share, on the device; has to read nothing back.
-        optimizer: Its gradients are freed before the recording.
+        work: Takes indices and the mixing share on the device. It must not read anything back.
+        optimizer: The optimizer, whose gradients are freed before the recording.
         batch_size: Length of the indices.
         device: A CUDA device.
     """
@@ -160,7 +160,7 @@ class RecordedStep:
         if self._graph is None:
             self._optimizer.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # records, runs nothing
+            with torch.cuda.graph(graph):  # records the work without running it
                 self._work(self._indices, self._share)
             self._graph = graph
         self._graph.replay()
@@ -169,17 +169,17 @@ class RecordedStep:
 def as_trained(
     network: TwoHeaded, config: TrainConfig, steps: int, device: torch.device, processes: Processes
 ) -> nn.Module:
-    """Return the network as the steps call it: compiled, or joined with the other processes'."""
+    """Return the network for the steps to call: compiled, or connected with the other processes."""
     if processes.count > 1:
         ids = [device.index] if device.type == "cuda" else None
         with warnings.catch_warnings():
-            # torch 2.15 has another name for broadcast_buffers, which those before it don't know.
+            # torch 2.15 renamed broadcast_buffers, and older versions don't know the new name.
             warnings.simplefilter("ignore", FutureWarning)
             # The running statistics are averaged at each validation instead of copied in every step.
             return DistributedDataParallel(
                 network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
             )
-    # The length of the whole run counts: a resumed run has to compute as the unbroken one does.
+    # Use the length of the whole run, so that a resumed run computes the same as an unbroken one.
     pays = config.epochs * steps > COMPILE_PAYS_STEPS
     if config.minutes is not None:
         pays = config.minutes > COMPILE_PAYS_MINUTES
@@ -187,18 +187,18 @@ def as_trained(
 
 
 class _CompiledForWholeBatches(nn.Module):
-    """A network with its layers fused, about a fifth faster on a CPU; itself where that fails.
+    """A compiled network, about a fifth faster on a CPU, or the plain network if compilation fails.
 
-    It is compiled for one batch size. A last, smaller batch goes the plain way.
+    It is compiled for one batch size. A smaller last batch goes through the plain network.
     """
 
     def __init__(self, network: nn.Module, batch_size: int) -> None:
         super().__init__()
-        torch._dynamo.config.suppress_errors = True  # no C++ compiler on this machine: go on without
+        torch._dynamo.config.suppress_errors = True  # without a C++ compiler, run the plain network
         self._network, self._batch_size = network, batch_size
         self._compiled: Any = torch.compile(network, dynamic=False)
 
     def forward(self, images: torch.Tensor) -> Any:
-        """Return what the network returns."""
+        """Return the network's output."""
         whole = len(images) == self._batch_size
         return (self._compiled if whole else self._network)(images)

@@ -1,4 +1,4 @@
-"""The distributions that a network learns, and the loss that compares its answer with them."""
+"""Make the distributions that a network learns, and compute the loss of its answers against them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from train.votes import VOTED_ROWS, expected_labels
 
 
 def targets_of(labels: torch.Tensor, votes: torch.Tensor | None, config: TrainConfig) -> Targets:
-    """Return the targets of the training pictures before any teacher answers.
+    """Return the targets of the training pictures, without the teachers' answers.
 
     Args:
         labels: int64 (N,).
-        votes: float32 (N, 10) of `votes.read_votes`, or None.
-        config: Says how far the votes correct the label, and whether they are learned themselves.
+        votes: float32 (N, 10) from `votes.read_votes`, or None.
+        config: The settings: the votes' share in the label, and whether there is a FER+ layer.
     """
     label = one_hot(labels)
     if votes is None:
@@ -32,19 +32,19 @@ def targets_of(labels: torch.Tensor, votes: torch.Tensor | None, config: TrainCo
 
 
 def taught(batch: Batch, answers: Answers, share: float) -> Batch:
-    """Return a batch whose targets contain the teachers' answers.
+    """Return a batch with the teachers' answers mixed into its targets.
 
-    Teachers know seven expressions. The FER+ votes for contempt, unknown and no face keep their share;
-    the teachers' answer takes its share of the rest.
+    Teachers know seven expressions only. So the FER+ votes for contempt, unknown and no face stay as they
+    are, and the answers are mixed into the rest.
 
     Args:
         batch: A batch, mixed or not.
-        answers: What the teachers say about the same pictures.
+        answers: The teachers' answers for the same pictures.
         share: Share of the answers in both targets.
     """
     votes = batch.votes
     if votes is not None and answers.ferplus is not None:
-        # Column by column: an index from the CPU would wait for the GPU.
+        # Column by column, because an index from the CPU would wait for the GPU.
         columns = list(votes.unbind(dim=1))
         voted = torch.stack([columns[row] for row in VOTED_ROWS]).sum(dim=0)
         for expression, row in enumerate(VOTED_ROWS):
@@ -56,9 +56,9 @@ def taught(batch: Batch, answers: Answers, share: float) -> Batch:
 def loss_of(
     outputs: tuple[torch.Tensor, torch.Tensor | None], batch: Batch, votes_weight: float
 ) -> torch.Tensor:
-    """Return the mean cross-entropy of the FER2013 layer, plus that of the FER+ layer by its weight.
+    """Return the mean cross-entropy of the FER2013 layer, plus the weighted one of the FER+ layer.
 
-    A picture without votes, whose distribution is 0 everywhere, adds nothing to the second.
+    A picture without votes has 0 everywhere in its distribution, so it adds nothing to the second term.
     """
     logits, votes = outputs
     loss = nn.functional.cross_entropy(logits.float(), batch.target)

@@ -1,7 +1,7 @@
-"""Distillation: trained networks answer for the very pictures that the network in training sees.
+"""Distill trained networks (teachers) into the network in training.
 
-Several networks together are right more often than each alone, and their doubt tells more than a label.
-They see each picture augmented and mixed, in the training step, so they answer for what is in it.
+Several networks together are right more often than each alone, and their probabilities say more than a
+label. In each training step they read the same augmented and mixed pictures as the network in training.
 
 Sources: Hinton et al., Distilling the Knowledge in a Neural Network, 2015. Beyer et al., Knowledge
 distillation: A good teacher is patient and consistent, 2022.
@@ -31,7 +31,7 @@ class Answers:
 
     Attributes:
         label: float32 (N, 7), probabilities of FER2013's labels.
-        ferplus: float32 (N, 7), probabilities of what FER+ voters see; None where no teacher says.
+        ferplus: float32 (N, 7), probabilities of the FER+ majority; None if no teacher has a FER+ layer.
     """
 
     label: torch.Tensor
@@ -39,12 +39,12 @@ class Answers:
 
 
 class Teachers:
-    """Trained networks that answer together.
+    """Trained networks whose answers are averaged.
 
     Args:
-        networks: Each network and what it expects.
-        spec: What the network in training expects.
-        device: Where the networks run.
+        networks: Each network with the input that it expects.
+        spec: The input that the network in training expects.
+        device: The device of all networks.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Teachers:
 
     @torch.no_grad()
     def answer(self, batch: Batch) -> Answers:
-        """Return the mean answer for a batch, which has to keep its `pictures`.
+        """Return the mean answer for a batch, which needs its `pictures`.
 
-        The logits are not divided by the teachers' temperatures: a network of the strong recipe is less
-        sure without its own than it is right, and a soft answer says more.
+        The logits are not divided by the teachers' temperatures. Without its temperature, a network of the
+        strong recipe is underconfident, and such soft answers teach more.
         """
         labels, ferplus = [], []
         for network, expected in self._networks:
@@ -96,12 +96,12 @@ class Teachers:
 
 
 def load_teachers(paths: Sequence[Path], spec: InputSpec, device: torch.device) -> Teachers | None:
-    """Load the teachers of a run and let each answer once; None where there are no paths.
+    """Load the teachers of a run and try each one out. Return None without paths.
 
     Args:
         paths: Checkpoints of fer-train, of any architecture.
-        spec: What the network in training expects.
-        device: Where they run.
+        spec: The input that the network in training expects.
+        device: The device to run them on.
 
     Raises:
         WeightsError: A checkpoint can't be used.
@@ -117,7 +117,7 @@ def load_teachers(paths: Sequence[Path], spec: InputSpec, device: torch.device) 
             ) from error
         teacher = Teachers([(network, checkpoint.input)], spec, device)
         if not teacher.answer(_grey_pictures(spec, device)).label.isfinite().all():
-            raise WeightsError(f"{path} answers pictures with numbers that are not finite; choose another")
+            raise WeightsError(f"{path} gives numbers that are not finite; choose another teacher")
         networks.append((network, checkpoint.input))
     return Teachers(networks, spec, device) if networks else None
 

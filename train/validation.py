@@ -1,4 +1,4 @@
-"""The validation split: a network's answers for it, and its figures for each annotation."""
+"""Measure a network on the validation split, for each annotation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Measured:
     """A network's answers for the validation split, and its figures without temperatures.
 
     Attributes:
-        logits: float32 (N, 7) of the FER2013 layer.
-        ferplus_logits: float32 (N, 7) of the FER+ layer, or None.
-        fer2013: The first layer against FER2013's labels.
-        ferplus: The second layer against the FER+ majority, over the pictures that have a clear one;
-            None where there is no such layer or no votes.
+        logits: float32 (N, 7), from the FER2013 layer.
+        ferplus_logits: float32 (N, 7), from the FER+ layer, or None.
+        fer2013: Figures of the FER2013 layer against FER2013's labels.
+        ferplus: Figures of the FER+ layer against the FER+ majority, over the pictures that have a clear
+            one; None without such a layer or without votes.
     """
 
     logits: np.ndarray
@@ -57,10 +57,10 @@ class Validation:
 
     Args:
         pictures: The pictures.
-        votes: float32 (N, 10) of `votes.read_votes`, or None.
-        spec: What the network expects.
-        device: Where the network is. On a GPU the pictures are kept there.
-        workers: Processes that prepare pictures.
+        votes: float32 (N, 10) from `votes.read_votes`, or None.
+        spec: The input that the network expects.
+        device: The network's device. If it is a GPU, the pictures are kept there.
+        workers: Number of processes that prepare pictures.
         processes: The processes of the run.
     """
 
@@ -87,14 +87,14 @@ class Validation:
     def measure(
         self, network: TwoHeaded, on_batch: Callable[[float, float, float], None] | None = None
     ) -> Measured:
-        """Measure a network; every process reads its share of the pictures.
+        """Measure a network. Every process reads its share of the pictures.
 
         Args:
-            network: In any mode; is put into evaluation mode.
+            network: The network. It is put into evaluation mode.
             on_batch: See `prediction.predict`.
         """
         half = self._half_dtype
-        # In the precision and batch size of the training steps, for which a GPU has its algorithms ready.
+        # Use the precision and batch size of the training steps, for which a GPU has chosen its algorithms.
         with torch.autocast(self._device.type, dtype=half or torch.bfloat16, enabled=half is not None):
             logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)  # type: ignore[arg-type]
         logits = self._processes.in_order(logits)
@@ -102,7 +102,7 @@ class Validation:
         return self.figures(logits[:, : len(EXPRESSIONS)], ferplus)
 
     def figures(self, logits: np.ndarray, ferplus_logits: np.ndarray | None) -> Measured:
-        """Return the figures of logits for the whole split."""
+        """Return the figures for logits of the whole split."""
         ferplus = None
         if ferplus_logits is not None and self._seen is not None and (self._seen >= 0).any():
             clear = self._seen >= 0
@@ -112,8 +112,8 @@ class Validation:
     def calibrate(self, measured: Measured, annotation: str) -> tuple[Calibration, Report]:
         """Fit the temperature of a layer and choose its threshold.
 
-        The threshold is chosen on every second picture of each class. Without votes there is none: one
-        annotator's label is too often wrong to tell which readings are.
+        The threshold is chosen on every second picture of each class. It needs FER+ votes: a single
+        annotator's label is too often wrong to tell which readings are right. Without votes it is 0.
 
         Args:
             measured: The answers.
@@ -138,7 +138,7 @@ class Validation:
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:
-    """Return a batch of full length, the last picture repeated."""
+    """Fill up a batch to its full length by repeating the last picture."""
     missing = EVALUATION_BATCH - len(images)
     return torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
 

@@ -1,4 +1,4 @@
-"""The FER+ votes of ten people for each picture of FER2013, and the labels that they let expect.
+"""Read the FER+ votes of ten people for each picture of FER2013, and predict labels from them.
 
 Source: Barsoum et al., Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
 Distribution, 2016.
@@ -20,21 +20,22 @@ from train.data import Pictures, one_hot, pixel_name
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
 )  # fmt: skip
-# The votes' names for the seven expressions, in their order. Contempt, unknown and NF (no face) have none.
+# FER+'s names for the seven expressions, in the order of `EXPRESSIONS`. Contempt, unknown and NF (no face)
+# have no counterpart.
 VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 VOTED_ROWS = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
 WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
 
 
 def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
-    """Read the FER+ votes of pictures, by their file names.
+    """Read the FER+ votes for pictures, matched by their file names.
 
     Args:
-        path: CSV with those of `VOTED` and `file`, or as FER+ publishes it (`fer2013new.csv`).
+        path: CSV with the columns `file` and `VOTED`, or in FER+'s own form (`fer2013new.csv`).
         pictures: The pictures.
 
     Returns:
-        float32 (N, 10): shares that add up to 1, or zeros for a picture without votes.
+        float32 (N, 10), shares that sum to 1, or zeros for a picture without votes.
 
     Raises:
         SourceError: The file can't be read as such a table.
@@ -52,17 +53,17 @@ def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
         votes = torch.tensor(counts, dtype=torch.float32)
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise SourceError(
-            f"{path} is no table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
-            "mend or remove it"
+            f"{path} is not a table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
+            "repair or remove it"
         ) from error
     return votes / votes.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def _name(row: dict[str, str], index: int) -> str:
-    """Return the file name that a row of votes is about.
+    """Return the file name of the picture that a row of votes is for.
 
-    FER+ publishes its votes in the order of fer2013.csv, and leaves out the names of pictures that it
-    advises not to use.
+    FER+ lists its votes in the order of fer2013.csv, and leaves out the names of pictures that it advises
+    not to use.
     """
     return row["file"] if "file" in row else pixel_name(index)
 
@@ -71,11 +72,11 @@ def majority(votes: np.ndarray) -> np.ndarray:
     """Return the expression that most people saw in each picture.
 
     Args:
-        votes: (N, 10) of `read_votes`.
+        votes: (N, 10) from `read_votes`.
 
     Returns:
-        int (N,): the index of the expression; -1 where the most-voted class is not one of the seven or is
-        tied, and where there are no votes.
+        int (N,), the index of the expression; -1 if the most-voted class is tied or not one of the seven, or
+        if there are no votes.
     """
     most = votes.max(axis=1, keepdims=True)
     is_clear = (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1)
@@ -87,16 +88,16 @@ def majority(votes: np.ndarray) -> np.ndarray:
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the probability of each label for pictures with such votes.
 
-    A single label hides a lot of doubt. Ten votes tell which labels a picture could have got, once it is
-    learned how the labels answer to the votes: of FER2013's training split the votes name 30 % neutral
-    and 3 % fear, the labels 17 % and 14 %. That is learned here, by multinomial logistic regression.
+    A single label hides how much people disagree. Ten votes tell which labels a picture could have got, once
+    the relation between labels and votes is known: in FER2013's training split the votes call 30 % neutral
+    and 3 % fear, and the labels 17 % and 14 %. A multinomial logistic regression learns that relation.
 
     Args:
-        votes: float32 (N, 10) of `read_votes`.
+        votes: float32 (N, 10) from `read_votes`.
         labels: int64 (N,).
 
     Returns:
-        float32 (N, 7); of a picture without votes its label.
+        float32 (N, 7). A picture without votes gets its label with probability 1.
     """
     voted = votes.sum(dim=1) > 0
     pairs = (votes[:, :, None] * votes[:, None, :]).flatten(1)

@@ -59,7 +59,7 @@ def _automatic_device() -> str:
 
 
 def _has_nvidia_driver() -> bool:
-    """Return whether the driver's library can be loaded. That takes less than a millisecond."""
+    """Return whether the driver's library can be loaded, which takes less than a millisecond."""
     library = {"win32": "nvcuda.dll", "linux": "libcuda.so.1"}.get(sys.platform)
     if library is None:
         return False

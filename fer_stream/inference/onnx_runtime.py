@@ -1,8 +1,8 @@
 """Run a network on the CPU in ONNX Runtime.
 
-A network is an ONNX file in fer_stream/data/. A graph without weights takes them as arrays when it loads:
-ONNX Runtime then folds batch normalization and other constants, which takes about 20 ms for EfficientNet-B0.
-Storing the folded model would save half of that, so nothing is cached.
+A network is an ONNX file in fer_stream/data/. If the file has no weights, they are passed as arrays when it
+loads. ONNX Runtime then folds batch normalization and other constants, which takes about 20 ms for
+EfficientNet-B0. A cache of the folded model would save only half of that, so there is none.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class OnnxNetwork:
         threads: int = 0,
         max_batch: int = 0,
     ) -> None:
-        # Disable telemetry: some builds report their use and leave an identifier of the machine in the
-        # user's cache. A face analyzer must not.
+        # Disable telemetry: some builds report usage and store a machine identifier in the user's cache. A
+        # face analyzer must not do that.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -47,7 +47,7 @@ class OnnxNetwork:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning thread would take the core from the decoder and the encoder.
+        # A spinning thread would take a core away from the decoder and the encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if weights:
             # ONNX Runtime does not copy these; they must live as long as the session.

@@ -1,9 +1,9 @@
-"""How the cores of the CPU are shared out, in one place.
+"""Share the cores of the CPU between the stages.
 
-By measurement on 2 cores that others used at the same time: a scan in two parts side by side takes 15
-to 23 % less time than on one thread and 6 to 8 % more CPU time, where ONNX Runtime's own second thread
-costs up to 22 %. Threads of the encoder (1, 2 or its own choice, 3) and of OpenCV (1 or 2) make no
-difference that stands out; the decoder's own choice was left as it is.
+Measured on 2 cores that other programs used at the same time: a scan in two parts side by side takes 15 to
+23 % less time than on one thread, and 6 to 8 % more CPU time. ONNX Runtime's own second thread costs up to
+22 % more CPU time. The number of threads makes no clear difference for the encoder (1, 2, or its own choice,
+3) or for OpenCV (1 or 2). The decoder's own choice was not changed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _T = TypeVar("_T")
 
 
 class Workers:
-    """Does things side by side.
+    """Runs calls side by side in threads.
 
     Args:
         threads: Total CPU threads; 0 for one per core.
 
     Attributes:
-        network_threads: How many of them each run of a network may take.
+        network_threads: Number of these threads that each run of a network may use.
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -38,16 +38,16 @@ class Workers:
         self.network_threads = max(1, threads // self._count)
 
     def map(self, do: Callable[..., _T], items: Sequence[object]) -> list[_T]:
-        """Return `do(item)` for each item, in order. Starts with the first one and does not wait for it."""
+        """Return `do(item)` for each item, in order. The calls run side by side."""
         if self._count == 1 or len(items) < 2:
             return [do(item) for item in items]
-        # The threads end with the call: nobody has to close anything.
+        # The threads end with the call, so nothing needs to be closed.
         with ThreadPoolExecutor(self._count - 1) as others:
             rest = [others.submit(do, item) for item in items[1:]]
             return [do(items[0]), *(one.result() for one in rest)]
 
     def parts(self, count: int) -> list[slice]:
-        """Return slices that share `count` things out evenly, at least one."""
+        """Return slices that split `count` items evenly. There is at least one slice."""
         parts = max(1, min(self._count, count // LEAST_PART))
         bounds = [count * part // parts for part in range(parts + 1)]
         return [slice(low, high) for low, high in itertools.pairwise(bounds)]

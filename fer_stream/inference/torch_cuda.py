@@ -1,10 +1,10 @@
 """Run networks in PyTorch on a GPU: batches of a few fixed sizes, each recorded once as a CUDA graph.
 
-The first run of a new shape is slow, because cuDNN chooses its algorithms again, and a small batch is bound
-by its kernel launches. So a batch is padded to the next of a few sizes, and each size is recorded as a CUDA
-graph, which one launch replays.
+The first run of a new shape is slow, because cuDNN chooses its algorithms again. A small batch spends most of
+its time on kernel launches. So each batch is padded to the next of a few sizes, and each size is recorded as
+a CUDA graph, which takes a single launch to replay.
 
-Everything here also runs on CPU tensors (`cpu:0`), eagerly and without graphs. The tests use that.
+Everything here also runs on CPU tensors (`cpu:0`), without graphs. The tests use that.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 
-# CUDA graphs are recorded one at a time: two threads that record at once disturb each other.
+# CUDA graphs are recorded one at a time, because threads that record at the same time disturb each other.
 _RECORDING = threading.Lock()
-RUNS_TIMED = 10  # between two looks at the clock
+RUNS_TIMED = 10  # runs between two readings of the clock
 
 
 class Lane:
@@ -36,7 +36,7 @@ class Lane:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
 
     Attributes:
-        device: The same, as torch has it.
+        device: The same as a `torch.device`.
     """
 
     def __init__(self, device: str) -> None:
@@ -52,7 +52,7 @@ class Lane:
             self.pool = torch.cuda.graph_pool_handle()
 
     def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return zeros in memory of the host that the device can copy from and to by itself."""
+        """Return zeros in host memory that the device can copy from and to directly."""
         import torch
 
         return torch.zeros(tuple(shape), dtype=dtype, pin_memory=self.is_cuda)
@@ -64,7 +64,7 @@ class Lane:
         return torch.cuda.stream(self.stream) if self.is_cuda else contextlib.nullcontext()
 
     def wait(self) -> None:
-        """Wait until the device has done everything that was asked of this lane."""
+        """Wait until the device has finished all work in this lane."""
         if self.is_cuda:
             self.stream.synchronize()
 
@@ -72,17 +72,17 @@ class Lane:
 class Recorded:
     """A function of one tensor of fixed shape, from host memory to host memory.
 
-    Its first call runs the function as it is. The second records it as a CUDA graph, which every later call
-    replays. A shape that occurs once, such as that of a picture among others, costs no recording.
+    The first call runs the function without recording. The second call records it as a CUDA graph, which
+    every later call replays. So a shape that occurs only once, as with pictures, is not recorded.
 
     Args:
         function: Takes a tensor on the device and returns one, whose shape must not depend on values.
-        lane: Where it runs.
-        shape: Of the input.
-        dtype: Of the input.
+        lane: The lane that it runs in.
+        shape: Shape of the input.
+        dtype: Type of the input.
 
     Attributes:
-        host_input: The input, to be filled before each call: an array.
+        host_input: An array for the input, to be filled before each call.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Recorded:
         self._host_output: torch.Tensor | None = None
 
     def __call__(self) -> np.ndarray:
-        """Run the function on `host_input`; return its output, an array that the next call overwrites."""
+        """Run the function on `host_input`. The next call overwrites the array that this one returns."""
         torch = self._torch
         if not self._lane.is_cuda:
             with torch.inference_mode():
@@ -127,7 +127,7 @@ class Recorded:
         return (time.perf_counter() - began_s) / runs
 
     def _launch(self) -> torch.Tensor:
-        """Start the function on the device, from the second run on as a graph; returns its output."""
+        """Start the function on the device, from the second run on as a graph, and return its output."""
         if self._graph is not None:
             self._graph.replay()
         elif self._output is None or not self._lane.is_cuda:
@@ -155,8 +155,8 @@ class BatchFunction:
 
     Args:
         function: Takes a tensor (N, ...) on the device and returns float32 (N, K).
-        lane: Where it runs.
-        sizes: The sizes, rising. A larger batch is taken in parts of the last one.
+        lane: The lane that it runs in.
+        sizes: The sizes, in ascending order. A larger batch is split into parts of the last size.
     """
 
     def __init__(self, function: TensorFunction, lane: Lane, sizes: Sequence[int]) -> None:
@@ -164,7 +164,7 @@ class BatchFunction:
         self._recorded: dict[tuple[int, ...], Recorded] = {}
 
     def warm_up(self, row_shape: Sequence[int], dtype: torch.dtype) -> None:
-        """Record every size, which takes seconds on a GPU and would otherwise hold up the first frames."""
+        """Record every size. This takes seconds on a GPU and would otherwise delay the first frames."""
         if self._lane.is_cuda:
             for size in self._sizes:
                 recorded = self.of_shape((size, *row_shape), dtype)
@@ -172,7 +172,7 @@ class BatchFunction:
                 recorded()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Run the function on a batch (N, ...), N at least 1; return (N, K)."""
+        """Run the function on a batch (N, ...) of at least one row, and return (N, K)."""
         dtype, largest = torch_dtype(batch), self._sizes[-1]
         outputs = []
         for start in range(0, len(batch), largest):
@@ -185,18 +185,18 @@ class BatchFunction:
         return np.concatenate(outputs)
 
     def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
-        """Return the function of a batch of just this shape, (N, ...)."""
+        """Return the recorded function for batches of exactly this shape, (N, ...)."""
         if shape not in self._recorded:
             self._recorded[shape] = Recorded(self._function, self._lane, shape, dtype)
         return self._recorded[shape]
 
 
 class TorchNetwork:
-    """A network in PyTorch: a batch (N, ...) in, float32 (N, K) out.
+    """A network in PyTorch, from a batch (N, ...) to float32 (N, K).
 
     Args:
         network: The network as a function of a batch on the device.
-        lane: Where it runs.
+        lane: The lane that it runs in.
         sizes: See `BatchFunction`.
     """
 
@@ -204,7 +204,7 @@ class TorchNetwork:
         self._run = BatchFunction(network, lane, sizes)
 
     def warm_up(self, example: np.ndarray) -> None:
-        """Record every size for batches whose rows are like the example's, (N, ...)."""
+        """Record every size, for batches whose rows have the shape and type of the example's, (N, ...)."""
         self._run.warm_up(example.shape[1:], torch_dtype(example))
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -212,13 +212,13 @@ class TorchNetwork:
         return (self._run(batch),)
 
     def seconds_on_device(self, batch: np.ndarray, limit_s: float) -> float:
-        """Return the mean time of a batch of just one of the sizes on the device, without copies."""
+        """Return the mean time on the device, without copies, of a batch of exactly one of the sizes."""
         self(batch)
         return self._run.of_shape(batch.shape, torch_dtype(batch)).seconds_on_device(limit_s)
 
 
 def torch_dtype(array: np.ndarray) -> torch.dtype:
-    """Return the dtype of torch for that of an array."""
+    """Return the torch dtype that matches an array's."""
     import torch
 
     return torch.from_numpy(array[:0]).dtype

@@ -1,4 +1,4 @@
-"""Face crops in one batch through EfficientNet-B0: seven probabilities a face."""
+"""Read face crops with EfficientNet-B0: seven probabilities per face, all faces in one batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fer_stream.recognition.weights import (
 )
 
 MAX_BATCH = 64  # bounds the memory of a frame with a crowd in it
-MOST_ON_CPU = 8  # faces at once; by measurement 42 take a tenth longer each
+MOST_ON_CPU = 8  # faces in a batch; measured, each face takes a tenth longer in a batch of 42
 CUDA_SIZES = (8, 32, MAX_BATCH)
 HALF_ON_CUDA = True
 
@@ -46,7 +46,7 @@ class Classifier:
         labels: The annotation of the probabilities.
         unsure_below: The weights' threshold for it, see `weights.Head`.
         input: The preprocessing that the network expects.
-        enough_faces: Once this many faces wait, they are better read now than with those of further frames.
+        enough_faces: Once this many faces wait, it does not pay to wait for those of further frames.
 
     Raises:
         UsageError: There is no such annotation.
@@ -72,12 +72,12 @@ class Classifier:
             self._network = _load_network(
                 checkpoint, self.labels, device, threads=self._workers.network_threads
             )
-            # Finite weights can give infinite answers, for example with negative variances.
+            # Finite weights can give infinite results, for example with negative variances.
             noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
             crop = self.crop(noise, whole_image(noise), 0.0)
             if not np.isfinite(self._network(np.stack([crop, crop]))[0]).all():
                 raise WeightsError(
-                    "its network gives no finite numbers; train it again, or choose another file"
+                    "its network gives numbers that are not finite; train it again, or choose another file"
                 )
         head = checkpoint.head(self.labels)
         self._temperature = head.temperature
@@ -92,8 +92,8 @@ class Classifier:
             roll: Radians, as `preprocessing.face_roll` returns it.
 
         Returns:
-            On the CPU the network's input, as `preprocessing.network_input` makes it. On a GPU the first half
-            of that, as `preprocessing.native_crop` makes it.
+            On the CPU, the network's input, as `preprocessing.network_input` makes it. For a GPU, the result
+            of the first half of that preprocessing, as `preprocessing.native_crop` makes it.
         """
         return (network_input if self._on_cpu else native_crop)(image_bgr, square_xyxy, self.input, roll)
 

@@ -1,13 +1,14 @@
 """Make the network's input from a picture and a face box, for streaming, evaluation and baseline training.
 
 FER2013 consists of 48 x 48 grey crops with a certain margin around the face. A face in a video is larger, in
-colour, and tightly boxed by the detector. `network_input` takes both through the same steps, so that the
-network sees the same in a video as in training:
+colour, and tightly boxed by the detector. `network_input` puts both through the same steps, so that the
+network gets the same kind of input in a video as in training. The input is:
 
 1. the square around the box, widened by `crop_scale` to the margin of the training pictures, and
-   turned with a head that is tilted further than those in the training pictures;
+   rotated if the head is tilted further than those in the training pictures;
 2. reduced to `native_size`, the resolution of the training pictures, without aliasing;
-3. enlarged to `size`, grey if the training was, scaled to 0..1, standardized if the training was, normalised.
+3. enlarged to `size`, made grey if the training was, scaled to 0..1, standardized if the training was, and
+   normalized.
 
 The strong recipe does the same to whole batches as tensors (`train/augmentation.py`).
 
@@ -25,7 +26,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network expects. Stored in the checkpoint, so that nothing about it is guessed.
+    """The input that a network expects. It is stored in the checkpoint, so that nothing has to be guessed.
 
     Attributes:
         size: Side of the square input in px.
@@ -35,8 +36,8 @@ class InputSpec:
         crop_scale: Side of the training pictures over the longer side of the detector's box in them.
         native_size: Side in px of the training pictures. A larger face is reduced to it first,
             because the network has never seen finer detail.
-        standardize: Whether each picture is brought to the same mean and standard deviation first, so
-            that neither the light nor the contrast matters.
+        standardize: Whether each picture gets the same mean and standard deviation first, so that neither
+            the light nor the contrast matters.
     """
 
     size: int
@@ -48,23 +49,23 @@ class InputSpec:
     standardize: bool = False
 
 
-# A standardized picture has the mean and about the contrast of FER2013's pictures. A flat one is
-# not blown up to full contrast: it is noise.
+# A standardized picture has the mean and about the contrast of FER2013's pictures. A flat picture is not
+# stretched to full contrast, because it would show only noise.
 STANDARD_MEAN, STANDARD_STD, LOWEST_STD = 0.5, 0.25, 0.02
 
-# Heads in FER2013's pictures are tilted, too: up to here a face looks as in training (radians).
+# Radians. Heads in FER2013's pictures are tilted, too, so a face with a tilt up to this looks as in training.
 UPRIGHT_WITHIN = math.radians(10)
 
 
 def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
-    """Return the square round a detector's box that has the margin of the training pictures.
+    """Return the square around a detector's box, with the margin of the training pictures.
 
     Args:
         box_xyxy: (4,) px.
         crop_scale: Side of the square over the longer side of the box.
 
     Returns:
-        float32 (4,) px; it may reach outside the picture.
+        float32 (4,) px. It may extend outside the picture.
     """
     x1, y1, x2, y2 = (float(value) for value in box_xyxy)
     half = max(x2 - x1, y2 - y1, 1.0) * crop_scale / 2
@@ -73,7 +74,7 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
 
 
 def face_roll(landmarks_xy: np.ndarray) -> float:
-    """Return the angle by which to turn a face's square: its tilt beyond `UPRIGHT_WITHIN`.
+    """Return the angle by which to rotate a face's square: its tilt beyond `UPRIGHT_WITHIN`.
 
     Args:
         landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
@@ -82,30 +83,30 @@ def face_roll(landmarks_xy: np.ndarray) -> float:
         Radians, clockwise in the picture.
     """
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks_xy, np.float64)
-    # The longer of the two lines counts for more: in a profile one of them is a few pixels of noise.
+    # The longer of the two lines counts for more. In a profile the other is a few pixels of noise.
     along = (right_eye - left_eye) + (right_mouth - left_mouth)
     tilt = math.atan2(along[1], along[0])
     return math.copysign(max(0.0, abs(tilt) - UPRIGHT_WITHIN), tilt)
 
 
 def whole_image(image_bgr: np.ndarray) -> np.ndarray:
-    """Return the box of a picture that is itself a face crop, as in training: float32 (4,) px."""
+    """Return the box of a whole picture, for one that is itself a face crop, float32 (4,) px."""
     height, width = image_bgr.shape[:2]
     return np.array([0, 0, width, height], np.float32)
 
 
 def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0) -> np.ndarray:
-    """Cut a square, which may be turned, out of a picture and resizes it, exact to a fraction of a pixel.
+    """Cut a square, which may be rotated, out of a picture and resize it, exact to a fraction of a pixel.
 
-    What lies outside the picture repeats its border. A large square is first reduced by area by a
-    whole factor, and then interpolated bilinearly, so that nothing aliases and a slowly moving
-    box does not make the crop jump from pixel to pixel.
+    Outside the picture, its border pixels are repeated. A large square is first reduced by a whole factor by
+    averaging areas, and then interpolated bilinearly. So nothing aliases, and the crop of a slowly moving
+    box does not jump from pixel to pixel.
 
     Args:
         image: uint8 (H, W) or (H, W, C).
-        square_xyxy: (4,) px; may reach outside the picture.
+        square_xyxy: (4,) px. It may extend outside the picture.
         size: Side of the result in px.
-        roll: How far the square is turned, in radians, clockwise in the picture.
+        roll: Rotation of the square in radians, clockwise in the picture.
 
     Returns:
         uint8 (size, size) or (size, size, C).
@@ -114,9 +115,9 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
     x1, y1, x2, y2 = (float(value) for value in square_xyxy)
     factor = max(1, int(min(x2 - x1, y2 - y1) / size))
     cos, sin = math.cos(roll), math.sin(roll)
-    # How far the turned square reaches beyond the square itself.
+    # The distance by which the rotated square extends beyond the upright one.
     reach = (abs(cos) + abs(sin) - 1) * max(x2 - x1, y2 - y1) / 2
-    # Only the part under the square, in whole blocks of `factor`, with a pixel to interpolate with.
+    # Take only the part under the square, in whole blocks of `factor`, and a pixel more for interpolation.
     left, top = max(0, int(x1 - reach) - factor), max(0, int(y1 - reach) - factor)
     right, bottom = (
         min(width, int(x2 + reach) + 2 * factor + 1),
@@ -132,7 +133,7 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
     scale_x, scale_y = (x2 - x1) / size / factor, (y2 - y1) / size / factor
     middle_x, middle_y = ((x1 + x2) / 2 - left) / factor, ((y1 + y2) / 2 - top) / factor
     to_source = np.array([[cos * scale_x, -sin * scale_y], [sin * scale_x, cos * scale_y]])
-    # Result pixel u lies at (u + 0.5 - size / 2) from the middle; OpenCV counts from pixel centres.
+    # Pixel u of the result lies at (u + 0.5 - size / 2) from the middle. OpenCV counts from pixel centres.
     offset = np.array([middle_x, middle_y]) - to_source @ np.full(2, (size - 1) / 2) - 0.5
     to_source = np.column_stack([to_source, offset])
     return cv2.warpAffine(
@@ -147,12 +148,12 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
 def native_crop(
     image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
 ) -> np.ndarray:
-    """Cut a square out of a picture in the resolution of the training pictures, the first step of the input.
+    """Cut a square out of a picture at the resolution of the training pictures: the first step of the input.
 
     Args:
         image_bgr: uint8 (H, W, 3).
         square_xyxy: (4,) px: `face_square` of a detection, or `whole_image` of a face crop.
-        spec: What the network expects.
+        spec: The input that the network expects.
         roll: `face_roll` of a detection.
 
     Returns:
@@ -175,7 +176,7 @@ def network_input(
     Args:
         image_bgr: uint8 (H, W, 3).
         square_xyxy: (4,) px: `face_square` of a detection, or `whole_image` of a face crop.
-        spec: What the network expects.
+        spec: The input that the network expects.
         roll: `face_roll` of a detection.
 
     Returns:

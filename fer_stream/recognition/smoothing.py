@@ -1,7 +1,7 @@
-"""Each face's probabilities over time, so that a label does not flicker.
+"""Smooth each face's probabilities over time, so that its label does not flicker.
 
-A live source can only look back: `Smoother`. A recording can look both ways, and then nothing comes late:
-`CentredSmoother`.
+For a live source, which can only look back, there is `Smoother`. For a recording, which can look both ways,
+there is `CentredSmoother`, which adds no delay.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 DEFAULT_SMOOTH_S = 0.3
-FORGET_S = 2.0  # after a gap this long a face starts afresh
-# The centred smoother uses readings up to REACH_S + GUIDE_S away: so far a recording has to look ahead.
+FORGET_S = 2.0  # after a gap this long, a face starts again
+# The centred smoother uses readings up to REACH_S + GUIDE_S away, so a recording has to look that far ahead.
 REACH_S = 0.38
-GUIDE_S = 0.12  # a guide is the median of the readings this long before and after its moment, at most
-GUIDE_SHARE = 0.4  # share of the time constant, if that is shorter
+GUIDE_S = 0.12  # a guide is the median of the readings up to this long before and after its time
+GUIDE_SHARE = 0.4  # or up to this share of the time constant, if that is shorter
 SAME_EXPRESSION = (
-    0.25  # total variation, 0 to 1, at which a reading counts for exp(-1/2) of one that is equal
+    0.25  # at this total variation (0 to 1), a reading has exp(-1/2) of the weight of an equal one
 )
 
 
 class Smoother:
     """An exponential moving average of each face's probabilities.
 
-    The weight of the past falls to 1/e in `time_constant_s` of the video's own time, so the result
-    does not depend on the frame rate.
+    The weight of the past falls to 1/e within `time_constant_s`, measured in the video's own time. So the
+    result does not depend on the frame rate.
 
     Args:
         time_constant_s: Seconds; 0 passes each frame's own probabilities through.
@@ -38,12 +38,12 @@ class Smoother:
         self._last: dict[int, tuple[float, np.ndarray]] = {}
 
     def smooth(self, face_id: int, probabilities: np.ndarray, time_s: float) -> np.ndarray:
-        """Take a face's next reading.
+        """Add a face's next reading and return its smoothed probabilities.
 
         Args:
-            face_id: Whose.
-            probabilities: float32 (7,), of this frame alone.
-            time_s: When, in seconds.
+            face_id: The face.
+            probabilities: float32 (7,), from this frame alone.
+            time_s: Time of the frame.
 
         Returns:
             float32 (7,), smoothed, summing to 1.
@@ -67,9 +67,9 @@ class _Readings:
     """The readings of one face, in order of time.
 
     Attributes:
-        times_s: When.
-        own: float32 (7,), of that frame alone.
-        guides: float32 (7,), the median round that moment; None until it is asked for.
+        times_s: Times of the frames.
+        own: float32 (7,) each, from that frame alone.
+        guides: float32 (7,) each, the median around that time; None until it is needed.
     """
 
     times_s: list[float] = field(default_factory=list)
@@ -78,17 +78,18 @@ class _Readings:
 
 
 class CentredSmoother:
-    """A bilateral filter of each face's probabilities over time: it looks as far ahead as back.
+    """A bilateral filter of each face's probabilities over time. It looks as far ahead as back.
 
-    Readings near in time weigh more, by a Gaussian whose standard deviation is the time constant, and so do
-    readings that say the same, so that a change of expression stays where it is and stays sharp. A reading is
-    compared by its guide, the median of the readings round it: single odd readings do not count as a change.
+    Readings that are near in time weigh more, by a Gaussian whose standard deviation is the time constant.
+    Readings with similar probabilities also weigh more, so that a change of expression keeps its time and
+    stays sharp. Readings are compared by their guides, the medians of the readings around them, so that a
+    single odd reading does not count as a change.
 
     Source: Tomasi and Manduchi, Bilateral Filtering for Gray and Color Images, 1998, with a median as guide.
 
     Args:
-        time_constant_s: Seconds; 0 passes each frame's own probabilities through. No reading further than
-            `REACH_S` away counts, however large it is.
+        time_constant_s: Seconds; 0 passes each frame's own probabilities through. Whatever its value,
+            readings further than `REACH_S` away do not count.
     """
 
     def __init__(self, time_constant_s: float = DEFAULT_SMOOTH_S) -> None:
@@ -97,12 +98,12 @@ class CentredSmoother:
         self._faces: dict[int, _Readings] = {}
 
     def add(self, face_id: int, probabilities: np.ndarray, time_s: float) -> None:
-        """Take in a reading, in any order of time.
+        """Add a reading. Readings may come in any order.
 
         Args:
-            face_id: Whose.
-            probabilities: float32 (7,), of this frame alone.
-            time_s: When, in seconds.
+            face_id: The face.
+            probabilities: float32 (7,), from this frame alone.
+            time_s: Time of the frame.
         """
         readings = self._faces.setdefault(face_id, _Readings())
         place = bisect_right(readings.times_s, time_s)
@@ -111,11 +112,11 @@ class CentredSmoother:
         readings.guides.insert(place, None)
 
     def at(self, face_id: int, time_s: float) -> np.ndarray:
-        """Return a face's probabilities at a moment, also one between two readings.
+        """Return a face's probabilities at a time, which may lie between two readings.
 
         Args:
-            face_id: Whose; it has a reading.
-            time_s: When, in seconds.
+            face_id: The face, which must have a reading.
+            time_s: The time.
 
         Returns:
             float32 (7,), smoothed, summing to 1.
@@ -136,7 +137,7 @@ class CentredSmoother:
         return (smoothed / smoothed.sum()).astype(np.float32)
 
     def forget(self, before_s: float) -> None:
-        """Forget all readings before a moment, and the faces that have no others."""
+        """Forget all readings before a time, and faces without any others."""
         for face_id, readings in list(self._faces.items()):
             end = bisect_left(readings.times_s, before_s)
             del readings.times_s[:end], readings.own[:end], readings.guides[:end]
@@ -155,7 +156,7 @@ class CentredSmoother:
 
 
 def _between(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
-    """Return the values at a moment, interpolated between the nearest ones; the times are in order."""
+    """Interpolate the values at a time between the nearest ones. The times are in order."""
     after = min(bisect_left(times_s, time_s), len(times_s) - 1)
     before = after if times_s[after] <= time_s else max(after - 1, 0)
     apart_s = times_s[after] - times_s[before]

@@ -1,14 +1,14 @@
 """EfficientNet-B0 for inference in PyTorch: timm's weights in fewer and faster operations.
 
-Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, 2019. The names
-of the weights are those of timm, which is not imported: that alone takes seconds.
+Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, 2019. The
+weights have timm's names, but timm is not imported, because that alone takes seconds.
 
-Batch normalisation is folded into the convolution before it. The channels of a pixel stay together in memory,
+Batch normalization is folded into the convolution before it. The channels of a pixel lie together in memory,
 (N, H, W, C), so that a 1 x 1 convolution is a matrix product.
 
-Nothing runs in cuDNN, which chooses its algorithms for each new size of batch. Measured on an H100 in half
-precision: loading the network for batches of 8, 32 and 64 takes 1.0 s, and 64 faces take 2.1 ms. With the
-depthwise convolutions in cuDNN, loading takes 12.2 s and 64 faces 1.3 ms.
+Nothing runs in cuDNN, which chooses its algorithms again for each new batch size. Measured on an H100 in half
+precision: loading the network for batches of 8, 32 and 64 takes 1.0 s, and a batch of 64 faces takes 2.1 ms.
+With the depthwise convolutions in cuDNN, loading takes 12.2 s and the batch 1.3 ms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Weights = Mapping[str, torch.Tensor]
 
-EPSILON = 1e-5  # of batch normalisation, timm's for this network
+EPSILON = 1e-5  # of batch normalization, timm's value for this network
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 
 
@@ -30,7 +30,7 @@ class EfficientNetB0:
 
     Args:
         weights: timm's state_dict of `efficientnet_b0`, float32 on the CPU.
-        device: Where it runs.
+        device: The device that it runs on.
         dtype: The precision of its arithmetic.
     """
 
@@ -66,7 +66,7 @@ class EfficientNetB0:
         self._classifier = dense("classifier")
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits, float32 (N, classes), of images (N, 3, H, W)."""
+        """Return the logits, float32 (N, classes), for images (N, 3, H, W)."""
         from torch.nn.functional import linear, silu
 
         x = silu(_stem(images.to(self._dtype), *self._stem))
@@ -81,7 +81,7 @@ class EfficientNetB0:
 
 
 def _stem(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return the first convolution, 3 x 3 with stride 2, of (N, 3, H, W): (N, H / 2, W / 2, 32)."""
+    """Apply the first convolution, 3 x 3 with stride 2: (N, 3, H, W) to (N, H / 2, W / 2, 32)."""
     from torch.nn.functional import linear, pad
 
     # As a matrix product of all 3 x 3 patches.
@@ -90,7 +90,7 @@ def _stem(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tor
 
 
 def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int) -> torch.Tensor:
-    """Return the depthwise convolution of (N, H, W, C)."""
+    """Apply a depthwise convolution to (N, H, W, C)."""
     import torch
     from torch.nn.functional import conv2d
 
@@ -101,7 +101,7 @@ def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride
 
 
 def _folded(weights: Weights, convolution: str, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return weight and bias of a convolution that includes its batch normalization."""
+    """Fold batch normalization into a convolution, and return its weight and bias."""
     scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + EPSILON).sqrt()
     bias = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
     return weights[f"{convolution}.weight"] * scale[:, None, None, None], bias

@@ -1,11 +1,11 @@
-"""Read the files of `torch.save` without PyTorch, safely even if they come from strangers.
+"""Read files made by `torch.save` without PyTorch, safely even if they come from strangers.
 
-A file of `torch.save` is a ZIP archive: `data.pkl` describes objects and tensors, and `data/0`, `data/1`, ...
-hold the tensors' bytes. `torch.load(weights_only=True)` runs no code from it, but calls the functions on its
-list with the file's own arguments, `bytearray` and `torch.Tensor` among them: a hundred bytes can ask for a
-hundred gigabytes. This reader is stricter. The pickle may name tensors and their storages and nothing else,
-every storage must be as large as its record, and every tensor must lie inside its storage. Tensors become
-NumPy arrays.
+Such a file is a ZIP archive: `data.pkl` describes objects and tensors, and `data/0`, `data/1`, ... hold the
+tensors' bytes. `torch.load(weights_only=True)` runs no code from the file, but it calls a list of allowed
+functions, such as `bytearray` and `torch.Tensor`, with arguments from the file. So a file of a hundred bytes
+can ask for a hundred gigabytes. This reader is stricter. The pickle may name nothing but tensors and their
+storages, every storage must be as large as its record, and every tensor must lie inside its storage. Tensors
+become NumPy arrays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_BYTES = 64 * 2**20  # packed and unpacked; EfficientNet-B0 takes 16 MB in float32
+MAX_BYTES = 64 * 2**20  # compressed or not; EfficientNet-B0 takes 16 MB in float32
 MAX_PICKLE_BYTES = 2 * 2**20  # names and shapes; those of EfficientNet-B0 take 60 kB
 MAX_ELEMENTS = MAX_BYTES // 4  # of all tensors together; a view with stride 0 claims more than it stores
 
@@ -49,7 +49,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "DoubleStorage": np.dtype("<f8"),
     "BFloat16Storage": np.dtype("<u2"),  # NumPy has no bfloat16
 }
-# What an array of such a storage needs afterwards. bfloat16 is the upper half of a float32.
+# Conversions of the arrays from such a storage. bfloat16 is the upper half of a float32.
 _CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "BoolStorage": lambda array: array != 0,
     "BFloat16Storage": lambda array: (array.astype(np.uint32) << 16).view(np.float32),
@@ -57,17 +57,17 @@ _CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class NotATorchFileError(Exception):
-    """The file is not an archive of PyTorch; the message says what it is instead, if that is known."""
+    """The file is not a PyTorch archive. If it is known what it is instead, the message says so."""
 
 
 class UnsafeTorchFileError(Exception):
-    """The file is damaged or holds more than weights need; the message says which."""
+    """The file is damaged or holds more than weights need. The message says which."""
 
 
 def load_torch_file(path: Path) -> Any:
-    """Return what `torch.save` stored, with NumPy arrays for tensors.
+    """Return the object that `torch.save` stored, with NumPy arrays in place of tensors.
 
-    Arrays are read-only and may have any strides, also 0. bfloat16 becomes float32; other types stay.
+    Arrays are read-only and may have any strides, including 0. bfloat16 becomes float32; other types stay.
 
     Raises:
         NotATorchFileError: The file is something else.
@@ -90,7 +90,7 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _records(path: Path) -> dict[str, bytes]:
-    """Return the archive's records by name, without the folder that holds them all."""
+    """Return the archive's records by name. The names omit the folder that holds all of them."""
     if path.stat().st_size > MAX_BYTES:
         raise UnsafeTorchFileError(f"it has {path.stat().st_size / 2**20:.0f} MB, and such weights take 16")
     try:
@@ -101,7 +101,7 @@ def _records(path: Path) -> dict[str, bytes]:
                 raise UnsafeTorchFileError(
                     f"it unpacks to {unpacked_bytes / 2**20:.0f} MB, and such weights take 16"
                 )
-            # A read stops at the size that was added up, and fails if more or other bytes come.
+            # Reading stops at the size that was added up, and fails if there are more or other bytes.
             records = {entry.filename.partition("/")[2]: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
         with path.open("rb") as file:
@@ -111,7 +111,7 @@ def _records(path: Path) -> dict[str, bytes]:
         raise UnsafeTorchFileError("it is damaged") from error
     except (UnsafeTorchFileError, OSError):
         raise
-    except Exception as error:  # each decompressor has its own types
+    except Exception as error:  # each decompressor raises its own types
         raise UnsafeTorchFileError("it is damaged") from error
     if "data.pkl" not in records:
         raise NotATorchFileError("it is an archive of something else")
@@ -123,13 +123,13 @@ def _check_opcodes(content: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name not in _OPCODES:
             raise UnsafeTorchFileError("it holds more than weights")
-        # The pickle chooses where each value is remembered: a far place would make a huge list.
+        # The pickle chooses the memo index of each value. A large index would make a huge list.
         if opcode.name == "LONG_BINPUT" and int(argument or 0) > len(content):
             raise UnsafeTorchFileError("it is damaged")
 
 
 class _StandIn:
-    """Stands in for something that a pickle names. The pickle can't set its attributes."""
+    """Replaces an object that a pickle names. The pickle can't set its attributes."""
 
     def __setstate__(self, _state: object) -> None:
         raise UnsafeTorchFileError("it holds more than weights")
@@ -150,8 +150,8 @@ class _Storage(_StandIn):
     """The bytes that tensors are views of.
 
     Attributes:
-        kind: Its class in PyTorch, such as `HalfStorage`.
-        items: 1-D array.
+        kind: Name of its class in PyTorch, such as `HalfStorage`.
+        items: The content as a 1-D array.
     """
 
     kind: str
@@ -159,7 +159,7 @@ class _Storage(_StandIn):
 
 
 class _Reader(pickle.Unpickler):
-    """Unpickle with stand-ins for everything that the pickle names."""
+    """Unpickles with a stand-in for everything that the pickle names."""
 
     def __init__(self, content: bytes, records: Mapping[str, bytes]) -> None:
         super().__init__(io.BytesIO(content))
@@ -169,7 +169,7 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for a class or function."""
         if module == "torch" and name in _DTYPES:
-            return name  # a text, which can't be called
+            return name  # a string can't be called
         functions: dict[tuple[str, str], Callable[..., Any]] = {
             ("collections", "OrderedDict"): OrderedDict[Any, Any],  # torch.save fills it item by item
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,

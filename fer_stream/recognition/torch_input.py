@@ -1,7 +1,7 @@
-"""The second half of `preprocessing.network_input` for whole batches on a device of torch.
+"""Do the second half of `preprocessing.network_input` for whole batches, on a torch device.
 
-A crop of the training pictures' resolution is a sixtieth of the network's input in bytes, so the crops travel
-to a GPU as they are, and are enlarged, standardized and normalised there.
+In bytes, a crop at the training pictures' resolution is a sixtieth of the network's input. So crops are
+copied to the GPU as they are, and are enlarged, standardized and normalized there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def input_from_crops(spec: InputSpec, device: torch.device) -> Callable[[torch.T
     """Return a function that turns crops into the network's input.
 
     Args:
-        spec: What the network expects.
-        device: Where the crops are.
+        spec: The input that the network expects.
+        device: The device of the crops.
 
     Returns:
         A function from uint8 (N, side, side) or (N, side, side, 3), as `preprocessing.native_crop` makes
@@ -57,8 +57,8 @@ def _enlarger(side: int, size: int, device: torch.device) -> Callable[[torch.Ten
     """Return a function that enlarges uint8 (N, C, side, side) to int32 (N, C, size, size), as OpenCV does.
 
     OpenCV's bilinear interpolation of 8-bit pictures works in whole numbers and cuts off bits on the way
-    (`VResizeLinear` in its resize.cpp), so it is darker by a tenth of a grey level than exact arithmetic. The
-    network's input is to be the same on every device.
+    (`VResizeLinear` in its resize.cpp), so its result is darker than that of exact arithmetic by a tenth of a
+    grey level. This copies it, because the network's input must be the same on every device.
     """
     import torch
 

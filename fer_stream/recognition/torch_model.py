@@ -1,4 +1,4 @@
-"""A checkpoint's network as a PyTorch module, for training and for comparison."""
+"""Build a checkpoint's network as a PyTorch module, for training and for comparison."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build_model(checkpoint: Checkpoint, labels: str = FER2013) -> nn.Module:
 
 
 def arrays_of(model: nn.Module) -> dict[str, np.ndarray]:
-    """Return a network's parameters and buffers as arrays, floats in float32."""
+    """Return a network's parameters and buffers as arrays, with floats as float32."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return {
         name: np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy(), order="C")

@@ -1,9 +1,9 @@
-"""`best-weights.pt`: what is in it, saving, loading, and the built-in default.
+"""Save, load and check `best-weights.pt`, and find the built-in weights.
 
-Weights come from strangers: `torch_files.py` reads them so that they can neither run code nor make the
-program allocate without bound, and every field is checked before it is used.
+Weights may come from strangers. `torch_files.py` reads them in a way that can neither run code nor allocate
+unlimited memory, and every field is checked before it is used.
 
-Loading needs no PyTorch; `torch_model.py` makes a PyTorch module of a checkpoint. Only saving imports it.
+Loading needs no PyTorch; saving does. `torch_model.py` turns a checkpoint into a PyTorch module.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # keys that older programs can ignore, such as `ferplus`, do not raise it
 FEATURES = {"efficientnet_b0": 1280}  # the architectures, and the inputs of their last layers
-LAST_LAYER = "classifier"  # timm's name of it
+LAST_LAYER = "classifier"  # timm's name for it
 BUILT_IN_WEIGHTS = DATA / "best-weights.pt"
 
 MAX_INPUT_SIZE = 512
@@ -47,12 +47,12 @@ ONLY_FOR_TRAINING = ".num_batches_tracked"  # counters that a state_dict holds a
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A last layer and how to use its answers.
+    """A last layer, and how to use its logits.
 
     Attributes:
         weight: float32 (7, features).
         bias: float32 (7,).
-        temperature: The logits are divided by it before the softmax; fitted after training.
+        temperature: The logits are divided by it before the softmax. It is fitted after training.
         unsure_below: A face whose best probability is below this is unsure; 0: never.
     """
 
@@ -67,16 +67,16 @@ class Checkpoint:
     """A trained network and everything needed to use it.
 
     Attributes:
-        state_dict: The parameters and buffers by their names in timm's network, float32. The last layer
-            follows FER2013's labels.
-        input: What the network expects: size, mean, std, grayscale, crop_scale, native_size, standardize.
-        architecture: timm's name of the network.
+        state_dict: The parameters and buffers, float32, by timm's names. The last layer follows FER2013's
+            labels.
+        input: The input that the network expects.
+        architecture: timm's name for the network.
         classes: The names of the outputs, in order.
-        temperature: See `Head`; of the FER2013 layer.
-        unsure_below: See `Head`; of the FER2013 layer.
-        ferplus: A second last layer over the same features, which follows the FER+ majority.
-        recipe: The name of the recipe that trained it.
-        epoch: The epoch that it was saved after, from 1.
+        temperature: Temperature of the FER2013 layer, see `Head`.
+        unsure_below: Threshold of the FER2013 layer, see `Head`.
+        ferplus: A second last layer over the same features, which follows the FER+ majority, or None.
+        recipe: The name of the recipe that trained the network.
+        epoch: The epoch after which it was saved, from 1.
         metrics: Figures measured on the validation split when it was saved.
     """
 
@@ -92,7 +92,7 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def head(self, labels: str | None = None) -> Head:
-        """Return the last layer for an annotation; None for the default one (`annotation`).
+        """Return the last layer for an annotation, or the default one with None (see `annotation`).
 
         Raises:
             WeightsError: There is no such layer.
@@ -106,7 +106,7 @@ class Checkpoint:
         return Head(weight, bias, self.temperature, self.unsure_below)
 
     def network_arrays(self, labels: str | None = None) -> dict[str, np.ndarray]:
-        """Return the arrays of the network whose last layer follows an annotation, by name.
+        """Return the network's arrays by name, with the last layer for an annotation.
 
         Raises:
             WeightsError: The weights do not fit the architecture, or lack that layer.
@@ -138,11 +138,11 @@ class Checkpoint:
 
 
 def annotation(labels: str | None, *, has_ferplus: bool) -> str:
-    """Return the annotation to read: `labels`, or the default of the weights if it is None.
+    """Return the annotation to follow: `labels`, or the default of the weights if `labels` is None.
 
     Raises:
         UsageError: There is no such annotation.
-        WeightsError: It is FER+, and the weights lack that layer.
+        WeightsError: The annotation is FER+, and the weights have no FER+ layer.
     """
     if labels is None:
         return FERPLUS if has_ferplus else FER2013
@@ -156,12 +156,12 @@ def annotation(labels: str | None, *, has_ferplus: bool) -> str:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool = False) -> None:
-    """Save a checkpoint to a temporary file and renames it: PATH is the old one or the new one.
+    """Save a checkpoint under a temporary name and rename it, so that `path` is never half written.
 
     Args:
-        path: Where to.
-        checkpoint: What.
-        half_precision: Store floats in 16 bits, in half the space, for a file to hand out.
+        path: The file to write.
+        checkpoint: The checkpoint.
+        half_precision: Whether to store floats in 16 bits, which halves the file, for a release.
     """
     import torch
 
@@ -198,7 +198,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
 
 
 def save_atomically(content: object, path: Path) -> None:
-    """Write what `torch.save` makes of `content`, so that a kill leaves the old file or the new one.
+    """Save `content` with `torch.save`. If the program is killed, the file is the old one or the new one.
 
     Raises:
         OutputError: The file can't be written.
@@ -211,7 +211,7 @@ def save_atomically(content: object, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
-        # On a full disk torch complains of its unfinished file, with the system's error behind it.
+        # On a full disk, torch raises an error about its unfinished file; the system's error is its cause.
         cause = error.__context__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, OSError):
             raise
@@ -219,16 +219,16 @@ def save_atomically(content: object, path: Path) -> None:
 
 
 def check_weights_file(path: Path, labels: str | None = None) -> str:
-    """Check that a file holds weights that this program can run, and that they can read `labels`.
+    """Check that a file holds weights that this program can run, and that they can follow `labels`.
 
     Returns:
-        The annotation that they will read, see `annotation`.
+        The annotation that they will follow, see `annotation`.
 
     Raises:
         UsageError: There is no such annotation.
-        WeightsError: They can't; one line says why.
+        WeightsError: The weights can't be used. The message, of one line, says why.
     """
-    if path == BUILT_IN_WEIGHTS:  # ours; the check would take a twentieth of a second at each start
+    if path == BUILT_IN_WEIGHTS:  # need no check, which would take a twentieth of a second at each start
         return annotation(labels, has_ferplus=True)
     checkpoint = load_checkpoint(path)
     with name_in_errors(path):
@@ -238,7 +238,7 @@ def check_weights_file(path: Path, labels: str | None = None) -> str:
 
 @contextmanager
 def name_in_errors(path: Path) -> Iterator[None]:
-    """Name the file in errors about its weights."""
+    """Add the file's name to errors about its weights."""
     try:
         yield
     except WeightsError as error:
@@ -248,7 +248,7 @@ def name_in_errors(path: Path) -> Iterator[None]:
 def _check_is_file(path: Path) -> None:
     try:
         exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
-    except OSError as error:  # the name is too long, or a folder may not be entered
+    except OSError as error:  # the name is too long, or a folder is not accessible
         raise WeightsError(f"{path} can't be read as weights: {error.strerror}") from error
     if not exists:
         raise WeightsError(f"no weights file at {path}")
@@ -260,7 +260,7 @@ def _check_is_file(path: Path) -> None:
 
 @contextmanager
 def _weights_errors(path: Path) -> Iterator[None]:
-    """Turn problems with a PyTorch file into a one-line WeightsError."""
+    """Turn errors about a PyTorch file into a one-line WeightsError."""
     try:
         yield
     except NotATorchFileError as error:
@@ -280,10 +280,11 @@ def load_checkpoint(path: Path, *, any_architecture: bool = False) -> Checkpoint
 
     Args:
         path: The file.
-        any_architecture: Accept networks that fer-stream does not run, as `fer-train` does for teachers.
+        any_architecture: Whether to accept networks that fer-stream can't run, as `fer-train` does for
+            teachers.
 
     Raises:
-        WeightsError: The file is missing, damaged, foreign, of a newer format, or does not hold a
+        WeightsError: The file is missing, damaged, not a checkpoint, of a newer format, or does not hold a
             network that this program can run.
     """
     _check_is_file(path)
@@ -293,7 +294,7 @@ def load_checkpoint(path: Path, *, any_architecture: bool = False) -> Checkpoint
         return _checked(content, path, any_architecture=any_architecture)
     except WeightsError:
         raise
-    except Exception as error:  # a field of a type that nobody thought of, such as a sparse tensor
+    except Exception as error:  # a field of an unexpected type, such as a sparse tensor
         raise WeightsError(
             f"{path} holds fields that fer-train does not write; give a best-weights.pt made by it"
         ) from error

@@ -1,7 +1,7 @@
-"""Threads and their bounded queues: decoding, analysis and writing work on different frames at once.
+"""Run stages in threads with bounded queues, so that they work on different frames at the same time.
 
 An error in the worker is raised in the reader, and the thread is always joined, as in PySceneDetect's
-scene manager. How many cores a stage uses is up to `inference.threads`.
+scene manager. `inference.threads` decides how many cores a stage uses.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _T = TypeVar("_T")
 
 
 def loaded(make: Callable[[], _T]) -> _T:
-    """Call `make` in a thread of its own and return its result.
+    """Call `make` in its own thread and return the result.
 
-    If the caller is interrupted, that thread ends when it can, at the latest with the program.
+    If the caller is interrupted, that thread ends when it can, at the latest when the program ends.
     """
 
     def once() -> Iterator[_T]:
@@ -34,10 +34,10 @@ def loaded(make: Callable[[], _T]) -> _T:
 
 
 class Background(Generic[_T]):
-    """Reads a source, or any other stage that yields frames, in a thread of its own.
+    """Reads a source, or any other stage that yields frames, in its own thread.
 
-    A recording is read with back-pressure: every frame arrives, in order. A live source can't wait:
-    with `drop_old`, the newest frame replaces one that was not fetched yet.
+    A recording waits for its reader, so every frame arrives, in order. A live source can't wait. With
+    `drop_old`, the newest frame replaces a frame that was not fetched yet.
 
     The caller closes the source afterwards:
 
@@ -53,9 +53,9 @@ class Background(Generic[_T]):
         """Start reading.
 
         Args:
-            source: What to iterate over, such as an open source. Nothing else may read it.
+            source: The iterable, such as an open source. Nothing else may read it.
             queue_size: Largest number of items held ready, at least 1.
-            drop_old: Hold only the newest item, and never make the source wait.
+            drop_old: Whether to hold only the newest item, and never make the source wait.
         """
         if queue_size < 1:
             raise ValueError(f"a queue holds at least 1 frame, not {queue_size}")
@@ -112,9 +112,9 @@ class Background(Generic[_T]):
                 yield item
 
     def beats(self, every_s: float) -> Iterator[_T | None]:
-        """Yield the items as they come, and None after each time without one.
+        """Yield the items as they come, and None whenever there is no item for a while.
 
-        For a reader that has work to do while a live source is silent, such as serving a window.
+        This is for readers that have work to do while a live source is silent, such as updating a window.
 
         Args:
             every_s: Seconds to wait for an item before yielding None.
@@ -161,25 +161,25 @@ class Background(Generic[_T]):
         return None
 
     def stop(self) -> None:
-        """End iteration now, whatever is queued. Takes no lock, so signal handlers may call it."""
+        """End iteration now, even if items are queued. Takes no lock, so signal handlers may call it."""
         self._stopping = True
 
     def close(self, limit_s: float = math.inf) -> None:
         """Stop reading and join the thread. May be called more than once.
 
-        Waits for the item that is being worked on.
+        Waits until the worker has finished its current item.
 
         Args:
-            limit_s: Longest time to wait for a thread that can't be interrupted. It then ends when it can,
-                at the latest with the program.
+            limit_s: Longest time to wait for a thread that can't be interrupted. After that, it ends when it
+                can, at the latest when the program ends.
         """
         deadline_s = time.monotonic() + limit_s
         with self._changed:
             self._stopping = True
             self._items.clear()
             self._changed.notify_all()
-        # Garbage collection may close a forgotten reader: at the end of the program, when threads no longer
-        # run, or in any thread, even in this very one.
+        # Garbage collection may close a forgotten reader. That can happen at the end of the program, when
+        # threads no longer run, or in any thread, including this one.
         if sys.is_finalizing() or self._thread is threading.current_thread():
             return
         while self._thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0:

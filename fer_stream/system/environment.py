@@ -1,4 +1,4 @@
-"""Environment variables of OpenCV, matplotlib and this package, set before anything imports them."""
+"""Read and set environment variables of OpenCV, matplotlib and this package, before their imports."""
 
 import os
 
@@ -10,10 +10,10 @@ MAX_VIDEO_MEGAPIXELS = 36  # 8K has 33; many frames are held at once
 MAX_MEGAPIXELS_VARIABLE = "FER_STREAM_MAX_MEGAPIXELS"
 
 OPENCV_SETTINGS = {
-    # OpenCV's FFmpeg writes to standard error, also addresses with their passwords. -8 is AV_LOG_QUIET.
+    # OpenCV's FFmpeg writes to standard error, including addresses with passwords. -8 is AV_LOG_QUIET.
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
-    # When a camera opens, Media Foundation looks for hardware converters for up to a minute; without
-    # them it starts in a second (github.com/opencv/opencv/issues/17687).
+    # When a camera opens, Media Foundation looks for hardware converters for up to a minute. Without that,
+    # the camera starts in a second (github.com/opencv/opencv/issues/17687).
     "OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS": "0",
     # Seconds that Video4Linux waits for a picture; the same as for network streams.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
@@ -23,7 +23,7 @@ _KEPT = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 def set_opencv_environment() -> None:
-    """Set OpenCV's variables that are not set, or not to a number, which would make OpenCV abort."""
+    """Set those of OpenCV's variables that are not set, or not to a number, which would abort OpenCV."""
     for name, value in {**OPENCV_SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS": str(_pixels_or_default())}.items():
         if not os.environ.get(name, "").removeprefix("-").isdecimal():
             os.environ[name] = value
@@ -34,16 +34,16 @@ def set_opencv_environment() -> None:
 def clean_environment() -> None:
     """Remove variables of other programs that would stop a command or change its results.
 
-    OpenCV aborts the process if the value of one of its variables is odd, so commands ignore all but one of
-    them. Only the commands call this: a program that embeds this package keeps its settings.
+    OpenCV aborts the process if one of its variables has an unexpected value, so commands ignore all but one
+    of them. Only the commands call this. A program that embeds this package keeps its settings.
     """
     for name in [name for name in os.environ if name.startswith("OPENCV_") and name != _KEPT]:
         del os.environ[name]
-    # matplotlib writes this time into PDF files, and fails if it is no number.
+    # matplotlib writes this time into PDF files, and fails if it is not a number.
     if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():
         del os.environ["SOURCE_DATE_EPOCH"]
     set_opencv_environment()
-    # A matplotlibrc in the current folder, or a backend for something else, changes or breaks charts.
+    # A matplotlibrc in the current folder, or a backend meant for another program, changes or breaks charts.
     os.environ["MATPLOTLIBRC"] = os.devnull
     os.environ.pop("MPLBACKEND", None)
 
@@ -51,26 +51,26 @@ def clean_environment() -> None:
 def plain_matplotlib() -> bool:
     """Return whether `clean_environment` was called.
 
-    matplotlib reads a file in the current folder before the one that the environment names, so its
-    settings have to be undone once matplotlib has loaded.
+    matplotlib prefers a file in the current folder over the one that the environment names. So the file's
+    settings have to be undone after matplotlib has loaded.
     """
     return os.environ.get("MATPLOTLIBRC") == os.devnull
 
 
 def max_image_pixels() -> int:
-    """Return the most pixels that an image may have.
+    """Return the largest number of pixels that an image may have.
 
     Raises:
-        UsageError: The environment variable that raises the limit holds no number.
+        UsageError: The environment variable that raises the limit does not hold a number.
     """
     return _max_pixels(MAX_MEGAPIXELS)
 
 
 def max_video_pixels() -> int:
-    """Return the most pixels that a frame of a recording may have.
+    """Return the largest number of pixels that a frame of a recording may have.
 
     Raises:
-        UsageError: The environment variable that raises the limit holds no number.
+        UsageError: The environment variable that raises the limit does not hold a number.
     """
     return _max_pixels(MAX_VIDEO_MEGAPIXELS)
 
@@ -83,7 +83,7 @@ def _max_pixels(megapixels: int) -> int:
 
 
 def _pixels_or_default() -> int:
-    """Return `max_image_pixels`, or the default if the variable is wrong; reading an image reports that."""
+    """Return `max_image_pixels`, or the default if the variable is wrong. Reading an image reports that."""
     try:
         return max_image_pixels()
     except UsageError:

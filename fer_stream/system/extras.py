@@ -7,7 +7,7 @@ import sys
 
 from fer_stream.errors import UsageError
 
-# The modules that each extra of pyproject.toml brings and a feature needs.
+# For each extra in pyproject.toml, the modules that a feature needs from it.
 _MODULES = {
     "batch": ("ray", "fsspec", "pyarrow"),
     "cuda": ("torch", "facenet_pytorch"),
@@ -27,7 +27,7 @@ def _is_installed(name: str) -> bool:
     if name in sys.modules:
         return sys.modules[name] is not None
     spec = importlib.util.find_spec(name)
-    # A module without an origin is any folder of that name, such as one in the current folder.
+    # A module without an origin may be any folder of that name, such as one in the current folder.
     return spec is not None and spec.origin is not None
 
 
@@ -39,7 +39,7 @@ def require_extra(extra: str, feature: str) -> None:
         feature: The option or command that needs it, as the user gave it.
 
     Raises:
-        UsageError: Packages are missing; the message has the command that installs them.
+        UsageError: Packages are missing. The message contains the command that installs them.
     """
     missing = missing_modules(extra)
     if missing:

@@ -1,4 +1,4 @@
-"""Write files so that they appear whole or not at all; tell special files from regular ones."""
+"""Write files so that they appear whole or not at all, and tell special files from regular ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fer_stream.errors import OutputError, ReaderGoneError
 
 
 def unreadable_kind(path: Path) -> str | None:
-    """Return what a path is if it is not a regular file, such as "a pipe", which may never end.
+    """Return the kind of a path that is not a regular file, such as "a pipe", which may never end.
 
     Returns:
-        None for a regular file, also behind a link, and for a path that does not exist.
+        None for a regular file, for a link to one, and for a path that does not exist.
 
     Raises:
         OSError: The path can't be examined, such as a link to itself.
@@ -44,7 +44,7 @@ def unreadable_kind(path: Path) -> str | None:
 
 
 def resolved(path: Path) -> Path:
-    """Return the absolute path with links followed; unlike `Path.resolve`, a link to itself is no error."""
+    """Return the absolute path with links followed. Unlike `Path.resolve`, accept a link to itself."""
     return Path(os.path.realpath(path))
 
 
@@ -52,8 +52,8 @@ def resolved(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it to `path` at the end.
 
-    So the file is never half written, and a failure or a kill leaves the old one. A kill may leave the
-    temporary file as well. If two processes write the same file at once, the later one wins.
+    So the file is never half written. After a failure or a kill, the old file is still there. A kill may also
+    leave the temporary file. If two processes write the same file at once, the later one wins.
 
     A device or a pipe can't be replaced, so it is written directly.
 
@@ -66,7 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    # A name of its own: the target's name with an addition may be longer than the file system allows.
+    # Not the target's name with a suffix, which may be longer than the file system allows.
     temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
@@ -79,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def open_new(path: Path, *, overwrite: bool) -> BinaryIO:
     """Open a new file for writing, unbuffered, so that two runs never write into the same one.
 
-    If two runs may both replace it, the later one gets the name, and the file of the earlier one loses it.
+    If two runs replace the same file, the later one gets the name, and the earlier one's file loses it.
 
     Args:
         path: The file.
@@ -113,7 +113,7 @@ def to_standard_output(data: bytes) -> None:
             stream.write(data.decode("utf-8"))
         stream.flush()
     except OSError as error:
-        # Python flushes standard output again at its end, and would print the error a second time.
+        # Python flushes standard output again when it exits, and would print the error a second time.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())

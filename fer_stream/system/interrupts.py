@@ -1,6 +1,6 @@
-"""Turn Ctrl-C, SIGTERM and similar signals into a call that is safe where the program is.
+"""Handle Ctrl-C, SIGTERM and similar signals in the way that is safe at each point of the program.
 
-A command sets these handlers one inside the other. The innermost one counts:
+A command nests these handlers, and the innermost one applies:
 
     start._run           `end_at_once`: modules load, nothing is open
     exit_code_of         `interrupts_raised`: a KeyboardInterrupt, which the command reports
@@ -37,7 +37,7 @@ AGAIN_S = 0.05  # time after which an interrupt during an import is tried again
 def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
     """Call `handle` in the main thread for each signal that asks the program to end.
 
-    The innermost handler counts. Signals reach the main thread only, so in another thread this does nothing.
+    The innermost handler applies. Only the main thread receives signals, so this does nothing elsewhere.
 
     Args:
         handle: Runs between any two instructions of the main thread, so it must take no lock. It may raise.
@@ -59,8 +59,8 @@ def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
 def interrupts_raised() -> Iterator[None]:
     """Raise KeyboardInterrupt in the main thread, but let an import finish first.
 
-    Libraries can't bear it in the middle of their import: numpy turns it into an ImportError of twenty
-    lines, OpenCV swallows it, and torch crashes.
+    Libraries do not expect it during their import: numpy turns it into an ImportError of twenty lines, OpenCV
+    swallows it, and torch crashes.
     """
 
     def ask_again() -> None:
@@ -87,9 +87,9 @@ def _importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def ended_at_once(prog: str) -> Iterator[None]:
-    """Let an interrupt end the process at once, with its message and exit code.
+    """Make an interrupt end the process at once, with its message and exit code.
 
-    For imports that take seconds, while nothing is open yet.
+    This is for imports that take seconds, while nothing is open yet.
     """
     with on_interrupt(lambda: end_at_once(prog)):
         yield
@@ -104,7 +104,7 @@ def end_at_once(prog: str) -> NoReturn:
 
 
 def set_interrupt_handler(handle: Callable[[], object]) -> None:
-    """Call `handle` from now on for each signal that asks to end. For the main thread only."""
+    """From now on, call `handle` for each signal that asks the program to end. Main thread only."""
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         handle()
@@ -114,15 +114,15 @@ def set_interrupt_handler(handle: Callable[[], object]) -> None:
 
 
 def ignore_interrupts() -> None:
-    """Ignore the signals that ask to end from now on. Does nothing outside the main thread."""
+    """From now on, ignore the signals that ask the program to end. Does nothing outside the main thread."""
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[int]:
-    # An ignored SIGHUP comes from nohup: the program should outlive its terminal. An ignored SIGINT is set by
-    # shells for background jobs; somebody who sends one by hand means it.
+    # If SIGHUP is ignored, nohup did that, because the program should outlive its terminal. If SIGINT is
+    # ignored, a shell did that for a background job, but somebody who sends one by hand means it.
     return [
         number
         for number in _SIGNALS

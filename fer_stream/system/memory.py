@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import errno
 
-# A stage of the pipeline holds at most this much in pictures that are larger than 4K.
+# A stage of the pipeline holds at most this many bytes of pictures that are larger than 4K.
 LARGE_FRAME_BYTES = 30 * 2**20
 STAGE_BYTES = 96 * 2**20
 
 _MESSAGES = (
     *("bad_alloc", "bad allocation", "not enough memory", "out of memory", "failed to allocate"),
     *("cannot allocate memory", "insufficient memory", "can't allocate", "unable to allocate"),
-    "can't start new thread",  # its stack finds no room
+    "can't start new thread",  # there is no room for its stack
     "failed to map segment",  # of a shared library
 )
 
 
 def frames_ahead(most: int, frame_bytes: int) -> int:
-    """Return how many frames a stage may hold: `most`, or fewer of pictures larger than 4K."""
+    """Return how many frames a stage may hold: `most`, or fewer if they are larger than 4K."""
     return most if frame_bytes <= LARGE_FRAME_BYTES else max(1, min(most, STAGE_BYTES // frame_bytes))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error, or what caused it, says that memory ran out."""
+    """Return whether an error, or one of its causes, says that memory ran out."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM:

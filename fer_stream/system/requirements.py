@@ -10,15 +10,15 @@ _OPENCV_WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-# A requirement of every installation, such as "av<19,>=16". Those of extras and single systems have a marker.
+# A requirement of every installation, such as "av<19,>=16". Those of extras or of one system have a marker.
 _REQUIREMENT = re.compile(r"([\w.-]+?)((?:[<>]=?[\d.]+,?)+)")
 
 
 def installation_problem(error: Exception) -> str | None:
     """Return one line about a problem with the installation, or None if there is none.
 
-    Called after an error that a sound installation can't cause, because it reads the metadata of every
-    package, which takes too long for each start.
+    Call it only after an error that a sound installation can't cause. It reads the metadata of every package,
+    which would take too long at each start.
 
     Args:
         error: An ImportError, or an error from calling another version of a package.
@@ -27,7 +27,7 @@ def installation_problem(error: Exception) -> str | None:
         r"(\S+\.so[.\d]*): (?:cannot open shared object file|file too short|invalid ELF header)", str(error)
     )
     if library is not None:
-        remedy = "install the package of your system that brings it"
+        remedy = "install the system package that contains it"
         if library[1].startswith("libGL"):
             remedy = (
                 "on Debian or Ubuntu: apt install libgl1; or without windows: "
@@ -48,7 +48,7 @@ def _unmet_requirement() -> str | None:
 
     try:
         requirements = importlib.metadata.requires("fer-stream") or []
-    except importlib.metadata.PackageNotFoundError:  # run from its folder, without an installation
+    except importlib.metadata.PackageNotFoundError:  # runs from its folder, not installed
         return None
     for requirement in requirements:
         parts = _REQUIREMENT.fullmatch(requirement)

@@ -1,4 +1,4 @@
-"""Where the page listens, and the address at which it is opened."""
+"""Open the page's socket, and make the address that opens the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_stream.errors import OutputError, UsageError
 DEFAULT_HOST = "127.0.0.1"
 TOKEN_VARIABLE = "FER_STREAM_TOKEN"
 _SHORTEST_TOKEN = 12
-_TOKEN = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)  # goes into addresses and cookies as it is
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)  # needs no escaping in addresses and cookies
 _HOST = re.compile(r"(?:(?P<host>\[[^\[\]]+\]|[^:\[\]]*):)?(?P<port>\d{1,5})", re.ASCII)
 
 
@@ -21,7 +21,7 @@ def parse_host_and_port(text: str) -> tuple[str, int]:
     """Read `[HOST:]PORT`, such as `8000`, `0.0.0.0:8000` or `[::1]:0`.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: The text has another form.
     """
     parts = _HOST.fullmatch(text.strip())
     if parts is None or int(parts["port"]) > 65535:
@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
         port: The port; 0 picks a free one.
 
     Raises:
-        OutputError: The port is taken or not allowed, or the host is not this machine's.
+        OutputError: The port is taken or not allowed, or the host is not this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -50,10 +50,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def token_from_environment() -> str:
-    """Return the token of FER_STREAM_TOKEN, else a random one.
+    """Return the token from FER_STREAM_TOKEN, or else a random one.
 
     Raises:
-        UsageError: The variable holds something that is too short, or that can't stand in an address.
+        UsageError: The variable's value is too short, or has characters that an address can't hold.
     """
     given = os.environ.get(TOKEN_VARIABLE, "")
     if not given:
@@ -67,9 +67,9 @@ def token_from_environment() -> str:
 
 
 def page_address(host: str, port: int, token: str) -> str:
-    """Return the address to open, with the token.
+    """Return the address that opens the page, with the token.
 
-    A page that listens on all networks is named by the address by which other machines reach this one.
+    If the page listens on all networks, it is the address under which other machines reach this one.
     """
     shown = host
     if is_address(host) and ipaddress.ip_address(host).is_unspecified:
@@ -80,7 +80,7 @@ def page_address(host: str, port: int, token: str) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Return whether a host is written as an IP address and not as a name."""
+    """Return whether a host is an IP address and not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -89,13 +89,13 @@ def is_address(host: str) -> bool:
 
 
 def _own_address(host: str) -> str:
-    """Return the address by which other machines reach this one; the loopback address if there is none."""
+    """Return the address under which other machines reach this one, or else the loopback address."""
     family, outside, loopback = (
         (socket.AF_INET6, "2001:db8::1", "::1") if ":" in host else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
     )
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((outside, 9))  # picks the way out, and sends nothing
+            probe.connect((outside, 9))  # chooses a network interface and sends nothing
             return str(probe.getsockname()[0])
     except OSError:
         return loopback

@@ -1,4 +1,4 @@
-"""The page's requests: static files, live streams, stills, actions, and the files of the run."""
+"""Answer the page's requests: static files, live streams, stills, actions, and the files of the run."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ACTIONS = ("still", "record", "stop")
 
 @dataclass(frozen=True)
 class Answers:
-    """What the page asks the run for.
+    """The parts of the run that requests need.
 
     Attributes:
         hub: The live channels.
         history: The readings so far.
-        ask: Hands an action, one of `ACTIONS`, to the pipeline's thread; its result is a line for the user.
-        file: Returns a file of the run by its number; None for any other number.
+        ask: Passes an action, one of `ACTIONS`, to the pipeline's thread. The result is a line for the user.
+        file: Returns a file of the run by its number; None if no file has that number.
     """
 
     hub: Hub
@@ -48,12 +48,12 @@ class Answers:
 
 
 def make_app(answers: Answers) -> Starlette:
-    """Return the application, without the checks of `guard`."""
+    """Return the application. It does not include the checks of `guard`."""
     hub = answers.hub
     pictures = _Encoder()
 
     async def page(request: Request) -> Response:
-        if "token" in request.query_params:  # it is in the cookie now, and must not stay in the history
+        if "token" in request.query_params:  # in the cookie now; must not stay in the browser's history
             return RedirectResponse("/", 303)
         return Response(static_text("static/index.html", __package__), media_type="text/html")
 
@@ -75,7 +75,8 @@ def make_app(answers: Answers) -> Starlette:
         return LiveResponse(_server_sent(hub.frames.items()), "text/event-stream")
 
     async def live(_request: Request) -> Response:
-        # In one stream: browsers open six connections to a server, for all of its pages together.
+        # One stream for everything, because browsers open at most six connections to a server, for all pages
+        # together.
         items = merged({"status": hub.status, "frame": hub.frames}, newest_first=True)
 
         async def named() -> AsyncGenerator[bytes, None]:
@@ -110,7 +111,7 @@ def make_app(answers: Answers) -> Starlette:
         try:
             said = await asyncio.wait_for(asyncio.wrap_future(answers.ask(name)), _ACTION_WAIT_S)
         except TimeoutError:
-            return JSONResponse({"message": "no answer yet: no picture comes"}, 503)
+            return JSONResponse({"message": "no answer yet: the source sends no pictures"}, 503)
         return JSONResponse({"message": said})
 
     async def file(request: Request) -> Response:
@@ -138,7 +139,7 @@ def make_app(answers: Answers) -> Starlette:
 
 
 class _Encoder:
-    """Encodes each picture once, however many readers want it, outside the event loop."""
+    """Encodes each picture only once for all readers, outside the event loop."""
 
     def __init__(self) -> None:
         self._image_bgr: np.ndarray | None = None
@@ -149,7 +150,7 @@ class _Encoder:
             self._image_bgr = image_bgr
             loop = asyncio.get_running_loop()
             self._jpeg = loop.run_in_executor(None, _encode, image_bgr, _STREAM_QUALITY, STREAM_WIDTH)
-        # A reader that goes must not take the picture from the others.
+        # A reader that leaves must not cancel the picture for the others.
         return await asyncio.shield(self._jpeg)
 
 
@@ -168,7 +169,7 @@ async def _server_sent(items: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
 
 
 def _static_files() -> list[tuple[str, str, str]]:
-    """Return the name, the text and the type of each static file."""
+    """Return the name, the content and the media type of each static file."""
     theme = palette_css() + static_text("theme.css", "fer_stream.rendering.html")
     return [
         ("theme.css", theme, "text/css"),
@@ -190,5 +191,5 @@ def _static(text: str, kind: str) -> Callable[[Request], object]:
 
 
 def to_json(content: object) -> bytes:
-    """Return JSON in one line, as server-sent events need it."""
+    """Return JSON on one line, as server-sent events need it."""
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()

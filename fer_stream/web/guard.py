@@ -1,10 +1,11 @@
-"""Who may ask the page for something: checks of the host, the origin and the token of every request.
+"""Check the host, the origin and the token of every request.
 
-A page on 127.0.0.1 can be asked by any web site that a browser on this machine shows. Three checks stop that:
+Any web site that is open in a browser on this machine can send requests to a page on 127.0.0.1. Three checks
+stop them:
 
-- Host: a site that points its own name at this machine (DNS rebinding) comes with that name.
-- Origin and Sec-Fetch-Site: another site's request says that it is another site's.
-- The token, which no other site knows. The cookie that keeps it is SameSite=Strict.
+- Host: if a site points its own name at this machine (DNS rebinding), its requests carry that name.
+- Origin and Sec-Fetch-Site: in a request from another site, they name that site or say "cross-site".
+- Token: no other site knows it. The cookie that holds it is SameSite=Strict.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ _HEADERS = {
 }
 _NO_TOKEN = (
     "This page shows faces, so it opens only with its token.\n"
-    "Open the address that fer-stream has printed, with ?token= at its end.\n"
+    "Open the address that fer-stream printed, which ends in ?token=...\n"
 )
 
 
 class Guard:
-    """Lets only those requests through to the page that may see it.
+    """Passes only allowed requests on to the page.
 
     Args:
         app: The page.
         token: The token that every request needs.
-        port: The page's port; its cookie's name holds it, because cookies do not tell ports apart.
-        host_names: Names by which the page may be addressed, beside addresses and localhost.
+        port: The page's port. The cookie's name contains it, because cookies are shared between ports.
+        host_names: Names under which the page may be opened, besides IP addresses and localhost.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, port: int, host_names: Iterable[str] = ()) -> None:
@@ -84,7 +85,7 @@ class Guard:
         await self._app(scope, receive, _with_headers(send, headers))
 
     def _refusal(self, request: Request) -> Response | None:
-        """Return the answer to a request that may not be made; None for one that may."""
+        """Return the answer that refuses a request, or None if the request is allowed."""
         if not self._may_be_host(request.headers.get("host", "")):
             return PlainTextResponse("This page is not served under that name.\n", 421)
         if not _is_same_site(request.headers, request.method):
@@ -98,7 +99,7 @@ class Guard:
             name = (urlsplit(f"//{given}").hostname or "").lower()
         except ValueError:
             return False
-        # An address can't be rebound: only names are looked up.
+        # An address can't be rebound, because only names are looked up.
         return is_address(name) or name == "localhost" or name in self._host_names
 
     def _has_token(self, request: Request) -> bool:
@@ -112,29 +113,29 @@ class Guard:
 
 
 def own_names(host: str) -> set[str]:
-    """Return the names under which a page may be opened that listens at a host."""
+    """Return the names under which a page that listens at `host` may be opened."""
     names = {host}
     if host not in ("127.0.0.1", "::1", "localhost"):
         own = socket.gethostname()
-        names |= {own, f"{own}.local"}  # not the full name: a look-up may take seconds
+        names |= {own, f"{own}.local"}  # not the full name, whose look-up may take seconds
     return {name for name in names if name and not is_address(name)}
 
 
 def _is_same_site(headers: Headers, method: str) -> bool:
-    """Return whether a request comes from the page itself, from an address line, or from no browser."""
+    """Return whether a request comes from the page itself, from an address bar, or not from a browser."""
     origin = headers.get("origin")
     if origin is not None and origin not in (f"{scheme}://{headers['host']}" for scheme in ("http", "https")):
         return False
     site = headers.get("sec-fetch-site", "none")
     if site in ("same-origin", "none"):
         return True
-    # A link in a mail or on another page may open the page, but nothing else.
+    # A link in an e-mail or on another site may open the page, but may do nothing else.
     opens_page = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     return method == "GET" and opens_page
 
 
 def _with_headers(send: Send, more: dict[str, str]) -> Send:
-    """Return a `send` that adds the headers which every answer carries; an answer's own headers stay."""
+    """Return a `send` that adds common headers to every answer. Headers that an answer already has stay."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

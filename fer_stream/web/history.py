@@ -16,14 +16,14 @@ from fer_stream.types import AnalyzedFrame
 
 LIVE_FOR_S = 60.0
 _LIVE_STEP_S = 0.1
-_MOST_POINTS = 20_000  # of a recording's faces together: 300 KB
+_MOST_POINTS = 20_000  # for all faces of a recording together, which take 300 KB
 
 
 class History:
     """Keeps readings in bounded memory. It is filled by one thread and read by another.
 
     Args:
-        live: Keep the last minute only.
+        live: Whether to keep only the last minute.
     """
 
     def __init__(self, *, live: bool) -> None:
@@ -33,7 +33,7 @@ class History:
         self._lock = threading.Lock()
 
     def add(self, analyzed: AnalyzedFrame) -> None:
-        """Take in one frame."""
+        """Add a frame."""
         time_s = analyzed.frame.time_s
         with self._lock:
             if not self._live:
@@ -47,7 +47,7 @@ class History:
                 kept.popleft()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the curve of each face, as `Curves.encoded` gives it, and the seconds of a step."""
+        """Return each face's curve, as `Curves.encoded` returns it, and the length of a step in seconds."""
         with self._lock:
             curves = self._curves
             if self._live:

@@ -1,7 +1,7 @@
-"""Pass results of the pipeline to the readers of the page, without ever waiting for one.
+"""Pass results of the pipeline to the readers of the page, without ever waiting for a reader.
 
-The pipeline's thread puts in the newest of everything. Readers wait in the server's event loop and take the
-newest when they are ready. A slow reader loses whatever came in between, so nothing queues up.
+The pipeline's thread puts the newest item into each channel. Readers wait in the server's event loop and take
+the newest item when they are ready. A slow reader misses the items in between, so nothing queues up.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 
 
 class Bell:
-    """Wakes all readers that wait for something new. It belongs to the event loop."""
+    """Wakes all readers that wait for a new item. It belongs to the event loop."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake the readers that wait now. Later ones wait for the next time."""
+        """Wake the readers that are waiting now. Readers that come later wait for the next ring."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -37,10 +37,10 @@ class Channel(Generic[_T]):
     """The newest item of one kind.
 
     Args:
-        bell: Rung when there is something new; may be shared with other channels.
+        bell: The bell to ring for each new item. Channels may share one.
 
     Attributes:
-        readers: Number of readers; may be read in any thread.
+        readers: Number of readers. May be read in any thread.
         newest: The newest item; None before the first.
         number: Number of items so far.
         closed: Whether the newest item is the last.
@@ -55,7 +55,7 @@ class Channel(Generic[_T]):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Connect the channel with the event loop of its readers; called in that loop, before the first."""
+        """Connect the channel with its readers' event loop. Call it in that loop, before the first reader."""
         self._loop = loop
 
     def put(self, item: _T) -> None:
@@ -63,14 +63,14 @@ class Channel(Generic[_T]):
         self._call(lambda: self._set(item))
 
     def close(self) -> None:
-        """Let every reader end after the newest item. May be called in any thread."""
+        """Make every reader end after the newest item. May be called in any thread."""
         self._call(self._end)
 
     async def items(self, *, newest_first: bool = False) -> AsyncGenerator[_T, None]:
-        """Yield the newest item again and again, each only once; end when the channel is closed.
+        """Yield each newest item once, until the channel is closed.
 
         Args:
-            newest_first: Begin with the current item, if there is one.
+            newest_first: Whether to begin with the current item, if there is one.
         """
         async with aclosing(merged({"": self}, newest_first=newest_first)) as items:
             async for _, item in items:
@@ -91,18 +91,18 @@ class Channel(Generic[_T]):
         self._bell.ring()
 
     async def wait(self) -> None:
-        """Wait until there may be something new."""
+        """Wait until there may be a new item."""
         await self._bell.wait()
 
 
 async def merged(
     channels: Mapping[str, Channel[_T]], *, newest_first: bool = False
 ) -> AsyncGenerator[tuple[str, _T], None]:
-    """Yield the newest items of several channels with their names, each only once; end when all are closed.
+    """Yield the newest items of several channels with the channel's name, until all channels are closed.
 
     Args:
-        channels: Channels with one bell, by name.
-        newest_first: Begin with the items that are there already, if any.
+        channels: Channels that share one bell, by name.
+        newest_first: Whether to begin with the current items, if there are any.
     """
     seen = {name: 0 if newest_first else channel.number for name, channel in channels.items()}
     for channel in channels.values():
@@ -142,12 +142,12 @@ class Hub:
         self.loop_ready = threading.Event()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Connect the channels with the server's event loop; called in that loop."""
+        """Connect the channels with the server's event loop. Call it in that loop."""
         for channel in (self.frames, self.images, self.status):
             channel.attach(loop)
         self.loop_ready.set()
 
     def close(self) -> None:
-        """Let every reader end."""
+        """Make every reader end."""
         for channel in (self.frames, self.images, self.status):
             channel.close()

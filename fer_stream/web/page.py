@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fer_stream.status import Recording
     from fer_stream.types import AnalyzedFrame
 
-MOST_PICTURES_PER_S = 30.0  # drawn for the page; a recording may run faster than anybody can see
+MOST_PICTURES_PER_S = 30.0  # drawn for the page, because a recording may run faster than anybody can see
 _STATUS_EVERY_S = 0.5
 _FACE_COLUMNS = TABLE_COLUMNS[TABLE_COLUMNS.index("face_id") :]
 
@@ -40,11 +40,11 @@ _FACE_COLUMNS = TABLE_COLUMNS[TABLE_COLUMNS.index("face_id") :]
 class PageSink(Sink):
     """Shows the run on a web page, and handles its buttons.
 
-    The page's server runs in a thread of its own. Everything that touches the run happens in the pipeline's
-    thread: buttons leave a request, which `write` and `idle` carry out.
+    The page's server runs in its own thread. There, a button only leaves a request. `write` and `idle` carry
+    it out in the pipeline's thread, so that only that thread touches the run.
 
     Attributes:
-        address: The address to open, with its token.
+        address: The address that opens the page, with its token.
     """
 
     name = "page"
@@ -62,15 +62,15 @@ class PageSink(Sink):
         """Open the page's socket.
 
         Args:
-            info: What is read.
+            info: The source.
             host: The name or address to listen at.
             port: The port; 0 picks a free one.
-            status: State of the run; it also gets a notice of each saved file.
-            folder: Where stills and recordings go that a button asks for.
-            real_time: Show a recording at its own pace, because nothing else is made of it.
+            status: Status of the run. It also receives a notice for each saved file.
+            folder: Folder for the stills and recordings that buttons ask for.
+            real_time: Whether to show a recording at its own pace, because there are no other outputs.
 
         Raises:
-            UsageError: The source is pictures, or FER_STREAM_TOKEN can't be used.
+            UsageError: The source is a set of pictures, or FER_STREAM_TOKEN can't be used.
             OutputError: The port is taken or not allowed.
         """
         super().__init__()
@@ -88,7 +88,7 @@ class PageSink(Sink):
         self._pace = RealTime() if real_time and not info.is_live else None
         self._actions: deque[tuple[str, Future[str]]] = deque()
         self._lock = threading.Lock()
-        self._files: list[Path] = []  # by number; a number stays a file's
+        self._files: list[Path] = []  # by number; a file keeps its number
         self._still_wanted: Future[str] | None = None
         self._newest: AnalyzedFrame | None = None
         self._context: RunContext | None = None
@@ -100,22 +100,22 @@ class PageSink(Sink):
         self._server = Server(guarded, listening, self._hub)
 
     def __enter__(self) -> PageSink:
-        """Start serving, so that the page is there while the networks are made ready."""
+        """Start serving, so that the page can be opened while the networks load."""
         self._server.start()
         self._tell()
         return self
 
     def begin(self, context: RunContext) -> None:
-        """Take in the run. See `Sink.begin`."""
+        """Note the run's context. See `Sink.begin`."""
         self._context, self._status, self._state = context, context.status, "running"
         self._tell()
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return whether anybody looks, or something is saved. See `Sink.needs_image`."""
+        """Return whether anybody is watching, or something is saved. See `Sink.needs_image`."""
         if self._captures.recording or self._still_wanted is not None:
             return True
         now_s = time.monotonic()
-        # A little slack: frames that come 30 times a second are all shown.
+        # With a little slack, so that all frames are shown if 30 come per second.
         if not self._hub.images.readers or now_s - self._drawn_s < 0.9 / MOST_PICTURES_PER_S:
             return False
         self._drawn_s = now_s
@@ -140,7 +140,7 @@ class PageSink(Sink):
         self.idle()
 
     def idle(self) -> None:
-        """Handle the buttons, and send the state of the run. See `Sink.idle`."""
+        """Handle the buttons, and send the status of the run. See `Sink.idle`."""
         while self._actions:
             name, asked = self._actions.popleft()
             self._act(name, asked)
@@ -161,14 +161,14 @@ class PageSink(Sink):
         self._server.stop()
 
     def outputs(self) -> list[Path]:
-        """Return the stills and recordings that buttons have asked for."""
+        """Return the stills and recordings that buttons asked for."""
         return self._captures.outputs()
 
     def recordings(self) -> list[Recording]:
-        """Return the recording that a button has started."""
+        """Return the recording that a button started, if it is running."""
         return self._captures.recordings()
 
-    # What the server's thread asks for
+    # Called in the server's thread
 
     def _ask(self, name: str) -> Future[str]:
         asked: Future[str] = Future()
@@ -179,7 +179,7 @@ class PageSink(Sink):
         with self._lock:
             return self._files[number] if 0 <= number < len(self._files) else None
 
-    # In the pipeline's thread
+    # Called in the pipeline's thread
 
     def _act(self, name: str, asked: Future[str]) -> None:
         if name == "stop":
@@ -191,7 +191,7 @@ class PageSink(Sink):
             self._answer(asked)
         elif name == "still" and self._newest is not None:
             shown_bgr = self._hub.images.newest if self._hub.images.readers else None
-            if shown_bgr is not None:  # also while a source is silent
+            if shown_bgr is not None:  # works even while the source sends nothing
                 self._captures.save_still(shown_bgr)
                 self._answer(asked)
             elif self._still_wanted is None or self._still_wanted.cancelled():
@@ -210,7 +210,7 @@ class PageSink(Sink):
         self._status.notice(text)
 
     def _tell(self) -> None:
-        """Send the state of the run. Later readers get the newest one."""
+        """Send the status of the run. Readers that come later get the newest one."""
         self._told_s = time.monotonic()
         self._hub.status.put(to_json(self._describe()))
 
@@ -238,9 +238,9 @@ class PageSink(Sink):
         }
 
     def _listed_files(self) -> list[dict[str, Any]]:
-        """Return the run's files so far. A video that is still being written is not offered yet."""
+        """Return the run's files so far, without videos that are still being written."""
         paths = self._context.written_files() if self._context is not None else []
-        # The status is a frame old; the own recordings are known as they are now.
+        # The status is one frame old, but this sink's own recordings are up to date.
         own = set(self._captures.outputs())
         growing = {recording.path for recording in self._status.recordings} - own
         growing |= {recording.path for recording in self._captures.recordings()}
@@ -259,13 +259,13 @@ class PageSink(Sink):
 
 
 def _settle(asked: Future[str], text: str) -> None:
-    """Answer a request, unless its sender has gone."""
+    """Answer a request, unless its sender has left."""
     if asked.set_running_or_notify_cancel():
         asked.set_result(text)
 
 
 def frame_event(analyzed: AnalyzedFrame) -> dict[str, Any]:
-    """Return what `/events` says of a frame: its number, its time, and the table's columns of each face."""
+    """Return the event for a frame: its number, its time, and the table's columns for each face."""
     faces = [
         dict(zip(_FACE_COLUMNS, row[-len(_FACE_COLUMNS) :], strict=True))
         for row in table_rows(analyzed)

@@ -1,4 +1,4 @@
-"""Long-lived responses: streams of the newest item, and files that may still grow."""
+"""Send long-lived responses: streams of the newest item, and files that may still grow."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from starlette.types import Receive, Scope, Send
 
 _BLOCK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
-# The browser's own viewer shows these. Everything else is saved: the scripts of a report do not run here.
+# The browser shows these itself. It saves everything else, so that a report's scripts do not run here.
 _VIEWED = ("image/jpeg", "image/png", "image/webp", "video/mp4", "video/webm", "video/x-matroska")
 _VIEWER_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
 _SAVED_POLICY = "sandbox; default-src 'none'"
 
 
 class LiveResponse(Response):
-    """A stream that ends with its generator or with its reader, whichever is first.
+    """A stream that ends when its generator ends or its reader leaves.
 
-    The generator is closed at once when the reader goes, so that it counts as a reader no longer.
+    When the reader leaves, the generator is closed at once, so that the reader no longer counts.
     """
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
@@ -60,11 +60,11 @@ class LiveResponse(Response):
 
 
 def file_response(request: Request, path: Path) -> Response:
-    """Return an answer with a file as long as it is now, or the part of it that the request asks for.
+    """Return a response with a file at its current length, or with the part that the request asks for.
 
     Args:
-        request: What asks; a player asks for parts.
-        path: The file. It may grow meanwhile.
+        request: The request. Video players ask for parts.
+        path: The file, which may still grow.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -98,7 +98,7 @@ async def _blocks(descriptor: int, start: int, end: int) -> AsyncGenerator[bytes
         file.seek(start)
         while start < end:
             block = await asyncio.to_thread(file.read, min(_BLOCK_BYTES, end - start))
-            if not block:  # it has shrunk: the connection ends short, which tells the reader
+            if not block:  # the file has shrunk; the reader notices, because the response ends early
                 return
             start += len(block)
             yield block

@@ -1,4 +1,4 @@
-"""Runs the page's server in a thread of its own."""
+"""Run the page's server in its own thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 from fer_stream.web.hub import Hub
 
 _MOST_CONNECTIONS = 64
-_LAST_WORDS_S = 1  # for readers to get the end of the run; streams that are stuck are cut off then
+_LAST_WORDS_S = 1  # time for readers to receive the end of the run, before stuck streams are cut off
 _STOP_WITHIN_S = 3.0
-ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request by then is closed
+ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request within this time is closed
 
 
 class Server:
@@ -24,7 +24,7 @@ class Server:
     Args:
         app: The application.
         listening: The socket; closed by `stop`.
-        hub: Connected with the server's event loop.
+        hub: The hub, which is connected with the server's event loop.
     """
 
     def __init__(self, app: ASGIApp, listening: socket.socket, hub: Hub) -> None:
@@ -50,7 +50,7 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="fer-stream-web", daemon=True)
 
     def start(self) -> None:
-        """Start serving; returns when requests can come."""
+        """Start serving, and return when the server is ready for requests."""
         self._thread.start()
         self._hub.loop_ready.wait(10)
 
@@ -73,7 +73,7 @@ class Server:
     async def _close_silent_connections(self) -> None:
         """Close connections that send no request, so that they do not use up `_MOST_CONNECTIONS`.
 
-        uvicorn limits the time between two requests of a connection, but not the time of a request's head.
+        uvicorn limits the time between two requests of a connection, but not the time to send a request.
         """
         waiting: set[Any] = set()
         while True:

@@ -1,4 +1,4 @@
-"""fer-batch: which recordings, how parts are joined, what is done again, and what a lost worker costs."""
+"""fer-batch: choosing recordings, joining parts, repeating work, and losing a worker."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ WAIT_S = 120
 def write_clip(
     path: Path, picture_bgr: np.ndarray, frames: int, size_wh: tuple[int, int] = (160, 192), rate: int = 10
 ) -> Path:
-    """Writes a clip of a picture that moves a little, a keyframe every ten frames."""
+    """Write a clip of a picture that moves a little, with a keyframe every ten frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     small = cv2.resize(picture_bgr, size_wh, interpolation=cv2.INTER_AREA)
     with av.open(str(path), "w") as out:
@@ -70,19 +70,19 @@ def write_clip(
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory, hopper_bgr) -> Path:
-    """Grace Hopper for 1.2 s."""
+    """A clip of Grace Hopper, 1.2 s long."""
     return write_clip(tmp_path_factory.mktemp("clip") / "hopper.mp4", hopper_bgr, 12)
 
 
 @pytest.fixture
 def settings(analyzer) -> Settings:
-    """The default ones; the networks are exported by then."""
+    """The default settings, once the networks are loaded."""
     return Settings(file_hash(BUILT_IN_WEIGHTS))
 
 
 @dataclass
 class Said:
-    """What a run said."""
+    """The output of a run."""
 
     code: int
     out: str
@@ -91,7 +91,7 @@ class Said:
 
 @pytest.fixture
 def batch(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Runs the command in this process."""
+    """Run the command in this process."""
 
     def run(*arguments: object) -> Said:
         capfd.readouterr()
@@ -264,7 +264,7 @@ def test_what_names_other_files_is_not_followed(clip, tmp_path):
 
 
 def rows(faces: dict[int, dict[int, float]], first_frame: int = 0) -> pa.Table:
-    """A table with a face of 10 px at x for each frame and id, 10 frames a second."""
+    """Return a table at 10 frames per second, with a face of 10 px at x for each frame and id."""
     lines = []
     for index, (frame, there) in enumerate(faces.items()):
         start = {"source": "a", "frame": first_frame + index, "time_s": frame / 10}
@@ -339,7 +339,7 @@ def test_a_recording_in_parts_gives_the_table_of_one_pass(name, shared_data, set
 
 
 def smaller(video: Path, path: Path, size_wh: tuple[int, int]) -> Path:
-    """Writes a video in another size."""
+    """Write a video in another size."""
     with av.open(str(video)) as container, av.open(str(path), "w") as out:
         rate = container.streams.video[0].average_rate
         stream = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "16"})
@@ -490,7 +490,7 @@ def test_workers_read_the_labels_and_the_threshold_of_the_command(settings, monk
 
 def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
     class Here:
-        """Runs tasks at once; looking at a recording kills its worker."""
+        """Runs tasks at once. Inspecting a recording kills the worker."""
 
         def slots(self, _settings: Settings) -> int:
             return 1

@@ -1,4 +1,4 @@
-"""Formats of an archive's tables and summary, and what Parquet files say of their making."""
+"""Formats of an archive's tables and summary, and the provenance in Parquet files."""
 
 from __future__ import annotations
 

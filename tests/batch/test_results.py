@@ -1,4 +1,4 @@
-"""Results of earlier runs count only where they are whole; a recording that hangs stops nobody else."""
+"""Results of earlier runs count only if they are complete. A recording that hangs does not stop others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RECORDING = Recording("/in/a.mp4", "/in/a.mp4", 100, "stamp")
 
 
 def done(folder: Path, table_format: str = "parquet") -> tuple[Output, Settings, Path]:
-    """Write the results of one recording as a finished run leaves them; return the path of its table."""
+    """Write the results of one recording as a finished run leaves them. Return the path of its table."""
     output, settings = Output(str(folder)), Settings("hash", table=table_format)
     output.make()
     table = folder / "tables" / f"{RECORDING.output_name}.{table_format}"

@@ -1,4 +1,4 @@
-"""The benchmark of the GPU runs without one, so that it is ready when there is one."""
+"""The GPU benchmark also runs without a GPU, so that it works when there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shown faces are compared with labelled people as the measures are defined."""
+"""The comparison of shown faces with labelled people follows the definitions of the measures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FRAMES = range(10)
 
 
 def everyone(left: int, right: int, frames: range = FRAMES) -> dict[int, dict[int, np.ndarray]]:
-    """Two faces in each of these frames, with their ids or people."""
+    """Return two faces in each of these frames, with their ids or people."""
     return {frame: {left: LEFT, right: RIGHT} for frame in frames}
 
 

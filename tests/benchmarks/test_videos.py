@@ -1,4 +1,4 @@
-"""Onsets of smoothed labels are compared with those of unsmoothed ones."""
+"""Compare the onsets of smoothed labels with those of unsmoothed ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FRAME_S = 0.1
 
 
 def readings(labels: str) -> Readings:
-    """One face, with a letter a frame."""
+    """Return the readings of one face, given by one letter per frame."""
     names = {"n": "neutral", "h": "happy", "f": "fear", "s": "sad"}
     expressions = [{1: names[letter]} if letter in names else {} for letter in labels]
     return Readings([index * FRAME_S for index in range(len(labels))], expressions, expressions, {})

@@ -1,4 +1,4 @@
-"""The command as people meet it: what it says, its exit codes, and the files that it leaves."""
+"""The command as users see it: its messages, its exit codes and its files."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> dict[str, Path]:
-    """Files that are not what they seem, and a few that are."""
+    """A folder with files that are not what they seem, and a few that are."""
     folder = tmp_path_factory.mktemp("material")
     paths = {
         name: folder / name.replace("_", ".")
@@ -305,7 +305,7 @@ def test_version_and_help(fer, capfd):
 
 @pytest.fixture(scope="module")
 def made(analyzer, tmp_path_factory) -> Path:
-    """The folder with everything that a run over 0.5 s of the sample makes, and what it said."""
+    """The folder with all outputs of a run over 0.5 s of the sample, and what it printed."""
     folder = tmp_path_factory.mktemp("made") / "out put"
     arguments = [
         *(SAMPLE, "--start", "1.0", "--end", "0:01.5", "--save", folder / "o.mp4"),

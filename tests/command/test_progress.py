@@ -1,4 +1,4 @@
-"""What is said while something live runs: the panel's lines, and the plain ones."""
+"""The lines that are printed during a live run, in the panel and without it."""
 
 from __future__ import annotations
 

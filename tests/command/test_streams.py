@@ -1,4 +1,4 @@
-"""What happens to a run when its standard streams, its memory or its terminal give out."""
+"""Runs that lose their standard streams, their memory or their terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A face that a scan finds is followed back to where it came from."""
+"""A face that a scan finds is followed back to the previous scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector finds what MTCNN as shipped finds, follows a known face, and survives any picture."""
+"""The detector finds the faces that facenet-pytorch's MTCNN finds, follows them, and survives any picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shipped():
 def placed(
     picture: np.ndarray, scale: float, top_left: tuple[int, int], size_wh: tuple[int, int]
 ) -> np.ndarray:
-    """Returns a grey frame with the picture in it, scaled, at a place; what lies outside is cut off."""
+    """Return a grey frame with the scaled picture at a place. Parts outside the frame are cut off."""
     frame = np.full((size_wh[1], size_wh[0], 3), 96, np.uint8)
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     left, top = top_left
@@ -178,7 +178,7 @@ def test_a_part_of_a_picture_need_not_be_copied(detector: Detector, hopper_bgr: 
 
 
 def three_frames(hopper_bgr: np.ndarray) -> list[np.ndarray]:
-    """No face, one, and two."""
+    """Three frames: without a face, with one, and with two."""
     one = placed(hopper_bgr, 0.4, (10, 20), (640, 360))
     two = one.copy()
     two[:, 340:] = placed(hopper_bgr[:, ::-1], 0.55, (10, 10), (300, 360))
@@ -193,7 +193,7 @@ def assert_same(found: Detections, expected: Detections) -> None:
 
 @pytest.fixture(scope="module")
 def gpu_detector() -> Detector:
-    """A detector that goes the way of a GPU: cpu:0 is a device of torch."""
+    """A detector that runs the GPU's code on the CPU, because cpu:0 is a torch device."""
     return Detector("cpu:0", min_face=40)
 
 

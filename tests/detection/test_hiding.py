@@ -14,13 +14,13 @@ FRAMES_PER_S = 25
 def places(
     found: dict[int, float], frames: int, *, live: bool = False, cut_at: int | None = None
 ) -> list[np.ndarray]:
-    """Return the places of each frame, where a face is found at x in some frames.
+    """Return the places of each frame for a face that is found at x in some frames.
 
     Args:
         found: x in px by frame.
-        frames: How many frames there are.
-        live: Whether nothing is known of later frames; else half a second is.
-        cut_at: The first frame after a cut, which has other tracks.
+        frames: Number of frames.
+        live: Whether later frames are unknown. Otherwise half a second of them is known.
+        cut_at: The first frame after a cut, whose tracks are new.
     """
     possible, ahead, out = PossibleFaces(live=live), 0 if live else FRAMES_PER_S // 2, []
 

@@ -1,4 +1,4 @@
-"""Ids are people: who comes back keeps the id, and nobody gets somebody else's."""
+"""Ids are people: a person who comes back keeps the id, and nobody gets another person's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAMES_PER_S = 25
 def names(
     faces_at: Callable[[int], list[TrackedFace]], frames: int, scene_at: Callable[[int], int] = lambda _: 0
 ) -> list[list[int | None]]:
-    """Return the ids of each frame, of which half a second more is known."""
+    """Return the ids of each frame, with a look-ahead of half a second."""
     identities, given, ahead = Identities(), [], FRAMES_PER_S // 2
     for index in range(frames + ahead):
         if index < frames:
@@ -27,7 +27,7 @@ def names(
 
 
 def away_and_back(away_s: float, back: TrackedFace, scene: int = 0) -> list[int | None]:
-    """Return the ids before and after a face at (100, 100) was out of sight; somebody else stays."""
+    """Return the ids before and after a face at (100, 100) is out of sight. Another face stays in sight."""
     gone, returns = 20, 20 + round(away_s * FRAMES_PER_S)
 
     def faces_at(index: int) -> list[TrackedFace]:

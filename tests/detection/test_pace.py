@@ -1,4 +1,7 @@
-"""`--scan-every auto`: by how many faces there are, and no more often than keeps up; no clock decides."""
+"""`--scan-every auto`: the pace depends on the number of faces, and keeps up with a live source.
+
+These tests use no real clock.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ PICTURE = np.zeros((2, 2, 3), np.uint8)
 def settle(
     scan_s: float, follow_s: float, *, frames_per_s: float = 30, frames: int = 600, drop_late: bool = True
 ) -> tuple[LivePace, float, int]:
-    """Runs a source of that rate against a machine of that speed.
+    """Run a source of that rate on a machine of that speed.
 
     Returns:
         The pace, the busy share of the last half, and how many of its frames were dropped.

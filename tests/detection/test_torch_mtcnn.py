@@ -1,4 +1,4 @@
-"""MTCNN's networks as they run on a GPU answer what facenet-pytorch's answer, here on CPU tensors."""
+"""The GPU form of MTCNN's networks gives the same results as facenet-pytorch's. Tested on CPU tensors."""
 
 from __future__ import annotations
 

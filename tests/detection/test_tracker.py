@@ -1,4 +1,4 @@
-"""Ids stay with faces: moving, crossing, leaving, returning, over a cut, at odd times.
+"""Ids stay with faces that move, cross, leave and return, across cuts, and with irregular frame times.
 
 Synthetic video of real faces: cards cut from a photograph move over a plain background, so that
 each frame's true places are known.
@@ -25,7 +25,7 @@ BACKGROUND = 128
 
 
 class CountingDetector:
-    """A detector that counts what is asked of it."""
+    """A detector that counts its calls."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
@@ -55,7 +55,7 @@ class Scene:
         return cv2.resize(card, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
     def frame(self, *placed: tuple[np.ndarray, float, float], background: int = BACKGROUND) -> np.ndarray:
-        """Returns a frame with the (card, x, y) in it, the later in front."""
+        """Return a frame with each card at (x, y). Later cards cover earlier ones."""
         width, height = FRAME_WH
         frame = np.full((height, width, 3), background, np.uint8)
         for card, x, y in placed:
@@ -156,7 +156,7 @@ def test_two_faces_that_cross_keep_their_ids(
 def away_and_back(
     scene: Scene, tracker: Tracker, gap_s: float, back_xy: tuple[int, int]
 ) -> tuple[set[int], set[int]]:
-    """Returns the ids before and after a face was out of sight; another stays in sight all the time."""
+    """Return the ids before and after a face is out of sight. Another face stays in sight all the time."""
     card, other = scene.card(), scene.card(mirrored=True)
     time_s = times_s()
     for _ in range(12):
@@ -252,7 +252,7 @@ def test_a_live_frame_does_not_wait_for_a_scan_and_who_is_new_is_there_in_the_ne
 
 
 class Blinded:
-    """The detector, whose scans do not find what lies right of an edge."""
+    """A detector whose scans do not find faces right of an edge."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector, self.edge_x = detector, np.inf

@@ -25,7 +25,7 @@ class WatchedPage:
 
     @property
     def hosts(self) -> set[str]:
-        """Scheme and host of every request, without `data:` and `blob:` addresses."""
+        """Return scheme and host of every request, without `data:` and `blob:` addresses."""
         parts = (urlsplit(address) for address in self.requested)
         return {f"{part.scheme}://{part.netloc}" for part in parts if part.scheme not in ("data", "blob")}
 

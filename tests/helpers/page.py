@@ -25,9 +25,9 @@ LABELS = ("happy", "sad", "surprise", "neutral", "unsure", "fear", "angry", "dis
 
 
 class FedPage:
-    """A page that gets frames in a thread of its own, as from the pipeline, until it is told to end.
+    """A page that gets frames in its own thread, as from the pipeline, until it is told to end.
 
-    The pictures are all of one colour that changes from frame to frame. The faces show an expression each.
+    Each picture has a single colour, which changes from frame to frame. Each face shows one expression.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class FedPage:
     def request(
         self, path: str, *, method: str = "GET", token: str | None = "", **headers: str
     ) -> Iterator[http.client.HTTPResponse]:
-        """Ask for something, with the page's token unless another one, or None, is given."""
+        """Send a request, with the page's token unless another token or None is given."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         if token is not None:
             headers["Authorization"] = f"Bearer {token or self.token}"
@@ -149,7 +149,7 @@ class FedPage:
 
 
 def server_sent(answer: http.client.HTTPResponse, event: str = "message") -> Iterator[dict]:
-    """The objects of a stream of server-sent events, those of one kind."""
+    """Yield the objects of one kind from a stream of server-sent events."""
     kind = "message"
     for line in answer:
         if line.startswith(b"event: "):
@@ -161,7 +161,7 @@ def server_sent(answer: http.client.HTTPResponse, event: str = "message") -> Ite
 
 
 def parts(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The pictures of a stream of them."""
+    """Yield the pictures of an MJPEG stream."""
     while line := answer.readline():
         if line.lower().startswith(b"content-length:"):
             length = int(line.partition(b":")[2])

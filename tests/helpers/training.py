@@ -1,4 +1,4 @@
-"""Settings of runs that take seconds, and reporters that note or stop them."""
+"""Settings for runs that take seconds, and reporters that record or stop a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRONG = replace(
 
 
 class Recorder(Reporter):
-    """Notes what it is told."""
+    """Records all reports."""
 
     def __init__(self) -> None:
         self.events: list[tuple] = []
@@ -43,7 +43,7 @@ class Recorder(Reporter):
 
 
 class StopInEpoch(Reporter):
-    """A Ctrl-C in the midst of an epoch."""
+    """Imitates a Ctrl-C in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.stop_at = 0, epoch
@@ -70,7 +70,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def fails(arguments, capsys) -> tuple[int, str]:
-    """Returns the exit code and the one line on standard error."""
+    """Return the exit code and the single line on standard error."""
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     assert captured.err.startswith("fer-train: ") and captured.err.count("\n") == 1, captured.err

@@ -1,4 +1,4 @@
-"""`--device` values: what each picks, and what it refuses."""
+"""`--device` values: the device that each picks, and the values that are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fer_stream.inference.devices import pick_device
 
 @pytest.fixture(autouse=True)
 def cuda_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests the choice alone, whatever is installed."""
+    """Make the tests independent of the installed packages."""
     monkeypatch.setattr(devices, "missing_modules", lambda _: [])
     monkeypatch.setattr(devices, "require_extra", lambda *_: None)
 

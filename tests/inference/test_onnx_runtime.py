@@ -1,4 +1,4 @@
-"""Networks in ONNX Runtime agree with PyTorch, and the committed files are those that the tool makes."""
+"""Networks in ONNX Runtime agree with PyTorch, and the committed files are the tool's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work side by side: everything once, in order, and what goes wrong comes to the caller."""
+"""Calls side by side: each runs once, results are in order, and errors reach the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs on a GPU, here on CPU tensors: padded batches, and results that stay the caller's."""
+"""The GPU's code on CPU tensors: padded batches, and results that later calls do not overwrite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distributions of the project, and environments that hold only what they should."""
+"""Distributions of the project, and environments that contain only the required packages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Distributions:
             return archive.namelist()
 
     def sdist_names(self) -> list[str]:
-        """The files, without the folder that holds them all."""
+        """Return the names of the files, without the folder that holds all of them."""
         with tarfile.open(self.sdist) as archive:
             return [member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()]
 
@@ -80,7 +80,7 @@ class Environment:
         return folder
 
     def run(self, *arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run one of its commands, such as `python` or `fer-stream`, without this process's settings."""
+        """Run one of the environment's commands, such as `fer-stream`, without this process's settings."""
         program, *rest = map(str, arguments)
         return subprocess.run(
             [self.folder / "bin" / program, *rest],
@@ -103,9 +103,9 @@ class Environment:
 def new_base_environment(
     tmp_path_factory: pytest.TempPathFactory, distributions: Distributions
 ) -> Callable[[], Environment]:
-    """Makes environments with the wheel and what it requires without extras.
+    """Return a function that makes environments with the wheel and its requirements, but without extras.
 
-    The required packages are links to those that this process runs with: no network is needed.
+    The required packages are links to those of this process, so no network is needed.
     """
     if sys.platform == "win32":
         pytest.skip("links to installed packages need POSIX")
@@ -130,7 +130,7 @@ def new_base_environment(
 
 @pytest.fixture(scope="session")
 def base(new_base_environment: Callable[[], Environment]) -> Environment:
-    """One such environment, for tests that leave it as it is."""
+    """One such environment, for tests that do not change it."""
     return new_base_environment()
 
 
@@ -140,7 +140,7 @@ def _base_requirements() -> list[str]:
 
 
 def _required(requirements: list[str]) -> set[str]:
-    """Return the names of the distributions that requirements bring, with those that they require."""
+    """Return the names of the required distributions, including indirect requirements."""
     names: set[str] = set()
     pending = list(_names(requirements))
     while pending:

@@ -1,4 +1,4 @@
-"""A release could be uploaded today: a small wheel, a complete sdist, metadata that an index accepts."""
+"""The project is ready for a release: a small wheel, a complete sdist, and metadata that an index accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program in environments that really lack something: PyTorch and the extras, libGL, newer packages."""
+"""The program in environments that lack PyTorch and the extras, libGL, or recent packages."""
 
 from __future__ import annotations
 

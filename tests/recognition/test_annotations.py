@@ -1,4 +1,4 @@
-"""Weights with two last layers: each annotation is read with its own, and a wrong layer is one line."""
+"""Weights with two last layers: each annotation uses its own, and a bad layer is a one-line error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def built_in() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def biased(built_in, tmp_path_factory) -> Path:
-    """Weights whose FER2013 layer always sees sadness, and whose FER+ layer always happiness."""
+    """Weights whose FER2013 layer always sees sadness and whose FER+ layer always sees happiness."""
     folder = tmp_path_factory.mktemp("biased")
 
     def always(expression: int) -> np.ndarray:

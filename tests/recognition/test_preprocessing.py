@@ -1,4 +1,4 @@
-"""One way from pixels to the network's input: exact, smooth, and the same in training and streaming."""
+"""The path from pixels to the network's input is exact, smooth, and the same in training and streaming."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def blurred_dot(x: float, y: float, size: int = 96, sigma: float = 6.0) -> np.ndarray:
-    """A soft bright dot whose centre is at x, y in continuous coordinates."""
+    """Return a picture of a soft bright dot whose centre is at x, y in continuous coordinates."""
     axis = np.arange(size) + 0.5
     dot = np.exp(-((axis[None] - x) ** 2 + (axis[:, None] - y) ** 2) / (2 * sigma**2))
     return np.repeat(np.round(255 * dot)[:, :, None], 3, axis=2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Smoothing follows the video's own time, whatever its frame rate, and in a recording nothing comes late."""
+"""Smoothing follows the video's own time at any frame rate, and adds no delay in a recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network as it runs on a GPU answers what timm's answers, here on CPU tensors."""
+"""The GPU form of the network gives the same results as timm's. Tested on CPU tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops that are finished on a GPU become the input that the CPU makes."""
+"""The GPU's half of the preprocessing gives the same input as the CPU's."""
 
 from __future__ import annotations
 

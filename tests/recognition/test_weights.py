@@ -1,4 +1,4 @@
-"""Weights files: what is saved comes back, and every way that one can be wrong is one line."""
+"""Weights files load as they were saved, and everything that can be wrong with one is a one-line error."""
 
 from __future__ import annotations
 
@@ -276,5 +276,5 @@ def test_a_network_that_gives_no_numbers_is_refused(tmp_path):
         if name.endswith("running_var"):
             content["state_dict"][name] = -torch.ones_like(tensor)
     torch.save(content, tmp_path / "nan.pt")
-    with pytest.raises(WeightsError, match="no finite numbers"):
+    with pytest.raises(WeightsError, match="numbers that are not finite"):
         Classifier("cpu", weights=tmp_path / "nan.pt")

@@ -1,4 +1,4 @@
-"""`--blur`: no face is left in what comes out, and nothing else is changed."""
+"""`--blur`: the output shows no face, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def noise(index: int = 0) -> np.ndarray:
 
 
 def hidden(before: AnalyzedFrame, after: AnalyzedFrame, box: np.ndarray) -> bool:
-    """Tell whether a place has lost its detail."""
+    """Return whether a place has lost its detail."""
     left, top, right, bottom = box.astype(int)
     place = after.frame.bgr[top:bottom, left:right]
     return place.size > 0 and place.astype(float).std() < 0.25 * before.frame.bgr.std()

@@ -1,4 +1,4 @@
-"""What charts show, read back from the written files."""
+"""The content of charts, read back from the written files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_frame(index: int, fps: float, faces, bgr: np.ndarray | None = None) -> 
 
 
 def texts(path: Path) -> list[str]:
-    """What an SVG says; matplotlib notes every text beside its outlines."""
+    """Return the texts of an SVG. matplotlib writes each text beside its outlines."""
     lines = path.read_text().splitlines()
     return [line.strip()[5:-4] for line in lines if line.strip().startswith("<!-- ")]
 

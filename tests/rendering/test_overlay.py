@@ -1,4 +1,4 @@
-"""What a viewer sees of the overlay: where things lie, that they stay, and that they can be read."""
+"""The overlay as a viewer sees it: its parts are well placed, steady and readable."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_sizes_grow_with_the_frame():
 
 
 def follow(path, frames: int = 120, others=(), size_wh=(1280, 720)):
-    """Arranges a face that moves along a path, with a detector's jitter; yields its placements."""
+    """Move a face along a path, with a detector's jitter, and yield its placements."""
     layout, noise = Layout(text_width_px), np.random.default_rng(0)
     for index in range(frames):
         box = np.array(path(index), float) + noise.normal(0, 1.0, 4)

@@ -69,7 +69,7 @@ def sides_by_id(placed: tuple[PlacedFace, ...]) -> dict[int, str]:
 
 
 def assert_no_tag_hops(frames: list[tuple[PlacedFace, ...]]) -> None:
-    """No tag goes from above to below, or back, from one frame to the next, or twice within a second."""
+    """Check that no tag switches sides from one frame to the next, or twice within a second."""
     for before, after in pairwise(map(sides_by_id, frames)):
         for face_id in before.keys() & after.keys():
             assert {before[face_id], after[face_id]} != {"above", "below"}
@@ -82,7 +82,7 @@ def assert_no_tag_hops(frames: list[tuple[PlacedFace, ...]]) -> None:
 
 @st.composite
 def crowds(draw, most: int = 12):
-    """A frame size and boxes of faces in it, crowded and overlapping as they may come."""
+    """Draw a frame size and boxes of faces in it, which may be crowded and overlap."""
     width, height = size_wh = draw(st.sampled_from(SIZES_WH))
     unit = min(size_wh)
     boxes = []

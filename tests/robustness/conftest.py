@@ -1,4 +1,4 @@
-"""What the robustness tests share: the command, small disks and drives that fail."""
+"""Fixtures for the robustness tests: the command, small disks and drives that fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 @pytest.fixture
 def command() -> Callable[..., Said]:
-    """Runs the command in a process of its own, inside another command such as `strace` if given."""
+    """Run the command in its own process, inside another command such as `strace` if given."""
 
     def run(*arguments: object, inside: Sequence[object] = (), **options) -> Said:
         line = [*inside, sys.executable, "-m", "fer_stream", *arguments]
@@ -34,9 +34,9 @@ def command() -> Callable[..., Said]:
 
 @pytest.fixture
 def small_disk(tmp_path) -> Callable[[int], list[str]]:
-    """Returns a command that runs another one with a disk of so many kilobytes mounted at `tmp_path/disk`.
+    """Return a command that runs another one with a disk of that many kilobytes at `tmp_path/disk`.
 
-    What lies on the disk afterwards is copied to `tmp_path/left`. Only that command sees the disk.
+    Afterwards, the files on the disk are copied to `tmp_path/left`. Only that command sees the disk.
     """
     (tmp_path / "disk").mkdir()
     (tmp_path / "left").mkdir()
@@ -58,7 +58,7 @@ def small_disk(tmp_path) -> Callable[[int], list[str]]:
 
 @pytest.fixture
 def failing_calls(tmp_path) -> Callable[[str, str, Path], list[str]]:
-    """Returns a command under which a system call on a path fails with EIO, as on a drive that is gone."""
+    """Return a command under which a system call on a path fails with EIO, as on a lost drive."""
     try:
         tried = subprocess.run(
             ["strace", "-f", "-o", tmp_path / "trace.txt", "true"],

@@ -1,10 +1,10 @@
-"""Runs mutations of one thing in a process of its own, and says of each what became of it.
+"""Run mutations of one thing in a separate process, and report the outcome of each.
 
     python fuzz_worker.py KIND MATERIAL FIRST COUNT
 
-prints a line of JSON after each mutation. Its number is the seed, so that it can be made again, and whoever
-started the worker knows which one it did not survive. The networks are
-left out, as damaged files do not reach them: frames without faces stand for what they find.
+prints a line of JSON after each mutation. A mutation's number is its seed, so it can be repeated, and the
+test that started the worker knows which one crashed it. The networks do not run, because damaged files do not
+reach them. Every frame is without faces.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-# What a run may need beyond what the worker has when it begins.
+# The resources that a run may use in addition to the worker's own.
 MEMORY_BYTES = 3 * 2**30
 EXTREMES = (b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", b"\0\0\0\x01")
 
 
 class NoFaces:
-    """Stands in for the analyzer."""
+    """Replaces the analyzer."""
 
     crop_scale = 1.0
     device = "cpu"
@@ -46,7 +46,7 @@ class NoFaces:
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """Changes a file in one to four places, mostly where headers and indexes are."""
+    """Change a file in one to four places, mostly in headers and indexes."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4))):
         size = len(changed)
@@ -77,7 +77,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def said_by(arguments: list[str]) -> dict:
-    """Runs the command here and returns its exit code and what came on standard error, also from C."""
+    """Run the command in this process. Return its exit code and its standard error, also from C code."""
     from fer_stream.command import cli
 
     with tempfile.TemporaryFile() as heard, Path(os.devnull).open("wb") as nowhere:
@@ -99,7 +99,7 @@ def said_by(arguments: list[str]) -> dict:
 
 
 def outcome(said: dict, allowed: set[int]) -> str | None:
-    """Returns what is wrong with what a run said, None if nothing is."""
+    """Return the problem with a run's output, or None."""
     code, err = said["code"], said["err"]
     if code not in allowed:
         return f"exit code {code}: {err}"
@@ -114,7 +114,7 @@ def outcome(said: dict, allowed: set[int]) -> str | None:
 
 
 def fuzz_file(material: Path, chance: random.Random, folder: Path) -> str | None:
-    """A mutation of a video or a picture, through the whole command."""
+    """Run the whole command on a mutation of a video or a picture."""
     mutant = folder / f"m{material.suffix}"
     mutant.write_bytes(mutated(material.read_bytes(), chance))
     is_image = material.suffix in (".jpg", ".png", ".webp", ".tiff", ".bmp")
@@ -126,7 +126,7 @@ def fuzz_file(material: Path, chance: random.Random, folder: Path) -> str | None
 
 
 def fuzz_checkpoint(material: Path, chance: random.Random, folder: Path) -> str | None:
-    """A mutation of a checkpoint: of the file, or of a record in an archive that is otherwise whole."""
+    """Load a mutation of a checkpoint: of the file, or of one record in an otherwise intact archive."""
     from fer_stream.errors import WeightsError
     from fer_stream.recognition.weights import check_weights_file, load_checkpoint
 
@@ -161,7 +161,7 @@ FLAGS = ("--mirror", "--overwrite", "--quiet", "--version", "--help", "--no-show
 
 
 def fuzz_options(material: Path, chance: random.Random, folder: Path) -> str | None:
-    """Options with values that nobody means: of the table, of times and the rest."""
+    """Run the command with random values for its options."""
     os.chdir(folder)
     arguments = [str(material)]
     for _ in range(chance.choice((1, 1, 2, 3))):
@@ -177,7 +177,7 @@ def fuzz_options(material: Path, chance: random.Random, folder: Path) -> str | N
 
 
 def fuzz_time(_material: Path, chance: random.Random, _folder: Path) -> str | None:
-    """A hundred time expressions, each read or refused in one line."""
+    """Parse a hundred time expressions. Each is read, or refused in one line."""
     from fer_stream.errors import UsageError
     from fer_stream.sources.times import format_time, parse_time
 

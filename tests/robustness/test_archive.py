@@ -1,4 +1,4 @@
-"""An archive whose run is killed, and one with recordings that crash or hang the decoder."""
+"""An archive whose run is killed, and an archive with recordings that crash or hang the decoder."""
 
 from __future__ import annotations
 

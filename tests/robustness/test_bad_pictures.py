@@ -1,4 +1,4 @@
-"""Pictures as they come in the world, and those that were made to harm."""
+"""Unusual pictures of every kind, and pictures that were made to do harm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXIF_ORIENTATION = 0x0112
 
 
 def make_pictures(folder: Path) -> None:
-    """Writes one picture of each odd kind; all show the same when they are upright."""
+    """Write one picture of each unusual kind. Upright, all of them show the same."""
     folder.mkdir()
     picture = Image.fromarray(UPRIGHT)
     alpha = picture.convert("RGBA")
@@ -57,7 +57,7 @@ def test_every_kind_of_picture_works(fer, loaded):
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims a size."""
+    """Return a PNG of a few bytes whose header claims a size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""Video as it comes in the world: each kind works, or ends in its one line; what is missing is said."""
+"""Unusual videos: each kind works or ends in a one-line error, and missing frames are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def joined(path: Path, *parts: Path) -> Path:
 
 
 def damaged(path: Path, first: int = 13, last: int = 15) -> Path:
-    """Overwrites some packets of a video."""
+    """Overwrite some packets of a video."""
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
@@ -46,7 +46,7 @@ def damaged(path: Path, first: int = 13, last: int = 15) -> Path:
 
 
 def stating_hours(path: Path) -> Path:
-    """Makes a Matroska file say that it is ten hours long."""
+    """Make a Matroska file state a length of ten hours."""
     data = path.read_bytes().replace(b"00:00:02.400", b"10:00:00.000")
     place = data.index(b"\x44\x89\x88") + 3  # the element Duration, a float64 of milliseconds
     path.write_bytes(data[:place] + struct.pack(">d", 36e6) + data[place + 8 :])
@@ -54,7 +54,7 @@ def stating_hours(path: Path) -> Path:
 
 
 def stating_less(path: Path) -> Path:
-    """Makes every header of an MP4 say that it is half as long."""
+    """Make every header of an MP4 state half its length."""
     data = bytearray(path.read_bytes())
     for box, offset in ((b"mvhd", 16), (b"mdhd", 16), (b"tkhd", 20), (b"elst", 8)):
         place = data.index(box) + 4 + offset
@@ -65,7 +65,7 @@ def stating_less(path: Path) -> Path:
 
 
 def without_frames(path: Path) -> Path:
-    """A Matroska file with a video track in which there is nothing."""
+    """Write a Matroska file with an empty video track."""
     clip(path, 1)
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
@@ -92,7 +92,7 @@ def turned(path: Path, quarters: int) -> Path:
 
 @dataclass(frozen=True)
 class Case:
-    """A video, how many frames come of it, and what the summary has to say."""
+    """A video, the number of its frames, and the text that the summary must contain."""
 
     make: Callable[[Path], Path]
     frames: int | range
@@ -187,7 +187,7 @@ REFUSED = {
 
 
 def claiming(path: Path, width: int, height: int) -> Path:
-    """An AVI whose header claims a size that its only frame, a raw one, has not."""
+    """Write an AVI whose header claims another size than its only frame, a raw one, has."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("rawvideo", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 32, "bgr24"
@@ -218,7 +218,7 @@ def test_only_what_is_missing_of_a_part_is_said(fer, loaded, tmp_path):
 
 
 def test_names_reach_no_shell_and_no_pattern(fer, loaded, tmp_path):
-    """What a shell, FFmpeg, Python's formatting or a terminal might take for more than a name."""
+    """Names with characters that are special to a shell, FFmpeg, Python's formatting or a terminal work."""
     source = clip(tmp_path / "source.mp4", 3)
     names = [
         "$(touch x)",

@@ -1,7 +1,7 @@
 """Mutations of real files and of options: a line or a result, in bounded time and memory, never a crash.
 
-The workers keep the command's process alive from one mutation to the next, which makes a mutation cost
-tens of milliseconds. Where one ends a worker, the test says its number and goes on with the next.
+A worker runs many mutations in one process, so that each takes only tens of milliseconds. If a mutation ends
+its worker, the test reports the number and continues with the next one.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def material(tmp_path_factory) -> Path:
 
 
 def survivors(kind: str, path: Path, count: int, folder: Path) -> list[str]:
-    """Runs mutations and returns what went wrong, one text each."""
+    """Run mutations and return a text for each problem."""
     wrong: list[str] = []
     number = 0
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONFAULTHANDLER": "1"}

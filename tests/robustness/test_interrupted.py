@@ -1,4 +1,4 @@
-"""Work that is cut short: signals, kills, full disks, drives that go away, readers that leave."""
+"""Interrupted runs: signals, kills, full disks, lost drives, and readers that leave."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows_of(path: Path) -> list[dict]:
-    """The rows of a table that may have been cut short: every line is whole."""
+    """Return the rows of a table that may have been cut short. Every line must be complete."""
     data = path.read_bytes()
     assert data.endswith(b"\n") or not data
     lines = data.decode("utf-8").splitlines()
@@ -51,7 +51,7 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def frames_that_play(path: Path) -> int:
-    """Decodes a video as far as it goes, which is to be without an error."""
+    """Decode a video to its end, which must raise no error. Return the number of frames."""
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
 
@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, limit_s: 
 @posix
 @pytest.mark.parametrize("extension", [".mkv", ".webm"])
 def test_a_signal_finishes_every_output(tmp_path, analyzer, extension):
-    """Beside `test_cli`'s, which has MP4 and standard output."""
+    """Covers the formats that `test_cli` leaves out. That covers MP4 and standard output."""
     table, saved = tmp_path / "o.parquet", tmp_path / f"o{extension}"
     rows = tmp_path / "o.parquet.partial.jsonl"
     outputs = (
@@ -131,7 +131,7 @@ def test_a_kill_leaves_a_video_that_plays_and_rows_that_parse(tmp_path, analyzer
 
 @posix
 def test_rows_of_a_killed_parquet_table_can_be_had_back(tmp_path, analyzer):
-    """What `docs/robustness.md` says to do with PATH.partial.jsonl."""
+    """Recover PATH.partial.jsonl as `docs/robustness.md` describes."""
     import pyarrow.json
     import pyarrow.parquet
 
@@ -210,7 +210,7 @@ def test_a_killed_training_run_goes_on(tmp_path):
         assert json.loads((output / "metrics.json").read_text())["cost"]["epochs"] == done + 2
 
 
-# What was to be written can't be.
+# Outputs that can't be written.
 
 
 @pytest.mark.parametrize(

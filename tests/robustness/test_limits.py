@@ -1,4 +1,4 @@
-"""Large input in bounded memory, and surroundings that are not as usual."""
+"""Large inputs in bounded memory, and unusual environments."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def profile_of(*arguments: object) -> dict:
 
 
 def test_six_hours_take_no_more_memory_than_one(tmp_path, monkeypatch, record_property):
-    """A frame each thirty seconds of six hours; in full, one each second."""
+    """Six hours with a frame every thirty seconds, or every second in the full run."""
     monkeypatch.chdir(tmp_path)
     count = amount(720, 21_600)
     with av.open("long.mp4", "w") as container:
@@ -134,7 +134,7 @@ def test_fifty_faces_in_a_frame(analyzer: Analyzer, hopper_bgr: np.ndarray):
 
 @posix
 def test_two_runs_on_one_output_leave_one_whole_file(tmp_path, analyzer):
-    """Both begin before either has written: the second to write finds the first's files and says so."""
+    """Both start before either has written. The second to write finds the other's files and reports that."""
     outputs = ("--end", "2", "--save", tmp_path / "o.mp4", "--data", tmp_path / "o.csv")
     both = [start((SAMPLE, *outputs)) for _ in range(2)]
     ends = [(process.communicate(timeout=120)[1], process.returncode) for process in both]
@@ -176,7 +176,7 @@ def test_two_runs_in_one_folder(tmp_path, analyzer):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that nobody may write to")
 def test_a_home_that_can_not_be_written_to(tmp_path):
-    """/proc can't be written to, not even by root."""
+    """Nobody can write to /proc, not even root."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG", "TMP"))
     }
@@ -193,7 +193,7 @@ def test_a_home_that_can_not_be_written_to(tmp_path):
 
 
 def test_a_clock_that_is_set_back(fer, loaded, monkeypatch):
-    """The time of day goes back by an hour whenever somebody asks for it."""
+    """The time of day goes back by an hour at every call."""
     ticks = itertools.count()
     monkeypatch.setattr(time, "time", lambda: 1.7e9 - 3600 * next(ticks))
     said = fer(SAMPLE, "--end", "0.5", "--save", "o.mkv", "--data", "o.csv", "--profile", "p.json")
@@ -204,9 +204,9 @@ def test_a_clock_that_is_set_back(fer, loaded, monkeypatch):
 
 
 def test_no_module_measures_by_the_time_of_day():
-    """A file that is named after it is another matter, and so is the mark of a run of fer-batch.
+    """Only file names and the mark of a fer-batch run may use the time of day.
 
-    Several machines tell by the mark's age whether the run goes on, and share no other clock.
+    Several machines tell from the mark's age whether the run is alive, and they share no other clock.
     """
     mark = ROOT / "fer_stream" / "batch" / "outputs.py"
     for folder in ("fer_stream", "train"):
@@ -222,7 +222,7 @@ RATE = st.integers(1, 240)
 
 @given(rate=RATE, frames=st.integers(1, 500), start=st.integers(0, 600), length=st.integers(1, 600))
 def test_losses_are_those_that_there_are(rate: int, frames: int, start: int, length: int):
-    """A recording of some frames that says it has `length` more."""
+    """A recording of some frames whose header claims `length` more."""
     from fer_stream.sources.losses import Losses
 
     losses = Losses("clip", Fraction(rate), (start + frames + length) / rate)

@@ -1,4 +1,4 @@
-"""Files from strangers: weights that want more than to be weights, videos that name other files."""
+"""Files from strangers: weights that try to run code, and videos that refer to other files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fer_stream.recognition.weights import load_checkpoint
 
 
 def archive(path: Path, pickled: bytes, records: dict[str, bytes] | None = None) -> Path:
-    """Writes a file as `torch.save` does, with a pickle of one's own."""
+    """Write a file as `torch.save` does, but with a given pickle."""
     with zipfile.ZipFile(path, "w") as out:
         for name, data in {
             "data.pkl": pickled,
@@ -50,12 +50,12 @@ class Runs:
 
 
 def call(name: bytes, argument: int) -> bytes:
-    """A pickle that calls a function of a module with a number."""
+    """Return a pickle that calls a module's function with a number."""
     return b"\x80\x02c" + name + b"\n\x8a\x08" + argument.to_bytes(8, "little") + b"\x85R."
 
 
 def tensor(count: int, key: str = "0", stride: int = 1, shape: int | None = None) -> bytes:
-    """A pickle of {"state_dict": {"w": a tensor}} whose storage is said to hold so many numbers."""
+    """Return a pickle of {"state_dict": {"w": a tensor}} whose storage claims to hold that many numbers."""
 
     def number(value: int) -> bytes:
         return b"\x8a\x08" + value.to_bytes(8, "little", signed=True)
@@ -138,7 +138,7 @@ def test_deep_nesting_is_one_line(tmp_path):
 
 
 def test_a_function_that_torch_would_call_is_refused_by_us(tmp_path, content):
-    """`weights_only=True` would call these; so that the test says when that changes."""
+    """PyTorch's `weights_only=True` would call these. The test shows when that changes."""
     assert torch.load(
         archive(tmp_path / "a.pt", call(b"builtins\nbytearray", 5)), weights_only=True
     ) == bytes(5)
@@ -201,7 +201,7 @@ def secret(tmp_path) -> Path:
 
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves a folder on loopback; yields its address and the paths that were asked for."""
+    """Serve a folder on loopback. Yield its address and the requested paths."""
     asked: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -248,7 +248,7 @@ def test_a_file_that_names_others_is_refused(fer, loaded, tmp_path, secret, name
 
 
 def test_ffmpeg_would_read_them(tmp_path, secret):
-    """So that the test above is known to test something."""
+    """Prove that the test above tests something."""
     (tmp_path / "a.m3u8").write_text(HLS.format(secret))
     with av.open(str(tmp_path / "a.m3u8")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 10
@@ -306,7 +306,7 @@ def test_addresses_reach_no_shell(fer, loaded, tmp_path):
 
 
 def test_no_module_starts_a_shell_or_evaluates_text():
-    """An audit that fails when somebody adds one."""
+    """Fail if somebody adds such a call."""
     words = ("os.system", "os.popen", "shell=True", "eval(", "exec(", "pickle.load", "__import__")
     for folder in ("fer_stream", "train"):
         for path in (ROOT / folder).rglob("*.py"):

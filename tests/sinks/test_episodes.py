@@ -1,4 +1,4 @@
-"""`--episodes`: how readings become stretches, and the three formats."""
+"""`--episodes`: turning readings into stretches, and the three formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def brief(episode: Episode) -> tuple[int, float, float, str]:
 
 
 def shown(*runs: tuple[str, int]) -> list[dict[int, str]]:
-    """Frames of one face; an empty label is a frame without it."""
+    """Return frames with one face. An empty label means a frame without it."""
     return [{1: label} if label else {} for label, count in runs for _ in range(count)]
 
 

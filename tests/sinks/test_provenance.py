@@ -1,4 +1,4 @@
-"""`Provenance`: what an output keeps of its run."""
+"""`Provenance`: the facts about a run that its outputs store."""
 
 from __future__ import annotations
 

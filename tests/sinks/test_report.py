@@ -1,4 +1,4 @@
-"""`--report`: what the file holds, how large it gets, and what it lets nobody put into it."""
+"""`--report`: the file's content and size, and its protection against injected markup."""
 
 from __future__ import annotations
 

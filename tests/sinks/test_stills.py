@@ -1,4 +1,4 @@
-"""Pictures, stills and crops: the right ones, under names that say what they are."""
+"""Pictures, stills and crops: the right ones, under descriptive names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load(path: Path) -> np.ndarray:
 
 
 def copy(spec: str | Path, output: Path, **options: bool) -> ImageSink:
-    """Saves every picture of an image source, brightened by 20."""
+    """Save every picture of an image source, brightened by 20."""
     with open_source(spec) as source, ImageSink(output, source.info, **options) as sink:
         for frame in source:
             sink.write(AnalyzedFrame(frame, ()), frame.bgr + 20)
@@ -108,7 +108,7 @@ def test_wrong_picture_outputs_are_found_at_once(tmp_path):
 
 
 def chart(spec: str | Path, output: Path, **options: bool) -> FaceChartSink:
-    """Charts every picture of an image source."""
+    """Make a chart of every picture of an image source."""
     with open_source(spec) as source, FaceChartSink(output, source.info, **options) as sink:
         for frame in source:
             sink.write(AnalyzedFrame(frame, ()))
@@ -184,9 +184,9 @@ def test_a_gap_in_time_gives_one_still_and_keeps_the_grid(tmp_path):
 
 
 def run_expressions(folder: Path, text: str, **options: float) -> list[int]:
-    """Show one face's expressions at 25 frames a second, a letter a frame; return the stills' frames.
+    """Show one face at 25 frames per second, with a letter for each frame's expression.
 
-    A capital letter is an unsure face.
+    A capital letter means that the face is unsure. Return the frames of the stills.
     """
     names = {"h": "happy", "s": "sad", ".": ""}
     with StillsSink(folder, **options) as sink:

@@ -1,4 +1,4 @@
-"""The data table: what is read back is what was found, also when the run did not end well."""
+"""The data table: it reads back as it was written, even after a run that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The annotated video: what is decoded again is what was written, when it was written."""
+"""The annotated video: decoding returns the written pictures at their times."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def audio_packets(path: Path) -> list[tuple[Fraction, int]]:
 
 
 def annotate(source: Path, output: Path, start_s: float = 0.0, end_s: float | None = None, **fields: object):
-    """Saves a recording as it is; returns the times of the frames that were read, and the problems."""
+    """Save a recording without drawing on it. Return the times of the frames read, and the problems."""
     times_s = []
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
@@ -263,7 +263,7 @@ def test_real_videos_keep_their_frames_times_and_sound(tmp_path, name, start_s, 
         if time_s < until_s and (not start_s or time_s >= offset_s)
     ]
     found = audio_packets(path)
-    if extension == ".webm":  # encoded anew, as Opus: 20 ms a packet
+    if extension == ".webm":  # encoded again as Opus, whose packets last 20 ms
         with av.open(str(path)) as container:
             assert container.streams.audio[0].codec_context.name in ("opus", "libopus")
         assert abs(float(found[0][0] - wanted[0][0])) < 0.03
@@ -366,7 +366,7 @@ def test_a_source_without_readable_sound_is_saved_without(tmp_path):
     assert len(sink.problems) == 1 and "clip.mp4" in sink.problems[0]
 
 
-# What was written stays.
+# Written data survives.
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)

@@ -1,4 +1,4 @@
-"""The virtual camera, against a module in pyvirtualcam's place: no machine for tests has such a device."""
+"""The virtual camera, with a fake pyvirtualcam, because test machines have no such device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cameras(monkeypatch) -> list:
     opened = []
 
     class Camera:
-        """As strict as pyvirtualcam's."""
+        """A fake camera that is as strict as pyvirtualcam's."""
 
         device = "/dev/video9"
 

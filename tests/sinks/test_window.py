@@ -66,7 +66,7 @@ def running_xvfb(*arguments: str) -> Iterator[str]:
             server.terminate()
 
 
-# What the programs below begin with. Every picture that the window shows is kept in `shown`.
+# The start of the programs below. It keeps every picture that the window shows in `shown`.
 HEAD = """
     import ctypes, subprocess, sys, time
     import cv2
@@ -116,7 +116,7 @@ HEAD = """
 
 
 def run(program: str, display: str, folder: Path) -> str:
-    """Runs a program in a process of its own, as windows ask for; returns what it printed."""
+    """Run a program in its own process, as windows require. Return what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(HEAD) + textwrap.dedent(program)],
         env=os.environ | {"DISPLAY": display, "PYTHONPATH": str(ROOT)},
@@ -153,7 +153,7 @@ def test_a_display_that_refuses_is_one_line_and_its_cookie_opens_it(tmp_path, mo
         monkeypatch.setenv("XAUTHORITY", str(right))
         program = """
             from fer_stream.sinks import display_available
-            assert all(display_available() for _ in range(20)), "the server starts anew each time"
+            assert all(display_available() for _ in range(20)), "the server starts again each time"
             with WindowSink(info) as sink:
                 write(sink)
                 print(sink.stop_requested)

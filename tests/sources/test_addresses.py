@@ -1,4 +1,4 @@
-"""Passwords in addresses: shown nowhere, whoever writes the line."""
+"""Passwords in addresses are never shown, no matter which library writes the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras: there is none where tests run, so devices and systems are stood in for; the errors are real."""
+"""Cameras, with fake devices and systems, because test machines have no camera. The errors are real."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Video4Linu
 
 
 class FakeVideoCapture:
-    """What OpenCV would open: takes note of what is asked for, and gives grey pictures of `size_wh`."""
+    """Replaces OpenCV's class: it records the requests, and returns grey pictures of `size_wh`."""
 
     size_wh = (640, 480)
     opens = frozenset({cv2.CAP_V4L2, cv2.CAP_MSMF, cv2.CAP_DSHOW, cv2.CAP_AVFOUNDATION})
@@ -112,7 +112,7 @@ def test_a_size_that_lets_windows_refuse_the_camera_is_asked_for_afterwards(
 
 
 def test_opencv_finds_its_settings_when_it_loads() -> None:
-    """On Windows it sees nothing of what is set later."""
+    """On Windows it ignores variables that are set later."""
     script = (
         "import fer_stream, os, sys; assert 'cv2' not in sys.modules;"
         "print(os.environ['OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS'], os.environ['OPENCV_FFMPEG_LOGLEVEL'])"

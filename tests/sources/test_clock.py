@@ -1,4 +1,4 @@
-"""Time runs on where a recording's timestamps restart or jump."""
+"""Time continues when a recording's timestamps restart or jump."""
 
 from __future__ import annotations
 

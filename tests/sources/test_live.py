@@ -1,4 +1,4 @@
-"""Live sources: the newest frame, true time, and what is lost comes back; all over loopback."""
+"""Live sources: the newest frame, true times, and lost sources that come back. All over loopback."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams time out, and are opened again, sooner than a user would want."""
+    """Make streams time out and reconnect faster than a user would want."""
     monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(live, "LONGEST_PAUSE_S", 0.08)
     set_timeouts(monkeypatch, open_ms=2000, read_ms=400)
@@ -62,7 +62,7 @@ def wait_until(is_true: Callable[[], bool], limit_s: float = 15.0) -> None:
 
 
 class Reader:
-    """Reads a source in a thread, and keeps what came without the pictures."""
+    """Reads a source in a thread, and keeps the frames without their pictures."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -192,11 +192,11 @@ def test_the_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pauses[:5] == [0.02, 0.04, 0.08, 0.08, 0.08]
 
 
-@pytest.mark.parametrize("when", ["in a read", "in a pause", "while opening anew"])
+@pytest.mark.parametrize("when", ["in a read", "in a pause", "while reopening"])
 def test_closing_never_waits_for_the_network(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would hold it for 4 s or more."""
+    """Each of these would delay closing by 4 s or more."""
     set_timeouts(monkeypatch, open_ms=4_000, read_ms=4_000 if when == "in a read" else 300)
-    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01 if when == "while opening anew" else 30.0)
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01 if when == "while reopening" else 30.0)
     with silent_server() as silent, MjpegServer(grey_jpegs(200), frame_s=0.02) as server:
         with open_source(server.address) as source, Reader(source) as reader:
             reader.wait_for_more()
@@ -306,7 +306,7 @@ def rtsp_server(video: Path, login: tuple[str, str] | None = None) -> RtspServer
 
 
 def write_clip(path: Path) -> Path:
-    """Writes 2.5 s of 20 pictures a second."""
+    """Write 2.5 s of video at 20 frames per second."""
     options = {"hls_time": "1", "hls_list_size": "0"} if path.suffix == ".m3u8" else {"movflags": "faststart"}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream("libx264", rate=20, options={"g": "20", "bf": "0"})

@@ -25,7 +25,7 @@ PLAYLISTS = {
 
 @pytest.fixture
 def served() -> Iterator[tuple[str, list[str]]]:
-    """Serve the playlists; the list grows with every path that is asked for."""
+    """Serve the playlists. The list grows with every requested path."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

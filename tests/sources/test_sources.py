@@ -1,7 +1,7 @@
-"""One contract for every source that can be read to its end, and what each kind does besides.
+"""One contract for every source that can be read to its end, and tests for each kind.
 
-Every synthetic picture carries its index as a row of eight black or white blocks at its top, which
-survives any codec; its lower left is bright, so that a turned or mirrored picture shows too.
+Every synthetic picture shows its index as a row of eight black or white blocks at its top, which survives
+any codec. Its lower left is bright, which reveals a rotated or mirrored picture.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def write_images(folder: Path, count: int) -> Path:
 
 
 def read(spec: str | Path, start_s: float = 0.0, end_s: float | None = None) -> list[tuple[int, float, int]]:
-    """Returns each frame's index, time and what its picture says."""
+    """Return each frame's index and time, and the index in its picture."""
     with open_source(spec, start_s=start_s, end_s=end_s) as source:
         return [(frame.index, frame.time_s, index_in(frame.bgr)) for frame in source]
 
 
 def plain_decode(path: Path) -> list[tuple[int, float]]:
-    """Returns index and time of each frame as a simple PyAV loop gives them."""
+    """Return the index and the time of each frame from a simple PyAV loop."""
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
         frames = container.decode(container.streams.video[0])
@@ -484,7 +484,7 @@ def test_a_drive_that_goes_away_ends_in_an_error_after_what_was_read(tmp_path, m
     from fer_stream.sources import video
 
     class Failing:
-        """A container whose file can't be reached any more after some packets."""
+        """A container whose file becomes unreachable after some packets."""
 
         def __init__(self, container: object) -> None:
             self._container = container

@@ -1,4 +1,4 @@
-"""The decoding thread: order, back-pressure, newest-wins, errors, and that it always ends."""
+"""The decoding thread: order, back-pressure, newest frames, errors, and a guaranteed end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 class ScriptedSource(Source):
-    """Gives `count` tiny frames, then ends, or raises; counts what was read."""
+    """Yields `count` tiny frames, then ends or raises. It counts the frames that were read."""
 
     def __init__(self, count: int, *, error: BaseException | None = None, frame_s: float = 0.0) -> None:
         super().__init__(mirror=False)

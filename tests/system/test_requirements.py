@@ -1,4 +1,4 @@
-"""Packages of a version that the project does not take are named, with the command that brings another."""
+"""Packages of an unsupported version are named, with the command that installs another one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_first_package_that_does_not_fit_is_named(installed, changes, said) 
     ("library", "remedy"),
     [
         ("libGL.so.1", "on Debian or Ubuntu: apt install libgl1; or without windows: pip uninstall"),
-        ("libfoo.so", "install the package of your system that brings it"),
+        ("libfoo.so", "install the system package that contains it"),
     ],
 )
 def test_a_missing_system_library_is_named_with_a_remedy(library, remedy) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of training share: generated pictures and a few finished runs, made once."""
+"""Fixtures for the tests of training: generated pictures and a few finished runs, made once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from train.loop import train
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread(one_thread: None) -> None:
-    """Train in one thread: steps this small gain nothing from more."""
+    """Train in one thread. Such small steps gain nothing from more."""
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +42,9 @@ def voted_data(tmp_path_factory) -> Path:
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """Train in one thread, as the tests do: more threads give other last bits.
+    """Train in one thread, as the tests do, because more threads change the last bits.
 
-    Fixtures of the session are made before the module's own take effect.
+    Session fixtures are made before the module's own take effect.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -71,7 +71,7 @@ def test_a_network_of_timm_without_residual_branches_is_trained_too():
 
 
 def test_the_teachers_of_the_gpu_script_become_checkpoints(shared_data, tmp_path):
-    """The ResNet-18 answers as its script's own forward pass does."""
+    """The converted ResNet-18 gives the same answers as the forward pass of its script."""
     path = shared_data / "weights" / "teacher-resnet18.pt"
     if not path.is_file():
         pytest.skip("needs ../shared/data/weights")

@@ -89,7 +89,7 @@ def test_a_picture_that_is_none_is_one_line(data, tmp_path, what):
         os.mkfifo(picture)
     else:
         Image.new("1", (10_000, 10_000)).save(picture)
-    with pytest.raises(SourceError, match=r"0\.png is damaged, huge or not a picture"):
+    with pytest.raises(SourceError, match=r"0\.png is damaged, too large, or not a picture"):
         train(tmp_path / "data", tmp_path / "run", CONFIG)
 
 

@@ -1,4 +1,4 @@
-"""A network of another script becomes a checkpoint that reads both annotations."""
+"""A network from another script becomes a checkpoint for both annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from train.votes import VOTED, VOTED_EXPRESSIONS, majority
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A folder in which ten people see in every picture the expression of its class."""
+    """A folder of pictures for which all ten people voted for the picture's class."""
     root = make_dataset(tmp_path_factory.mktemp("data"))
     rows = [",".join(["file", *VOTED])]
     for index, name in enumerate(EXPRESSIONS):
@@ -33,7 +33,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> Path:
-    """A network as the script saves it; its second layer gives each class its own number."""
+    """A network as the script saves it. Its second layer outputs a different number for each class."""
     import timm
 
     torch.manual_seed(0)

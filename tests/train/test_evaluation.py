@@ -1,4 +1,4 @@
-"""A checkpoint on a folder of labelled pictures."""
+"""Evaluate a checkpoint on a folder of labelled pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data folders that people download: recognised, said, or refused with what would do."""
+"""Data folders that people download are recognized, or refused with the layouts that would work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def moved(data: Path, root: Path, training: str, validation: str) -> Path:
 
 
 def write_pixels(path: Path, header: tuple[str, ...] = ("emotion", "pixels", "Usage")) -> list[tuple]:
-    """Writes three rows of each split for each class; the last usage is to stay unseen."""
+    """Write three rows of each split for each class. Training must not use the last split."""
     random = np.random.default_rng(0)
     rows = []
     for usage in ("Training", "PublicTest", "PrivateTest"):

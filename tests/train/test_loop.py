@@ -1,4 +1,4 @@
-"""The training run on generated pictures: what it saves, and when."""
+"""The training run on generated pictures: its files, and when it saves them."""
 
 from __future__ import annotations
 

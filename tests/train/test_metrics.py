@@ -1,4 +1,4 @@
-"""Figures of a classifier on cases small enough to work out by hand."""
+"""The figures of a classifier, on cases that are small enough to calculate by hand."""
 
 from __future__ import annotations
 

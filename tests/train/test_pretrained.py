@@ -1,4 +1,4 @@
-"""Where the first weights come from."""
+"""The sources of the initial weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lite0_weights() -> dict[str, torch.Tensor]:
 
 
 def body_of(state_dict: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Convolutions and batch norms in order, without gates and the last layer."""
+    """Return convolutions and batch norms in order, without gates and the last layer."""
     return [
         tensor
         for name, tensor in state_dict.items()

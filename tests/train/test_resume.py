@@ -1,4 +1,4 @@
-"""A stopped run goes on as if it had never stopped, and only with what it was made from."""
+"""A stopped run resumes as if it had never stopped, but only with its own data and settings."""
 
 from __future__ import annotations
 

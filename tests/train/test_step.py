@@ -67,7 +67,7 @@ def test_the_average_forgets_the_start_soon_and_then_keeps_its_decay():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_recorded_step_learns_as_the_plain_one_does():
-    """The draws differ, so the losses are compared and not the weights."""
+    """The random numbers differ, so the test compares the losses and not the weights."""
     device, size = torch.device("cuda"), 64
     config = recipe_config("strong", {"batch_size": size}, on_gpu=True)
     spec = input_spec(config, 48)

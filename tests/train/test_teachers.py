@@ -26,7 +26,7 @@ from train.votes import VOTED
 
 
 def test_teachers_answer_for_the_mixed_pictures_of_the_batch_in_their_own_size(data):
-    """Two architectures of other sizes and normalizations; the answer is the mean of what each says."""
+    """Two architectures have different sizes and normalizations. The answer is the mean of both."""
     torch.manual_seed(0)
     spec = input_spec(STRONG, 48)
     specs = [spec, replace(spec, size=32, standardize=False, mean=(0.5, 0.5, 0.5))]

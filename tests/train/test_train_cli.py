@@ -80,7 +80,7 @@ def test_an_evaluation_agrees_with_the_run(run, data, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def voted(data, tmp_path_factory) -> Path:
-    """The data, with pictures whose names tell their class, and votes on them."""
+    """The data with votes, and with the class in each picture's name."""
     root = tmp_path_factory.mktemp("voted") / "data"
     shutil.copytree(data, root)
     header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -378,7 +378,7 @@ def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
         process.send_signal(signal.SIGTERM)
         said = process.stderr.read()
         assert process.wait(30) == 130
-    assert said.count("\n") == 1 and said.startswith("fer-train: interrupted; go on with: fer-train ")
+    assert said.count("\n") == 1 and said.startswith("fer-train: interrupted; continue with: fer-train ")
     assert said.rstrip().endswith("--resume") and str(output) in said
     done = epochs_of(output)
     assert main([*arguments, "--epochs", str(done + 1), "--resume", "--quiet"]) == 0

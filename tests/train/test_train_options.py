@@ -1,4 +1,4 @@
-"""`fer-train`'s options: what is refused, and what a run says of itself."""
+"""`fer-train`'s options: refused values, and the lines that a run prints."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
     if rows and not rows.startswith("file"):
         rows = f"{path.read_text().splitlines()[0]}\n0.png,train,happy,{rows},0,0,0,0,0,0,0\n"
     path.write_text(rows)
-    with pytest.raises(SourceError, match="no table of FER\\+ votes") as caught:
+    with pytest.raises(SourceError, match="not a table of FER\\+ votes") as caught:
         train(tmp_path / "data", tmp_path / "run", STRONG)
     assert "\n" not in str(caught.value)
 

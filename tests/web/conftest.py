@@ -12,7 +12,7 @@ from helpers.browser import WatchedPage
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium; skips where it or Playwright is missing."""
+    """Chromium. Skip the test if it or Playwright is missing."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("FER_STREAM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture
 def watched(browser) -> Iterator[WatchedPage]:
-    """An empty page whose requests and complaints are noted; it fails the test that has complaints left."""
+    """An empty page that records its requests and errors. Errors that are left over fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = WatchedPage(context.new_page())
     yield page

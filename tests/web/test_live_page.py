@@ -139,7 +139,7 @@ def test_a_page_that_nobody_sees_asks_for_nothing(live, fed):
 
 
 def test_several_pages_leave_room_for_the_buttons(live, fed):
-    """Browsers open six connections to one server, for all of its pages together."""
+    """Browsers open at most six connections to a server, for all of its pages together."""
     other = live.page.context.new_page()
     other.goto(f"{fed.base}/")
     other.wait_for_selector("#picture:not([hidden])")
@@ -151,7 +151,7 @@ def test_several_pages_leave_room_for_the_buttons(live, fed):
 
 def test_without_the_token_it_says_what_to_do(watched, fed):
     watched.goto(f"{fed.base}/")
-    assert "address that fer-stream has printed" in watched.text_content("body")
+    assert "address that fer-stream printed" in watched.text_content("body")
     watched.complaints = [text for text in watched.complaints if "401" not in text]
 
 

@@ -46,7 +46,7 @@ def report(watched, made):
 
 @pytest.fixture(scope="module")
 def served(made) -> Iterator[str]:
-    """The folder over HTTP: browsers read subtitles from no file."""
+    """The folder over HTTP, because browsers do not load subtitles from files."""
     handler = functools.partial(_Quiet, directory=str(made))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The page's server: who may ask, what the streams send, and what they cost."""
+"""The page's server: access checks, the content of its streams, and their cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def page(tmp_path_factory) -> Iterator[FedPage]:
         yield fed
 
 
-# Who may ask
+# Access
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -154,7 +154,7 @@ def test_tokens_are_random_and_long(tmp_path):
         assert one.token != other.token and len(one.token) >= 32
 
 
-# Where it listens
+# Addresses
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_pictures_have_no_page():
         PageSink(make_info(kind="images"), "127.0.0.1", 0, status=RunStatus())
 
 
-# What it sends
+# Content
 
 
 def test_events_are_one_object_per_frame_with_the_columns_of_the_table(page):
@@ -253,7 +253,7 @@ def decoded(jpeg: bytes) -> np.ndarray:
     return picture
 
 
-# What it does
+# Actions
 
 
 def test_buttons_save_a_still_and_a_recording_in_the_pipelines_thread(tmp_path, monkeypatch):
@@ -320,7 +320,7 @@ def test_a_still_of_a_silent_source_is_answered(tmp_path):
     assert said["message"].startswith("reconnecting")
 
 
-# What it costs
+# Cost
 
 
 def test_nothing_is_drawn_while_nobody_looks(tmp_path):
