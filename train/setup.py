@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fer_stream.errors import UsageError, WeightsError
+from fer_stream.errors import UsageError, WeightsError, one_line
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.system.files import file_hash
@@ -104,6 +104,7 @@ def set_up(
         freeze(body, config.frozen_stages)
     votes_outputs = len(VOTED) if splits.votes is not None and config.votes_weight else 0
     # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
+    _check_input_size(body, config)
     network = TwoHeaded(body, votes_outputs).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = None if config.ema_decay is None else MovingAverage(network, config.ema_decay)
     optimizer = make_optimizer(network, config, device)
@@ -184,3 +185,16 @@ def _files_digest(paths: tuple[str, ...]) -> str:
     except OSError as error:
         raise WeightsError(f"{error.filename} can't be read as a teacher: {error.strerror}") from error
     return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _check_input_size(body: nn.Module, config: TrainConfig) -> None:
+    """Raise a UsageError if a network can't read pictures of the run's size, before anything is replaced."""
+    body.eval()
+    try:
+        with torch.no_grad():
+            body(torch.zeros(1, 3, config.input_size, config.input_size))
+    except Exception as error:  # networks raise many types
+        raise UsageError(
+            f"{config.architecture} can't read pictures of {config.input_size} px ({one_line(error)}); "
+            "choose another --input-size or --architecture"
+        ) from error

@@ -79,7 +79,7 @@ def _read_pixels(path: Path) -> tuple[Pictures, Pictures]:
     labels: dict[str, list[int]] = {usage: [] for usage in USAGES}
     index = -1
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             for index, row in enumerate(csv.DictReader(file)):
                 cells = {name.strip().lower(): value for name, value in row.items()}
                 usage = cells["usage"].strip()

@@ -41,7 +41,7 @@ def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
         SourceError: The file can't be read as such a table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         by_name = {_name(row, index): [int(row[name]) for name in VOTED] for index, row in enumerate(rows)}
         if not by_name:

@@ -179,7 +179,7 @@ def _run(options: argparse.Namespace) -> int:
         records = earlier.records
         todo = [each for each in recordings if records[each.output_name].state != DONE]
         if not todo:
-            if earlier.notes and not options.dry_run:
+            if not options.dry_run:  # a damaged summary is made again too
                 write_manifest(output, records.values(), settings)
             if not options.quiet:
                 say(PROG, f"all {counted(len(recordings), 'recording')} in {output.place()} are done already")

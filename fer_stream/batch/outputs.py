@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_stream.batch.inputs import file_system, is_address, shown
 from fer_stream.errors import FerStreamError, OutputError
+from fer_stream.system.files import unreadable_kind
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -211,6 +212,8 @@ class Output:
         Raises:
             OSError: The file is missing or can't be read.
         """
+        if not is_address(self.address) and (kind := unreadable_kind(Path(self._path(*parts)))):
+            raise OSError(f"it is {kind}")
         with self.fs.open(self._path(*parts), "rb") as file:
             yield file
 

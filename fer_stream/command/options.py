@@ -168,6 +168,8 @@ def _in_words(error: Exception) -> FerStreamError | None:
 
 def say(program: str, text: str) -> None:
     """Print one line to standard error, with passwords hidden. Errors of the stream are ignored."""
+    if sys.stderr is None:  # closed from the start; print would take standard output instead
+        return
     with suppress(OSError):
         print(f"{program}: {one_line(without_passwords(text))}", file=sys.stderr, flush=True)
 

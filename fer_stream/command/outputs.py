@@ -91,7 +91,8 @@ def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, 
     host, port = options.serve
     page = PageSink(info, host, port, status=status, folder=options.stills or ".", real_time=only)
     # Not with `say`, which hides possible secrets in addresses.
-    print(f"{PROG}: live page at {page.address}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # if it is closed, print would write the token to standard output
+        print(f"{PROG}: live page at {page.address}", file=sys.stderr, flush=True)
     return page
 
 

@@ -105,6 +105,9 @@ class Classifier:
 
         Returns:
             float32 (N, 7), each row summing to 1, in the order of `EXPRESSIONS`.
+
+        Raises:
+            WeightsError: The weights are so large that a reading is no number.
         """
         if not len(batch):
             return np.zeros((0, len(EXPRESSIONS)), np.float32)
@@ -113,7 +116,11 @@ class Classifier:
             some = batch[start : start + MAX_BATCH]
             parts = [some[part] for part in self._workers.parts(len(some))]
             logits += self._workers.map(lambda part: self._network(part)[0], parts)
-        return softmax(np.concatenate(logits) / self._temperature)
+        with np.errstate(over="ignore", invalid="ignore"):
+            probabilities = softmax(np.concatenate(logits) / self._temperature)
+        if not np.isfinite(probabilities).all():
+            raise WeightsError("the weights give readings that are no numbers; train them again")
+        return probabilities
 
 
 def _load_network(checkpoint: Checkpoint, labels: str, device: str, *, threads: int) -> Network:

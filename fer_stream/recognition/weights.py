@@ -355,9 +355,9 @@ def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
             array = given.get(name)
             if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.shape != shape:
                 raise wrong(f"says ferplus, but its {name} is not a tensor of {shape}")
-            if not np.isfinite(array).all():
+            layer[name] = _as_float32(array)
+            if not np.isfinite(layer[name]).all():
                 raise wrong(f"says ferplus, but its {name} holds numbers that are not finite")
-            layer[name] = array.astype(np.float32)
         return Head(
             layer["weight"],
             layer["bias"],
@@ -390,8 +390,7 @@ def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     if sum(array.size for array in state_dict.values()) > MAX_ELEMENTS:
         raise wrong("claims tensors too large for the network")
     state_dict = {
-        name: array.astype(np.float32) if array.dtype.kind == "f" else array
-        for name, array in state_dict.items()
+        name: _as_float32(array) if array.dtype.kind == "f" else array for name, array in state_dict.items()
     }
     if not all(bool(np.isfinite(array).all()) for array in state_dict.values()):
         raise wrong("holds numbers that are not finite")
@@ -412,3 +411,9 @@ def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
             if isinstance(value, (int, float)) and math.isfinite(value)
         },
     )
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    """Return an array as float32; numbers that are too large become infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

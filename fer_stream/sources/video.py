@@ -159,7 +159,8 @@ class VideoSource(Source):
             time_s = self._clock.time_s(frame, index)
             if time_s >= start_s:
                 return frame, index, time_s
-        raise past_the_end(self._name, length_s or time_s, start_s)
+        # The stated length means nothing where timestamps restart or jump.
+        raise past_the_end(self._name, time_s if self._clock.breaks else length_s or time_s, start_s)
 
     def _frame_at(self, place: Place) -> VideoFrame | None:
         """Seek to a place and return its frame; None if the seek led elsewhere."""

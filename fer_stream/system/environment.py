@@ -76,7 +76,7 @@ def max_video_pixels() -> int:
 
 
 def _max_pixels(megapixels: int) -> int:
-    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, str(megapixels))
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE) or str(megapixels)
     if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) > 0):
         raise UsageError(f"{MAX_MEGAPIXELS_VARIABLE} is {text!r}; give a whole number of megapixels")
     return int(text) * 1_000_000

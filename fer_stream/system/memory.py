@@ -12,6 +12,7 @@ _MESSAGES = (
     *("bad_alloc", "bad allocation", "not enough memory", "out of memory", "failed to allocate"),
     *("cannot allocate memory", "insufficient memory", "can't allocate", "unable to allocate"),
     "can't start new thread",  # there is no room for its stack
+    "generic error in an external library",  # x264 has no other way to say it
     "failed to map segment",  # of a shared library
 )
 
@@ -25,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error, or one of its causes, says that memory ran out."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM:
+        if isinstance(seen, MemoryError) or getattr(seen, "errno", None) in (errno.ENOMEM, errno.EAGAIN):
             return True
         text = str(seen).lower()
         if any(message in text for message in _MESSAGES):

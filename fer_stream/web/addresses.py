@@ -42,6 +42,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: an empty or too long part of a name
+        raise OutputError(
+            f"can't serve the page at {host}:{port}: this host is not known; give an address of this machine"
+        ) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(

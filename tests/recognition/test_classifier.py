@@ -90,3 +90,17 @@ def test_softmax_of_large_and_equal_logits() -> None:
     given = softmax(np.array([[1000.0, 0, -1000], [2, 2, 2]], np.float32))
     np.testing.assert_allclose(given, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-6)
     assert given.dtype == np.float32
+
+
+def test_weights_that_give_no_numbers_are_an_error(tmp_path) -> None:
+    from dataclasses import replace as replaced
+
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint, save_checkpoint
+
+    built_in = load_checkpoint(BUILT_IN_WEIGHTS)
+    head = replaced(built_in.ferplus, bias=np.array([3e38, 0, 0, 0, 0, 0, 0], np.float32), temperature=0.01)
+    save_checkpoint(tmp_path / "huge.pt", replaced(built_in, ferplus=head))
+    classifier = Classifier("cpu", weights=tmp_path / "huge.pt", labels="ferplus")
+    side = classifier.input.size
+    with pytest.raises(WeightsError, match="no numbers"):
+        classifier.probabilities(np.zeros((1, 3, side, side), np.float32))

@@ -69,3 +69,14 @@ def test_help_and_version(capsys):
             main(arguments)
         assert left.value.code == 0
     assert "fer-train 0" in capsys.readouterr().out.replace("fer-train v", "fer-train ")
+
+
+def test_a_network_that_cannot_read_the_pictures_leaves_the_old_run(data, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    for name in ("best-weights.pt", "last-state.pt"):
+        (tmp_path / "run" / name).write_bytes(b"old")
+    options = ["--output", tmp_path / "run", "--overwrite", "--architecture", "vit_tiny_patch16_224"]
+    code = main([str(each) for each in (data, *options, *TINY, "--epochs", "1")])
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1 and "--input-size" in said
+    assert (tmp_path / "run" / "best-weights.pt").read_bytes() == b"old"
