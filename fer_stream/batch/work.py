@@ -120,7 +120,7 @@ def prepare(settings: Settings, weights: bytes | None, output: Output | None) ->
 
 
 def inspect(_settings: Settings, recording: Recording) -> Look:
-    """Read the header of a recording. If it is remote, fetch only the bytes that are needed."""
+    """Read the header of a recording. Of a remote one, only the needed bytes are read."""
     if not is_address(recording.address):
         return look(Path(recording.address))
     try:

@@ -18,7 +18,7 @@ VALIDATION_COUNT = VALIDATION_PER_CLASS * len(EXPRESSIONS)
 
 
 def make_dataset(root: Path) -> Path:
-    """Write `train/<class>/` and `validation/<class>/` with grey pictures. A bright bar shows the class."""
+    """Write `train/<class>/` and `validation/<class>/` with grey pictures; a bright bar shows the class."""
     random = np.random.default_rng(0)
     for split, count in (("train", TRAIN_PER_CLASS), ("validation", VALIDATION_PER_CLASS)):
         for index, name in enumerate(EXPRESSIONS):
