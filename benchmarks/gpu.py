@@ -1,4 +1,4 @@
-"""What a GPU gains: one table in at most two minutes, on the device beside the CPU of the same machine.
+"""Measure what a GPU gains over the CPU of the same machine, in at most two minutes.
 
     python benchmarks/gpu.py [--device cuda] [--json PATH] [--frames N] [--videos FOLDER]
 

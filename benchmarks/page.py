@@ -1,4 +1,4 @@
-"""What readers of the live page cost the run: latency and memory with many readers and with none.
+"""Measure what readers of the live page cost the run: latency and memory with many readers and with none.
 
     python -m benchmarks.page [--seconds 20] [--readers 10] [--rounds 2]
 

@@ -412,7 +412,7 @@ def test_a_machine_that_cannot_keep_up_drops_frames_and_stays_current():
     assert sink.indices == sorted(set(sink.indices))
     assert 600 / 12 <= len(sink.indices) <= 600 / 8
     assert summary.dropped == 600 - len(sink.indices) == 600 - summary.frames
-    # The frame that is taken is the newest or the one before; what is shown is one or two such steps old.
+    # The stage takes the newest frame or the one before, so the shown frame is one or two such steps old.
     assert max(analyzer.waited) <= 1
     assert max(lags) <= 3 * OverloadedAnalyzer.FRAMES_MEANWHILE
     assert sink.indices[-1] > 600 - 3 * OverloadedAnalyzer.FRAMES_MEANWHILE

@@ -19,7 +19,7 @@ COMPARED_FRAMES = (66, 100, 207)  # leaving, out, close to the other
 
 @dataclass(frozen=True, eq=False)
 class DecodedClip:
-    """The decoded clip. Of the pictures, only those that the tests compare are kept.
+    """The decoded clip, with only those pictures that the tests compare.
 
     Attributes:
         size_wh: Width and height of all frames, px.

@@ -31,7 +31,7 @@ class ToNetworkInput:
         self.spec = spec
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return float32 (3, size, size), normalised."""
+        """Return float32 (3, size, size), normalized."""
         bgr = np.asarray(image)[:, :, ::-1]
         return torch.from_numpy(network_input(np.ascontiguousarray(bgr), whole_image(bgr), self.spec))
 

@@ -82,7 +82,7 @@ def find_layout(data: Path) -> Layout:
             )
     layouts = "; ".join(f"{training}/<class>/ and {validation}/<class>/" for training, validation in SPLITS)
     raise SourceError(
-        f"no pictures recognised in {data}; it should hold {layouts}; or {PIXEL_TABLES[0]}. "
+        f"no pictures recognized in {data}; it should hold {layouts}; or {PIXEL_TABLES[0]}. "
         f"The classes are {', '.join(EXPRESSIONS)}"
     )
 

@@ -84,7 +84,7 @@ def train(
     Under torchrun every process calls this. Only the first one writes files and gets the result.
 
     Args:
-        data: A folder that `folders.find_layout` recognises, optionally with the FER+ votes.
+        data: A folder that `folders.find_layout` recognizes, optionally with the FER+ votes.
         output: Folder for best-weights.pt, history.csv and last-state.pt, from which a run resumes.
         config: The settings.
         resume: Continue after the last saved epoch in `output`, as if the run had not stopped.

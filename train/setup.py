@@ -165,7 +165,7 @@ def _say_data(splits: Splits, reporter: Reporter, *, wants_votes: bool) -> None:
         votes = f"; {splits.votes_name} names none of the pictures, so there are no FER+ votes"
     elif wants_votes:
         votes = ", no FER+ votes beside them"
-    reporter.note(f"recognised {splits.name}{votes}")
+    reporter.note(f"recognized {splits.name}{votes}")
     count = len(splits.training)
     by_class = Counter(splits.training.targets)
     fewest = min(range(len(EXPRESSIONS)), key=lambda label: by_class[label])

@@ -44,7 +44,7 @@ class Splits:
 
 
 def open_splits(data: Path, *, with_votes: bool) -> Splits:
-    """Open a data folder of any layout that `folders.find_layout` recognises.
+    """Open a data folder of any layout that `folders.find_layout` recognizes.
 
     Args:
         data: The folder, or the table of pixels in it.

@@ -49,7 +49,7 @@ class Cluster:
 
     @property
     def has_gpus(self) -> bool:
-        """Whether the cluster has GPUs."""
+        """True if the cluster has GPUs."""
         return self._resources().get("GPU", 0) > 0
 
     def slots(self, settings: Settings) -> int:

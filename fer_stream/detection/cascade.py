@@ -57,10 +57,10 @@ class Cascade(Protocol):
 
         Args:
             pixels: The frame.
-            scales: Of each level over the frame.
-            take: Called for each level with float32 (4, height, width), how the box of each place should
-                move, with float32 (2, height, width), the probabilities of no face and of a face, and with
-                the scale. Several threads may call it at once. It must not keep the arrays.
+            scales: Size of each level relative to the frame.
+            take: Called for each level with three arguments: the correction of each place's box, float32
+                (4, height, width); the probabilities of no face and of a face, float32 (2, height, width);
+                and the scale. Several threads may call it at once. It must not keep the arrays.
             whole: Whether frames of this size will come again.
 
         Returns:

@@ -11,7 +11,7 @@ from typing import Literal
 from fer_stream.inference.network import Network
 from fer_stream.inference.onnx_runtime import DATA, OnnxNetwork
 
-P_NET_INPUT = 12  # side in px of the face that P-Net recognises
+P_NET_INPUT = 12  # side in px of the face that P-Net recognizes
 P_NET_STRIDE = 2
 R_NET_INPUT = 24  # side in px
 O_NET_INPUT = 48

@@ -1,4 +1,4 @@
-"""How often to scan a video for faces: at a fixed rate, or as often as keeps up with a live source."""
+"""Set the rate of scans for faces: fixed, or as high as a live source allows."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def network_input(
         roll: `face_roll` of a detection.
 
     Returns:
-        float32 (3, size, size), normalised, channels in RGB order.
+        float32 (3, size, size), normalized, channels in RGB order.
     """
     crop = native_crop(image_bgr, square_xyxy, spec, roll)
     if crop.shape[0] != spec.size:

@@ -42,7 +42,7 @@ class Captures:
 
     @property
     def recording(self) -> bool:
-        """Whether a recording is running."""
+        """True while a recording is running."""
         return self._video is not None
 
     def save_still(self, image_bgr: np.ndarray) -> None:

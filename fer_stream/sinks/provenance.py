@@ -22,7 +22,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a run's results.
+    """The source, weights and settings that produced a run's results.
 
     Attributes:
         source_name: The path or address as given, without a password.

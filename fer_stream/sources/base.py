@@ -69,7 +69,7 @@ class SourceInfo:
 
     @property
     def is_live(self) -> bool:
-        """Whether frames come in real time and are lost if they are not fetched."""
+        """True if frames come in real time and are lost unless they are fetched."""
         return self.kind in (SourceKind.CAMERA, SourceKind.NETWORK)
 
 

@@ -315,7 +315,7 @@ def test_a_recording_in_parts_gives_the_table_of_one_pass(name, shared_data, set
     elif name == "portrait":
         cut_s = 15.0
         warm_up_s = settings.warm_up_s
-    else:  # short, and smaller than it is, for tests are to be fast
+    else:  # a short part at a smaller size, to keep the test fast
         settings, cut_s, warm_up_s = replace(settings, min_face=18), 2.1, 2.0
         video = smaller(video, tmp_path / "street.mp4", (480, 270))
     (recording,) = find_recordings([str(video)])
@@ -553,7 +553,7 @@ def test_an_archive_is_done_and_again_only_what_is_missing_failed_or_changed(
     tables = {path: path.stat().st_mtime_ns for path in (output / "tables").iterdir()}
     (archive / "bad.mp4").write_bytes(clip.read_bytes())
     write_clip(archive / "a.mp4", hopper_bgr, 14)
-    (output / "manifest.parquet").unlink()  # as of a driver that was killed: the tables know
+    (output / "manifest.parquet").unlink()  # as after a killed driver: the tables hold the records
     said = batch(*command)
     assert said.code == 0 and "2 of 2 recordings done" in said.err and "1 were done before" in said.err
     rows = manifest(output)

@@ -200,7 +200,7 @@ def gpu_detector() -> Detector:
 def test_a_gpu_finds_and_follows_the_same_faces(
     detector: Detector, gpu_detector: Detector, hopper_bgr: np.ndarray
 ) -> None:
-    # Of different sizes, so that each leaves another layout in the device's memory for the next.
+    # The sizes differ, so that each picture leaves a different layout in the device's memory for the next.
     frames = [*three_frames(hopper_bgr), hopper_bgr, *three_frames(hopper_bgr[::2, ::2])]
     for frame in frames:
         scanned = detector.scan(frame)

@@ -231,7 +231,7 @@ def main() -> None:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 wrong = KINDS[kind](material, random.Random(f"{kind} {material.name} {number}"), folder)
-        except BaseException as error:  # that a user would meet as a traceback
+        except BaseException as error:  # a user would get a traceback
             wrong = f"{type(error).__name__}: {error}"
             import traceback
 

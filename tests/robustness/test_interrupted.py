@@ -59,7 +59,7 @@ def frames_that_play(path: Path) -> int:
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, limit_s: float = 60) -> None:
     ends_s = time.monotonic() + limit_s
     while not condition() and process.poll() is None:
-        assert time.monotonic() < ends_s, "it does not get on"
+        assert time.monotonic() < ends_s, "it makes no progress"
         time.sleep(0.02)
 
 
@@ -299,7 +299,7 @@ def test_standard_output_that_is_closed_from_the_start(command):
     assert said.code == 0 and said.err == ""
 
 
-# Sends itself the signal while it imports a module, and goes on with what the import makes of it.
+# Sends itself the signal while it imports a module, and continues with the error that the import raises.
 SIGNALLED_IN_AN_IMPORT = """
 import os, sys
 class Signalling:

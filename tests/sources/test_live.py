@@ -335,7 +335,7 @@ def test_what_comes_in_one_go_is_played_at_its_own_pace_and_ends(name: str, tmp_
         frames = [(frame.index, frame.time_s) for frame in itertools.islice(source, 60)]
     assert 45 <= len(frames) + source.dropped <= 50
     assert source.problems == []
-    # No sooner than it is to be shown; how much later is the machine's.
+    # No sooner than its time. How much later depends on the machine.
     assert all(time_s >= index / 20 - 0.06 for index, time_s in frames)
 
 
@@ -365,7 +365,7 @@ def test_rtsp_plays_in_real_time(portrait: Path, capfd: pytest.CaptureFixture[st
         assert source.info.size_wh == (640, 360)
     with av.open(str(portrait)) as container:
         rate = float(container.streams.video[0].average_rate or 0)
-    # What had come while it was probed comes at once; then a second has a second's frames.
+    # The frames that arrived during probing come at once. After that, each second brings a second of frames.
     assert last.index >= 1.2 * rate * took_s * 0.5
     assert capfd.readouterr() == ("", "")
 

@@ -75,7 +75,7 @@ def test_the_processes_share_each_batch_of_one_order():
     assert sorted(index for batch in whole for index in batch) == list(range(30))
     for batch, first, second in zip(whole, *halves, strict=True):
         assert (batch[::2], batch[1::2]) == (first, second)
-    # Of 33 pictures the last one would leave a process a single one or none.
+    # The last of 33 pictures would be a process's only one.
     assert [len(share) for share in ShuffledShares(33, 8, torch.Generator(), Processes(1, 2))] == [4] * 4
 
 

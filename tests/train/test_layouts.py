@@ -79,7 +79,7 @@ def test_a_run_says_what_was_recognised_and_warns_of_few_pictures(voted_data, tm
     recorder = Recorder()
     train(voted_data, tmp_path, STRONG.__class__(**{**vars(STRONG), "epochs": 1}), reporter=recorder)
     assert recorder.notes == [
-        "recognised train/ and validation/, FER+ votes for 21 training pictures from ferplus-votes.csv",
+        "recognized train/ and validation/, FER+ votes for 21 training pictures from ferplus-votes.csv",
         "warning: only 28 training pictures, 4 of them angry; expect poor readings "
         "(FER2013 has 28,709 and 436)",
     ]

@@ -66,7 +66,7 @@ def test_without_votes_a_strong_run_learns_fer2013_alone(data, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "best-weights.pt")
     assert checkpoint.ferplus is None and checkpoint.unsure_below == 0 and result.ferplus is None
     assert result.history[0].ferplus_agreement is None
-    assert recorder.notes[0] == "recognised train/ and validation/, no FER+ votes beside them"
+    assert recorder.notes[0] == "recognized train/ and validation/, no FER+ votes beside them"
 
 
 def test_best_by_names_what_is_kept(voted_data, tmp_path, monkeypatch):

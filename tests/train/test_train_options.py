@@ -47,7 +47,7 @@ def test_a_run_by_the_clock_says_what_it_read_and_how_long_an_epoch_takes(
     arguments = [str(data), "--output", str(output), "--recipe", "strong", "--minutes", "0.1", *TINY]
     assert main([*arguments, "--batch-size", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "recognised train/ and validation/, no FER+ votes beside them"
+    assert lines[0] == "recognized train/ and validation/, no FER+ votes beside them"
     assert lines[1].startswith("warning: only 28 training pictures")
     length = next(index for index, line in enumerate(lines) if line.startswith("an epoch takes about"))
     assert "there is time for about" in lines[length]

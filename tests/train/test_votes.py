@@ -38,7 +38,7 @@ def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
 
 
 def test_votes_tell_which_labels_are_to_be_expected():
-    # Of those who were voted half neutral and half sad, FER2013 calls three in four sad.
+    # FER2013 calls three in four of the pictures sad that were voted half neutral and half sad.
     doubtful, happy, none = torch.zeros(3, 10).unbind()
     doubtful[[0, 3]], happy[1] = 0.5, 1.0
     neutral, sad = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("sad")

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from fer_stream.sinks.report.people import Curves, Thumbnails
     from fer_stream.sources import SourceInfo
 
-# People beyond these, the longest seen first, get one picture, and then none: a crowd's report stays small.
+# People beyond these limits, counted from the longest seen, get a single picture or no picture, so that the
+# report of a crowd stays small.
 FULL_PEOPLE = 30
 PICTURED_PEOPLE = 150
-_LEAST_PICTURED_SHARE = 0.03  # of an expression that gets a picture
+_LEAST_PICTURED_SHARE = 0.03  # an expression with a smaller share of the time gets no picture
 _SCRIPTS = ("base.js", "people.js", "timeline.js", "episodes.js", "words.js")  # in this order
 
 
@@ -45,7 +46,7 @@ class SavedVideo:
     starts_s: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as the page takes it; the address is relative, so that both files can move together."""
+        """Return the video for the page, with a relative address, so that both files can move together."""
         relative = os.path.relpath(self.path, self.report_folder).replace(os.sep, "/")
         # The dot keeps a name such as "a:b.mp4" from being read as a scheme.
         address = quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
@@ -123,7 +124,7 @@ def report_content(
 
 
 def report_page(content: dict[str, Any]) -> str:
-    """Return the file: the page with its content, scripts and styles inside, which nothing else can join.
+    """Return the file: the page with its content, scripts and styles. No others can run in it.
 
     Args:
         content: What `report_content` returns.

@@ -1,4 +1,4 @@
-"""What a report keeps of each person while the frames go by, in bounded memory: curves and thumbnails."""
+"""Collect each person's curve and thumbnails for a report, in bounded memory."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Thumbnails:
         self._by_label: dict[int, dict[str, Thumbnail]] = {}
 
     def add(self, analyzed: AnalyzedFrame) -> None:
-        """Take in one frame; a picture is made only where it beats the one before clearly."""
+        """Add a frame. A thumbnail is made only if it is clearly better than the last one."""
         for face in analyzed.faces:
             quality = picture_quality(face)
             by_label = self._by_label.setdefault(face.id, {})
