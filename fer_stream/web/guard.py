@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer_stream.web.addresses import is_address
@@ -45,10 +45,13 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_NO_TOKEN = (
-    "This page shows faces, so it opens only with its token.\n"
-    "Open the address that fer-stream printed, which ends in ?token=...\n"
-)
+# The empty icon keeps browsers from asking for /favicon.ico, which needs the token as well.
+_NO_TOKEN = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>fer-stream</title>
+<p>This page shows faces, so it opens only with its token.
+<p>Open the address that fer-stream printed, which ends in ?token=...
+</html>
+"""
 
 
 class Guard:
@@ -91,7 +94,7 @@ class Guard:
         if not _is_same_site(request.headers, request.method):
             return PlainTextResponse("This page takes no requests from other sites.\n", 403)
         if request.url.path not in OPEN_PATHS and not self._has_token(request):
-            return PlainTextResponse(_NO_TOKEN, 401)
+            return HTMLResponse(_NO_TOKEN, 401)
         return None
 
     def _may_be_host(self, given: str) -> bool:
