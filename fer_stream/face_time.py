@@ -121,7 +121,7 @@ def shares_of(label_s: dict[str, float]) -> dict[str, float]:
 
 
 def more_people_text(count: int, longest_s: float) -> str:
-    """Return a line about the people who are not listed, empty if there are none.
+    """Return a line about the people who are not listed; empty if everyone is.
 
     Args:
         count: How many there are.

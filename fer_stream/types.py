@@ -122,7 +122,7 @@ class AnalyzedFrame:
 
     Attributes:
         frame: The frame, as it came from the source.
-        faces: Its faces; empty if there are none.
+        faces: Its faces; empty if nobody is in the picture.
         possible_faces_xyxy: float32 (N, 4) px, every place where a face is or may be: everything that the
             detector took for a face, shown or not, and the places where a face probably is while the detector
             misses it. `--blur` hides these places.

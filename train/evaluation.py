@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.datasets import ImageFolder
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, load_checkpoint
-from train.data import evaluation_loader, open_folder, read_rgb
+from train.data import Pictures, evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes, check_votes
 from train.metrics import Bin, Report, log_softmax, reliability, report
 from train.parallel import pick_device
@@ -187,7 +186,7 @@ def _is_training_split(folder: Path) -> bool:
     return True
 
 
-def _seen(pictures: ImageFolder, training: ImageFolder) -> np.ndarray:
+def _seen(pictures: Pictures, training: Pictures) -> np.ndarray:
     """Return a mask of the pictures that occur, pixel for pixel, in the training split, bool (N,)."""
     trained = {_pixels_hash(path) for path, _ in training.samples}
     return np.array([_pixels_hash(path) in trained for path, _ in pictures.samples])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from train.metrics import Report
     from train.reporter import Epoch
 
-# Not a colour of an expression: the splits and the cells of the matrix stand for none.
+# Unlike any expression's colour, because splits and matrix cells do not stand for an expression.
 TRAIN_HEX = "#a9adb5"
 FERPLUS_HEX = "#2f6fb7"
 CELL_HEX = "#24324d"

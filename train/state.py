@@ -135,7 +135,7 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
     Args:
         output: The folder of the run.
         config: The settings that the user asks for now.
-        origin: The pictures, votes and teachers of this call. Its `teachers` is empty if there are none.
+        origin: The pictures, votes and teachers of this call. Without teachers, its `teachers` is empty.
 
     Raises:
         UsageError: There is no state, it can't be read, or the run has other settings, pictures or teachers.

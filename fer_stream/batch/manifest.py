@@ -282,7 +282,7 @@ def _record_place(output_name: str) -> tuple[str, str]:
 
 
 def _kept_record(output: Output, table: str) -> Record | None:
-    """Return the record that is kept in a table's footer, or beside it; None if there is none."""
+    """Return the record kept in a table's footer or beside it; None if there is no such record."""
     output_name, _, table_format = table.rpartition(".")
     try:
         if table_format == "csv":

@@ -282,7 +282,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _list_cameras() -> None:
-    """List the cameras on standard output, or say that there are none."""
+    """List the cameras on standard output, or say that no camera was found."""
     from fer_stream.sources.cameras import list_cameras
 
     cameras = list_cameras()

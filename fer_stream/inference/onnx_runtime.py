@@ -2,7 +2,7 @@
 
 A network is an ONNX file in fer_stream/data/. If the file has no weights, they are passed as arrays when it
 loads. ONNX Runtime then folds batch normalization and other constants, which takes about 20 ms for
-EfficientNet-B0. A cache of the folded model would save only half of that, so there is none.
+EfficientNet-B0. A cache of the folded model would save only half of that, so the model is not cached.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class VideoSink(Sink):
     part of a recording they end with the video.
 
     Attributes:
-        problems: Problems with the sound, as sentences; empty if there are none.
+        problems: Problems with the sound, as sentences; empty if the sound is fine.
     """
 
     name = "video"

@@ -15,7 +15,7 @@ _REQUIREMENT = re.compile(r"([\w.-]+?)((?:[<>]=?[\d.]+,?)+)")
 
 
 def installation_problem(error: Exception) -> str | None:
-    """Return one line about a problem with the installation, or None if there is none.
+    """Return one line about a problem with the installation, or None if it is sound.
 
     Call it only after an error that a sound installation can't cause. It reads the metadata of every package,
     which would take too long at each start.

@@ -27,7 +27,7 @@ def face_chart(image_bgr: np.ndarray, face_or_faces: Face | Sequence[Face], path
 
     Args:
         image_bgr: The picture, uint8 (H, W, 3).
-        face_or_faces: Its faces. The largest ones are charted; if there are none, the chart says so.
+        face_or_faces: Its faces. The largest ones are charted. Without faces, the chart says so.
         path: The file, with one of `CHART_SUFFIXES`.
 
     Raises:

@@ -56,7 +56,7 @@ def timeline_figure(
         binning: The timeline's division into bins.
         title: Title above it.
         face_count: Number of faces, including those without a row.
-        more: A line about the faces without a row; empty if there are none.
+        more: A line about the faces without a row; empty if every face has one.
     """
     count = max(len(rows), 1)
     row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 1.0

@@ -49,7 +49,7 @@ class PanelMemory:
         wanted: The largest panel for a face of this size; None before the first frame.
         text_step: Index into `TEXT_STEPS` for a face of this size.
         level: Level of detail; `TAG` if there is no panel, or it is inside the box.
-        spot: Its place beside the box, "right-top"; None if it is inside the box or there is none.
+        spot: Its place beside the box, "right-top"; None if the panel is inside the box or not drawn.
         xy: Its left top corner on screen, which glides.
         placed_s: Time at which it came to its place.
         fades: Whether it fades in there.
@@ -270,8 +270,8 @@ def _settle(memory: PanelMemory, panel: Rect, style: PanelStyle, now_s: float) -
 def _panel_at(spot: str, index: int, style: PanelStyle, scene: Scene, *, is_placed: bool) -> Rect | None:
     """Return the panel at a place beside its box, slid along the box into the frame.
 
-    None if there is no room. A mini panel touches the box. Near the frame's edge the gaps of a larger one
-    give way before the panel does, and further for one that is placed.
+    Return None if there is no room. A mini panel touches the box. Near the frame's edge, the gaps around a
+    larger panel shrink before the panel is given up. They shrink further for a panel that has its place.
     """
     box, view, (width, height) = scene.boxes[index], scene.view, style.size_wh
     gap, least_gap = scene.gap, scene.gap // 2 if is_placed else scene.gap

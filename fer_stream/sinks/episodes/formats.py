@@ -31,7 +31,7 @@ class EpisodeList:
     Attributes:
         episodes: By face and then by time; times count in the source.
         source: The source's name, as in the table.
-        media: The video that players are to show beside the episodes; None where there is none.
+        media: The video for players to show beside the episodes; None without a video.
         media_starts_s: Time in the source at which that video starts.
         folder: Where the file of the episodes will be.
         provenance: What made them.

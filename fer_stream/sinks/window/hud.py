@@ -48,7 +48,7 @@ class Hud:
         status: The discreet line at the bottom.
         recording: The clock of the recording; None if nothing is recorded.
         warning: The reason why no new picture comes; empty if they come.
-        note: The latest event; empty if there is none.
+        note: The latest event; empty if nothing has happened.
         paused: Whether the picture is held.
         shows_keys: Whether the list of keys is shown.
     """
