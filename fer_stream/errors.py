@@ -15,8 +15,8 @@ class FerStreamError(Exception):
 class OutOfMemoryError(FerStreamError):
     """Memory ran out."""
 
-    def __init__(self) -> None:
-        super().__init__("not enough memory; end other programs, or make the picture smaller")
+    def __init__(self, remedy: str = "end other programs, or make the picture smaller") -> None:
+        super().__init__(f"not enough memory; {remedy}")
 
 
 class UsageError(FerStreamError):

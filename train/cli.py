@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_stream.command.options import CommandParser, exit_code_of, number, whole
-from fer_stream.errors import UsageError, WeightsError
+from fer_stream.errors import OutOfMemoryError, UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
 from fer_stream.system.interrupts import ended_at_once
@@ -242,7 +242,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         on_gpu = pick_device(config.device).type == "cuda"
         config = recipe_config(options.recipe, given, on_gpu=on_gpu)
         console = PatientConsole(quiet=options.quiet)
-        with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
+        with _device_memory_in_words(), TrainingProgress(console) as progress:
             result = train(
                 options.data,
                 output,
@@ -307,7 +307,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         from train.results import evaluation_metrics, write_json
 
     console = PatientConsole(quiet=options.quiet)
-    with _out_of_memory_is_usage(), TrainingProgress(console) as progress:
+    with _device_memory_in_words(), TrainingProgress(console) as progress:
         evaluation = evaluate(
             options.weights,
             options.folder,
@@ -342,13 +342,13 @@ def _check_kept(output: Path, config: TrainConfig) -> None:
 
 
 @contextmanager
-def _out_of_memory_is_usage() -> Iterator[None]:
+def _device_memory_in_words() -> Iterator[None]:
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise UsageError("the device has too little memory; lower --batch-size or --input-size") from error
+        raise OutOfMemoryError("lower --batch-size or --input-size") from error
 
 
 def _device(text: str) -> str:

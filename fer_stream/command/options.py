@@ -153,7 +153,7 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
 
 def _in_words(error: Exception) -> FerStreamError | None:
     """Return an error as one to show to the user, or None if it is a bug in this program."""
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) and not isinstance(error, OutOfMemoryError):
         return OutOfMemoryError()
     if isinstance(error, FerStreamError):
         return error

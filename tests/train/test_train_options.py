@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from helpers.tiny_dataset import TINY
 from helpers.training import fails
 
@@ -80,3 +81,15 @@ def test_a_network_that_cannot_read_the_pictures_leaves_the_old_run(data, tmp_pa
     said = capsys.readouterr().err
     assert code == 2 and said.count("\n") == 1 and "--input-size" in said
     assert (tmp_path / "run" / "best-weights.pt").read_bytes() == b"old"
+
+
+def test_too_little_device_memory_names_what_to_lower(capsys):
+    from fer_stream.command.options import exit_code_of
+    from train.cli import _device_memory_in_words
+
+    def run() -> int:
+        with _device_memory_in_words():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert exit_code_of("fer-train", run) == 1
+    assert "--batch-size" in capsys.readouterr().err
