@@ -13,6 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_stream.analysis.lookahead import (
+    DecidedFrame,
+    EarlierFace,
+    LookAhead,
+    NoLookAhead,
+    ReadFace,
+    ReadFrame,
+)
 from fer_stream.detection.backfill import Backfill, FoundEarlier
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
@@ -20,7 +28,6 @@ from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES
-from fer_stream.lookahead import DecidedFrame, EarlierFace, LookAhead, NoLookAhead, ReadFace, ReadFrame
 from fer_stream.profiling import Profile
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import face_roll, face_square

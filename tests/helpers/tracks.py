@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fer_stream.analysis.lookahead import ReadFace, ReadFrame
 from fer_stream.detection.tracker import TrackedFace
-from fer_stream.lookahead import ReadFace, ReadFrame
 from fer_stream.types import Frame
 
 TINY_BGR = np.zeros((4, 4, 3), np.uint8)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from helpers.tracks import TINY_BGR, read_frame, tracked
 
-from fer_stream.expressions import EXPRESSIONS
-from fer_stream.lookahead import (
+from fer_stream.analysis.lookahead import (
     AHEAD_S,
     LONGEST_AHEAD_S,
     MOST_FRAMES,
@@ -21,6 +20,7 @@ from fer_stream.lookahead import (
     ReadFace,
     ReadFrame,
 )
+from fer_stream.expressions import EXPRESSIONS
 from fer_stream.types import Frame
 
 HAPPY, NEUTRAL = EXPRESSIONS.index("happy"), EXPRESSIONS.index("neutral")
