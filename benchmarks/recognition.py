@@ -143,7 +143,7 @@ def compare_faces(folder: Path, weights: Path | None, labels: str | None, count:
             frame, square = framed(np.asarray(cv2.imread(path)), fault)
             # The angle by which streaming would turn the crop. The frame is turned anticlockwise.
             roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN)
-            given = classifier.probabilities(network_input(frame, square, classifier.input, roll)[None])[0]
+            given = classifier.read(network_input(frame, square, classifier.input, roll)[None])[0]
             right_in_place += int(given.argmax() == label)
             at_place = [face for face in analyzer.analyze(frame) if _is_at(face.box_xyxy, square)]
             if at_place:
@@ -171,7 +171,7 @@ def compare_speed(weights: Path | None, labels: str | None) -> None:
         times_ms, cores_ms = [], []
         for _ in range(ROUNDS):
             began_s, cores_began_s = time.perf_counter(), time.process_time()
-            classifier.probabilities(random_faces[:count])
+            classifier.read(random_faces[:count])
             times_ms.append(1000 * (time.perf_counter() - began_s) / count)
             cores_ms.append(1000 * (time.process_time() - cores_began_s) / count)
         print(f"{count:14}{np.median(times_ms):10.2f}{min(times_ms):10.2f}{np.median(cores_ms):12.2f}",

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 import atexit
-import itertools
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fer_stream.analysis.lookahead import (
-    DecidedFrame,
-    EarlierFace,
-    LookAhead,
-    NoLookAhead,
-    ReadFace,
-    ReadFrame,
-)
-from fer_stream.detection.backfill import Backfill, FoundEarlier
-from fer_stream.detection.detector import Detector
-from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
-from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
+from fer_stream.analysis.finding import LiveFinder, find_in_picture, find_in_recording
+from fer_stream.analysis.lookahead import DecidedFrame, LookAhead, NoLookAhead
+from fer_stream.analysis.reading import read_every_face, read_recording
+from fer_stream.detection.detector import Detector, FaceDetector
+from fer_stream.detection.pace import ScanEvery
+from fer_stream.detection.tracker import TrackedFace
 from fer_stream.errors import SourceError, UsageError
+from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES
 from fer_stream.profiling import Profile
 from fer_stream.recognition.classifier import Classifier
-from fer_stream.recognition.preprocessing import face_roll, face_square
+from fer_stream.recognition.readers import OTHER_READERS, FaceReader
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
-from fer_stream.system.memory import frames_ahead
+from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Face, Frame
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """A frame whose faces are found but not yet read.
-
-    Attributes:
-        frame: The frame.
-        tracked: Its faces.
-        earlier: Faces that were found with it in earlier frames.
-    """
-
-    frame: Frame
-    tracked: TrackedFrame
-    earlier: tuple[FoundEarlier, ...] = ()
-
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces are read together
@@ -80,6 +57,9 @@ class Analyzer:
             calling thread.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
         profile: Receives the time of each stage.
+        detector: Finds the faces; None for MTCNN, with `min_face` and `cautious`.
+        other_readers: Read more than the expression from each face, into `Face.readings`. None for those of
+            `readers.OTHER_READERS`.
 
     Raises:
         WeightsError: The weights can't be used, or lack the annotation's layer.
@@ -100,6 +80,8 @@ class Analyzer:
         threads: int = 0,
         cautious: bool = False,
         profile: Profile | None = None,
+        detector: FaceDetector | None = None,
+        other_readers: Sequence[FaceReader] | None = None,
     ) -> None:
         if unsure_below is not None and not 0 <= unsure_below <= 1:
             raise UsageError(f"unsure_below is a probability from 0 to 1, not {unsure_below}")
@@ -108,7 +90,13 @@ class Analyzer:
             self.device, weights=None if weights is None else Path(weights), labels=labels, threads=threads
         )
         self._unsure_below = self._classifier.unsure_below if unsure_below is None else unsure_below
-        self._detector = Detector(self.device, min_face=min_face, threads=threads, cautious=cautious)
+        self._detector = detector or Detector(
+            self.device, min_face=min_face, threads=threads, cautious=cautious
+        )
+        if other_readers is None:
+            other_readers = [load(self.device, threads=threads) for load in OTHER_READERS]
+        self._readers: tuple[FaceReader, ...] = (self._classifier, *other_readers)
+        self._other_columns = tuple(column for reader in other_readers for column in reader.columns)
         self._scan_every = scan_every
         self._smooth_s = smooth_s
         self._batch = batch
@@ -183,22 +171,23 @@ class Analyzer:
 
     def _analyze_picture(self, frame: Frame) -> AnalyzedFrame:
         """Analyze a picture by itself: other people, other ids."""
-        with self._profile.stage("detect"):
-            tracked = Tracker(self._detector).update(frame.bgr, frame.time_s)
-        (read,) = self._read([_Found(frame, tracked)])
-        faces = [
-            self._face(face.tracked.track_id, face.tracked, face.probabilities)
-            for face in read.faces
-            if face.probabilities is not None
-        ]
+        found = find_in_picture(frame, self._detector, self._profile)
+        read = read_every_face(found, self._readers, self._profile)
+        faces = [self._face(face.tracked.track_id, face.tracked, face.values) for face in read.faces]
         boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
         return AnalyzedFrame(frame, tuple(faces), np.concatenate([boxes, read.weak_xyxy]))
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Analyze some frames at a time; on several cores, the next are searched while those are read."""
+        """Find, read and decide. On several cores, the next faces are found while others are read."""
         left = threading.Event()
-        found = self._find(_until(left, frames), max(1, self._batch // 2))
-        look_ahead = LookAhead(self._smooth_s)
+        found = find_in_recording(
+            _until(left, frames),
+            self._detector,
+            self._scan_every,
+            batch=max(1, self._batch // 2),
+            enough_faces=self._classifier.enough_faces,
+            profile=self._profile,
+        )
         with ExitStack() as stack:
             if self._side_by_side:
                 background = Background(found, queue_size=1)
@@ -212,120 +201,40 @@ class Analyzer:
                 atexit.register(leave)
                 stack.callback(atexit.unregister, leave)
                 stack.callback(leave)
-            ended: Exception | None = None
-            while ended is None:
-                try:
-                    some = next(found, None)
-                except Exception as error:  # of the source: what came before it comes out first
-                    ended = error
-                    break
-                if some is None:
-                    break
-                for read in self._read(some):
-                    yield from map(self._decided, look_ahead.add(read))
+            look_ahead = LookAhead(self._smooth_s)
+            read = UntilError(read_recording(found, self._readers, self._smooth_s, self._profile))
+            for one in read:
+                yield from map(self._decided, look_ahead.add(one))
             yield from map(self._decided, look_ahead.rest())
-            if ended is not None:
-                raise ended
+            read.raise_error()
 
     def _analyze_live(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
         """Analyze each frame as it comes, because a live source can't wait for more."""
-        live_pace = LivePace() if self._scan_every == "auto" else None
-        tracker: Tracker | None = None
+        finder = LiveFinder(self._detector, self._scan_every, self._profile)
         decider = NoLookAhead(self._smooth_s)
         for frame in frames:
-            if tracker is None:
-                tracker = Tracker(
-                    self._detector,
-                    live_pace or self._pace(),
-                    # A pace that changes has no fixed frames to scan.
-                    first_index=None if live_pace else frame.index,
-                    scans_ahead=live_pace is not None,
-                )
             began_s = time.perf_counter()
-            tracked = tracker.update(frame.bgr, frame.time_s)
-            found_s = time.perf_counter() - began_s
-            self._profile.add("detect", found_s)
-            (read,) = self._read([_Found(frame, tracked)])
+            found = finder.find(frame)
+            read = read_every_face(found, self._readers, self._profile)
             analyzed = self._decided(decider.decide(read))
             analysis_s = time.perf_counter() - began_s
             yield analyzed
-            if live_pace:  # handed out first, scanned afterwards
-                began_s = time.perf_counter()
-                scanned_ahead = tracker.scan_ahead()
-                ahead_s = time.perf_counter() - began_s
-                self._profile.add("scan ahead", ahead_s)
-                live_pace.note(frame, analysis_s + ahead_s, scanned=tracked.scanned or scanned_ahead)
-
-    def _pace(self) -> ScanPace:
-        return ScanPace(None if self._scan_every == "auto" else self._scan_every)
-
-    def _find(self, frames: Iterable[Frame], batch: int) -> Iterator[list[_Found]]:
-        """Find the faces in the frames of one recording; hand out `batch` frames at once, or fewer."""
-        tracker: Tracker | None = None
-        backfill = Backfill(self._detector)
-        iterator = iter(frames)
-        ended: Exception | None = None
-        while ended is None:
-            found: list[_Found] = []
-            try:
-                for frame in itertools.islice(iterator, batch):
-                    tracker = tracker or Tracker(self._detector, self._pace(), first_index=frame.index)
-                    with self._profile.stage("detect"):
-                        tracked = tracker.update(frame.bgr, frame.time_s)
-                        found.append(_Found(frame, tracked, backfill.earlier(frame, tracked)))
-                    faces = sum(len(one.tracked.faces) + len(one.earlier) for one in found)
-                    most = frames_ahead(batch, frame.bgr.nbytes)
-                    if faces >= self._classifier.enough_faces or len(found) >= most:
-                        break
-            except Exception as error:  # of the source: what came before it is analyzed first
-                ended = error
-            if not found:
-                break
-            yield found
-        if ended is not None:
-            raise ended
-
-    def _read(self, found: list[_Found]) -> list[ReadFrame]:
-        """Read all faces of some frames in one batch."""
-        began_s = time.perf_counter()
-        crops = []
-        for one in found:
-            faces = [(one.frame, face) for face in one.tracked.faces]
-            faces += [(earlier.frame, earlier.face) for earlier in one.earlier]
-            crops += [
-                self._classifier.crop(
-                    frame.bgr, face_square(face.box_xyxy, self.crop_scale), face_roll(face.landmarks_xy)
-                )
-                for frame, face in faces
-            ]
-        probabilities = iter(self._classifier.probabilities(np.stack(crops)) if crops else ())
-        self._profile.add("classify", time.perf_counter() - began_s, frames=len(found))
-        return [
-            ReadFrame(
-                one.frame,
-                tuple(ReadFace(face, next(probabilities)) for face in one.tracked.faces),
-                one.tracked.scene,
-                tuple(
-                    EarlierFace(earlier.frame, ReadFace(earlier.face, next(probabilities)))
-                    for earlier in one.earlier
-                ),
-                one.tracked.weak_xyxy,
-            )
-            for one in found
-        ]
+            finder.scan_ahead(found, analysis_s)  # handed out first, scanned afterwards
 
     def _decided(self, decided: DecidedFrame) -> AnalyzedFrame:
-        faces = [self._face(face.id, face.tracked, face.probabilities) for face in decided.faces]
+        faces = [self._face(face.id, face.tracked, face.values) for face in decided.faces]
         return AnalyzedFrame(decided.frame, tuple(faces), decided.possible_faces_xyxy)
 
-    def _face(self, face_id: int, tracked: TrackedFace, smoothed: np.ndarray) -> Face:
+    def _face(self, face_id: int, tracked: TrackedFace, values: np.ndarray) -> Face:
+        probabilities, others = values[: len(EXPRESSIONS)], values[len(EXPRESSIONS) :]
         return Face(
             face_id,
             tracked.box_xyxy,
             tracked.landmarks_xy,
             tracked.score,
-            smoothed,
-            unsure=float(smoothed.max()) < self._unsure_below,
+            probabilities,
+            unsure=float(probabilities.max()) < self._unsure_below,
+            readings=dict(zip(self._other_columns, map(float, others), strict=True)),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,6 +85,7 @@ class Face:
         detection_score: The detector's confidence, 0 to 1.
         probabilities: float32 (7,), in the order of `EXPRESSIONS`, smoothed; they sum to 1.
         unsure: Whether the best probability is below the threshold of the weights or of `--unsure-below`.
+        readings: Numbers by other readers than the expression's, smoothed, by the name of their column.
     """
 
     id: int
@@ -93,6 +94,7 @@ class Face:
     detection_score: float
     probabilities: np.ndarray
     unsure: bool = False
+    readings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(EXPRESSIONS),):

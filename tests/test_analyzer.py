@@ -18,11 +18,13 @@ import pytest
 from helpers.paths import SAMPLE as CLIP
 
 from fer_stream import analyzer as analyzer_module
+from fer_stream.analysis import finding as finding_module
 from fer_stream.analyzer import Analyzer
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.profiling import Profile
+from fer_stream.recognition import classifier as classifier_module
 from fer_stream.recognition.preprocessing import network_input, whole_image
 from fer_stream.types import AnalyzedFrame, Frame
 
@@ -117,7 +119,8 @@ def test_scanning_adapts_to_a_slow_machine_live_but_never_in_a_recording(
     clip: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0, 0.3)  # whatever is timed takes 0.3 s
-    monkeypatch.setattr(analyzer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    for module in (analyzer_module, finding_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     scans, rows = {}, {}
     for kind, scan_every in (("video", "auto"), ("video", 10), ("camera", "auto"), ("camera", 5)):
         one = Analyzer("cpu", scan_every=scan_every)
@@ -319,7 +322,7 @@ def test_a_video_shows_the_network_the_pixels_of_its_training(
         if not faces:
             continue
         found += 1
-        directly = analyzer._classifier.probabilities(network_input(image, whole_image(image), spec)[None])
+        directly = analyzer._classifier.read(network_input(image, whole_image(image), spec)[None])
         right_directly += int(directly.argmax()) == truth
         right_in_frames += int(faces[0].probabilities.argmax()) == truth
     assert found >= 0.75 * len(validation_images)
@@ -348,5 +351,5 @@ def test_a_tilted_head_is_read_more_like_the_upright_one(
         return float(np.mean(distances))
 
     turned_back = distance()
-    monkeypatch.setattr(analyzer_module, "face_roll", lambda _: 0.0)
+    monkeypatch.setattr(classifier_module, "face_roll", lambda _: 0.0)
     assert turned_back < distance()

@@ -38,11 +38,11 @@ class ReadFace:
 
     Attributes:
         tracked: The face.
-        probabilities: float32 (7,), from this frame alone; None if it was not read.
+        values: float32 (K,), from this frame alone: the seven probabilities, then those of other readers.
     """
 
     tracked: TrackedFace
-    probabilities: np.ndarray | None
+    values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +84,12 @@ class NamedFace:
     Attributes:
         id: Number of the person.
         tracked: The face in this frame.
-        probabilities: float32 (7,), smoothed.
+        values: float32 (K,), the values of all readers, smoothed; see `ReadFace`.
     """
 
     id: int
     tracked: TrackedFace
-    probabilities: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +165,7 @@ class LookAhead:
     def _take_in(self, waiting: _Waiting, face: ReadFace) -> None:
         waiting.faces.append(face.tracked)
         self._possible_faces.see([face.tracked], waiting.frame.time_s, waiting.scene)
-        if face.probabilities is not None:
-            self._smoother.add(face.tracked.track_id, face.probabilities, waiting.frame.time_s)
+        self._smoother.add(face.tracked.track_id, face.values, waiting.frame.time_s)
 
     def _decide(self, waiting: _Waiting) -> DecidedFrame:
         time_s = waiting.frame.time_s
@@ -204,9 +203,7 @@ class NoLookAhead:
         self._possible_faces.see_weak(read.weak_xyxy, time_s, read.scene)
         named = []
         for face_id, face in zip(self._identities.name(tracked, time_s), read.faces, strict=True):
-            if face.probabilities is None:
-                continue
-            smoothed = self._smoother.smooth(face.tracked.track_id, face.probabilities, time_s)
+            smoothed = self._smoother.smooth(face.tracked.track_id, face.values, time_s)
             if face_id is not None:
                 named.append(NamedFace(face_id, face.tracked, smoothed))
         return DecidedFrame(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fer_stream.detection.association import DUPLICATE_OVERLAP, MATCH_IOU
-from fer_stream.detection.detector import Detector
+from fer_stream.detection.detector import FaceDetector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame
 from fer_stream.types import Frame
@@ -46,7 +46,7 @@ class Backfill:
         detector: Finds a face near a known place. Nothing else may use it at the same time.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: FaceDetector) -> None:
         self._detector = detector
         self._past: deque[_Past] = deque(maxlen=MOST_BACK)
         self._scene = 0

@@ -14,7 +14,7 @@ MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,6 +39,22 @@ SEARCH_SIZES = 2.0  # factor by which it may have grown or shrunk
 # If R-Net sees a known face at several places, O-Net looks only at the best few.
 KNOWN_IOU, LOOKED_AT_OF_KNOWN = 0.5, 2
 REFINE_MARGIN = 1.1  # side of O-Net's crop, relative to the longer side of the last box
+
+
+class FaceDetector(Protocol):
+    """Finds faces in pictures, and known faces near their last places. `Detector` is the one in use."""
+
+    def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
+        """Find every face in a picture; see `Detector.scan`."""
+        ...
+
+    def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
+        """Search for a lost face around its box; see `Detector.search`."""
+        ...
+
+    def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
+        """Look for known faces near their last boxes; see `Detector.refine`."""
+        ...
 
 
 class Detector:

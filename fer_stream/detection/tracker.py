@@ -34,7 +34,7 @@ from fer_stream.detection.association import (
     nearness,
     still_there,
 )
-from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
+from fer_stream.detection.detector import O_NET_THRESHOLD, FaceDetector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.detection.pace import ScanPace
 from fer_stream.detection.schedule import ScanSchedule
@@ -167,7 +167,7 @@ class Tracker:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: FaceDetector,
         pace: ScanPace | None = None,
         *,
         first_index: int | None = None,

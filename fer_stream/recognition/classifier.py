@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from fer_stream.inference.onnx_runtime import OnnxNetwork
 from fer_stream.inference.threads import WORKERS, Workers
 from fer_stream.recognition.preprocessing import (
     InputSpec,
+    face_roll,
+    face_square,
     native_crop,
     native_side,
     network_input,
@@ -34,7 +37,7 @@ HALF_ON_CUDA = True
 
 
 class Classifier:
-    """Reads expressions. Not for use by two threads at once.
+    """Reads expressions. Implements `FaceReader`. Not for use by two threads at once.
 
     Args:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
@@ -52,6 +55,8 @@ class Classifier:
         UsageError: There is no such annotation.
         WeightsError: The weights can't be used, or lack the annotation's layer.
     """
+
+    columns: ClassVar[tuple[str, ...]] = EXPRESSIONS
 
     def __init__(
         self,
@@ -74,7 +79,7 @@ class Classifier:
             )
             # Finite weights can give infinite results, for example with negative variances.
             noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-            crop = self.crop(noise, whole_image(noise), 0.0)
+            crop = self._crop_square(noise, whole_image(noise), 0.0)
             if not np.isfinite(self._network(np.stack([crop, crop]))[0]).all():
                 raise WeightsError(
                     "its network gives numbers that are not finite; train it again, or choose another file"
@@ -83,22 +88,21 @@ class Classifier:
         self._temperature = head.temperature
         self.unsure_below = head.unsure_below
 
-    def crop(self, image_bgr: np.ndarray, square_xyxy: np.ndarray, roll: float) -> np.ndarray:
-        """Cut a face out of a frame in the form that `probabilities` takes.
-
-        Args:
-            image_bgr: uint8 (H, W, 3).
-            square_xyxy: (4,) px, as `preprocessing.face_square` returns it.
-            roll: Radians, as `preprocessing.face_roll` returns it.
+    def crop(self, image_bgr: np.ndarray, box_xyxy: np.ndarray, landmarks_xy: np.ndarray) -> np.ndarray:
+        """Cut a face out of a frame. See `FaceReader.crop`.
 
         Returns:
             On the CPU, the network's input, as `preprocessing.network_input` makes it. For a GPU, the result
             of the first half of that preprocessing, as `preprocessing.native_crop` makes it.
         """
+        square = face_square(box_xyxy, self.input.crop_scale)
+        return self._crop_square(image_bgr, square, face_roll(landmarks_xy))
+
+    def _crop_square(self, image_bgr: np.ndarray, square_xyxy: np.ndarray, roll: float) -> np.ndarray:
         return (network_input if self._on_cpu else native_crop)(image_bgr, square_xyxy, self.input, roll)
 
-    def probabilities(self, batch: np.ndarray) -> np.ndarray:
-        """Read a batch of faces.
+    def read(self, batch: np.ndarray) -> np.ndarray:
+        """Read the probabilities of a batch of faces. See `FaceReader.read`.
 
         Args:
             batch: (N, ...), N crops as `crop` makes them.

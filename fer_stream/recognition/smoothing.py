@@ -1,4 +1,6 @@
-"""Smooth each face's probabilities over time, so that its label does not flicker.
+"""Smooth each face's readings over time, so that its label does not flicker.
+
+A reading holds the probabilities of the seven expressions and then the values of any other readers.
 
 For a live source, which can only look back, there is `Smoother`. For a recording, which can look both ways,
 there is `CentredSmoother`, which adds no delay.
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fer_stream.expressions import EXPRESSIONS
+
 DEFAULT_SMOOTH_S = 0.3
 FORGET_S = 2.0  # after a gap this long, a face starts again
 # The centred smoother uses readings up to REACH_S + GUIDE_S away, so a recording has to look that far ahead.
@@ -24,40 +28,39 @@ SAME_EXPRESSION = (
 
 
 class Smoother:
-    """An exponential moving average of each face's probabilities.
+    """An exponential moving average of each face's readings.
 
     The weight of the past falls to 1/e within `time_constant_s`, measured in the video's own time. So the
     result does not depend on the frame rate.
 
     Args:
-        time_constant_s: Seconds; 0 passes each frame's own probabilities through.
+        time_constant_s: Seconds; 0 passes each frame's own reading through.
     """
 
     def __init__(self, time_constant_s: float = DEFAULT_SMOOTH_S) -> None:
         self._time_constant_s = time_constant_s
         self._last: dict[int, tuple[float, np.ndarray]] = {}
 
-    def smooth(self, face_id: int, probabilities: np.ndarray, time_s: float) -> np.ndarray:
-        """Add a face's next reading and return its smoothed probabilities.
+    def smooth(self, face_id: int, reading: np.ndarray, time_s: float) -> np.ndarray:
+        """Add a face's next reading and return the smoothed one.
 
         Args:
             face_id: The face.
-            probabilities: float32 (7,), from this frame alone.
+            reading: float32 (K,), from this frame alone.
             time_s: Time of the frame.
 
         Returns:
-            float32 (7,), smoothed, summing to 1.
+            float32 (K,), smoothed. The probabilities sum to 1.
         """
         if self._time_constant_s <= 0:
-            return probabilities
+            return reading
         if len(self._last) > 256:
             self._last = {i: seen for i, seen in self._last.items() if time_s - seen[0] <= FORGET_S}
         before = self._last.get(face_id)
-        smoothed = probabilities
+        smoothed = reading
         if before is not None and 0 <= time_s - before[0] <= FORGET_S:
             past = math.exp(-(time_s - before[0]) / self._time_constant_s)
-            smoothed = (past * before[1] + (1 - past) * probabilities).astype(np.float32)
-            smoothed /= smoothed.sum()
+            smoothed = (past * before[1] + (1 - past) * reading).astype(np.float32)
         self._last[face_id] = (time_s, smoothed)
         return smoothed
 
@@ -68,8 +71,8 @@ class _Readings:
 
     Attributes:
         times_s: Times of the frames.
-        own: float32 (7,) each, from that frame alone.
-        guides: float32 (7,) each, the median around that time; None until it is needed.
+        own: float32 (K,) each, from that frame alone.
+        guides: float32 (7,) each, the median of the probabilities around that time; None until it is needed.
     """
 
     times_s: list[float] = field(default_factory=list)
@@ -78,17 +81,17 @@ class _Readings:
 
 
 class CentredSmoother:
-    """A bilateral filter of each face's probabilities over time. It looks as far ahead as back.
+    """A bilateral filter of each face's readings over time. It looks as far ahead as back.
 
     Readings that are near in time weigh more, by a Gaussian whose standard deviation is the time constant.
     Readings with similar probabilities also weigh more, so that a change of expression keeps its time and
-    stays sharp. Readings are compared by their guides, the medians of the readings around them, so that a
-    single odd reading does not count as a change.
+    stays sharp. Readings are compared by their guides, the medians of the probabilities around them, so that
+    a single odd reading does not count as a change.
 
     Source: Tomasi and Manduchi, Bilateral Filtering for Gray and Color Images, 1998, with a median as guide.
 
     Args:
-        time_constant_s: Seconds; 0 passes each frame's own probabilities through. Whatever its value,
+        time_constant_s: Seconds; 0 passes each frame's own reading through. Whatever its value,
             readings further than `REACH_S` away do not count.
     """
 
@@ -97,29 +100,29 @@ class CentredSmoother:
         self._guide_s = min(GUIDE_S, GUIDE_SHARE * time_constant_s)
         self._faces: dict[int, _Readings] = {}
 
-    def add(self, face_id: int, probabilities: np.ndarray, time_s: float) -> None:
+    def add(self, face_id: int, reading: np.ndarray, time_s: float) -> None:
         """Add a reading. Readings may come in any order.
 
         Args:
             face_id: The face.
-            probabilities: float32 (7,), from this frame alone.
+            reading: float32 (K,), from this frame alone.
             time_s: Time of the frame.
         """
         readings = self._faces.setdefault(face_id, _Readings())
         place = bisect_right(readings.times_s, time_s)
         readings.times_s.insert(place, time_s)
-        readings.own.insert(place, probabilities)
+        readings.own.insert(place, reading)
         readings.guides.insert(place, None)
 
     def at(self, face_id: int, time_s: float) -> np.ndarray:
-        """Return a face's probabilities at a time, which may lie between two readings.
+        """Return a face's smoothed reading at a time, which may lie between two readings.
 
         Args:
             face_id: The face, which must have a reading.
             time_s: The time.
 
         Returns:
-            float32 (7,), smoothed, summing to 1.
+            float32 (K,), smoothed. The probabilities sum to 1.
         """
         readings = self._faces[face_id]
         if self._time_constant_s <= 0:
@@ -133,8 +136,7 @@ class CentredSmoother:
         apart_s = np.array(times_s) - time_s
         apart = np.abs(guides - _between(times_s, guides, time_s)).sum(axis=1) / 2
         weights = np.exp(-0.5 * ((apart_s / self._time_constant_s) ** 2 + (apart / SAME_EXPRESSION) ** 2))
-        smoothed = weights @ np.array(readings.own[first:end])
-        return (smoothed / smoothed.sum()).astype(np.float32)
+        return (weights / weights.sum() @ np.array(readings.own[first:end])).astype(np.float32)
 
     def forget(self, before_s: float) -> None:
         """Forget all readings before a time, and faces without any others."""
@@ -149,7 +151,7 @@ class CentredSmoother:
         if guide is None:
             first = bisect_left(readings.times_s, readings.times_s[index] - self._guide_s - 1e-6)
             end = bisect_right(readings.times_s, readings.times_s[index] + self._guide_s + 1e-6)
-            guide = np.median(readings.own[first:end], axis=0)
+            guide = np.median([own[: len(EXPRESSIONS)] for own in readings.own[first:end]], axis=0)
             guide = guide / max(float(guide.sum()), 1e-6)
             readings.guides[index] = guide
         return guide

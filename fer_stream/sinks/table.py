@@ -14,6 +14,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.readers import other_columns
 from fer_stream.sinks.base import Sink, cannot_write, check_output
 from fer_stream.system.files import open_new, replacing, to_standard_output
 
@@ -30,6 +31,7 @@ TABLE_COLUMNS = (
     *("source", "frame", "time_s", "face_id", "x1", "y1", "x2", "y2"),
     *("detection_score", "expression", "confidence"),
     *EXPRESSIONS,
+    *other_columns(),
 )
 
 _FLUSH_EVERY_S = 0.5
@@ -176,6 +178,7 @@ def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
             face.expression,
             round(face.confidence, 6),
             *(round(float(value), 6) for value in face.probabilities),
+            *(face.readings.get(column) for column in other_columns()),
         )
 
 

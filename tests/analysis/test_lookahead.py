@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers.tracks import TINY_BGR, read_frame, tracked
+from helpers.tracks import read_frame, tracked
 
 from fer_stream.analysis.lookahead import (
     AHEAD_S,
@@ -21,7 +21,6 @@ from fer_stream.analysis.lookahead import (
     ReadFrame,
 )
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.types import Frame
 
 HAPPY, NEUTRAL = EXPRESSIONS.index("happy"), EXPRESSIONS.index("neutral")
 
@@ -84,7 +83,7 @@ def test_a_face_that_is_found_afterwards_gets_its_rows() -> None:
     frames[16] = ReadFrame(frames[16].frame, frames[16].faces, 0, earlier)
     out = decided(frames)
     assert ids(out) == [[]] * 10 + [[1]] * 30
-    assert out[11].faces[0].probabilities[HAPPY] > 0.3  # from its own reading, not from later ones
+    assert out[11].faces[0].values[HAPPY] > 0.3  # from its own reading, not from later ones
 
 
 def test_a_recording_shorter_than_a_face_must_last_shows_its_faces() -> None:
@@ -116,14 +115,14 @@ def test_what_comes_out_does_not_depend_on_what_comes_later() -> None:
         for one, other in zip(part[:end], whole[:end], strict=True):
             np.testing.assert_array_equal(one.possible_faces_xyxy, other.possible_faces_xyxy)
             for face, same in zip(one.faces, other.faces, strict=True):
-                np.testing.assert_array_equal(face.probabilities, same.probabilities)
+                np.testing.assert_array_equal(face.values, same.values)
 
 
 def test_an_onset_comes_when_it_came() -> None:
     random = np.random.default_rng(2)
     happy = np.where(np.arange(100) >= 50, 0.7, 0.1) + random.uniform(-0.1, 0.1, 100)
     frames = [read_frame(index, tracked(1), probabilities=reading(happy[index])) for index in range(100)]
-    shown = [frame.faces[0].probabilities.argmax() == HAPPY for frame in decided(frames)]
+    shown = [frame.faces[0].values.argmax() == HAPPY for frame in decided(frames)]
     assert abs(shown.index(True) - 50) <= 1
     assert sum(one != other for one, other in pairwise(shown)) == 1
 
@@ -133,22 +132,9 @@ def test_an_expression_of_half_a_second_survives_and_one_of_two_frames_does_not(
     happy[40:53] = 0.6  # 13 frames
     happy[90:92] = 0.6
     frames = [read_frame(index, tracked(1), probabilities=reading(happy[index])) for index in range(120)]
-    labels = [frame.faces[0].probabilities.argmax() for frame in decided(frames)]
+    labels = [frame.faces[0].values.argmax() for frame in decided(frames)]
     shown = [index for index, label in enumerate(labels) if label == HAPPY]
     assert set(range(42, 51)) <= set(shown) <= set(range(39, 54))
-
-
-def test_a_face_that_is_read_in_every_third_frame_only_has_probabilities_in_all() -> None:
-    happy = np.linspace(0.2, 0.8, 60)
-    frames = []
-    for index in range(60):
-        probabilities = reading(happy[index]) if index % 3 == 0 else None
-        frame = Frame(TINY_BGR, index, index / 25)
-        frames.append(ReadFrame(frame, (ReadFace(tracked(1), probabilities),)))
-    for smooth_s in (0.0, 0.3):
-        out = decided(frames, smooth_s)
-        for index in range(6, 54):
-            assert out[index].faces[0].probabilities[HAPPY] == pytest.approx(happy[index], abs=0.02)
 
 
 def test_a_live_face_is_shown_from_its_second_frame_and_hidden_from_its_first() -> None:

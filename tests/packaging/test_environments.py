@@ -53,7 +53,7 @@ import pathlib, sys
 import numpy as np
 from fer_stream.recognition.classifier import Classifier
 batch = np.load("batch.npy")
-np.save("given.npy", Classifier(weights=pathlib.Path("w.pt")).probabilities(batch))
+np.save("given.npy", Classifier(weights=pathlib.Path("w.pt")).read(batch))
 """
     batch = np.random.default_rng(0).uniform(-1, 1, (3, 3, 64, 64)).astype(np.float32)
     np.save(tmp_path / "batch.npy", batch)

@@ -89,7 +89,7 @@ def test_each_annotation_is_read_with_its_own_layer_and_temperature(biased, hopp
     for name, labels in (("both", None), ("both", "ferplus"), ("both", "fer2013"), ("fer2013", None)):
         classifier = Classifier(weights=biased / f"{name}.pt", labels=labels)
         crop = network_input(hopper_bgr, whole_image(hopper_bgr), classifier.input)
-        probabilities = classifier.probabilities(crop[None])[0]
+        probabilities = classifier.read(crop[None])[0]
         given[name, labels] = (
             classifier.labels,
             int(probabilities.argmax()),

@@ -31,8 +31,8 @@ def crops(classifier: Classifier, hopper_bgr: np.ndarray) -> np.ndarray:
 
 
 def test_a_batch_gives_what_single_faces_give(classifier: Classifier, crops: np.ndarray) -> None:
-    together = classifier.probabilities(crops)
-    single = np.concatenate([classifier.probabilities(crop[None]) for crop in crops])
+    together = classifier.read(crops)
+    single = np.concatenate([classifier.read(crop[None]) for crop in crops])
     assert together.shape == (10, 7)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together, single, atol=1e-5)
@@ -43,7 +43,7 @@ def test_a_batch_gives_what_single_faces_give(classifier: Classifier, crops: np.
 def test_a_crowd_goes_through_in_parts(
     classifier: Classifier, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, network, sizes = classifier.probabilities(crops), classifier._network, []
+    whole, network, sizes = classifier.read(crops), classifier._network, []
 
     def watched(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         sizes.append(len(batch))
@@ -51,13 +51,13 @@ def test_a_crowd_goes_through_in_parts(
 
     monkeypatch.setattr(classifier_module, "MAX_BATCH", 4)
     monkeypatch.setattr(classifier, "_network", watched)
-    np.testing.assert_allclose(classifier.probabilities(crops), whole, atol=1e-5)
+    np.testing.assert_allclose(classifier.read(crops), whole, atol=1e-5)
     assert sizes == [4, 4, 2]
 
 
 def test_no_face_gives_no_row(classifier: Classifier) -> None:
     size = classifier.input.size
-    assert classifier.probabilities(np.zeros((0, 3, size, size), np.float32)).shape == (0, 7)
+    assert classifier.read(np.zeros((0, 3, size, size), np.float32)).shape == (0, 7)
 
 
 def test_the_temperature_of_the_weights_is_applied(
@@ -70,8 +70,8 @@ def test_the_temperature_of_the_weights_is_applied(
     head = checkpoint.head("ferplus")
     head = dataclasses.replace(head, temperature=3 * head.temperature)
     save_checkpoint(softer, dataclasses.replace(checkpoint, ferplus=head))
-    logs = np.log(classifier.probabilities(crops))
-    softer_logs = np.log(Classifier(weights=softer).probabilities(crops))
+    logs = np.log(classifier.read(crops))
+    softer_logs = np.log(Classifier(weights=softer).read(crops))
     np.testing.assert_allclose(
         softer_logs - softer_logs.mean(axis=1, keepdims=True),
         (logs - logs.mean(axis=1, keepdims=True)) / 3,
@@ -103,4 +103,4 @@ def test_weights_that_give_no_numbers_are_an_error(tmp_path) -> None:
     classifier = Classifier("cpu", weights=tmp_path / "huge.pt", labels="ferplus")
     side = classifier.input.size
     with pytest.raises(WeightsError, match="no numbers"):
-        classifier.probabilities(np.zeros((1, 3, side, side), np.float32))
+        classifier.read(np.zeros((1, 3, side, side), np.float32))
