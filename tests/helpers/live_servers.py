@@ -200,17 +200,19 @@ class RtspServer:
     def __init__(self, video: Path, *, login: tuple[str, str] | None = None) -> None:
         if sys.platform == "win32" or not Path(_SYSTEM_PYTHON).exists():
             raise NoRtspServerError(_RTSP_NEEDS)
-        self._arguments = [_SYSTEM_PYTHON, str(Path(__file__).with_name("rtsp_server.py")), str(video)]
+        self._video = video
         self._login = login or ()
         self._port = 0
         self.start()
 
-    def start(self) -> None:
-        """Start the server, at the same address as before if it was stopped."""
+    def start(self, video: Path | None = None) -> None:
+        """Start the server, at the same address as before if it was stopped; with another video if given."""
+        self._video = video or self._video
+        script = Path(__file__).with_name("rtsp_server.py")
         # Python's settings in the environment of the tests are not meant for the system's Python.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self._process = subprocess.Popen(
-            [*self._arguments, str(self._port), *self._login],
+            [_SYSTEM_PYTHON, str(script), str(self._video), str(self._port), *self._login],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

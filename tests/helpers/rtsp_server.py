@@ -1,4 +1,4 @@
-"""Play a video over RTSP on loopback, to each client from the start, in real time, without re-encoding.
+"""Play a video (.mp4 or .ts) over RTSP on loopback, to each client from the start, in real time.
 
 Run it with a Python that has GStreamer's bindings: `python3 rtsp_server.py VIDEO PORT [USER PASSWORD]`. Port
 0 picks a free one. The server prints its address when it is ready.
@@ -22,8 +22,9 @@ server.set_address("127.0.0.1")
 server.set_service(port)
 
 factory = GstRtspServer.RTSPMediaFactory()
+demuxer = "tsdemux" if video.endswith(".ts") else "qtdemux"
 factory.set_launch(
-    f'filesrc location="{video}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1'
+    f'filesrc location="{video}" ! {demuxer} ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1'
 )
 if login:
     user, password = login
