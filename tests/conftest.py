@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
     from fer_stream.detection.detector import Detector
 
+pytest_plugins = ["helpers.faults"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:

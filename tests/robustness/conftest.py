@@ -12,12 +12,6 @@ import pytest
 from helpers.command import Said
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("robustness")
-
-
 @pytest.fixture
 def command() -> Callable[..., Said]:
     """Run the command in its own process, inside another command such as `strace` if given."""

@@ -53,10 +53,11 @@ def fer_batch(folder: Path, output: Path, **environment: str) -> subprocess.Pope
     )  # fmt: skip
 
 
-def test_a_killed_run_loses_nothing_and_the_next_one_finishes_it(tmp_path: Path, analyzer) -> None:
+def test_a_killed_run_loses_nothing_and_the_next_one_finishes_it(tmp_path: Path, analyzer, faults) -> None:
     folder, output = archive(tmp_path / "in", amount(4, 20)), tmp_path / "out"
     seed = random.Random(3)
     for _ in range(amount(1, 50)):
+        faults.tried += 1
         process = fer_batch(folder, output)
         time.sleep(seed.uniform(1, 15))
         before = {path.name: path.stat().st_mtime_ns for path in (output / "tables").glob("*.parquet")}

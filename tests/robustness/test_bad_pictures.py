@@ -40,9 +40,10 @@ def make_pictures(folder: Path) -> None:
         picture.save(folder / name)
 
 
-def test_every_kind_of_picture_works(fer, loaded):
+def test_every_kind_of_picture_works(fer, loaded, faults):
     make_pictures(Path("in"))
     names = {path.name for path in Path("in").iterdir()}
+    faults.tried = len(names)
     said = fer("in", "--save", "out", "--data", "o.csv")
     assert said.code == 0 and f"{len(names)} pictures" in said.err and "note" not in said.err
     assert {path.name for path in Path("out").iterdir()} == names
@@ -75,6 +76,7 @@ def test_a_picture_of_a_billion_pixels_is_its_line_and_no_memory(fer, loaded, si
     assert not Path("o.csv").exists()
 
 
+@pytest.mark.robustness(faults=3)
 def test_the_one_picture_that_can_not_be_read_is_named(fer, loaded):
     Path("in").mkdir()
     Image.fromarray(UPRIGHT).save("in/a.png")
@@ -90,6 +92,7 @@ def test_the_one_picture_that_can_not_be_read_is_named(fer, loaded):
     assert len(list(csv.DictReader(Path("o.csv").read_text().splitlines()))) == 1
 
 
+@pytest.mark.robustness(faults=3)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_refused_at_once_as_a_picture_and_as_a_video(fer, loaded):
     for name in ("f.jpg", "f.mp4"):
@@ -103,6 +106,7 @@ def test_a_pipe_is_refused_at_once_as_a_picture_and_as_a_video(fer, loaded):
     assert said.code == 0 and "1 picture " in said.err and "a.jpg is a pipe" in said.err
 
 
+@pytest.mark.robustness(faults=3)
 def test_an_image_over_the_limit_is_refused_by_its_header(fer, loaded, monkeypatch):
     Path("large.png").write_bytes(png_claiming(16_000, 16_000))
     said = fer("large.png", "--data", "o.csv")

@@ -217,7 +217,7 @@ def test_only_what_is_missing_of_a_part_is_said(fer, loaded, tmp_path):
     assert "missing" in fer(video, "--end", "2").err
 
 
-def test_names_reach_no_shell_and_no_pattern(fer, loaded, tmp_path):
+def test_names_reach_no_shell_and_no_pattern(fer, loaded, tmp_path, faults):
     """Names with characters that are special to a shell, FFmpeg, Python's formatting or a terminal work."""
     source = clip(tmp_path / "source.mp4", 3)
     names = [
@@ -232,6 +232,7 @@ def test_names_reach_no_shell_and_no_pattern(fer, loaded, tmp_path):
         "x y",
     ]
     for name in names:
+        faults.tried += 1
         shutil.copy(source, f"{name}.mp4")
         said = fer(
             f"{name}.mp4", "--save", f"{name}.mkv", "--data", f"{name}.csv", "--chart", f"{name}.png",

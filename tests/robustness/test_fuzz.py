@@ -13,6 +13,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -21,6 +22,9 @@ from helpers.checkpoints import checkpoint_content
 from helpers.extent import amount
 from helpers.paths import SAMPLE
 from PIL import Image
+
+if TYPE_CHECKING:
+    from helpers.faults import Faults
 
 WORKER = Path(__file__).parent / "fuzz_worker.py"
 LIMIT_S = 60  # of one mutation, on a machine that may be busy; they take a fraction of a second
@@ -76,7 +80,7 @@ def material(tmp_path_factory) -> Path:
     return folder
 
 
-def survivors(kind: str, path: Path, count: int, folder: Path) -> list[str]:
+def problems_of(kind: str, path: Path, count: int, folder: Path, faults: Faults) -> list[str]:
     """Run mutations and return a text for each problem."""
     wrong: list[str] = []
     number = 0
@@ -109,22 +113,23 @@ def survivors(kind: str, path: Path, count: int, folder: Path) -> list[str]:
             heard_text = (folder / "worker.txt").read_text(errors="replace")[-2000:]
             wrong.append(f"mutation {number} {ended} ({worker.returncode}): {heard_text}")
             number += 1
+        faults.tried, faults.lost = number, len(wrong)
         assert len(wrong) < 20, "\n".join(wrong)
     return wrong
 
 
 @pytest.mark.parametrize("name", [*VIDEOS, *PICTURES])
-def test_mutated_files(material, tmp_path, name):
-    wrong = survivors("file", material / name, amount(12 if name in VIDEOS else 20, 1000), tmp_path)
+def test_mutated_files(material, tmp_path, faults, name):
+    wrong = problems_of("file", material / name, amount(12 if name in VIDEOS else 20, 1000), tmp_path, faults)
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("checkpoint", "w.pt"), ("options", "a.jpg"), ("time", "a.jpg")])
-def test_mutated_checkpoints_options_and_times(material, tmp_path, kind, name):
-    wrong = survivors(kind, material / name, amount(30, 1000), tmp_path)
+def test_mutated_checkpoints_options_and_times(material, tmp_path, faults, kind, name):
+    wrong = problems_of(kind, material / name, amount(30, 1000), tmp_path, faults)
     assert not wrong, "\n".join(wrong)
 
 
-def test_options_of_a_recording(material, tmp_path):
-    wrong = survivors("options", material / "a.avi", amount(30, 1000), tmp_path)
+def test_options_of_a_recording(material, tmp_path, faults):
+    wrong = problems_of("options", material / "a.avi", amount(30, 1000), tmp_path, faults)
     assert not wrong, "\n".join(wrong)

@@ -96,7 +96,7 @@ def test_a_signal_finishes_every_output(tmp_path, analyzer, extension):
 
 
 @posix
-def test_a_kill_leaves_a_video_that_plays_and_rows_that_parse(tmp_path, analyzer):
+def test_a_kill_leaves_a_video_that_plays_and_rows_that_parse(tmp_path, analyzer, faults):
     seed = random.Random(6)
     for number in range(amount(3, 50)):
         extension = (".mp4", ".mkv", ".webm")[number % 3]
@@ -113,6 +113,7 @@ def test_a_kill_leaves_a_video_that_plays_and_rows_that_parse(tmp_path, analyzer
         process.communicate()
         if finished:  # the machine was faster than the clock
             continue
+        faults.tried += 1
         when = f"kill {number}, {saved.name} and {table.name}"
         closing = table.exists() and kind == ".parquet"
         frames = [] if closing else sorted({int(row["frame"]) for row in rows_of(rows_path)})
@@ -152,7 +153,7 @@ def test_rows_of_a_killed_parquet_table_can_be_had_back(tmp_path, analyzer):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
+def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path, faults):
     import torch
 
     from fer_stream.recognition.weights import save_atomically
@@ -161,6 +162,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
     save_atomically({"number": 0, "tensor": torch.zeros(500_000)}, path)
     seed, halves = random.Random(7), 0
     for _ in range(amount(10, 50)):
+        faults.tried += 1
         before = torch.load(path, weights_only=True)["number"]
         child = os.fork()
         if child == 0:
@@ -182,12 +184,13 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
 
 
 @posix
-def test_a_killed_training_run_goes_on(tmp_path):
+def test_a_killed_training_run_goes_on(tmp_path, faults):
     from fer_stream.recognition.weights import check_weights_file
     from train.cli import main
 
     data, seed = make_dataset(tmp_path / "data"), random.Random(8)
     for number in range(amount(1, 8)):
+        faults.tried += 1
         output = tmp_path / f"run{number}"
         arguments = [str(data), "--output", str(output), "--epochs", "100", *TINY]
         with subprocess.Popen(
@@ -291,6 +294,7 @@ def test_a_folder_that_goes_away(tmp_path, analyzer):
     assert len(rows_of(table)) > 0
 
 
+@pytest.mark.robustness(faults=2)
 @posix
 def test_standard_output_that_is_closed_from_the_start(command):
     said = command(SAMPLE, "--end", "0.1", "--data", "-", inside=("sh", "-c", '"$@" >&-', "sh"))

@@ -203,6 +203,7 @@ def test_a_clock_that_is_set_back(fer, loaded, monkeypatch):
     assert times_of(Path("o.mkv")) == sorted(set(times_of(Path("o.mkv"))))
 
 
+@pytest.mark.robustness(faults=0)
 def test_no_module_measures_by_the_time_of_day():
     """Only file names and the mark of a fer-batch run may use the time of day.
 
@@ -220,6 +221,7 @@ def test_no_module_measures_by_the_time_of_day():
 RATE = st.integers(1, 240)
 
 
+@pytest.mark.robustness(faults=100)
 @given(rate=RATE, frames=st.integers(1, 500), start=st.integers(0, 600), length=st.integers(1, 600))
 def test_losses_are_those_that_there_are(rate: int, frames: int, start: int, length: int):
     """A recording of some frames whose header claims `length` more."""
@@ -237,6 +239,7 @@ def test_losses_are_those_that_there_are(rate: int, frames: int, start: int, len
     assert losses.problems((start + frames) / rate) == []
 
 
+@pytest.mark.robustness(faults=100)
 @given(rate=RATE, before=st.integers(30, 200), gap=st.integers(1, 400), after=st.integers(30, 200))
 def test_a_gap_is_seen_where_it_is_long(rate: int, before: int, gap: int, after: int):
     from fer_stream.sources.losses import Losses
@@ -251,6 +254,7 @@ def test_a_gap_is_seen_where_it_is_long(rate: int, before: int, gap: int, after:
         assert lines == []
 
 
+@pytest.mark.robustness(faults=100)
 @given(steps_ms=st.lists(st.integers(10, 2000), min_size=20, max_size=100))
 def test_a_varying_rate_has_no_gaps(steps_ms: list[int]):
     from fer_stream.sources.losses import Losses

@@ -119,6 +119,7 @@ def test_a_hostile_pickle_is_one_line_and_no_memory(tmp_path, name):
 DEEP = 200_000
 
 
+@pytest.mark.robustness(faults=3)
 def test_deep_nesting_is_one_line(tmp_path):
     lists = b"]" * DEEP + b"a" * (DEEP - 1)
     fields = b"\x80\x02}X\x0a\0\0\0state_dict}sX\x07\0\0\0classes" + lists + b"s."
@@ -137,6 +138,7 @@ def test_deep_nesting_is_one_line(tmp_path):
     assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
 
 
+@pytest.mark.robustness(faults=2)
 def test_a_function_that_torch_would_call_is_refused_by_us(tmp_path, content):
     """PyTorch's `weights_only=True` would call these. The test shows when that changes."""
     assert torch.load(
@@ -149,12 +151,14 @@ def test_a_function_that_torch_would_call_is_refused_by_us(tmp_path, content):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.robustness(faults=2)
 def test_a_view_that_claims_gigabytes_is_refused_before_it_is_used(tmp_path, content):
     for view in (torch.zeros(1).expand(10**10), torch.zeros(4).as_strided((2**20, 2**20), (0, 0))):
         torch.save({**content, "state_dict": {"w": view}}, tmp_path / "w.pt")
         assert "too large" in refused(tmp_path / "w.pt")
 
 
+@pytest.mark.robustness(faults=7)
 def test_archives_that_are_not_what_they_seem(tmp_path, content):
     torch.save(content, tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()
@@ -247,6 +251,7 @@ def test_a_file_that_names_others_is_refused(fer, loaded, tmp_path, secret, name
     assert asked == []
 
 
+@pytest.mark.robustness(faults=0)
 def test_ffmpeg_would_read_them(tmp_path, secret):
     """Prove that the test above tests something."""
     (tmp_path / "a.m3u8").write_text(HLS.format(secret))
@@ -293,6 +298,7 @@ def test_a_stream_from_the_network_reads_no_local_file(fer, loaded, tmp_path, se
     assert not Path("o.csv").exists()
 
 
+@pytest.mark.robustness(faults=4)
 def test_addresses_reach_no_shell(fer, loaded, tmp_path):
     for address in (
         "http://127.0.0.1:1/$(touch x)",
@@ -305,6 +311,7 @@ def test_addresses_reach_no_shell(fer, loaded, tmp_path):
     assert files_below(Path.cwd()) == set()
 
 
+@pytest.mark.robustness(faults=0)
 def test_no_module_starts_a_shell_or_evaluates_text():
     """Fail if somebody adds such a call."""
     words = ("os.system", "os.popen", "shell=True", "eval(", "exec(", "pickle.load", "__import__")
