@@ -141,7 +141,7 @@ def obvious(clip: Path, frames: int, folder: Path, min_face: int | None) -> dict
     import torch
     from facenet_pytorch import MTCNN
 
-    from fer_stream.recognition.torch_model import build_model
+    from train.architectures import build_model
 
     mtcnn = MTCNN(keep_all=True, **({} if min_face is None else {"min_face_size": min_face}))
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from fer_stream.errors import UsageError
-from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.weights import Checkpoint
+from fer_stream.expressions import EXPRESSIONS, FER2013
+from fer_stream.recognition.weights import LAST_LAYER, Checkpoint
 from train.config import SMALL_RESNET
 
 CHANNELS = 3
@@ -116,6 +116,38 @@ def network_of(checkpoint: Checkpoint) -> TwoHeaded:
     if ferplus and network.votes_layer is not None:
         network.votes_layer.load_state_dict(as_tensors({"weight": ferplus.weight, "bias": ferplus.bias}))
     return network.eval()
+
+
+def build_model(checkpoint: Checkpoint, annotations: Sequence[str] = (FER2013,)) -> nn.Module:
+    """Return the network of a checkpoint that fer-stream runs, in evaluation mode, on the CPU.
+
+    Args:
+        checkpoint: The checkpoint.
+        annotations: The annotations that its last layers follow, see `Checkpoint.head`.
+
+    Returns:
+        A module that gives logits (N, 7 * annotations), those of the layers side by side.
+
+    Raises:
+        WeightsError: The weights do not fit the network, or lack a layer.
+    """
+    model: nn.Module = timm.create_model(checkpoint.architecture, num_classes=len(checkpoint.classes))
+    model.load_state_dict(as_tensors({**checkpoint.state_dict, **checkpoint.network_arrays(FER2013)}))
+    heads = [checkpoint.head(annotation) for annotation in annotations]
+    weight = np.concatenate([head.weight for head in heads])
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict(as_tensors({"weight": weight, "bias": np.concatenate([h.bias for h in heads])}))
+    setattr(model, LAST_LAYER, layer)
+    return model.eval()
+
+
+def arrays_of(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return a network's parameters and buffers as arrays, with floats as float32."""
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return {
+        name: np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy(), order="C")
+        for name, tensor in state.items()
+    }
 
 
 def as_tensors(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,108 +1,39 @@
-"""Convert a network that another script trained into a teacher for `fer-train --teacher`.
+"""Convert a network of the earlier training script into a teacher for `fer-train --teacher`.
 
     python -m train.convert_teacher NETWORK --output PATH
 
-NETWORK is a dict that `torch.load(weights_only=True)` reads. Its `state_dict` holds a network and, under
-`votes.`, a second last layer for the ten classes of the FER+ votes. The network is timm's EfficientNet-B0
-under `body.`, or a ResNet-18 for one grey channel with the names `stem`, `body.0` to `body.7` and
-`classifier`. Its `stage` holds the name and the input size.
+`train/script_files.py` describes NETWORK.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from fer_stream.command.options import CommandParser, exit_code_of
-from fer_stream.errors import WeightsError
-from fer_stream.recognition.torch_files import NotATorchFileError, UnsafeTorchFileError, load_torch_file
-from fer_stream.recognition.weights import Checkpoint, Head, save_checkpoint
-from train.architectures import network_of
-from train.config import RECIPES, SMALL_RESNET
-from train.data import input_spec
-from train.pretrained import ARCHITECTURE
-from train.votes import VOTED_ROWS
+from fer_stream.recognition.weights import save_checkpoint
+from train.script_files import read_script_file
 
-BODY, VOTES = "body.", "votes."
-FER2013_SIDE = 48  # px of the pictures that these networks were trained on
-BLOCK_PARTS = {"c1": "conv1", "b1": "bn1", "c2": "conv2", "b2": "bn2", "sc": "downsample"}
+PROG = "train.convert_teacher"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = CommandParser(prog="train.convert_teacher", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("network", type=Path, metavar="NETWORK", help="the file of the other script")
+    parser = CommandParser(prog=PROG, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("network", type=Path, metavar="NETWORK", help="the file of the script")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the checkpoint to write")
     options = parser.parse_args(argv)
-    return exit_code_of("train.convert_teacher", lambda: _convert(options))
+    return exit_code_of(PROG, lambda: _convert(options))
 
 
 def _convert(options: argparse.Namespace) -> int:
-    checkpoint = read_teacher(options.network)
+    checkpoint = read_script_file(options.network)
     save_checkpoint(options.output, checkpoint, half_precision=True)
     size_mb = options.output.stat().st_size / 1e6
     print(f"wrote {options.output}, {checkpoint.architecture}, {size_mb:.1f} MB")
     return 0
-
-
-def read_teacher(path: Path) -> Checkpoint:
-    """Read another script's file as a checkpoint.
-
-    Raises:
-        WeightsError: The file can't be read, or is not such a file.
-    """
-    try:
-        content = load_torch_file(path)
-    except (NotATorchFileError, UnsafeTorchFileError, OSError) as error:
-        raise WeightsError(f"{path} can't be read as a network: {error}") from error
-    try:
-        arrays = {
-            name: array.astype(np.float32) if array.dtype.kind == "f" else array
-            for name, array in content["state_dict"].items()
-        }
-        votes = [arrays.pop(VOTES + name)[list(VOTED_ROWS)] for name in ("weight", "bias")]
-        is_resnet = "stem.0.weight" in arrays
-        checkpoint = Checkpoint(
-            state_dict=_from_resnet(arrays) if is_resnet else _from_body(arrays),
-            input=input_spec(
-                replace(RECIPES["strong"], input_size=int(content["stage"]["size"])), FER2013_SIDE
-            ),
-            architecture=SMALL_RESNET if is_resnet else ARCHITECTURE,
-            ferplus=Head(votes[0], votes[1]),
-            recipe=str(content["stage"]["name"]),
-            epoch=round(content["epochs"]),
-        )
-        network_of(checkpoint)
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise WeightsError(f"{path} is not a network of that script; see train/convert_teacher.py") from error
-    return checkpoint
-
-
-def _from_body(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(BODY): array for name, array in arrays.items()}
-
-
-def _from_resnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename the arrays of the script's ResNet-18 to timm's, and widen its stem to three channels."""
-    renamed = {}
-    for name, array in arrays.items():
-        if match := re.fullmatch(r"body\.(\d)\.(c1|b1|c2|b2|sc)\.(.+)", name):
-            block, part, rest = match.groups()
-            name = f"layer{int(block) // 2 + 1}.{int(block) % 2}.{BLOCK_PARTS[part]}.{rest}"
-        elif name == "stem.0.weight":
-            # The script reads the first channel only. All three hold the same grey picture.
-            name = "conv1.weight"
-            array = np.concatenate([array, np.zeros_like(array), np.zeros_like(array)], axis=1)
-        else:
-            name = name.replace("stem.1.", "bn1.").replace("classifier.", "fc.")
-        renamed[name] = array
-    return renamed
 
 
 if __name__ == "__main__":

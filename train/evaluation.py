@@ -12,11 +12,12 @@ import torch
 from fer_stream.errors import SourceError
 from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, load_checkpoint
+from train.architectures import build_model
 from train.data import Pictures, evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes, check_votes
 from train.metrics import Bin, Report, log_softmax, reliability, report
 from train.parallel import pick_device
-from train.prediction import EVALUATION_BATCH, build_with_heads, predict
+from train.prediction import EVALUATION_BATCH, predict
 from train.reporter import Reporter
 from train.votes import majority, read_votes
 
@@ -114,7 +115,7 @@ def evaluate(
         reporter.phase(0, "repeats", 1)
         is_seen = _seen(pictures, open_folder(training_path))
 
-    model = build_with_heads(checkpoint, annotations).to(torch_device)
+    model = build_model(checkpoint, annotations).to(torch_device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
     reporter.phase(0, "evaluation", len(batches))

@@ -16,9 +16,8 @@ import torch
 
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from fer_stream.recognition.torch_model import arrays_of
 from fer_stream.recognition.weights import Checkpoint, Head, save_checkpoint
-from train.architectures import TwoHeaded
+from train.architectures import TwoHeaded, arrays_of
 from train.augmentation import mixing_shares
 from train.batches import Batch, PlainBatches, ShuffledShares, StrongBatches, packed_pixels
 from train.clock import Clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,34 +11,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.torch_model import build_model
-from fer_stream.recognition.weights import LAST_LAYER, Checkpoint
 from train.data import read_batches
 
 EVALUATION_BATCH = 256
-
-
-def build_with_heads(checkpoint: Checkpoint, annotations: Sequence[str]) -> nn.Module:
-    """Return a checkpoint's network with several last layers, whose logits lie side by side.
-
-    Args:
-        checkpoint: The checkpoint.
-        annotations: The annotations that the layers follow, see `Checkpoint.head`.
-
-    Returns:
-        A module in evaluation mode that gives (N, 7 * layers).
-
-    Raises:
-        WeightsError: The weights do not fit the network, or lack a layer.
-    """
-    model = build_model(checkpoint)
-    heads = [checkpoint.head(annotation) for annotation in annotations]
-    weight = np.concatenate([head.weight for head in heads])
-    bias = np.concatenate([head.bias for head in heads])
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
-    setattr(model, LAST_LAYER, layer)
-    return model.eval()
 
 
 def predict(

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import EXPRESSIONS, FERPLUS
 from fer_stream.recognition.preprocessing import InputSpec
 from train.architectures import TwoHeaded
-from train.convert import alternate, choose_threshold
+from train.calibration import Calibration, calibrate
 from train.data import Pictures, evaluation_loader, read_batches
-from train.metrics import Report, fit_temperature, log_softmax, report
+from train.metrics import Report, report
 from train.parallel import Processes
 from train.prediction import EVALUATION_BATCH, predict
 from train.step import half_precision
@@ -37,19 +37,6 @@ class Measured:
     ferplus_logits: np.ndarray | None
     fer2013: Report
     ferplus: Report | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The numbers that turn a layer's logits into percentages.
-
-    Attributes:
-        temperature: The logits are divided by it.
-        unsure_below: A face whose best probability is below this is unsure.
-    """
-
-    temperature: float
-    unsure_below: float
 
 
 class Validation:
@@ -110,10 +97,7 @@ class Validation:
         return Measured(logits, ferplus_logits, report(logits, self._labels), ferplus)
 
     def calibrate(self, measured: Measured, annotation: str) -> tuple[Calibration, Report]:
-        """Fit the temperature of a layer and choose its threshold.
-
-        The threshold is chosen on every second picture of each class. It needs FER+ votes: a single
-        annotator's label is too often wrong to tell which readings are right. Without votes it is 0.
+        """Calibrate a layer, see `calibration.calibrate`.
 
         Args:
             measured: The answers.
@@ -122,19 +106,13 @@ class Validation:
         Returns:
             The calibration, and the layer's figures with that temperature.
         """
-        if annotation == "ferplus" and measured.ferplus_logits is not None and self._seen is not None:
+        if annotation == FERPLUS and measured.ferplus_logits is not None and self._seen is not None:
             logits, truth = measured.ferplus_logits, self._seen
         else:
             logits, truth = measured.logits, self._labels
+        calibration = calibrate(logits, truth, self._labels, self._votes)
         known = truth >= 0
-        temperature = fit_temperature(logits[known], truth[known])
-        threshold = 0.0
-        if self._seen is not None and self._votes is not None:
-            half = alternate(self._labels) & (self._votes.max(axis=1) > 0)
-            probabilities = np.exp(log_softmax(logits.astype(np.float64) / temperature))
-            if half.any():
-                threshold = choose_threshold(probabilities[half], self._seen[half])
-        return Calibration(temperature, threshold), report(logits[known], truth[known], temperature)
+        return calibration, report(logits[known], truth[known], calibration.temperature)
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:

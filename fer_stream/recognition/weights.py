@@ -3,7 +3,7 @@
 Weights may come from strangers. `torch_files.py` reads them in a way that can neither run code nor allocate
 unlimited memory, and every field is checked before it is used.
 
-Loading needs no PyTorch; saving does. `torch_model.py` turns a checkpoint into a PyTorch module.
+Loading needs no PyTorch; saving does.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def test_the_base_runs_any_checkpoint_of_the_trainer(base, tmp_path) -> None:
     import torch
 
     from fer_stream.recognition.preprocessing import InputSpec
-    from fer_stream.recognition.torch_model import arrays_of, build_model
     from fer_stream.recognition.weights import Checkpoint, load_checkpoint, save_checkpoint
+    from train.architectures import arrays_of, build_model
 
     torch.manual_seed(0)
     spec = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)

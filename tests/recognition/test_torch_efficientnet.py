@@ -8,13 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fer_stream.recognition.torch_efficientnet import EfficientNetB0  # noqa: E402
-from fer_stream.recognition.torch_model import load_model  # noqa: E402
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS  # noqa: E402
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint  # noqa: E402
+from train.architectures import build_model  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [112, 64])
 def test_it_is_timms_network(size: int) -> None:
-    model = load_model(BUILT_IN_WEIGHTS)[1]
+    model = build_model(load_checkpoint(BUILT_IN_WEIGHTS))
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(size))
     with torch.inference_mode():
         expected = model(images).numpy()

@@ -19,7 +19,6 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition import torch_files
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import InputSpec
-from fer_stream.recognition.torch_model import arrays_of, build_model, load_model
 from fer_stream.recognition.weights import (
     BUILT_IN_WEIGHTS,
     Checkpoint,
@@ -28,6 +27,7 @@ from fer_stream.recognition.weights import (
     save_atomically,
     save_checkpoint,
 )
+from train.architectures import arrays_of, build_model
 
 SPEC = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)
 
@@ -196,7 +196,7 @@ def test_weights_of_another_network_are_refused(changes, checkpoint, tmp_path):
         name: array for name, array in {**checkpoint.state_dict, **changes}.items() if array is not None
     }
     save_checkpoint(tmp_path / "w.pt", replace(checkpoint, state_dict=arrays))
-    for load in (check_weights_file, load_model, lambda path: Classifier("cpu", weights=path)):
+    for load in (check_weights_file, lambda path: Classifier("cpu", weights=path)):
         with pytest.raises(WeightsError, match=r"w\.pt: the weights do not fit") as caught:
             load(tmp_path / "w.pt")
         assert "\n" not in str(caught.value)

@@ -13,9 +13,9 @@ from fer_stream.errors import UsageError, WeightsError
 from fer_stream.recognition.weights import check_weights_file, load_checkpoint
 from train.architectures import network_of, new_body
 from train.config import recipe_config
-from train.convert_teacher import read_teacher
 from train.loop import train
 from train.pretrained import create_model
+from train.script_files import read_script_file
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_the_teachers_of_the_gpu_script_become_checkpoints(shared_data, tmp_path
     path = shared_data / "weights" / "teacher-resnet18.pt"
     if not path.is_file():
         pytest.skip("needs ../shared/data/weights")
-    checkpoint = read_teacher(path)
+    checkpoint = read_script_file(path)
     assert checkpoint.architecture == "resnet18_48px" and checkpoint.input.size == 48
     tensors = {
         name: tensor.float() for name, tensor in torch.load(path, weights_only=True)["state_dict"].items()
@@ -110,8 +110,8 @@ def _script_features(images: torch.Tensor, tensors: dict[str, torch.Tensor]) -> 
 
 def test_files_that_are_no_such_network_are_refused(tmp_path):
     torch.save({"state_dict": {"stem.0.weight": torch.ones(2)}, "stage": {}}, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match=r"other\.pt is not a network of that script"):
-        read_teacher(tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"other\.pt is not a network with a layer of FER"):
+        read_script_file(tmp_path / "other.pt")
 
 
 def test_the_checkpoint_of_another_architecture_is_refused_before_anything_loads(resnet_run, tmp_path):

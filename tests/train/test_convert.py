@@ -11,10 +11,10 @@ from helpers.checkpoints import save_small_checkpoint
 from helpers.tiny_dataset import make_dataset
 
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.torch_model import build_model
 from fer_stream.recognition.weights import load_checkpoint
-from train.convert import alternate, choose_threshold, lower_bound, main, shown_at
-from train.votes import VOTED, VOTED_EXPRESSIONS, majority
+from train.architectures import build_model
+from train.convert import main
+from train.votes import VOTED, VOTED_EXPRESSIONS
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_checkpoint_has_the_rows_of_the_seven_classes_in_our_order(data, net
     assert (checkpoint.input.size, checkpoint.input.native_size) == (32, 32)
     assert checkpoint.input.grayscale and checkpoint.input.standardize
     assert checkpoint.epoch == 4 and checkpoint.metrics["validation_ferplus_count"] == 14
-    assert build_model(checkpoint, "ferplus")(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    assert build_model(checkpoint, ["ferplus"])(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     said = capsys.readouterr().out
     assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said
 
@@ -95,38 +95,3 @@ def test_wrong_input_is_one_line(code, words, data, network, tmp_path, capsys):
     assert main([str(network), str(data), "--output", str(tmp_path / "w.pt")]) == code
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and not (tmp_path / "w.pt").exists()
-
-
-def test_the_majority_is_one_of_the_seven_or_nothing():
-    def votes(**counts: float) -> list[float]:
-        return [counts.get(name, 0.0) for name in VOTED]
-
-    given = np.array([
-        votes(anger=0.6, fear=0.4), votes(surprise=1.0), votes(anger=0.5, fear=0.5),
-        votes(contempt=0.9, fear=0.1),
-        votes(unknown=0.6, fear=0.4), votes(NF=1.0), votes(), votes(contempt=0.4, sadness=0.4, fear=0.2),
-    ])  # fmt: skip
-    assert majority(given).tolist() == [0, 6, -1, -1, -1, -1, -1, -1]
-
-
-def test_the_halves_take_turns_in_every_class():
-    first = alternate(np.array([0, 0, 0, 1, 1, 2]))
-    assert first.tolist() == [True, False, True, True, False, True]
-
-
-def test_the_threshold_keeps_nine_labels_in_ten_right_also_by_the_interval():
-    random = np.random.default_rng(0)
-    confidence = random.uniform(0.2, 1.0, 20_000)
-    probabilities = np.full((20_000, 7), 0.0)
-    probabilities[:, 0], probabilities[:, 1] = confidence, 1 - confidence
-    probabilities = np.where(confidence[:, None] > 0.5, probabilities, probabilities[:, ::-1])
-    best = probabilities.argmax(axis=1)
-    is_right = random.uniform(size=20_000) < probabilities.max(axis=1)
-    seen = np.where(is_right, best, -1)  # a tie or contempt is never right
-    threshold = choose_threshold(probabilities, seen)
-    # A face is right as often as its probability says: from t on (1 + t) / 2 of the faces are.
-    assert threshold == pytest.approx(0.81, abs=0.02)
-    assert shown_at(threshold, probabilities, seen).right > 0.9
-    assert shown_at(0.0, probabilities, seen).shown == 1.0
-    assert choose_threshold(probabilities, np.full(20_000, -1)) == 1.0
-    assert lower_bound(90, 100) < lower_bound(900, 1000) < 0.9 < lower_bound(920, 1000)

@@ -12,12 +12,9 @@ from helpers.tiny_dataset import VALIDATION_COUNT
 from rich.console import Console
 
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.torch_model import load_model
 from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
-from train.data import (
-    evaluation_loader,
-    open_folder,
-)
+from train.architectures import build_model
+from train.data import evaluation_loader, open_folder
 from train.evaluation import evaluate
 from train.progress import summarize_evaluation
 
@@ -59,7 +56,7 @@ def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_t
     assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
     ferplus = evaluation.readings["ferplus"].figures
     assert ferplus.measured.count == 7  # the 0.png of each class
-    model = load_model(unbroken[0] / "best-weights.pt")[1]
+    model = build_model(load_checkpoint(unbroken[0] / "best-weights.pt"))
     loader = evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
     pixels, labels = next(iter(loader))
     with torch.no_grad():

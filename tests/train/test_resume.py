@@ -10,8 +10,9 @@ import torch
 from helpers.training import CONFIG, STRONG, StopInEpoch, same, weights_of, without_times
 
 from fer_stream.errors import OutputError, UsageError, WeightsError
-from fer_stream.recognition.torch_model import load_model
+from fer_stream.recognition.weights import load_checkpoint
 from train import setup
+from train.architectures import build_model
 from train.loop import train
 from train.pretrained import create_model
 
@@ -46,7 +47,7 @@ def test_another_seed_gives_another_run_and_saved_weights_compute_what_the_model
     result = train(data, tmp_path, replace(CONFIG, epochs=1, seed=1))
     assert result.history[0].train_loss != unbroken[1].history[0].train_loss
     in_memory = models[0][0].eval()
-    reloaded = load_model(tmp_path / "best-weights.pt")[1]
+    reloaded = build_model(load_checkpoint(tmp_path / "best-weights.pt"))
     pixels = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         assert torch.equal(in_memory(pixels), reloaded.to(memory_format=torch.channels_last)(pixels))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from helpers.training import STRONG
 
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
-from train.data import (
-    open_folder,
-)
+from train.data import open_folder
 from train.loop import train
-from train.votes import expected_labels, read_votes
+from train.votes import VOTED, expected_labels, majority, read_votes
 
 
 def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
@@ -51,3 +50,15 @@ def test_votes_tell_which_labels_are_to_be_expected():
     assert torch.equal(expected[0], expected[399])
     assert expected[500, EXPRESSIONS.index("happy")] > 0.97
     assert expected[800].tolist() == [float(name == "sad") for name in EXPRESSIONS]
+
+
+def test_the_majority_is_one_of_the_seven_or_nothing():
+    def votes(**counts: float) -> list[float]:
+        return [counts.get(name, 0.0) for name in VOTED]
+
+    given = np.array([
+        votes(anger=0.6, fear=0.4), votes(surprise=1.0), votes(anger=0.5, fear=0.5),
+        votes(contempt=0.9, fear=0.1),
+        votes(unknown=0.6, fear=0.4), votes(NF=1.0), votes(), votes(contempt=0.4, sadness=0.4, fear=0.2),
+    ])  # fmt: skip
+    assert majority(given).tolist() == [0, 6, -1, -1, -1, -1, -1, -1]
