@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.sinks.base import cannot_write
 from fer_stream.sinks.table import csv_line, parquet_metadata
+from fer_stream.system.background import side_by_side
 
 READERS = 16  # footers read at once
 DONE, FAILED, WAITING = "done", "failed", "waiting"
@@ -224,10 +224,9 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
             return new, f"{output.place('tables', table)} {problem}; it is made again"
         return record, ""
 
-    with ThreadPoolExecutor(READERS) as readers:
-        for recording, (record, note) in zip(recordings, readers.map(look_at, recordings), strict=True):
-            records[recording.output_name] = record
-            notes += [note] if note else []
+    for recording, (record, note) in zip(recordings, side_by_side(look_at, recordings, READERS), strict=True):
+        records[recording.output_name] = record
+        notes += [note] if note else []
     return Earlier(records, tuple(notes))
 
 

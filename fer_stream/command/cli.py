@@ -199,7 +199,7 @@ def _run(options: argparse.Namespace) -> int:
         from fer_stream.sinks import check_output
         from fer_stream.sources import open_source
         from fer_stream.status import RunStatus
-        from fer_stream.system.background import loaded
+        from fer_stream.system.background import Task
 
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -250,7 +250,7 @@ def _run(options: argparse.Namespace) -> int:
             # A face that is found in one frame only, or hardly, is to be hidden too.
             given |= {"scan_every": 1, "cautious": True}
         # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
-        analyzer = loaded(lambda: Analyzer(options.device, weights, profile=profile, **given))
+        analyzer = Task(lambda: Analyzer(options.device, weights, profile=profile, **given)).result()
         LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)
         status.device = str(analyzer.device)
         summary = run(

@@ -8,7 +8,6 @@ import math
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +24,7 @@ from fer_stream.errors import (
 )
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
+from fer_stream.system.background import a_thread_runs
 from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
 from fer_stream.system.memory import is_out_of_memory
 from fer_stream.system.requirements import installation_problem
@@ -52,7 +52,7 @@ def end_program(code: int) -> NoReturn:
         except (OSError, ValueError):  # otherwise Python flushes again and ends with 120
             with suppress(AttributeError, OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if any(thread.daemon and thread.name.startswith("fer-stream") for thread in threading.enumerate()):
+    if a_thread_runs():
         os._exit(code)
     sys.exit(code)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from fer_stream.system.background import side_by_side
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ENCODER_THREADS = CORES
@@ -39,12 +40,7 @@ class Workers:
 
     def map(self, do: Callable[..., _T], items: Sequence[object]) -> list[_T]:
         """Return `do(item)` for each item, in order. The calls run side by side."""
-        if self._count == 1 or len(items) < 2:
-            return [do(item) for item in items]
-        # The threads end with the call, so nothing needs to be closed.
-        with ThreadPoolExecutor(self._count - 1) as others:
-            rest = [others.submit(do, item) for item in items[1:]]
-            return [do(items[0]), *(one.result() for one in rest)]
+        return side_by_side(do, items, self._count)
 
     def parts(self, count: int) -> list[slice]:
         """Return slices that split `count` items evenly. There is at least one slice."""

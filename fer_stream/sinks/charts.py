@@ -12,7 +12,7 @@ from fer_stream.rendering.charts import Timeline, face_chart
 from fer_stream.rendering.plotting import CHART_SUFFIXES, load_matplotlib
 from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sinks.images import PictureOutputs
-from fer_stream.system.background import Background
+from fer_stream.system.background import Task
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -89,12 +89,12 @@ class TimelineSink(Sink):
         self._closed = False
         # matplotlib loads while the first frames are analyzed, so that the end (or Ctrl-C) needn't wait for
         # it.
-        self._loading: Background[None] | None = None
+        self._loading: Task[None] | None = None
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Add one frame to the timeline. See `Sink.write`."""
         if self._loading is None:
-            self._loading = Background(iter(load_matplotlib, None))  # called once: it returns None
+            self._loading = Task(load_matplotlib)
         self._timeline.add(analyzed)
         self._frames += 1
 

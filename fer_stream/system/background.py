@@ -1,36 +1,69 @@
-"""Run stages in threads with bounded queues, so that they work on different frames at the same time.
+"""Every thread of this package starts here, and is joined here.
 
-An error in the worker is raised in the reader, and the thread is always joined, as in PySceneDetect's
-scene manager. `inference.threads` decides how many cores a stage uses.
+    Background      a stage with a bounded queue, so that stages work on different frames at the same time
+    Task            one call beside the caller
+    side_by_side    one function for many items
+    call_later      a call from a signal handler, after a pause
+
+An error in a thread is raised in the one that reads from it, as in PySceneDetect's scene manager. Libraries
+such as asyncio join their own threads. `inference.threads` decides how many cores a stage uses.
 """
 
 from __future__ import annotations
 
+import _thread
 import math
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 # On Windows, waiting for a lock without a limit delays Ctrl-C until the lock is released.
 _WAIT_S = 0.1
+_NAME = "fer-stream-background"
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 
-def loaded(make: Callable[[], _T]) -> _T:
-    """Call `make` in its own thread and return the result.
+def a_thread_runs() -> bool:
+    """Return whether one of these threads still runs, such as one that is blocked in a silent stream."""
+    return any(thread.name == _NAME for thread in threading.enumerate())
 
-    If the caller is interrupted, that thread ends when it can, at the latest when the program ends.
+
+def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int) -> list[_T]:
+    """Return `do(item)` for each item, in order.
+
+    Args:
+        do: The function. Calls that have not begun are dropped after an error.
+        items: The items.
+        threads: Number of calls at the same time, one of them in the caller's thread.
     """
+    if threads == 1 or len(items) < 2:
+        return [do(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor  # not at the top, which commands load first of all
 
-    def once() -> Iterator[_T]:
-        yield make()
+    # The threads end with the call, so nothing needs to be closed.
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix=_NAME) as others:
+        rest = [others.submit(do, item) for item in items[1:]]
+        try:
+            return [do(items[0]), *(one.result() for one in rest)]
+        finally:
+            for one in rest:
+                one.cancel()
 
-    return next(iter(Background(once())))
+
+def call_later(call: Callable[[], object], pause_s: float) -> None:
+    """Call a function in another thread after a pause. Takes no lock, so signal handlers may call it."""
+
+    def work() -> None:
+        time.sleep(pause_s)
+        call()
+
+    _thread.start_new_thread(work, ())  # `threading` takes locks
 
 
 class Background(Generic[_T]):
@@ -69,7 +102,7 @@ class Background(Generic[_T]):
         self._ended = False
         self._error: BaseException | None = None
         # A daemon, so that a second Ctrl-C ends the program even while a camera hangs.
-        self._thread = threading.Thread(target=self._work, name="fer-stream-background", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
@@ -195,3 +228,27 @@ class Background(Generic[_T]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Task(Generic[_T]):
+    """A call in its own thread.
+
+    If the caller is interrupted while it waits, the thread ends when it can, at the latest when the program
+    ends.
+    """
+
+    def __init__(self, call: Callable[[], _T]) -> None:
+        """Start the call."""
+
+        def once() -> Iterator[_T]:
+            yield call()
+
+        self._background = Background(once())
+
+    def result(self) -> _T:
+        """Wait for the call, and return its result or raise its error."""
+        return cast(_T, self._background.peek())
+
+    def close(self, limit_s: float = math.inf) -> None:
+        """Join the thread, and drop the result. See `Background.close`."""
+        self._background.close(limit_s)

@@ -11,18 +11,17 @@ A command nests these handlers, and the innermost one applies:
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
 from fer_stream.errors import INTERRUPTED_EXIT_CODE
+from fer_stream.system.background import call_later
 
 # SIGHUP is sent when a terminal closes; SIGBREAK is Ctrl-Break on Windows.
 _SIGNALS = [
@@ -63,13 +62,9 @@ def interrupts_raised() -> Iterator[None]:
     swallows it, and torch crashes.
     """
 
-    def ask_again() -> None:
-        time.sleep(AGAIN_S)
-        signal.raise_signal(signal.SIGINT)
-
     def interrupt() -> None:
         if _importing(sys._getframe()):
-            _thread.start_new_thread(ask_again, ())  # `threading` takes locks, which a handler must not
+            call_later(lambda: signal.raise_signal(signal.SIGINT), AGAIN_S)
         else:
             raise KeyboardInterrupt
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from fer_stream.system.background import Task
 from fer_stream.web.hub import Hub
 
 _MOST_CONNECTIONS = 64
@@ -47,18 +47,18 @@ class Server:
                 timeout_graceful_shutdown=_LAST_WORDS_S,
             )
         )
-        self._thread = threading.Thread(target=self._run, name="fer-stream-web", daemon=True)
+        self._serving: Task[None] | None = None
 
     def start(self) -> None:
         """Start serving, and return when the server is ready for requests."""
-        self._thread.start()
+        self._serving = Task(self._run)
         self._hub.loop_ready.wait(10)
 
     def stop(self) -> None:
         """Stop serving, without waiting for open streams for longer than a second."""
         self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(_STOP_WITHIN_S)
+        if self._serving is not None:
+            self._serving.close(_STOP_WITHIN_S)
         self._listening.close()
 
     def _run(self) -> None:

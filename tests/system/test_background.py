@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from fer_stream.errors import SourceError
 from fer_stream.sources import Source, open_source
-from fer_stream.system.background import Background
+from fer_stream.system.background import Background, Task, side_by_side
 from fer_stream.types import Frame
 
 
@@ -202,3 +203,45 @@ def test_a_real_video_comes_whole(tmp_path: Path) -> None:
     with open_source(path) as source, Background(source) as frames:
         seen = [(frame.index, frame.time_s, frame.bgr.mean()) for frame in frames]
     assert seen == [(i, pytest.approx(i / 25), pytest.approx(i * 10, abs=4.9)) for i in range(25)]
+
+
+def test_a_task_returns_its_result_and_raises_its_error() -> None:
+    task = Task(lambda: 7)
+    assert [task.result(), task.result()] == [7, 7]
+    nothing = Task(lambda: None)
+    assert nothing.result() is None
+    failing = Task(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        failing.result()
+    for each in (task, nothing, failing):
+        each.close()
+
+
+def test_after_an_error_no_further_call_begins() -> None:
+    called = []
+
+    def call(item: int) -> None:
+        called.append(item)
+        time.sleep(0.01)
+        if item == 0:
+            raise SourceError("broken")
+
+    with pytest.raises(SourceError, match="broken"):
+        side_by_side(call, range(1000), 2)
+    assert len(called) < 900
+
+
+MAKES_A_THREAD = re.compile(
+    r"Thread\(|Timer\(|ThreadPool|ThreadPoolExecutor|start_new_thread|^import _thread", re.M
+)
+
+
+def test_no_other_module_makes_a_thread() -> None:
+    root = Path(__file__).parents[2]
+    makers = [
+        str(path.relative_to(root))
+        for package in ("fer_stream", "train")
+        for path in sorted((root / package).rglob("*.py"))
+        if MAKES_A_THREAD.search(path.read_text(encoding="utf-8"))
+    ]
+    assert makers == [str(Path("fer_stream", "system", "background.py"))]

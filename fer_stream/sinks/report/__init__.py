@@ -19,7 +19,7 @@ from fer_stream.sinks.report.page import SavedVideo, report_content, report_page
 from fer_stream.sinks.report.people import Curves, Thumbnails
 from fer_stream.sinks.video import clip_start_s
 from fer_stream.sources import SourceKind
-from fer_stream.system.background import Background
+from fer_stream.system.background import Task
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ class ReportSink(Sink):
         self._frames = 0
         self._first_s = self._last_s = 0.0
         self._written = self._closed = False
-        self._hashing: Background[str] | None = None
+        self._hashing: Task[str] | None = None
 
     def begin(self, context: RunContext) -> None:
         """Take in the run; the source's hash is computed beside it. See `Sink.begin`."""
         self._provenance, self._blurred = context.provenance, context.blurred
         self._saved_video = context.saved_video
-        self._hashing = Background(context.provenance.source_sha256 for _ in range(1))
+        self._hashing = Task(lambda: context.provenance.source_sha256)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Take in one frame. See `Sink.write`."""
@@ -107,8 +107,7 @@ class ReportSink(Sink):
             return
         self._closed = True
         if self._hashing is not None:
-            for _ in self._hashing:  # until it is known
-                pass
+            self._hashing.result()  # until it is known
             self._hashing.close()
         if not self._frames:
             return
