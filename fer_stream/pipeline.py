@@ -31,7 +31,7 @@ from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
-from fer_stream.system.interrupts import on_interrupt
+from fer_stream.system.interrupts import interrupts_told
 from fer_stream.system.memory import frames_ahead
 from fer_stream.types import AnalyzedFrame, Frame
 
@@ -180,7 +180,7 @@ def run(
             drawn_frames.stop()
 
     failure: BaseException | None = None
-    with on_interrupt(interrupt):
+    with interrupts_told(interrupt):
         try:
             for sink in sinks:
                 sink.begin(context)

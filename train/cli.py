@@ -21,7 +21,7 @@ from fer_stream.command.options import CommandParser, exit_code_of, number, whol
 from fer_stream.errors import OutOfMemoryError, UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
-from fer_stream.system.interrupts import ended_at_once
+from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
 from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
 from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder, check_votes, find_layout
@@ -232,29 +232,29 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     state_before = _stamp(output / STATE_NAME)  # a state with this stamp is of a run that is being replaced
     try:
         prepare_process()
-        with ended_at_once(PROG):
-            from fer_stream.command.console import PatientConsole
-            from train.loop import train
-            from train.parallel import pick_device
-            from train.progress import TrainingProgress, summarize_run
-            from train.results import write_results
+        from fer_stream.command.console import PatientConsole
+        from train.loop import train
+        from train.parallel import pick_device
+        from train.progress import TrainingProgress, summarize_run
+        from train.results import write_results
 
-        on_gpu = pick_device(config.device).type == "cuda"
-        config = recipe_config(options.recipe, given, on_gpu=on_gpu)
-        console = PatientConsole(quiet=options.quiet)
-        with _device_memory_in_words(), TrainingProgress(console) as progress:
-            result = train(
-                options.data,
-                output,
-                config,
-                resume=options.resume,
-                overwrite=options.overwrite,
-                reporter=progress,
-                began_s=began_s,
-            )
-        if result is not None:
-            files = write_results(output, result)
-            summarize_run(console, result, files)
+        with interrupts_raised():
+            on_gpu = pick_device(config.device).type == "cuda"
+            config = recipe_config(options.recipe, given, on_gpu=on_gpu)
+            console = PatientConsole(quiet=options.quiet)
+            with _device_memory_in_words(), TrainingProgress(console) as progress:
+                result = train(
+                    options.data,
+                    output,
+                    config,
+                    resume=options.resume,
+                    overwrite=options.overwrite,
+                    reporter=progress,
+                    began_s=began_s,
+                )
+            if result is not None:
+                files = write_results(output, result)
+                summarize_run(console, result, files)
     except KeyboardInterrupt:
         is_ours = _stamp(output / STATE_NAME) not in (0, state_before)
         raise KeyboardInterrupt(_how_to_go_on(arguments, can_resume=is_ours or options.resume)) from None
@@ -300,25 +300,25 @@ def _evaluate(options: argparse.Namespace) -> None:
         check_output(options.json, overwrite=True, source_path=options.weights, extensions=(".json",))
 
     prepare_process()
-    with ended_at_once(PROG):
-        from fer_stream.command.console import PatientConsole
-        from train.evaluation import evaluate
-        from train.progress import TrainingProgress, summarize_evaluation
-        from train.results import evaluation_metrics, write_json
+    from fer_stream.command.console import PatientConsole
+    from train.evaluation import evaluate
+    from train.progress import TrainingProgress, summarize_evaluation
+    from train.results import evaluation_metrics, write_json
 
-    console = PatientConsole(quiet=options.quiet)
-    with _device_memory_in_words(), TrainingProgress(console) as progress:
-        evaluation = evaluate(
-            options.weights,
-            options.folder,
-            labels=options.labels,
-            device=options.device,
-            batch_size=options.batch_size,
-            reporter=progress,
-        )
-    summarize_evaluation(console, evaluation)
-    if options.json is not None:
-        write_json(options.json, evaluation_metrics(evaluation))
+    with interrupts_raised():
+        console = PatientConsole(quiet=options.quiet)
+        with _device_memory_in_words(), TrainingProgress(console) as progress:
+            evaluation = evaluate(
+                options.weights,
+                options.folder,
+                labels=options.labels,
+                device=options.device,
+                batch_size=options.batch_size,
+                reporter=progress,
+            )
+        summarize_evaluation(console, evaluation)
+        if options.json is not None:
+            write_json(options.json, evaluation_metrics(evaluation))
 
 
 def _check_pretrained(path: Path) -> None:

@@ -28,7 +28,7 @@ from fer_stream.errors import UsageError
 from fer_stream.sources.times import format_time, parse_time
 from fer_stream.system.extras import require_extra
 from fer_stream.system.files import to_standard_output
-from fer_stream.system.interrupts import ended_at_once, interrupts_raised
+from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
 from fer_stream.words import counted
 
@@ -133,14 +133,13 @@ def _run(options: argparse.Namespace) -> int:
     """Check everything, start Ray, and analyze the recordings that are not done."""
     require_extra("batch", PROG)
     part_s = _check(options)
-    with ended_at_once(PROG):
-        from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
-        from fer_stream.batch.manifest import DONE, finished, write_manifest
-        from fer_stream.batch.outputs import Output
-        from fer_stream.batch.settings import DEFAULT_PART_S, Settings
-        from fer_stream.inference.threads import CORES
-        from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
-        from fer_stream.system.files import file_hash
+    from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
+    from fer_stream.batch.manifest import DONE, finished, write_manifest
+    from fer_stream.batch.outputs import Output
+    from fer_stream.batch.settings import DEFAULT_PART_S, Settings
+    from fer_stream.inference.threads import CORES
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
+    from fer_stream.system.files import file_hash
 
     address = local_path(options.output)
     address = address if is_address(address) else os.path.abspath(address)  # noqa: PTH100
@@ -168,7 +167,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     # The GPUs are known only after Ray has started. Until then, results of either kind of device count.
     kinds = ("cpu", "cuda") if options.device == "auto" else (options.device,)
-    with ExitStack() as stack:
+    with interrupts_raised(), ExitStack() as stack:
         output = Output(address)
         if not options.dry_run:
             output.make()
@@ -206,7 +205,6 @@ def _with_cluster(
     with (
         Progress(todo, quiet=options.quiet or options.dry_run) as progress,
         connected(options.ray, workers, options.gpu_share or DEFAULT_GPU_SHARE) as cluster,
-        interrupts_raised(),  # again, because Ray replaces the handler of SIGTERM
     ):
         kind = _device(options.device, cluster)
         settings = replace(settings, device=kind, device_kind=kind)

@@ -19,6 +19,7 @@ from typing import Any
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
+from fer_stream.system.interrupts import handlers_kept
 
 RETRIES = 3  # of a task whose worker died; after the fourth death, the recording counts as the cause
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
@@ -166,7 +167,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
             settings |= {"address": address, "runtime_env": {"env_vars": _ALL_GPUS}}
         try:
             try:
-                with _without_command_line():
+                with _without_command_line(), handlers_kept():  # it replaces the one of SIGTERM
                     ray.init(**settings)
             except Exception as error:  # Ray raises many types, and a bare Exception if it starts too slowly
                 if address is None:

@@ -42,7 +42,7 @@ from fer_stream.errors import (  # noqa: E402
     one_line,
 )
 from fer_stream.system.files import replacing, to_standard_output  # noqa: E402
-from fer_stream.system.interrupts import ended_at_once  # noqa: E402
+from fer_stream.system.interrupts import interrupts_raised  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -189,19 +189,18 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     spec, start_s, end_s = _check(options)
     # Imported only now, because wrong options should be found before OpenCV, PyAV and the rest load.
-    with ended_at_once(PROG):
-        from fer_stream.analyzer import Analyzer
-        from fer_stream.command.progress import Progress
-        from fer_stream.pipeline import RunOptions, profile_report, run, written_files
-        from fer_stream.profiling import Profile
-        from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
-        from fer_stream.rendering.overlay import Overlay
-        from fer_stream.sinks import check_output
-        from fer_stream.sources import open_source
-        from fer_stream.status import RunStatus
-        from fer_stream.system.background import Task
+    from fer_stream.analyzer import Analyzer
+    from fer_stream.command.progress import Progress
+    from fer_stream.pipeline import RunOptions, profile_report, run, written_files
+    from fer_stream.profiling import Profile
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
+    from fer_stream.rendering.overlay import Overlay
+    from fer_stream.sinks import check_output
+    from fer_stream.sources import open_source
+    from fer_stream.status import RunStatus
+    from fer_stream.system.background import Task
 
-    with ExitStack() as stack:
+    with interrupts_raised(), ExitStack() as stack:
         source = stack.enter_context(
             open_source(
                 spec,

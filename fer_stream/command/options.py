@@ -25,7 +25,7 @@ from fer_stream.errors import (
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.background import a_thread_runs
-from fer_stream.system.interrupts import ignore_interrupts, interrupts_raised
+from fer_stream.system.interrupts import ignore_interrupts
 from fer_stream.system.memory import is_out_of_memory
 from fer_stream.system.requirements import installation_problem
 
@@ -135,8 +135,7 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     """
     log_to_standard_error(prog, verbose=False)
     try:
-        with interrupts_raised():
-            return run()
+        return run()
     except ReaderGoneError as error:
         return error.exit_code
     except KeyboardInterrupt as interrupt:

@@ -9,7 +9,7 @@ import importlib
 from typing import NoReturn
 
 from fer_stream.system.environment import clean_environment
-from fer_stream.system.interrupts import end_at_once, set_interrupt_handler
+from fer_stream.system.interrupts import end_on_interrupt
 
 
 def start(prog: str, module: str) -> NoReturn:
@@ -19,7 +19,7 @@ def start(prog: str, module: str) -> NoReturn:
         prog: Name of the command, for messages.
         module: The module whose `main` runs the command. It loads after the interrupt handler is set.
     """
-    set_interrupt_handler(lambda: end_at_once(prog))
+    end_on_interrupt(prog)
     clean_environment()
     code: int = importlib.import_module(module).main()
     from fer_stream.command.options import end_program

@@ -1,12 +1,11 @@
-"""Handle Ctrl-C, SIGTERM and similar signals in the way that is safe at each point of the program.
+"""Handle Ctrl-C, SIGTERM and similar signals, in two layers.
 
-A command nests these handlers, and the innermost one applies:
+1. While modules load, nothing is open: `end_on_interrupt` ends the process with one line. `start` sets it.
+2. The run begins before the first output is opened: `interrupts_raised` raises KeyboardInterrupt, so that
+   every context manager finishes. Where an exception could leave half a row or half a packet behind,
+   `interrupts_told` calls a function instead.
 
-    start._run           `end_at_once`: modules load, nothing is open
-    exit_code_of         `interrupts_raised`: a KeyboardInterrupt, which the command reports
-    the command          `ended_at_once` around imports that take seconds
-    pipeline.run         its own: the run ends after the current frame
-    end_program          `ignore_interrupts`: the exit code is decided
+When the exit code is decided, `end_program` ignores the signals.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
 
 from fer_stream.errors import INTERRUPTED_EXIT_CODE
 from fer_stream.system.background import call_later
@@ -27,26 +25,65 @@ from fer_stream.system.background import call_later
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 ]
+_AGAIN_S = 0.05  # time after which an interrupt during an import is tried again
+
+_Handler = Callable[[int, FrameType | None], None]
+
+# What the run's handler calls instead of raising KeyboardInterrupt.
+_told: Callable[[], object] | None = None
 
 
-AGAIN_S = 0.05  # time after which an interrupt during an import is tried again
+def end_on_interrupt(prog: str) -> None:
+    """From now on, end the process at an interrupt, with a message and the exit code. Main thread only."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        # Unbuffered, because the interrupt may come while another line is being written.
+        with suppress(AttributeError, OSError, ValueError):
+            os.write(sys.stderr.fileno(), f"{prog}: interrupted\n".encode())
+        os._exit(INTERRUPTED_EXIT_CODE)
+
+    _set(end)
 
 
 @contextmanager
-def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
-    """Call `handle` in the main thread for each signal that asks the program to end.
+def interrupts_raised() -> Iterator[None]:
+    """Raise KeyboardInterrupt in the main thread, but let an import finish first.
 
-    The innermost handler applies. Only the main thread receives signals, so this does nothing elsewhere.
+    Only the main thread receives signals, so this does nothing elsewhere.
+    """
+    with handlers_kept():
+        if threading.current_thread() is threading.main_thread():
+            _set(_interrupt_run)
+        yield
+
+
+@contextmanager
+def interrupts_told(told: Callable[[], object]) -> Iterator[None]:
+    """Call `told` in the main thread at each interrupt, instead of raising KeyboardInterrupt.
 
     Args:
-        handle: Runs between any two instructions of the main thread, so it must take no lock. It may raise.
+        told: Runs between any two instructions of the main thread, so it must take no lock. It may raise.
     """
+    global _told
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with interrupts_raised():  # again, because a program may call `pipeline.run` without a command
+        before, _told = _told, told
+        try:
+            yield
+        finally:
+            _told = before
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Restore the handlers at the end, because a library may replace them. Main thread only; else nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _heeded()}
     try:
-        set_interrupt_handler(handle)
         yield
     finally:
         for number, previous in before.items():
@@ -54,22 +91,22 @@ def on_interrupt(handle: Callable[[], object]) -> Iterator[None]:
                 signal.signal(number, previous)
 
 
-@contextmanager
-def interrupts_raised() -> Iterator[None]:
-    """Raise KeyboardInterrupt in the main thread, but let an import finish first.
+def ignore_interrupts() -> None:
+    """From now on, ignore the signals that ask the program to end. Does nothing outside the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
-    Libraries do not expect it during their import: numpy turns it into an ImportError of twenty lines, OpenCV
-    swallows it, and torch crashes.
-    """
 
-    def interrupt() -> None:
-        if _importing(sys._getframe()):
-            call_later(lambda: signal.raise_signal(signal.SIGINT), AGAIN_S)
-        else:
-            raise KeyboardInterrupt
-
-    with on_interrupt(interrupt):
-        yield
+def _interrupt_run(_number: int, _frame: FrameType | None) -> None:
+    if _told is not None:
+        _told()
+    elif _importing(sys._getframe()):
+        # Libraries do not expect KeyboardInterrupt during their import: numpy turns it into an ImportError of
+        # twenty lines, OpenCV swallows it, and torch crashes.
+        call_later(lambda: signal.raise_signal(signal.SIGINT), _AGAIN_S)
+    else:
+        raise KeyboardInterrupt
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -80,39 +117,9 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-@contextmanager
-def ended_at_once(prog: str) -> Iterator[None]:
-    """Make an interrupt end the process at once, with its message and exit code.
-
-    This is for imports that take seconds, while nothing is open yet.
-    """
-    with on_interrupt(lambda: end_at_once(prog)):
-        yield
-
-
-def end_at_once(prog: str) -> NoReturn:
-    """End the process of an interrupted command that has nothing to finish."""
-    # Unbuffered, because the interrupt may come while another line is being written.
-    with suppress(AttributeError, OSError, ValueError):
-        os.write(sys.stderr.fileno(), f"{prog}: interrupted\n".encode())
-    os._exit(INTERRUPTED_EXIT_CODE)
-
-
-def set_interrupt_handler(handle: Callable[[], object]) -> None:
-    """From now on, call `handle` for each signal that asks the program to end. Main thread only."""
-
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        handle()
-
+def _set(handler: _Handler) -> None:
     for number in _heeded():
         signal.signal(number, handler)
-
-
-def ignore_interrupts() -> None:
-    """From now on, ignore the signals that ask the program to end. Does nothing outside the main thread."""
-    if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[int]:

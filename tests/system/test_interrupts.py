@@ -1,0 +1,32 @@
+"""Interrupts of a run: raised, or told, and never lost to a library's own handler."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from fer_stream.system.interrupts import handlers_kept, interrupts_raised, interrupts_told
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_interrupt_is_raised_except_where_a_function_is_told(number: int) -> None:
+    before, told = signal.getsignal(number), []
+    with interrupts_raised():
+        with interrupts_told(lambda: told.append(number)):
+            signal.raise_signal(number)
+        assert told == [number]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert told == [number] and signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_library_that_replaces_a_handler_does_not_keep_it(number: int) -> None:
+    with interrupts_raised():
+        with handlers_kept():
+            signal.signal(number, signal.SIG_IGN)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
