@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -41,6 +42,21 @@ def test_no_display_is_one_line(monkeypatch, display):
         WindowSink(INFO)
 
 
+@linux_only
+def test_a_display_that_never_answers_is_one_line(monkeypatch):
+    monkeypatch.setattr("fer_stream.sinks.window.display._ANSWER_S", 0.5)
+    for port in range(6100, 6200):  # display 100 and so on
+        with socket.socket() as silent, contextlib.suppress(OSError):
+            silent.bind(("127.0.0.1", port))
+            silent.listen()
+            monkeypatch.setenv("DISPLAY", f"127.0.0.1:{port - 6000}.0")
+            monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+            with pytest.raises(OutputError, match=r"no display.*--show"):
+                WindowSink(INFO)
+            return
+    pytest.skip("no port is free")
+
+
 @pytest.fixture(scope="module")
 def xvfb() -> Iterator[str]:
     """A virtual X display."""
@@ -68,7 +84,7 @@ def running_xvfb(*arguments: str) -> Iterator[str]:
 
 # The start of the programs below. It keeps every picture that the window shows in `shown`.
 HEAD = """
-    import ctypes, subprocess, sys, time
+    import contextlib, ctypes, os, subprocess, sys, time
     import cv2
     import numpy as np
     from fer_stream.rendering.overlay import Overlay
@@ -157,6 +173,9 @@ def test_a_display_that_refuses_is_one_line_and_its_cookie_opens_it(tmp_path, mo
             with WindowSink(info) as sink:
                 write(sink)
                 print(sink.stop_requested)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(-1, os.WNOHANG)
+                    print("the probe still runs")
         """
         assert run(program, display, tmp_path) == "False\n"
 

@@ -20,7 +20,7 @@ from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks.base import Sink
 from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud
-from fer_stream.sinks.window.display import display_available, why_no_window
+from fer_stream.sinks.window.display import display_available, end_probes, why_no_window
 from fer_stream.sources.times import format_time
 from fer_stream.status import RunStatus
 from fer_stream.types import AnalyzedFrame
@@ -188,6 +188,7 @@ class WindowSink(Sink):
             cv2.waitKey(10)
             if self._is_visible():
                 break
+        end_probes()
 
     def _serve(self) -> None:
         """Draw what is due, then handle the keys that were pressed."""

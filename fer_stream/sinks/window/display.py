@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import select
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 
-from fer_stream.sinks.window import x11
+_ANSWER_S = 5.0  # a server behind ssh on a slow line needs seconds
 
-# One connection to each X server that accepted us, open until the process ends; see `x11.connect`.
-_connections: dict[str, socket.socket] = {}
+# Opens the display with the library that Qt uses, says so, and keeps it open until its input ends. This is a
+# process of its own, because it can be ended if the server never answers, and because libxcb writes the
+# reason of a refusal to standard error only.
+_PROBE = """
+import ctypes, sys
+x11 = ctypes.CDLL("libX11.so.6")
+x11.XOpenDisplay.restype = ctypes.c_void_p
+if not x11.XOpenDisplay(None):
+    sys.exit(1)
+print("open", flush=True)
+sys.stdin.read()
+"""
+# Probes whose connections are kept open: a server without any other connection restarts when its last one is
+# closed, and drops programs that are just connecting.
+_probes: list[subprocess.Popen[bytes]] = []
+
+
+_NO_DISPLAY = "there is no display to show a window on"
 
 
 def display_available() -> bool:
@@ -24,8 +43,8 @@ def display_available() -> bool:
 def why_no_window() -> str | None:
     """Return the reason why no window can be made here, or None if one can.
 
-    On Linux, OpenCV's Qt ends the whole process if there is no display, or one that refuses it. So this asks
-    the display server first.
+    On Linux, OpenCV's Qt ends the whole process if there is no display, or one that refuses it. So another
+    process tries it first. The answer is kept.
     """
     gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if gui is not None and gui[1].upper() == "NONE":
@@ -33,16 +52,36 @@ def why_no_window() -> str | None:
     if sys.platform in ("win32", "darwin") or _wayland_answers():
         return None
     display = os.environ.get("DISPLAY", "")
-    try:
-        newest = x11.connect(display)
-    except PermissionError as error:
-        return f"the display {display} refuses a window ({error}); see the environment's XAUTHORITY"
-    except OSError:
-        return "there is no display to show a window on"
-    if display in _connections:
-        _connections[display].close()
-    _connections[display] = newest
-    return None
+    return _why_no_x11(display, os.environ.get("XAUTHORITY")) if display else _NO_DISPLAY
+
+
+def end_probes() -> None:
+    """End the probes, because an open window has a connection of its own."""
+    while _probes:
+        _probes.pop().communicate()  # ends its input
+
+
+@functools.cache
+def _why_no_x11(display: str, _cookies: str | None) -> str | None:
+    """Return the reason why the X server of a display takes no window, or None if it does."""
+    probe = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _PROBE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in the terminal is not for it
+    )
+    assert probe.stdout is not None
+    if not select.select([probe.stdout], [], [], _ANSWER_S)[0]:
+        probe.kill()
+    elif probe.stdout.readline():
+        _probes.append(probe)
+        return None
+    reasons = probe.communicate()[1].decode(errors="replace").split("\n")
+    said = [line.strip() for line in reasons if line.strip()]
+    if not said:
+        return _NO_DISPLAY
+    return f"the display {display} refuses a window ({said[-1]}); see the environment's XAUTHORITY"
 
 
 def _wayland_answers() -> bool:
