@@ -22,6 +22,7 @@ from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
+from fer_stream.command.native import native_messages  # noqa: E402
 from fer_stream.command.options import (  # noqa: E402
     LOOK_THROUGH,
     CommandParser,
@@ -29,7 +30,6 @@ from fer_stream.command.options import (  # noqa: E402
     analysis_settings,
     exit_code_of,
     number,
-    only_our_words,
     say,
     size_wh,
     whole,
@@ -157,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
 
     def run() -> int:
-        with only_our_words():
-            options = _parsed(argv)
+        options = _parsed(argv)
+        with native_messages(shown=options.verbose):
             log_to_standard_error(PROG, verbose=options.verbose)
             LOGGER.debug("%s %s, Python %s, %s", PROG, __version__, platform.python_version(), sys.platform)
             return _run(options)

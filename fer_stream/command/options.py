@@ -8,8 +8,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error
@@ -83,44 +83,6 @@ class CommandParser(argparse.ArgumentParser):
         unknown = re.findall(r"--[\w-]+", message) if message.startswith("unrecognized arguments") else []
         meant = [close[0] for name in unknown if (close := difflib.get_close_matches(name, names, n=1))]
         return f"; did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
-
-
-@contextmanager
-def only_our_words() -> Iterator[None]:
-    """Keep C libraries from writing to standard error, as libpng does for a damaged file.
-
-    Text that Python writes to `sys.stderr` still gets through.
-    """
-    # If a shell closed a standard stream (2>&-), the next opened file, such as the saved video, would take
-    # its place and receive its text.
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # uses the lowest free descriptor
-    before = sys.stderr
-    try:
-        is_standard = before is not None and before.fileno() == 2
-    except (OSError, ValueError):  # not a file
-        is_standard = False
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        if is_standard:
-            before.flush()
-            sys.stderr = open(  # noqa: SIM115
-                kept, "w", encoding=before.encoding, errors=before.errors, buffering=1, closefd=False
-            )
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        if is_standard:
-            with suppress(OSError):  # its reader has gone
-                sys.stderr.flush()
-            sys.stderr = before
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def exit_code_of(prog: str, run: Callable[[], int]) -> int:
