@@ -54,6 +54,20 @@ class WeightsError(FerStreamError):
 INTERRUPTED_EXIT_CODE = 130
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the reason of a system's or library's error, for the end of a message.
+
+    This is the system's own text, such as "No space left on device", or else the first line of the message.
+    """
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+def cannot_write(place: object, error: BaseException) -> OutputError:
+    """Return an error that names an output and the reason why it can't be written."""
+    return OutputError(f"can't write {place}: {reason_of(error)}")
+
+
 LONGEST_LINE = 4000  # longer than any path
 
 

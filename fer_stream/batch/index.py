@@ -8,11 +8,10 @@ from urllib.parse import quote
 
 from fer_stream.batch.manifest import DONE, FAILED, Record
 from fer_stream.batch.outputs import Output
-from fer_stream.errors import one_line
+from fer_stream.errors import cannot_write, one_line
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.rendering.html import csp_hash, palette_css, static_text
-from fer_stream.sinks.base import cannot_write
 from fer_stream.sources.times import format_time
 from fer_stream.words import counted, percent
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
+from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line, reason_of
 from fer_stream.sources.base import RECORDING_EXTENSIONS
 from fer_stream.system.files import resolved
 
@@ -321,8 +321,7 @@ def _stamp(size_bytes: int, marks: Iterable[object]) -> str:
 
 
 def _unreadable(spec: str, error: Exception) -> SourceError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return SourceError(f"{shown(spec)} can't be read: {reason}")
+    return SourceError(f"{shown(spec)} can't be read: {reason_of(error)}")
 
 
 def _utf8(text: str) -> bytes:

@@ -19,9 +19,9 @@ from fer_stream.batch.inputs import Recording
 from fer_stream.batch.outputs import Output
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import footer_of, read_footer
+from fer_stream.errors import cannot_write
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
-from fer_stream.sinks.base import cannot_write
 from fer_stream.sinks.table import csv_line, parquet_metadata
 from fer_stream.system.background import side_by_side
 

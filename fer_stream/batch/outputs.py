@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_stream.batch.inputs import file_system, is_address, shown
-from fer_stream.errors import FerStreamError, OutputError
+from fer_stream.errors import FerStreamError, OutputError, cannot_write, reason_of
 from fer_stream.system.files import unreadable_kind
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Output:
         except FerStreamError:
             raise
         except Exception as error:  # every file system has errors of its own
-            raise OutputError(f"can't read {self.place(*parts)}: {_reason(error)}") from error
+            raise OutputError(f"can't read {self.place(*parts)}: {reason_of(error)}") from error
 
         def name(entry: dict[str, Any]) -> str:
             return str(entry["name"]).rstrip("/").replace("\\", "/").rpartition("/")[2]
@@ -271,9 +271,7 @@ class Output:
         except FerStreamError:
             raise
         except Exception as error:  # every file system has errors of its own
-            raise OutputError(
-                f"can't write {self.place(*parts)}: {_reason(error)}; choose another place"
-            ) from error
+            raise OutputError(f"{cannot_write(self.place(*parts), error)}; choose another place") from error
 
 
 @contextmanager
@@ -281,11 +279,7 @@ def _writing_to(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"can't write {place}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise cannot_write(place, error) from error
 
 
 def _has_ended(process: int) -> bool:

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fer_stream.errors import cannot_write
 from fer_stream.expressions import LABELS, UNSURE
 from fer_stream.face_time import FrameClock
-from fer_stream.sinks.base import Sink, cannot_write
+from fer_stream.sinks.base import Sink
 from fer_stream.sinks.table import TABLE_COLUMNS, csv_line, table_rows, table_schema
 from fer_stream.types import AnalyzedFrame
 

@@ -33,7 +33,7 @@ from fer_stream.batch.parts import (
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
 from fer_stream.batch.watchdog import watched
-from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError
+from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError, reason_of
 from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
@@ -226,8 +226,7 @@ def join_parts(
             with output.reading(*place) as file:
                 return pq.read_table(file)
         except (OSError, pa.ArrowException) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(f"can't read {output.place(*place)}: {reason}") from error
+            raise OutputError(f"can't read {output.place(*place)}: {reason_of(error)}") from error
 
     with ExitStack() as stack:
         progress = stack.enter_context(watched(recording))
@@ -414,7 +413,7 @@ def _hash(path: Path, recording: Recording) -> str:
     try:
         return file_hash(path)
     except OSError as error:
-        raise SourceError(f"{recording.name} can't be read: {error.strerror or error}") from error
+        raise SourceError(f"{recording.name} can't be read: {reason_of(error)}") from error
 
 
 def _interval_s(source: VideoSource) -> float:

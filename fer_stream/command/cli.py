@@ -39,6 +39,7 @@ from fer_stream.errors import (  # noqa: E402
     INTERRUPTED_EXIT_CODE,
     OutputError,
     UsageError,
+    cannot_write,
     one_line,
 )
 from fer_stream.system.files import replacing, to_standard_output  # noqa: E402
@@ -394,4 +395,4 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error

@@ -21,6 +21,7 @@ from fer_stream.errors import (
     ReaderGoneError,
     UsageError,
     one_line,
+    reason_of,
 )
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
@@ -120,7 +121,7 @@ def _in_words(error: Exception) -> FerStreamError | None:
         return error
     if isinstance(error, OSError):  # from the system, not yet turned into one of our errors
         what = f" {error.filename}" if error.filename else ""
-        return OutputError(f"can't read or write{what}: {error.strerror or error}")
+        return OutputError(f"can't read or write{what}: {reason_of(error)}")
     if isinstance(error, (ImportError, AttributeError, TypeError)):
         problem = installation_problem(error)
         return None if problem is None else UsageError(problem)

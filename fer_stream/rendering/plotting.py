@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.errors import OutputError, UsageError
+from fer_stream.errors import OutputError, UsageError, reason_of
 from fer_stream.system.environment import plain_matplotlib
 from fer_stream.system.files import replacing
 
@@ -86,4 +86,4 @@ def save_figure(figure: Figure, path: Path) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(drawn.getbuffer())
     except OSError as error:
-        raise OutputError(f"can't write the chart {path}: {error.strerror or error}") from error
+        raise OutputError(f"can't write the chart {path}: {reason_of(error)}") from error

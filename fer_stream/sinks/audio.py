@@ -12,6 +12,7 @@ import av
 import av.error
 from av.bitstream import BitStreamFilterContext
 
+from fer_stream.errors import reason_of
 from fer_stream.sources.clock import sound_in_running_time
 from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_container, pick_video_stream
 
@@ -69,7 +70,7 @@ class AudioTracks:
         try:
             self._input = open_container(path)
         except (*MEDIA_ERRORS, OSError) as error:
-            self._problem(f"the sound of {path} can't be read ({_reason(error)}); saved without it")
+            self._problem(f"the sound of {path} can't be read ({reason_of(error)}); saved without it")
 
     def add_streams(
         self, output: av.container.OutputContainer, offset_s: Fraction, *, cut: bool, can_seek: bool
@@ -89,7 +90,7 @@ class AudioTracks:
             try:
                 self._tracks[stream.index] = self._add_stream(output, stream)
             except MEDIA_ERRORS as error:
-                self._problem(f"an audio track can't be saved ({_reason(error)}); saved without it")
+                self._problem(f"an audio track can't be saved ({reason_of(error)}); saved without it")
         if not self._tracks:
             return
         sources = [track.source for track in self._tracks.values()]
@@ -181,7 +182,7 @@ class AudioTracks:
                     self._next = packet
                     return
         except MEDIA_ERRORS as error:
-            self._problem(f"the sound of {self._path} is damaged ({_reason(error)}); saved up to there")
+            self._problem(f"the sound of {self._path} is damaged ({reason_of(error)}); saved up to there")
 
     def _carry(self, track: _Track, packet: av.Packet) -> None:
         """Mux one packet, copied or encoded again, with the times of the output."""
@@ -220,7 +221,7 @@ class AudioTracks:
     def _drop(self, track: _Track, error: Exception) -> None:
         """Stop writing a track, and note why."""
         self._tracks.pop(track.source.index, None)
-        self._problem(f"an audio track ends early: {_reason(error)}")
+        self._problem(f"an audio track ends early: {reason_of(error)}")
 
     def _problem(self, text: str) -> None:
         """Note a problem, but each one only once."""
@@ -242,9 +243,3 @@ def goes_on_after(path: Path, time_s: Fraction) -> bool:
             return any(pts is not None and pts > after + 1 for pts in times)
     except (*MEDIA_ERRORS, OSError):
         return False
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.errors import OutputError, UsageError
+from fer_stream.errors import OutputError, UsageError, cannot_write
 from fer_stream.system.files import resolved
 
 if TYPE_CHECKING:
@@ -133,12 +133,6 @@ class Sink(ABC):
             # The first error matters; an error while closing only follows from it.
             if error is None:
                 raise
-
-
-def cannot_write(path: Path | str, error: Exception) -> OutputError:
-    """Return an error that names an output and the system's reason why it can't be written."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return OutputError(f"can't write {path}: {reason}")
 
 
 def check_output(

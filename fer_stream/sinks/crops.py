@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_stream.errors import cannot_write
 from fer_stream.recognition.preprocessing import cut, face_square
-from fer_stream.sinks.base import Sink, cannot_write, check_folder
+from fer_stream.sinks.base import Sink, check_folder
 from fer_stream.sinks.images import write_image
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fer_stream.errors import OutputError, UsageError
-from fer_stream.sinks.base import cannot_write, check_folder, check_output
+from fer_stream.errors import OutputError, UsageError, cannot_write
+from fer_stream.sinks.base import check_folder, check_output
 from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_of_source
 from fer_stream.system.files import replacing

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from fer_stream.errors import OutputError
+from fer_stream.errors import OutputError, cannot_write
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.readers import other_columns
-from fer_stream.sinks.base import Sink, cannot_write, check_output
+from fer_stream.sinks.base import Sink, check_output
 from fer_stream.system.files import open_new, replacing, to_standard_output
 
 if TYPE_CHECKING:

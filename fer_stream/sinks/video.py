@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from fer_stream.errors import OutputError
+from fer_stream.errors import OutputError, cannot_write
 from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
-from fer_stream.sinks.base import Sink, cannot_write, check_output
+from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sources import SourceKind
 from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from fer_stream.errors import SourceError, UsageError
+from fer_stream.errors import SourceError, UsageError, reason_of
 from fer_stream.sources.times import parse_time
 from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_video_pixels
 from fer_stream.system.files import unreadable_kind
@@ -77,11 +77,11 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
         if path.stat().st_size == 0:
             raise SourceError(f"{name} is empty (zero bytes)")
     except OSError as error:
-        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+        raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
     try:
         container = open_container(path)
     except PermissionError as error:
-        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+        raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
     except (av.error.FFmpegError, OSError) as error:
         if is_out_of_memory(error):
             raise

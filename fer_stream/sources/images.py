@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer_stream.errors import SourceError
+from fer_stream.errors import SourceError, reason_of
 from fer_stream.sources.base import RECORDING_EXTENSIONS, Source, SourceInfo, SourceKind
 from fer_stream.sources.opencv import quiet_opencv
 from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_image_pixels
@@ -44,7 +44,7 @@ def images_in_folder(folder: Path) -> list[Path]:
     try:
         files = [path for path in folder.iterdir() if not path.is_dir()]
     except OSError as error:
-        raise SourceError(f"{folder} can't be read: {error.strerror}") from error
+        raise SourceError(f"{folder} can't be read: {reason_of(error)}") from error
     paths = [path for path in files if is_image_path(path)]
     if not paths and any(path.suffix.lower() in RECORDING_EXTENSIONS for path in files):
         raise SourceError(f"{folder} holds videos; fer-batch analyzes a folder of them, fer-stream one video")
@@ -165,7 +165,7 @@ def read_image(path: Path) -> np.ndarray:
             # Not cv2.imread: on Windows it opens only paths of the system's code page.
             data = np.fromfile(file, np.uint8)
     except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror or error}") from error
+        raise SourceError(f"{path} can't be read: {reason_of(error)}") from error
     bgr = None
     try:
         with quiet_opencv():

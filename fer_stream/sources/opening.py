@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from fer_stream.errors import SourceError, UsageError
+from fer_stream.errors import SourceError, UsageError, reason_of
 from fer_stream.sources.addresses import NETWORK_SCHEMES, has_scheme, is_network_address, without_password
 from fer_stream.sources.base import Source
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
@@ -60,7 +60,7 @@ def open_source(
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except OSError as error:  # the name is too long, or a folder may not be entered
-        raise SourceError(f"{name} can't be read: {error.strerror}") from error
+        raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
     if is_folder:
         images = images_in_folder(path)
     elif exists:

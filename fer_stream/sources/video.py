@@ -11,7 +11,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from fer_stream.errors import NoFramesError, SourceError
+from fer_stream.errors import NoFramesError, SourceError, reason_of
 from fer_stream.sources.base import Source, SourceInfo, SourceKind
 from fer_stream.sources.clock import Clock
 from fer_stream.sources.container import (
@@ -188,7 +188,7 @@ class VideoSource(Source):
                 if is_out_of_memory(error):
                     raise
                 # The file is read up to here; the rest is missing or can't be reached.
-                self._read_error = error.strerror or type(error).__name__
+                self._read_error = reason_of(error)
                 self._unreachable = error.errno in UNREACHABLE
                 packet = None
             if is_first and packet is not None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from fer_stream.errors import OutputError, ReaderGoneError
+from fer_stream.errors import OutputError, ReaderGoneError, reason_of
 
 
 def unreadable_kind(path: Path) -> str | None:
@@ -120,7 +120,7 @@ def to_standard_output(data: bytes) -> None:
             os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError("the reader of standard output went away") from error
-        raise OutputError(f"can't write to standard output: {error.strerror or error}") from error
+        raise OutputError(f"can't write to standard output: {reason_of(error)}") from error
 
 
 def file_hash(path: Path) -> str:

@@ -8,7 +8,7 @@ import re
 import secrets
 import socket
 
-from fer_stream.errors import OutputError, UsageError
+from fer_stream.errors import OutputError, UsageError, reason_of
 
 DEFAULT_HOST = "127.0.0.1"
 TOKEN_VARIABLE = "FER_STREAM_TOKEN"
@@ -47,9 +47,9 @@ def listen(host: str, port: int) -> socket.socket:
             f"can't serve the page at {host}:{port}: this host is not known; give an address of this machine"
         ) from error
     except OSError as error:
-        reason = error.strerror or str(error)
         raise OutputError(
-            f"can't serve the page at {host}:{port}: {reason}; choose another port, or 0 for a free one"
+            f"can't serve the page at {host}:{port}: {reason_of(error)}; "
+            "choose another port, or 0 for a free one"
         ) from error
 
 

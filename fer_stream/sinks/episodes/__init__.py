@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.errors import UsageError
+from fer_stream.errors import UsageError, cannot_write
 from fer_stream.face_time import average_interval_s
-from fer_stream.sinks.base import Sink, cannot_write, check_output
+from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sinks.episodes.builder import Episode, EpisodeBuilder
 from fer_stream.sinks.episodes.formats import EPISODE_COLUMNS, WRITERS, EpisodeList
 from fer_stream.sinks.provenance import Provenance

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.errors import UsageError
+from fer_stream.errors import UsageError, cannot_write
 from fer_stream.face_time import FrameClock, PersonTime, average_interval_s
-from fer_stream.sinks.base import Sink, cannot_write, check_output
+from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sinks.episodes.builder import EpisodeBuilder
 from fer_stream.sinks.provenance import Provenance
 from fer_stream.sinks.report.page import SavedVideo, report_content, report_page
