@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from fer_stream.analysis.lookahead import LONGEST_AHEAD_S
 from fer_stream.batch.tables import LANDMARKS, ROW_GROUP_ROWS, UNSURE_ROW
+from fer_stream.detection.association import best_pairs
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
@@ -216,14 +217,11 @@ def _same_faces(earlier: pa.Table, overlap: pa.Table) -> dict[int, int]:
         ids, boxes = at_overlap[time_s]
         earlier_ids, earlier_boxes = at_earlier[time_s]
         iou = iou_matrix(boxes, earlier_boxes)
-        for flat in np.argsort(-iou, axis=None):
-            row, column = np.unravel_index(flat, iou.shape)
-            if iou[row, column] < SAME_FACE_IOU:
-                break
-            face_id, earlier_id = int(ids[row]), int(earlier_ids[column])
-            if face_id not in same and earlier_id not in taken:
-                same[face_id] = earlier_id
-                taken.add(earlier_id)
+        iou[[int(face_id) in same for face_id in ids], :] = 0
+        iou[:, [int(earlier_id) in taken for earlier_id in earlier_ids]] = 0
+        for row, column in best_pairs(iou, SAME_FACE_IOU):
+            same[int(ids[row])] = int(earlier_ids[column])
+            taken.add(int(earlier_ids[column]))
     return same
 
 

@@ -23,13 +23,9 @@ import numpy as np
 from fer_stream.errors import OutputError, UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.inference.onnx_runtime import DATA
+from fer_stream.recognition.checkpoint_fields import CheckpointFields, wrong_field
 from fer_stream.recognition.preprocessing import InputSpec
-from fer_stream.recognition.torch_files import (
-    MAX_ELEMENTS,
-    NotATorchFileError,
-    UnsafeTorchFileError,
-    load_torch_file,
-)
+from fer_stream.recognition.torch_files import NotATorchFileError, UnsafeTorchFileError, load_torch_file
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
@@ -301,108 +297,34 @@ def load_checkpoint(path: Path, *, any_architecture: bool = False) -> Checkpoint
 
 
 def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
-    def wrong(what: str) -> WeightsError:
-        return WeightsError(f"{path} {what}; give a best-weights.pt made by fer-train")
-
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise wrong("is a PyTorch file, but not a checkpoint of fer-train")
-    required = ("architecture", "classes", "input_size", "mean", "std", "grayscale", "crop_scale")
-    missing = [name for name in required if name not in content]
-    if missing:
-        raise wrong(f"lacks {', '.join(missing)}")
-    version = content.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise wrong("does not say its format version")
-    if version > FORMAT_VERSION:
-        raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
+        raise wrong_field(path, "is a PyTorch file, but not a checkpoint of fer-train")
+    fields = CheckpointFields(content, path)
+    fields.require("architecture", "classes", "input_size", "mean", "std", "grayscale", "crop_scale")
+    _check_version(content, path)
     architecture = content["architecture"]
     if architecture not in FEATURES and not (any_architecture and isinstance(architecture, str)):
-        raise wrong(f"holds a network {reprlib.repr(architecture)}, not {' or '.join(FEATURES)}")
-    if list(content["classes"]) != list(EXPRESSIONS):
-        raise wrong(f"knows the classes {reprlib.repr(content['classes'])}, not {', '.join(EXPRESSIONS)}")
-
-    def number(
-        name: str, low: float, high: float, default: float | None = None, *, group: dict[str, Any] = content
-    ) -> float:
-        value = group.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise wrong(
-                f"says {name} = {reprlib.repr(value)}, which should be a number from {low:g} to {high:g}"
-            )
-        return float(value)
-
-    def three(name: str, low: float, high: float) -> tuple[float, float, float]:
-        values = content[name]
-        if (
-            not isinstance(values, (list, tuple))
-            or len(values) != 3
-            or not all(isinstance(value, (int, float)) and low <= value <= high for value in values)
-        ):
-            raise wrong(f"says {name} = {reprlib.repr(values)}, not three numbers from {low:g} to {high:g}")
-        red, green, blue = (float(value) for value in values)
-        return red, green, blue
-
-    def ferplus_head(features: int | None) -> Head | None:
-        given = content.get("ferplus")
-        if given is None:
-            return None
-        if not isinstance(given, dict):
-            raise wrong("says ferplus, but does not hold a last layer there")
-        if features is None:  # known once the network is built
-            features = given["weight"].shape[-1]
-        layer: dict[str, np.ndarray] = {}
-        for name, shape in (("weight", (len(EXPRESSIONS), features)), ("bias", (len(EXPRESSIONS),))):
-            array = given.get(name)
-            if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.shape != shape:
-                raise wrong(f"says ferplus, but its {name} is not a tensor of {shape}")
-            layer[name] = _as_float32(array)
-            if not np.isfinite(layer[name]).all():
-                raise wrong(f"says ferplus, but its {name} holds numbers that are not finite")
-        return Head(
-            layer["weight"],
-            layer["bias"],
-            temperature=number("temperature", *TEMPERATURES, default=1.0, group=given),
-            unsure_below=number("unsure_below", 0, 1, default=0.0, group=given),
-        )
-
-    def boolean(name: str, default: bool | None = None) -> bool:
-        value = content.get(name, default)
-        if not isinstance(value, bool):
-            raise wrong(f"says {name} = {reprlib.repr(value)}, which should be True or False")
-        return value
-
-    size = int(number("input_size", 16, MAX_INPUT_SIZE))
-    spec = InputSpec(
-        size=size,
-        mean=three("mean", -10, 10),
-        std=three("std", 1e-3, 10),
-        grayscale=boolean("grayscale"),
-        crop_scale=number("crop_scale", 0.1, 10),
-        native_size=int(number("native_size", 8, 4096, default=size)),
-        standardize=boolean("standardize", default=False),
-    )
-    state_dict = content["state_dict"]
-    if not isinstance(state_dict, dict) or not all(
-        isinstance(name, str) and isinstance(array, np.ndarray) for name, array in state_dict.items()
-    ):
-        raise wrong("has a state_dict that is not made of tensors")
-    # One tensor may occur under many names and grow with each conversion, so count first.
-    if sum(array.size for array in state_dict.values()) > MAX_ELEMENTS:
-        raise wrong("claims tensors too large for the network")
-    state_dict = {
-        name: _as_float32(array) if array.dtype.kind == "f" else array for name, array in state_dict.items()
-    }
-    if not all(bool(np.isfinite(array).all()) for array in state_dict.values()):
-        raise wrong("holds numbers that are not finite")
-    metrics = content.get("metrics") or {}
-    epoch = content.get("epoch", 0)
+        raise wrong_field(path, f"holds a network {reprlib.repr(architecture)}, not {' or '.join(FEATURES)}")
+    classes = content["classes"]
+    if list(classes) != list(EXPRESSIONS):
+        raise wrong_field(path, f"knows the classes {reprlib.repr(classes)}, not {', '.join(EXPRESSIONS)}")
+    size = fields.integer("input_size", 16, MAX_INPUT_SIZE)
+    metrics, epoch = content.get("metrics"), content.get("epoch", 0)
     return Checkpoint(
-        state_dict=state_dict,
-        input=spec,
+        input=InputSpec(
+            size=size,
+            mean=fields.three("mean", -10, 10),
+            std=fields.three("std", 1e-3, 10),
+            grayscale=fields.boolean("grayscale"),
+            crop_scale=fields.number("crop_scale", 0.1, 10),
+            native_size=fields.integer("native_size", 8, 4096, default=size),
+            standardize=fields.boolean("standardize", default=False),
+        ),
+        state_dict=fields.arrays("state_dict"),
         architecture=architecture,
-        temperature=number("temperature", *TEMPERATURES, default=1.0),
-        unsure_below=number("unsure_below", 0, 1, default=0.0),
-        ferplus=ferplus_head(FEATURES.get(architecture)),
+        temperature=fields.number("temperature", *TEMPERATURES, default=1.0),
+        unsure_below=fields.number("unsure_below", 0, 1, default=0.0),
+        ferplus=_ferplus_head(fields, FEATURES.get(architecture)),
         recipe=str(content.get("recipe", "")),
         epoch=epoch if isinstance(epoch, int) else 0,
         metrics={
@@ -413,7 +335,24 @@ def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     )
 
 
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    """Return an array as float32; numbers that are too large become infinite."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+def _check_version(content: dict[str, Any], path: Path) -> None:
+    version = content.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise wrong_field(path, "does not say its format version")
+    if version > FORMAT_VERSION:
+        raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
+
+
+def _ferplus_head(fields: CheckpointFields, features: int | None) -> Head | None:
+    """Return the FER+ layer. If `features` is None, its inputs are counted once the network is built."""
+    layer = fields.group("ferplus")
+    if layer is None:
+        return None
+    if features is None:
+        features = layer.content["weight"].shape[-1]
+    return Head(
+        layer.array("weight", (len(EXPRESSIONS), features)),
+        layer.array("bias", (len(EXPRESSIONS),)),
+        temperature=layer.number("temperature", *TEMPERATURES, default=1.0),
+        unsure_below=layer.number("unsure_below", 0, 1, default=0.0),
+    )
