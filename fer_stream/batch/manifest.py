@@ -74,15 +74,28 @@ class Record:
         """Return the record in a footer or row; None if it has no complete record."""
         if not isinstance(values, dict):
             return None
-        kinds = {item.name: type(item.default) for item in fields(cls)} | {"source": str, "label_s": dict}
-        kept = {name: value for name, value in values.items() if name in kinds}
-        for name, value in kept.items():
-            kind = (int, float) if kinds[name] is float else kinds[name]
-            if isinstance(value, bool) or not isinstance(value, kind):
-                return None
-        if not all(isinstance(seconds, (int, float)) for seconds in kept.get("label_s", {}).values()):
+        kept = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        seconds = kept.get("label_s", {})
+        if "source" not in kept or not isinstance(seconds, dict) or not seconds.keys() <= set(LABELS):
             return None
-        return cls(**kept) if "source" in kept else None
+        numbers = {name: kept[name] for name in _TYPES if name in kept}
+        texts = [kept[name] for name in kept.keys() - numbers.keys() - {"label_s"}]
+        if not all(isinstance(text, str) and _is_utf8(text) for text in texts):
+            return None
+        if not all(_is_count(number) for number in (*numbers.values(), *seconds.values())):
+            return None
+        if any(isinstance(numbers[name], float) and _TYPES[name] == pa.int64() for name in numbers):
+            return None
+        return cls(**kept)
+
+
+def _is_utf8(text: str) -> bool:
+    return text.encode("utf-8", "ignore").decode() == text
+
+
+def _is_count(number: object) -> bool:
+    """Return whether a value is a number from 0 that fits into the manifest."""
+    return type(number) in (int, float) and 0 <= number < 2**63  # type: ignore[operator]
 
 
 _TYPES = {"duration_s": pa.float64(), "seconds": pa.float64(), "frames": pa.int64(), "faces": pa.int64()}

@@ -42,7 +42,7 @@ def without_password(address: str) -> str:
     rest = re.sub(r"^[^/?#]*@", "", rest)
     # A password may contain an unescaped / ? or #. If it begins with digits, it looks like a port and a path
     # with an @, so this hides too much rather than too little.
-    rest = re.sub(r"^[^/?#:@]*:.*@", "", rest)
+    rest = re.sub(r"^[^/?#:@]*:.*@", "", rest, flags=re.DOTALL)
     place = re.split("[?#]", rest, maxsplit=1)[0]
     shown = (_HIDDEN if "=" in urllib.parse.unquote(part) else part for part in place.split("/"))
     return f"{scheme}://{'/'.join(shown)}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 from fer_stream.errors import UsageError
 
+MOST_HOURS = 10**9  # with more, a time would lose its milliseconds, and at last not be finite
 # ASCII digits only: \d alone would also accept digits of other scripts.
 _SECONDS = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)", re.ASCII)
@@ -27,7 +27,7 @@ def parse_time(text: str) -> float:
     stripped = text.strip()
     if _SECONDS.fullmatch(stripped):
         seconds = float(stripped)
-        if math.isfinite(seconds):
+        if seconds < 3600 * MOST_HOURS:
             return seconds
     elif clock := _CLOCK.fullmatch(stripped):
         hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3])
@@ -36,8 +36,7 @@ def parse_time(text: str) -> float:
                 f"'{text}' is not a time: minutes and seconds go up to 59; give plain seconds "
                 "for more, such as 90"
             )
-        # The digits may say any number of hours, but a time must be finite.
-        if hours < 10**9:
+        if hours < MOST_HOURS:
             return hours * 3600 + minutes * 60 + seconds
     raise UsageError(f"'{text}' is not a time: give seconds (90 or 12.5) or [HH:]MM:SS[.mmm] (1:30)")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from fer_stream.batch.inputs import Recording, find_recordings
 from fer_stream.batch.manifest import (
     DONE,
     MANIFEST,
+    WAITING,
     Record,
     finished,
     keep_record,
@@ -71,6 +74,24 @@ def test_whole_results_are_done(tmp_path: Path, table_format: str) -> None:
     (tmp_path / MANIFEST).unlink()
     earlier = finished([RECORDING], [settings], output)
     assert earlier.records[RECORDING.output_name].state == DONE and earlier.notes == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"frames": 10**30}, {"frames": -1}, {"rows": 1.5}, {"duration_s": math.inf}, {"seconds": math.nan}),
+        *({"label_s": {"happy": 10**400}}, {"label_s": {"happy": None}}, {"label_s": {"other": 1.0}}),
+        *({"error": "\ud800"}, {"table": 3}, {"label_s": []}),
+    ],
+)
+def test_a_record_that_fits_into_no_manifest_counts_as_none(tmp_path: Path, values: dict) -> None:
+    output, settings, _ = done(tmp_path, "csv")
+    kept = tmp_path / "records" / f"{RECORDING.output_name}.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | values))
+    (tmp_path / MANIFEST).unlink()
+    earlier = finished([RECORDING], [settings], output)
+    assert earlier.records[RECORDING.output_name].state == WAITING
+    write_manifest(output, earlier.records.values(), settings)
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])

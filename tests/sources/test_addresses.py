@@ -33,6 +33,7 @@ from fer_stream.sources.addresses import is_network_address, without_password, w
         ("rtsp://admin:12#34@cam.local/1", "rtsp://cam.local/1"),
         ("http://cam.local/v?user=a&p=secret&page=2", "http://cam.local/v"),
         ("http://[::1", "http://[::1"),
+        ("rtsp://user:1/\nsecret@cam.local/1", "rtsp://cam.local/1"),
     ],
 )
 def test_no_password_is_ever_shown(address: str, shown: str) -> None:

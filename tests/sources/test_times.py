@@ -49,6 +49,8 @@ def test_reads_seconds_and_clock_times(text: str, seconds: float) -> None:
             "9" * 400,
         ),
         "9" * 400 + ":00:00",
+        "3600000000000",
+        "1000000000:00:00",
     ],
 )
 def test_nonsense_is_one_clear_line(text: str) -> None:
