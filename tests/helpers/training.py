@@ -1,7 +1,8 @@
-"""Settings for runs that take seconds, and reporters that record or stop a run."""
+"""Settings and votes for runs that take seconds, and reporters that record or stop a run."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from train.cli import main
 from train.config import RECIPES, TrainConfig
 from train.reporter import Reporter
+from train.votes import VOTED
 
 CONFIG = TrainConfig(epochs=2, batch_size=14, input_size=32, pretrained="none", device="cpu")
 STRONG = replace(
@@ -55,6 +57,19 @@ class StopInEpoch(Reporter):
         self.batches += 1
         if self.epoch == self.stop_at and self.batches == 2:
             raise KeyboardInterrupt
+
+
+def write_votes(root: Path, votes: dict[str, dict[str, int]]) -> None:
+    """Write `ferplus-votes.csv`.
+
+    Args:
+        root: The data folder.
+        votes: For each picture's file name, the number of votes by FER+'s names; 0 for those left out.
+    """
+    with (root / "ferplus-votes.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["file", *VOTED], restval=0)
+        table.writeheader()
+        table.writerows({"file": name, **counts} for name, counts in votes.items())
 
 
 def without_times(history) -> list:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.tiny_dataset import make_dataset
-from helpers.training import CONFIG, STRONG, Recorder
+from helpers.training import CONFIG, STRONG, Recorder, write_votes
 
 from train.loop import train
 
@@ -32,11 +32,7 @@ def voted_data(tmp_path_factory) -> Path:
     """The same with FER+ votes for all pictures but the last of each class."""
     root = make_dataset(tmp_path_factory.mktemp("voted"))
     names = sorted({path.name for path in (root / "train").glob("*/*")})
-    header = (
-        "file,split,fer2013_label,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    )
-    rows = [f"{name},train,happy,0,7,0,0,0,0,0,3,0,0" for name in names[:-1]]
-    (root / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    write_votes(root, {name: {"happiness": 7, "contempt": 3} for name in names[:-1]})
     return root
 
 

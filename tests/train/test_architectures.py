@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.paths import SAMPLE
 from helpers.training import STRONG
 
 from fer_stream.errors import UsageError, WeightsError
-from fer_stream.recognition.weights import check_weights_file, load_checkpoint
+from fer_stream.recognition.weights import load_checkpoint
 from train.architectures import network_of, new_body
 from train.config import recipe_config
 from train.loop import train
@@ -39,12 +40,14 @@ def test_the_small_resnet_keeps_a_48_px_picture_whole_and_has_settings_of_its_ow
     assert "momentum_buffer" in state["optimizer"]["state"][0]
 
 
-def test_a_checkpoint_of_another_architecture_says_so_and_fer_stream_refuses_it(resnet_run, fer):
+def test_fer_stream_refuses_a_checkpoint_of_another_architecture_in_one_line(resnet_run, fer):
     path = resnet_run / "best-weights.pt"
     checkpoint = load_checkpoint(path, any_architecture=True)
     assert checkpoint.architecture == "resnet18_48px" and checkpoint.ferplus.weight.shape == (7, 512)
-    with pytest.raises(WeightsError, match="holds a network 'resnet18_48px', not efficientnet_b0"):
-        load_checkpoint(path)
+    said = fer(SAMPLE, "--weights", path, "--data", "o.csv")
+    assert said.code == 5 and said.err.count("\n") == 1
+    assert "holds a network 'resnet18_48px', not efficientnet_b0" in said.err
+    assert not Path("o.csv").exists()
     network = network_of(checkpoint)
     logits, votes = network(torch.zeros(2, 3, 48, 48))
     assert logits.shape == votes.shape == (2, 7)
@@ -112,8 +115,3 @@ def test_files_that_are_no_such_network_are_refused(tmp_path):
     torch.save({"state_dict": {"stem.0.weight": torch.ones(2)}, "stage": {}}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt is not a network with a layer of FER"):
         read_script_file(tmp_path / "other.pt")
-
-
-def test_the_checkpoint_of_another_architecture_is_refused_before_anything_loads(resnet_run, tmp_path):
-    with pytest.raises(WeightsError, match="resnet18_48px"):
-        check_weights_file(resnet_run / "best-weights.pt")

@@ -9,25 +9,25 @@ import pytest
 import torch
 from helpers.checkpoints import save_small_checkpoint
 from helpers.tiny_dataset import make_dataset
+from helpers.training import write_votes
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import load_checkpoint
 from train.architectures import build_model
 from train.convert import main
-from train.votes import VOTED, VOTED_EXPRESSIONS
+from train.votes import VOTED_EXPRESSIONS
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def agreed_data(tmp_path_factory) -> Path:
     """A folder of pictures for which all ten people voted for the picture's class."""
     root = make_dataset(tmp_path_factory.mktemp("data"))
-    rows = [",".join(["file", *VOTED])]
-    for index, name in enumerate(EXPRESSIONS):
+    votes = {}
+    for name, voted in zip(EXPRESSIONS, VOTED_EXPRESSIONS, strict=True):
         for path in sorted((root / "validation" / name).iterdir()):
             path = path.rename(path.with_name(f"{name}-{path.name}"))
-            counts = [10 * (voted == VOTED_EXPRESSIONS[index]) for voted in VOTED]
-            rows.append(",".join(map(str, [path.name, *counts])))
-    (root / "ferplus-votes.csv").write_text("\n".join(rows) + "\n")
+            votes[path.name] = {voted: 10}
+    write_votes(root, votes)
     return root
 
 
@@ -47,9 +47,11 @@ def network(tmp_path_factory) -> Path:
     return path
 
 
-def test_the_checkpoint_has_the_rows_of_the_seven_classes_in_our_order(data, network, tmp_path, capsys):
+def test_the_checkpoint_has_the_votes_of_the_seven_classes_in_our_order(
+    agreed_data, network, tmp_path, capsys
+):
     output = tmp_path / "best-weights.pt"
-    assert main([str(network), str(data), "--output", str(output)]) == 0
+    assert main([str(network), str(agreed_data), "--output", str(output)]) == 0
     checkpoint = load_checkpoint(output)
     head = checkpoint.head("ferplus")
     # anger, disgust, fear, happiness, neutral, sadness, surprise in FER+'s own order
@@ -64,10 +66,10 @@ def test_the_checkpoint_has_the_rows_of_the_seven_classes_in_our_order(data, net
     assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said
 
 
-def test_a_checkpoint_is_converted_again_and_keeps_its_layers(data, network, tmp_path):
+def test_a_checkpoint_is_converted_again_and_keeps_its_layers(agreed_data, network, tmp_path):
     first, second = tmp_path / "first.pt", tmp_path / "second.pt"
-    assert main([str(network), str(data), "--output", str(first)]) == 0
-    assert main([str(first), str(data), "--output", str(second)]) == 0
+    assert main([str(network), str(agreed_data), "--output", str(first)]) == 0
+    assert main([str(first), str(agreed_data), "--output", str(second)]) == 0
     once, twice = load_checkpoint(first), load_checkpoint(second)
     assert np.array_equal(once.head("ferplus").weight, twice.head("ferplus").weight)
     assert once.head("ferplus").temperature == pytest.approx(twice.head("ferplus").temperature, rel=1e-3)
@@ -78,7 +80,7 @@ def test_a_checkpoint_is_converted_again_and_keeps_its_layers(data, network, tmp
     ("code", "words"),
     [(5, "no FER+ layer"), (5, "not a network"), (5, "can't be read"), (3, "no votes"), (3, "no folder")],
 )
-def test_wrong_input_is_one_line(code, words, data, network, tmp_path, capsys):
+def test_wrong_input_is_one_line(code, words, agreed_data, network, tmp_path, capsys):
     if words == "no FER+ layer":
         network = tmp_path / "old.pt"
         save_small_checkpoint(network)
@@ -89,9 +91,9 @@ def test_wrong_input_is_one_line(code, words, data, network, tmp_path, capsys):
         network = tmp_path / "text.pt"
         network.write_text("text")
     elif words == "no votes":
-        data = make_dataset(tmp_path / "data")
+        agreed_data = make_dataset(tmp_path / "data")
     else:
-        data = tmp_path
-    assert main([str(network), str(data), "--output", str(tmp_path / "w.pt")]) == code
+        agreed_data = tmp_path
+    assert main([str(network), str(agreed_data), "--output", str(tmp_path / "w.pt")]) == code
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and not (tmp_path / "w.pt").exists()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.tiny_dataset import VALIDATION_COUNT
+from helpers.training import write_votes
 from rich.console import Console
 
 from fer_stream.expressions import EXPRESSIONS
@@ -41,9 +42,8 @@ def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_t
     validation = tmp_path / "data" / "validation"
     for name in ("angry", "happy", "sad"):  # three of the fourteen are in the training split, too
         shutil.copy(tmp_path / "data" / "train" / name / "1.png", validation / name / "1.png")
-    header = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    rows = ["0.png,0,0,9,0,0,0,0,1,0,0", "1.png,0,5,5,0,0,0,0,0,0,0"]  # the second is a tie
-    (tmp_path / "data" / "ferplus-votes.csv").write_text("\n".join([header, *rows]) + "\n")
+    tie = {"happiness": 5, "surprise": 5}
+    write_votes(tmp_path / "data", {"0.png": {"surprise": 9, "contempt": 1}, "1.png": tie})
     weights = tmp_path / "both.pt"  # whose FER+ layer is the FER2013 layer again
     checkpoint = load_checkpoint(unbroken[0] / "best-weights.pt")
     save_checkpoint(weights, replace(checkpoint, ferplus=checkpoint.head("fer2013")))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers.training import CONFIG, STRONG, Recorder
 from PIL import Image
 
@@ -70,14 +70,13 @@ def test_classes_may_begin_with_a_capital(data, tmp_path):
     for split in ("train", "validation"):
         for name in EXPRESSIONS:
             shutil.copytree(data / split / name, root / split / name.title())
-    assert open_splits(root, with_votes=False).training.targets == sorted(range(7)) * 0 + [
-        label for label in range(7) for _ in range(4)
-    ]
+    targets = open_splits(root, with_votes=False).training.targets
+    assert targets == [label for label in range(7) for _ in range(4)]
 
 
 def test_a_run_says_what_was_recognised_and_warns_of_few_pictures(voted_data, tmp_path):
     recorder = Recorder()
-    train(voted_data, tmp_path, STRONG.__class__(**{**vars(STRONG), "epochs": 1}), reporter=recorder)
+    train(voted_data, tmp_path, replace(STRONG, epochs=1), reporter=recorder)
     assert recorder.notes == [
         "recognized train/ and validation/, FER+ votes for 21 training pictures from ferplus-votes.csv",
         "warning: only 28 training pictures, 4 of them angry; expect poor readings "
@@ -157,5 +156,4 @@ def test_pictures_in_which_nothing_can_be_seen_are_refused_with_their_number(dat
 
 def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
     with pytest.raises(UsageError, match="a batch of 64 is larger than the 28 training pictures"):
-        train(data, tmp_path, CONFIG.__class__(**{**vars(CONFIG), "batch_size": 64}))
-    assert torch.get_num_threads() >= 1
+        train(data, tmp_path, replace(CONFIG, batch_size=64))

@@ -160,7 +160,7 @@ def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, v
     shutil.copytree(unbroken[0], output)
     state = torch.load(output / "last-state.pt", weights_only=True)
     torch.save({**state, name: value}, output / "last-state.pt")
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"last-state\.pt can't be read; start again with --overwrite$"):
         train(data, output, CONFIG, resume=True)
 
 

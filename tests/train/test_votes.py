@@ -24,13 +24,23 @@ def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
     assert 0 < int((~with_votes).sum()) < len(folder)
 
 
-@pytest.mark.parametrize("rows", ["", "file,happy\n0.png,much\n", "nan,0,0", "-3,5,2"])
-def test_a_table_that_is_not_of_votes_is_one_line(rows, voted_data, tmp_path):
+HEADER = ",".join(["file", *VOTED])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "file,happy\n0.png,much\n",
+        f"{HEADER}\n",
+        f"{HEADER}\n0.png,nan,10,0,0,0,0,0,0,0,0\n",
+        f"{HEADER}\n0.png,-3,5,8,0,0,0,0,0,0,0\n",
+        f"{HEADER}\n0.png,10\n",
+    ],
+)
+def test_a_table_that_is_not_of_votes_is_one_line(table, voted_data, tmp_path):
     shutil.copytree(voted_data, tmp_path / "data")
-    path = tmp_path / "data" / "ferplus-votes.csv"
-    if rows and not rows.startswith("file"):
-        rows = f"{path.read_text().splitlines()[0]}\n0.png,train,happy,{rows},0,0,0,0,0,0,0\n"
-    path.write_text(rows)
+    (tmp_path / "data" / "ferplus-votes.csv").write_text(table)
     with pytest.raises(SourceError, match="not a table of FER\\+ votes") as caught:
         train(tmp_path / "data", tmp_path / "run", STRONG)
     assert "\n" not in str(caught.value)
