@@ -9,7 +9,8 @@ from train.parallel import Processes
 
 VALIDATION_SHARE = 1 / 40  # in a run by the clock, at least this share of it lies between two validations
 FINISHING_S = 3.0  # to write charts and files at the end, without the last validation
-TRAINING_COST = 3  # a training step costs about as much as this many steps of validation
+# A training picture, with its backward pass, costs about as much as this many validation pictures.
+TRAINING_COST = 3
 MEASURED_FROM_STEP = 3  # the first steps include compilation
 
 
@@ -55,7 +56,7 @@ class Clock:
             self._measured_from_s = elapsed_s
         self._calls += 1
         share = min(1.0, elapsed_s / self._training_s(self._minutes, elapsed_s))
-        return self._processes.first_ones(share)
+        return self._processes.from_first(share)
 
     def left_s(self) -> float | None:
         """Return the time left in a run by the clock; None in one by epochs."""
@@ -66,7 +67,7 @@ class Clock:
         if self._minutes is None or progress >= 1:
             return True
         since_s = self.elapsed_s() - self._last_validation_s
-        return bool(self._processes.first_ones(float(since_s >= 60 * self._minutes * VALIDATION_SHARE)))
+        return bool(self._processes.from_first(float(since_s >= 60 * self._minutes * VALIDATION_SHARE)))
 
     def validated(self, duration_s: float) -> None:
         """Note how long a validation and saving took. The last one has to fit into the time of the run."""

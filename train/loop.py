@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, Head, save_checkpoint
 from train.architectures import TwoHeaded, arrays_of
-from train.augmentation import mixing_shares
-from train.batches import Batch, PlainBatches, ShuffledShares, StrongBatches, packed_pixels
+from train.batches import ShuffledShares
 from train.clock import Clock
 from train.config import TrainConfig, check_settings
 from train.folders import HISTORY_NAME, WEIGHTS_NAME, check_run_folder, remove_run, write_text_atomically
@@ -30,8 +28,8 @@ from train.reporter import Epoch, Reporter
 from train.schedule import schedule_of
 from train.setup import Setup, epoch_seed, seed_everything, set_up
 from train.state import save_state
-from train.step import Figures, RecordedStep, Updater, as_trained
-from train.targets import targets_of
+from train.step import Figures, Updater, as_trained
+from train.steps import make_steps
 from train.validation import Measured, Validation
 from train.votes import VOTED_ROWS
 
@@ -136,14 +134,14 @@ class _Run:
         self._config, self._progress = config, setup.progress
         self._schedule = schedule_of(config)
         self._order = torch.Generator()
-        self._shares = ShuffledShares(
+        shares = ShuffledShares(
             len(splits.training),
             config.batch_size,
             self._order,
             processes,
             whole=config.strong_augmentation,
         )
-        self._steps = len(self._shares)
+        self._steps = len(shares)
         votes = splits.validation_votes
         self._validation = Validation(
             splits.validation,
@@ -163,17 +161,7 @@ class _Run:
             config,
             device,
         )
-        self._strong = None
-        self._plain = None
-        if config.strong_augmentation:
-            targets = targets_of(torch.tensor(splits.training.targets), splits.votes, config)
-            pixels = packed_pixels(splits.training, setup.spec)
-            self._strong = StrongBatches(pixels, targets, setup.spec, config.rotation_degrees, device)
-        else:
-            self._plain = PlainBatches(
-                splits.training, setup.spec, config, self._shares, pin_memory=device.type == "cuda"
-            )
-        self._steppers: dict[bool, Callable[[torch.Tensor, torch.Tensor], None]] = {}
+        self._epoch_steps = make_steps(setup, shares, self._updater, device, processes)
         self._clock = Clock(
             config,
             self._steps,
@@ -224,13 +212,13 @@ class _Run:
         began_s = time.monotonic()
         on_gpu = self._device.type == "cuda"
         reported = 0
-        for done, work in enumerate(self._strong_steps() if self._strong else self._plain_steps(), 1):
+        for done, step in enumerate(self._epoch_steps, 1):
             progress = self._clock.progress(self._progress.step)
             # A run by the clock makes at least one step.
             if self._config.minutes is not None and progress >= 1 and self._progress.step:
                 break
             self._updater.set_step(self._progress.step, self._schedule.learning_rate(progress))
-            work(self._schedule.is_gentle(progress))
+            step(self._schedule.is_gentle(progress))
             self._progress.step += 1
             if not on_gpu or done % REPORTED_STEPS_GPU == 0 or done == self._steps:
                 figures = self._updater.figures()
@@ -241,48 +229,6 @@ class _Run:
         figures = self._updater.figures()
         loss, accuracy = self._processes.mean([figures.loss, figures.accuracy])
         return Figures(loss, accuracy, self._processes.count * figures.count)
-
-    def _plain_steps(self) -> Iterator[Callable[[bool], None]]:
-        """Yield the steps of an epoch of the baseline, which has no gentle part."""
-        assert self._plain is not None
-        for batch in self._plain:
-
-            def work(_gentle: bool, batch: Batch = batch) -> None:
-                images = batch.images.to(self._device, memory_format=torch.channels_last, non_blocking=True)
-                target = batch.target.to(self._device, non_blocking=True)
-                self._updater.update(Batch(images, target), gentle=False)
-
-            yield work
-
-    def _strong_steps(self) -> Iterator[Callable[[bool], None]]:
-        """Yield the steps of an epoch of the strong recipe; each is told whether it is gentle."""
-        size, processes = self._config.batch_size, self._processes
-        order = self._shares.order().to(self._device)
-        shares = mixing_shares(self._steps, self._config.mixup_alpha).to(self._device)
-        for step in range(self._steps):
-            indices = order[step * size : (step + 1) * size][processes.rank :: processes.count]
-
-            def work(gentle: bool, indices: torch.Tensor = indices, step: int = step) -> None:
-                self._stepper(gentle)(indices, shares[step])
-
-            yield work
-
-    def _stepper(self, gentle: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
-        """Return the function that runs a strong step. Each of the two parts of a run has its own."""
-        if gentle not in self._steppers:
-            strong, updater = self._strong, self._updater
-            assert strong is not None
-
-            def step(indices: torch.Tensor, share: torch.Tensor) -> None:
-                updater.update(strong.make(indices, share, gentle=gentle), gentle=gentle)
-
-            recordable = updater.half_dtype is torch.bfloat16 and self._processes.count == 1
-            self._steppers = {
-                gentle: RecordedStep(step, self._setup.optimizer, self._config.batch_size, self._device)
-                if recordable
-                else step
-            }
-        return self._steppers[gentle]
 
     def _measured_network(self) -> TwoHeaded:
         """Return the network that is measured and saved."""

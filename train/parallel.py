@@ -70,7 +70,7 @@ class Processes:
         """Return the mean of each value over the processes."""
         return np.mean(self.in_order(np.array([values])), axis=0).tolist()
 
-    def first_ones(self, value: float) -> float:
+    def from_first(self, value: float) -> float:
         """Return the first process's value in every process."""
         if self.count == 1:
             return value

@@ -59,7 +59,7 @@ def _imagenet_model(architecture: str, drop_path: float) -> tuple[nn.Module, str
     except Exception as error:  # the hub's client raises many types without a network
         if architecture != ARCHITECTURE:
             raise WeightsError(
-                f"timm's ImageNet weights of {architecture} can't be had; give --pretrained none or PATH"
+                f"can't download timm's ImageNet weights of {architecture}; give --pretrained none or PATH"
             ) from error
         stand_in = _lite0_file()
         if stand_in is None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.sources.times import format_time
+from train.clock import TRAINING_COST
 from train.config import TrainConfig
 from train.evaluation import Evaluation, Reading
 from train.loop import Result
@@ -21,14 +22,10 @@ from train.metrics import Report
 from train.reporter import Epoch, Reporter
 
 NAMES = {FERPLUS: "the majority of the FER+ annotators", FER2013: "FER2013's own labels"}
-# A training picture, with its backward pass, costs about as much as this many validation pictures.
-TRAINING_COST = 3
 # Batches before the length of an epoch is measured, and seconds that are measured.
 SKIPPED_BATCHES, MEASURED_S = 5, 8.0
 # Lines for the phases outside of epochs, for outputs that can't show a bar.
 PHASES = {
-    "teacher": "a teacher reads the training pictures",
-    "teacher mirrored": "and their mirror images",
     "repeats": "looking for pictures that occur in train/ as well",
     "evaluation": "reading the pictures",
     "mirrored": "reading their mirror images",

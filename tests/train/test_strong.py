@@ -79,7 +79,8 @@ def test_best_by_names_what_is_kept(voted_data, tmp_path, monkeypatch):
             )
 
         monkeypatch.setattr(Validation, "measure", with_figures)
-        kept[best_by] = train(voted_data, tmp_path / best_by, replace(STRONG, best_by=best_by)).epoch
+        config = replace(STRONG, best_by=best_by, batch_size=28, input_size=32)
+        kept[best_by] = train(voted_data, tmp_path / best_by, config).epoch
     assert kept == {"both": 3, "accuracy": 2}
 
 
