@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
+import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,11 +16,15 @@ import numpy as np
 import pytest
 from helpers.checkpoints import checkpoint_content
 from helpers.command import Said
-from helpers.paths import SHARED_DATA
+from helpers.paths import SAMPLE, SHARED_DATA
+from helpers.sample_clip import DecodedClip, decode_sample
 
 if TYPE_CHECKING:
+    from people import PeopleScore
+
     from fer_stream.analyzer import Analyzer
     from fer_stream.detection.detector import Detector
+    from fer_stream.types import Frame
 
 pytest_plugins = ["helpers.faults"]
 
@@ -26,6 +34,14 @@ def interruptible() -> None:
     """Enable SIGINT. A shell's background jobs ignore it, and the tests' processes would inherit that."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Fail the test if a thread that it started still runs at its end."""
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
 
 
 @pytest.fixture(scope="session")
@@ -119,3 +135,83 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def half_size_clip() -> list[Frame]:
+    """The beginning of the sample, at half its size."""
+    from fer_stream.sources import open_source
+    from fer_stream.types import Frame
+
+    frames = []
+    with open_source(SAMPLE, end_s=0.7) as source:
+        for frame in source:
+            half = cv2.resize(frame.bgr, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            frames.append(Frame(half, frame.index, frame.time_s))
+    return frames
+
+
+@pytest.fixture(scope="module")
+def fer2013_pictures(
+    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[int, np.ndarray]]:
+    """Fifty of FER2013's validation pictures of each class: the class's index, and uint8 (48, 48, 3)."""
+    from fer_stream.expressions import EXPRESSIONS
+
+    most = 50
+    folder, kept = tmp_path_factory.mktemp("fer2013"), dict.fromkeys(EXPRESSIONS, 0)
+    with tarfile.open(shared_data / "fer2013.tar.xz", "r|xz") as archive:
+        for member in archive:
+            parts = Path(member.name).parts
+            if member.isfile() and len(parts) == 4 and parts[1] == "validation":
+                if kept[parts[2]] < most:
+                    kept[parts[2]] += 1
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    (folder / f"{EXPRESSIONS.index(parts[2])}-{kept[parts[2]]}.png").write_bytes(
+                        content.read()
+                    )
+                elif min(kept.values()) == most:
+                    break
+    assert set(kept.values()) == {most}
+    images = []
+    for path in sorted(folder.iterdir()):
+        image = cv2.imread(str(path))
+        assert image is not None
+        images.append((int(path.name[0]), image))
+    return images
+
+
+def _score(analyzer: Analyzer, video: Path) -> PeopleScore:
+    from people import LABELS_OF_VIDEOS, read_people, score_people
+    from videos import read_video
+
+    return score_people(read_people(LABELS_OF_VIDEOS[video.stem]), read_video(analyzer, video).boxes)
+
+
+@pytest.fixture(scope="module")
+def street_score(analyzer: Analyzer, shared_data: Path) -> PeopleScore:
+    """A crowd of eleven, nine of whom show their faces."""
+    return _score(analyzer, shared_data / "videos" / "street-1080p.mp4")
+
+
+@pytest.fixture(scope="module")
+def sample_score(analyzer: Analyzer) -> PeopleScore:
+    """Two people, one of whom leaves for 2.7 s and returns."""
+    return _score(analyzer, SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def decoded_sample() -> DecodedClip:
+    """The sample clip, decoded."""
+    return decode_sample()
+
+
+@pytest.fixture(scope="module")
+def sample_script() -> ModuleType:
+    """The module `make_sample.py`."""
+    spec = importlib.util.spec_from_file_location("make_sample", SAMPLE.with_name("make_sample.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,21 +26,6 @@ from fer_stream.profiling import Profile
 from fer_stream.recognition import classifier as classifier_module
 from fer_stream.recognition.preprocessing import network_input, whole_image
 from fer_stream.types import AnalyzedFrame, Frame
-
-IMAGES_A_CLASS = 50
-
-
-@pytest.fixture(scope="module")
-def clip(analyzer: Analyzer) -> list[Frame]:
-    """The beginning of the sample, at half its size."""
-    from fer_stream.sources import open_source
-
-    frames = []
-    with open_source(CLIP, end_s=0.7) as source:
-        for frame in source:
-            half = cv2.resize(frame.bgr, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-            frames.append(Frame(half, frame.index, frame.time_s))
-    return frames
 
 
 def as_rows(analyzed: list[AnalyzedFrame]) -> np.ndarray:
@@ -96,27 +80,27 @@ def test_each_of_several_pictures_is_by_itself(analyzer: Analyzer, hopper_bgr: n
     np.testing.assert_array_equal(analyzed[0].faces[0].probabilities, analyzed[2].faces[0].probabilities)
 
 
-def test_a_clip_gives_every_frame_in_order(analyzer: Analyzer, clip: list[Frame]) -> None:
-    analyzed = list(analyzer.analyze_frames(iter(clip), "video"))
-    assert [one.frame for one in analyzed] == clip
+def test_a_clip_gives_every_frame_in_order(analyzer: Analyzer, half_size_clip: list[Frame]) -> None:
+    analyzed = list(analyzer.analyze_frames(iter(half_size_clip), "video"))
+    assert [one.frame for one in analyzed] == half_size_clip
     for one in analyzed:
         assert [face.id for face in one.faces] == [1, 2]
 
 
 def test_batches_and_threads_change_nothing_but_speed(
-    clip: list[Frame], monkeypatch: pytest.MonkeyPatch
+    half_size_clip: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
     for batch, threads in ((1, 1), (8, 1), (8, 2)):
         one = Analyzer("cpu", batch=batch, threads=threads)
         monkeypatch.setattr(one._classifier, "enough_faces", 5)
-        rows.append(as_rows(list(one.analyze_frames(iter(clip[:13]), "video"))))
+        rows.append(as_rows(list(one.analyze_frames(iter(half_size_clip[:13]), "video"))))
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
     np.testing.assert_allclose(rows[1], rows[2], atol=1e-5)
 
 
 def test_scanning_adapts_to_a_slow_machine_live_but_never_in_a_recording(
-    clip: list[Frame], monkeypatch: pytest.MonkeyPatch
+    half_size_clip: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0, 0.3)  # whatever is timed takes 0.3 s
     for module in (analyzer_module, finding_module):
@@ -128,18 +112,18 @@ def test_scanning_adapts_to_a_slow_machine_live_but_never_in_a_recording(
         monkeypatch.setattr(
             one._detector, "scan", lambda *at, scan=scan, scanned=scanned: (scanned.append(1), scan(*at))[1]
         )
-        rows[kind, scan_every] = as_rows(list(one.analyze_frames(iter(clip[:12]), kind)))
+        rows[kind, scan_every] = as_rows(list(one.analyze_frames(iter(half_size_clip[:12]), kind)))
         scans[kind, scan_every] = len(scanned)
     assert scans == {("video", "auto"): 2, ("video", 10): 2, ("camera", "auto"): 1, ("camera", 5): 3}
     np.testing.assert_array_equal(rows["video", "auto"], rows["video", 10])
     assert set(rows["camera", "auto"][:, 2]) == {1, 2}
 
 
-def test_a_gpu_gives_what_the_cpu_gives(clip: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_gives_what_the_cpu_gives(half_size_clip: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
     # cpu:0 is a device of torch, which goes the way of a GPU.
     monkeypatch.setattr(analyzer_module, "pick_device", lambda name: name)
     cpu, gpu = (
-        as_rows(list(Analyzer(device).analyze_frames(iter(clip[:13]), "video")))
+        as_rows(list(Analyzer(device).analyze_frames(iter(half_size_clip[:13]), "video")))
         for device in ("cpu", "cpu:0")
     )
     np.testing.assert_array_equal(gpu[:, :3], cpu[:, :3])
@@ -147,32 +131,32 @@ def test_a_gpu_gives_what_the_cpu_gives(clip: list[Frame], monkeypatch: pytest.M
     np.testing.assert_allclose(gpu[:, 7:], cpu[:, 7:], atol=1e-3)
 
 
-def test_smoothing_can_be_turned_off(clip: list[Frame]) -> None:
+def test_smoothing_can_be_turned_off(half_size_clip: list[Frame]) -> None:
     every_frame = Analyzer("cpu", smooth_s=0, scan_every=1)
-    last = list(every_frame.analyze_frames(iter(clip[:4]), "video"))[-1]
-    alone = every_frame.analyze(clip[3].bgr)
+    last = list(every_frame.analyze_frames(iter(half_size_clip[:4]), "video"))[-1]
+    alone = every_frame.analyze(half_size_clip[3].bgr)
     for face, single in zip(last.faces, alone, strict=True):
         np.testing.assert_allclose(face.probabilities, single.probabilities, atol=1e-5)
 
 
-def test_a_live_frame_does_not_wait_for_the_next(analyzer: Analyzer, clip: list[Frame]) -> None:
+def test_a_live_frame_does_not_wait_for_the_next(analyzer: Analyzer, half_size_clip: list[Frame]) -> None:
     taken = []
 
     def camera() -> Iterator[Frame]:
-        for frame in clip:
+        for frame in half_size_clip:
             taken.append(frame.index)
             yield frame
 
     stream = analyzer.analyze_frames(camera(), "live")
-    assert next(stream).frame is clip[0]
+    assert next(stream).frame is half_size_clip[0]
     assert taken == [0]
 
 
 def test_a_live_source_shows_a_face_from_the_second_frame_and_hides_it_from_the_first(
-    clip: list[Frame],
+    half_size_clip: list[Frame],
 ) -> None:
     frames = []
-    for frame in clip[:5]:
+    for frame in half_size_clip[:5]:
         bgr = frame.bgr.copy()
         if frame.index < 3:
             bgr[:, bgr.shape[1] // 2 :] = 90
@@ -208,9 +192,11 @@ def test_faces_that_cross_never_swap_ids(analyzer: Analyzer, hopper_bgr: np.ndar
         assert len(last.faces) == 2 or step_px == 19
 
 
-def test_a_cautious_analyzer_hides_more_and_shows_the_same(clip: list[Frame]) -> None:
-    blurred = cv2.GaussianBlur(clip[0].bgr, (0, 0), 7)  # of two faces, one is hardly a face any more
-    frames = [replace(frame, bgr=blurred) for frame in clip[:3]]
+def test_a_cautious_analyzer_hides_more_and_shows_the_same(half_size_clip: list[Frame]) -> None:
+    blurred = cv2.GaussianBlur(
+        half_size_clip[0].bgr, (0, 0), 7
+    )  # of two faces, one is hardly a face any more
+    frames = [replace(frame, bgr=blurred) for frame in half_size_clip[:3]]
     shown, possible = [], []
     for cautious in (False, True):
         analyzed = list(
@@ -224,10 +210,10 @@ def test_a_cautious_analyzer_hides_more_and_shows_the_same(clip: list[Frame]) ->
 
 @pytest.mark.parametrize("kind_of_error", [SourceError, ValueError])
 def test_frames_before_an_error_are_not_lost(
-    analyzer: Analyzer, clip: list[Frame], kind_of_error: type[Exception]
+    analyzer: Analyzer, half_size_clip: list[Frame], kind_of_error: type[Exception]
 ) -> None:
     def breaks_off() -> Iterator[Frame]:
-        yield from clip[:5]
+        yield from half_size_clip[:5]
         raise kind_of_error("the file breaks off; copy it again")
 
     seen = []
@@ -237,11 +223,11 @@ def test_frames_before_an_error_are_not_lost(
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_who_stops_early_leaves_no_thread_behind(analyzer: Analyzer, clip: list[Frame]) -> None:
+def test_who_stops_early_leaves_no_thread_behind(analyzer: Analyzer, half_size_clip: list[Frame]) -> None:
     before, taken = threading.active_count(), []
 
     def endless() -> Iterator[Frame]:
-        for frame in itertools.cycle(clip):
+        for frame in itertools.cycle(half_size_clip):
             taken.append(frame)
             yield frame
 
@@ -268,50 +254,22 @@ print(index, [thread.name for thread in threading.enumerate()].count("fer-stream
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 1\n", "")
 
 
-def test_a_profile_gets_each_stage(clip: list[Frame]) -> None:
+def test_a_profile_gets_each_stage(half_size_clip: list[Frame]) -> None:
     profile = Profile()
-    list(Analyzer("cpu", profile=profile).analyze_frames(iter(clip[:4]), "video"))
+    list(Analyzer("cpu", profile=profile).analyze_frames(iter(half_size_clip[:4]), "video"))
     stages = profile.stages_ms()
     assert set(stages) == {"detect", "classify"}
     assert stages["detect"]["mean"] > stages["classify"]["mean"] / 100 > 0
 
 
-@pytest.fixture(scope="module")
-def validation_images(
-    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[tuple[int, np.ndarray]]:
-    """Some of FER2013's validation images of each class: its index, and uint8 (48, 48, 3)."""
-    folder, kept = tmp_path_factory.mktemp("fer2013"), dict.fromkeys(EXPRESSIONS, 0)
-    with tarfile.open(shared_data / "fer2013.tar.xz", "r|xz") as archive:
-        for member in archive:
-            parts = Path(member.name).parts
-            if member.isfile() and len(parts) == 4 and parts[1] == "validation":
-                if kept[parts[2]] < IMAGES_A_CLASS:
-                    kept[parts[2]] += 1
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    (folder / f"{EXPRESSIONS.index(parts[2])}-{kept[parts[2]]}.png").write_bytes(
-                        content.read()
-                    )
-                elif min(kept.values()) == IMAGES_A_CLASS:
-                    break
-    assert set(kept.values()) == {IMAGES_A_CLASS}
-    images = []
-    for path in sorted(folder.iterdir()):
-        image = cv2.imread(str(path))
-        assert image is not None
-        images.append((int(path.name[0]), image))
-    return images
-
-
 def test_a_video_shows_the_network_the_pixels_of_its_training(
-    analyzer: Analyzer, validation_images: list[tuple[int, np.ndarray]]
+    analyzer: Analyzer, fer2013_pictures: list[tuple[int, np.ndarray]]
 ) -> None:
     """Accuracy holds if training pictures are enlarged, put into a frame, detected and cut out again."""
     spec = analyzer._classifier.input
     random = np.random.default_rng(4)
     found, right_directly, right_in_frames = 0, 0, 0
-    for truth, image in validation_images:
+    for truth, image in fer2013_pictures:
         side = int(48 * random.uniform(3, 4))
         frame = np.full((360, 480, 3), 128, np.uint8)
         left, top = int(random.integers(20, 460 - side)), int(random.integers(20, 340 - side))
@@ -325,8 +283,8 @@ def test_a_video_shows_the_network_the_pixels_of_its_training(
         directly = analyzer._classifier.read(network_input(image, whole_image(image), spec)[None])
         right_directly += int(directly.argmax()) == truth
         right_in_frames += int(faces[0].probabilities.argmax()) == truth
-    assert found >= 0.75 * len(validation_images)
-    print(f"{found} of {len(validation_images)} found; right: {right_directly}, in frames {right_in_frames}")
+    assert found >= 0.75 * len(fer2013_pictures)
+    print(f"{found} of {len(fer2013_pictures)} found; right: {right_directly}, in frames {right_in_frames}")
     assert right_in_frames >= right_directly - 0.04 * found
     assert right_directly > found / 4  # chance is a seventh: both can't be noise
 

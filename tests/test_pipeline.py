@@ -12,45 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.faces import make_face
+from helpers.scripted import ScriptedSource
 
 from fer_stream import pipeline
 from fer_stream.errors import OutputError, SourceError
-from fer_stream.expressions import EXPRESSIONS
 from fer_stream.pipeline import RunOptions, Summary, profile_report, run, written_files
 from fer_stream.profiling import Profile
 from fer_stream.sinks import RunContext, Sink
 from fer_stream.sinks.provenance import Provenance
-from fer_stream.sources import Source, SourceInfo
-from fer_stream.types import AnalyzedFrame, Face, Frame
+from fer_stream.types import AnalyzedFrame, Frame
 
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
-
-
-class FakeSource(Source):
-    """Yields 10 frames per second whose content is their index, then ends or raises."""
-
-    def __init__(self, count: int, *, error: Exception | None = None, kind="video", frame_s=0.0) -> None:
-        super().__init__(mirror=False)
-        self.info = SourceInfo("fake", kind, None, (8, 4), None, None, None, count)
-        self.count, self.error, self.frame_s, self.read = count, error, frame_s, 0
-
-    def _read(self) -> Frame | None:
-        time.sleep(self.frame_s)
-        if self.read == self.count:
-            if self.error is not None:
-                raise self.error
-            return None
-        bgr = np.full((4, 8, 3), self.read % 256, np.uint8)
-        self.read += 1
-        return self._frame(bgr, self.read - 1, (self.read - 1) / 10, "fake")
-
-    def _release(self) -> None:
-        pass
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 class FakeAnalyzer:
@@ -110,17 +83,10 @@ class FakeSink(Sink):
         return [Path(self.name)]
 
 
-def make_face(face_id: int, expression: str) -> Face:
-    probabilities = np.full(7, 0.02, np.float32)
-    probabilities[EXPRESSIONS.index(expression)] = 0.88
-    box = np.array([1, 1, 3, 3], np.float32)
-    return Face(face_id, box, np.zeros((5, 2), np.float32), 0.9, probabilities)
-
-
 def test_every_frame_reaches_every_sink_in_order_and_in_the_callers_thread():
     plain, drawn = FakeSink("plain"), FakeSink("drawn", needs_image=True)
     overlay, profile = FakeOverlay(), Profile()
-    with FakeSource(60) as source:
+    with ScriptedSource(60) as source:
         summary = run(source, FakeAnalyzer(), overlay, [plain, drawn], RunOptions(profile=profile))
     assert plain.indices == drawn.indices == list(range(60))
     assert plain.images == [None] * 60
@@ -139,7 +105,7 @@ def test_each_sink_is_asked_for_each_frame_whether_it_needs_the_picture():
             return analyzed.frame.index % 2 == 1
 
     odd, plain, overlay = Odd(), FakeSink(), FakeOverlay()
-    with FakeSource(6) as source:
+    with ScriptedSource(6) as source:
         run(source, FakeAnalyzer(), overlay, [odd, plain])
     assert [image is not None for image in odd.images] == [False, True] * 3
     assert plain.images == [None] * 6
@@ -156,8 +122,8 @@ def test_every_sink_learns_of_the_run_before_its_first_frame():
 
     saving = FakeSink("saving")
     saving.saved_video = Path("annotated.mp4")
-    provenance = Provenance(source_name="fake", labels="ferplus")
-    with FakeSource(3) as source:
+    provenance = Provenance(source_name="scripted", labels="ferplus")
+    with ScriptedSource(3) as source:
         run(source, FakeAnalyzer(), FakeOverlay(), [Curious(), saving], RunOptions(provenance=provenance))
     (context,) = contexts
     assert context.source is source.info and context.provenance is provenance
@@ -173,21 +139,21 @@ def test_any_sink_may_end_the_run():
             self.stop_requested = analyzed.frame.index == 4
 
     sink = Fed()
-    with FakeSource(60) as source:
+    with ScriptedSource(60) as source:
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert (summary.frames, summary.interrupted, sink.closed) == (5, False, 1)
 
 
 def test_nothing_is_drawn_for_sinks_that_need_no_picture():
     overlay = FakeOverlay()
-    with FakeSource(3) as source:
+    with ScriptedSource(3) as source:
         run(source, FakeAnalyzer(), overlay, [FakeSink()])
     assert overlay.drawn == 0
 
 
 def test_a_source_that_fails_midway_gives_what_came_before():
     sink = FakeSink()
-    failing = FakeSource(7, error=SourceError("cable pulled"))
+    failing = ScriptedSource(7, error=SourceError("cable pulled"))
     with failing as source, pytest.raises(SourceError, match="cable pulled"):
         run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert sink.indices == list(range(7))
@@ -196,7 +162,7 @@ def test_a_source_that_fails_midway_gives_what_came_before():
 
 def test_an_error_of_the_analyzer_is_the_callers():
     sink = FakeSink()
-    with FakeSource(50) as source, pytest.raises(ZeroDivisionError, match="in the analyzer"):
+    with ScriptedSource(50) as source, pytest.raises(ZeroDivisionError, match="in the analyzer"):
         run(source, FakeAnalyzer(fail_at=5), FakeOverlay(), [sink])
     assert sink.indices == list(range(5))
     assert sink.closed == 1
@@ -206,7 +172,7 @@ def test_an_error_of_the_analyzer_is_the_callers():
 def test_when_one_sink_fails_the_others_are_finished(failing):
     sinks = [FakeSink(str(at)) for at in range(3)]
     sinks[failing].write_error, sinks[failing].at = OutputError("disk full"), 4
-    with FakeSource(1000) as source:
+    with ScriptedSource(1000) as source:
         with pytest.raises(OutputError, match="disk full"):
             run(source, FakeAnalyzer(), FakeOverlay(), sinks)
         assert source.read < 50, "it stops soon"
@@ -220,20 +186,20 @@ def test_a_sink_that_can_not_be_finished_keeps_no_other_from_it():
         FakeSink(close_error=OutputError("later")),
         FakeSink(),
     ]
-    with FakeSource(3) as source, pytest.raises(RuntimeError, match="odd"):
+    with ScriptedSource(3) as source, pytest.raises(RuntimeError, match="odd"):
         run(source, FakeAnalyzer(), FakeOverlay(), sinks)
     assert [sink.closed for sink in sinks] == [1, 1, 1]
 
 
 def test_the_first_error_is_the_one_that_is_told():
     sinks = [FakeSink(close_error=OutputError("second")), FakeSink(write_error=OutputError("first"), at=2)]
-    with FakeSource(9) as source, pytest.raises(OutputError, match="first"):
+    with ScriptedSource(9) as source, pytest.raises(OutputError, match="first"):
         run(source, FakeAnalyzer(), FakeOverlay(), sinks)
 
 
 def test_a_keyboard_interrupt_ends_it_properly():
     sink = FakeSink(write_error=KeyboardInterrupt(), at=3)
-    with FakeSource(1000) as source:
+    with ScriptedSource(1000) as source:
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert summary.interrupted and summary.frames == 3
     assert sink.closed == 1
@@ -252,7 +218,7 @@ def test_a_signal_never_cuts_into_a_sink(number):
 
     before = signal.getsignal(number)
     sink = SlowSink()
-    with FakeSource(1000) as source:
+    with ScriptedSource(1000) as source:
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert summary.interrupted
     assert sink.indices == [0, 1, 2, 3] and summary.frames == 4
@@ -265,7 +231,7 @@ def test_a_signal_wakes_a_run_that_waits_for_a_frame():
     sink = FakeSink()
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with FakeSource(5, frame_s=0.2) as source:
+    with ScriptedSource(5, frame_s=0.2) as source:
         began_s = time.monotonic()
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     timer.join()
@@ -291,7 +257,7 @@ def test_asking_again_later_ends_a_run_that_hangs(monkeypatch):
 
     asking = threading.Thread(target=ask_twice)
     asking.start()
-    with FakeSource(5) as source:
+    with ScriptedSource(5) as source:
         summary = run(source, Hanging(), FakeOverlay(), [sink])
     assert summary.interrupted and sink.closed == 1
     release.set()
@@ -303,7 +269,7 @@ def test_asking_again_later_ends_a_run_that_hangs(monkeypatch):
 
 def test_a_slow_sink_holds_the_source_back():
     ahead: list[int] = []
-    with FakeSource(80) as source:
+    with ScriptedSource(80) as source:
 
         def look(analyzed: AnalyzedFrame, summary: Summary) -> None:
             time.sleep(0.002)
@@ -315,7 +281,7 @@ def test_a_slow_sink_holds_the_source_back():
 
 def test_a_live_source_drops_what_comes_too_fast():
     sink = FakeSink()
-    with FakeSource(60, kind="camera", frame_s=0.002) as source:
+    with ScriptedSource(60, kind="camera", frame_s=0.002) as source:
         slow = FakeSink("slow")
         slow.write = lambda analyzed, image_bgr: time.sleep(0.02)  # type: ignore[method-assign]
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink, slow])
@@ -325,7 +291,7 @@ def test_a_live_source_drops_what_comes_too_fast():
 
 
 def test_the_summary_counts_faces_and_time():
-    with FakeSource(41) as source:  # 4 s: the first counts as nothing, then 10 sad ones, 30 happy ones
+    with ScriptedSource(41) as source:  # 4 s: the first counts as nothing, then 10 sad ones, 30 happy ones
         summary = run(
             source, FakeAnalyzer(lambda index: "sad" if index <= 10 else "happy"), FakeOverlay(), []
         )
@@ -337,7 +303,7 @@ def test_the_summary_counts_faces_and_time():
 
 
 def test_pictures_count_each_face():
-    with FakeSource(4, kind="images") as source:
+    with ScriptedSource(4, kind="images") as source:
         summary = run(source, FakeAnalyzer(lambda index: "fear" if index else "sad"), FakeOverlay(), [])
     assert summary.faces == 4
     assert summary.shares()["fear"] == pytest.approx(0.75)
@@ -351,7 +317,7 @@ def test_the_profile_of_a_run_without_frames_is_no_division_by_zero():
 def test_problems_of_source_and_sinks_are_gathered():
     sink = FakeSink()
     sink.problems = ["no sound"]
-    with FakeSource(2) as source:
+    with ScriptedSource(2) as source:
         source.problems.append("damaged")
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert summary.problems == ["damaged", "no sound"]
@@ -373,7 +339,7 @@ class OverloadedAnalyzer(FakeAnalyzer):
             yield analyzed
 
 
-class AskedSource(FakeSource):
+class AskedSource(ScriptedSource):
     """A camera that sends a frame on request."""
 
     def __init__(self, count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import replace
 
@@ -11,23 +10,18 @@ import pytest
 pytest.importorskip("fsspec", reason="needs the extra batch")
 
 from helpers.paths import SAMPLE
+from helpers.tables import csv_rows
 
 from fer_stream.batch import work
 from fer_stream.batch.index import index_page, write_index
 from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.manifest import DONE, FAILED, Record, finished
 from fer_stream.batch.outputs import Output
-from fer_stream.batch.settings import Settings
-from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.system.files import file_hash
 
 
-@pytest.fixture
-def settings(analyzer) -> Settings:
-    return Settings(file_hash(BUILT_IN_WEIGHTS), save=True, report=True, episodes="eaf")
-
-
 def test_a_worker_writes_report_and_episodes_and_links_the_video(tmp_path, settings):
+    settings = replace(settings, save=True, report=True, episodes="eaf")
     (recording,) = find_recordings([str(SAMPLE)])
     output = Output(str(tmp_path / "out"))
     output.make()
@@ -51,8 +45,8 @@ def test_a_worker_writes_report_and_episodes_and_links_the_video(tmp_path, setti
         for path in (tmp_path / "out" / folder).iterdir()
     }
     assert left == {f"{name}.csv"}
-    with (tmp_path / "out" / "episodes" / f"{name}.csv").open(newline="") as file:
-        assert {row["source"] for row in csv.DictReader(file)} == {recording.name}
+    rows = csv_rows(tmp_path / "out" / "episodes" / f"{name}.csv")
+    assert {row["source"] for row in rows} == {recording.name}
 
 
 RECORDS = [

@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -180,18 +180,18 @@ def test_blur_hides_the_faces_of_an_archive_and_is_a_setting_of_its_results(
     from dataclasses import asdict
 
     import cv2
+    from helpers.contexts import camera_info
     from helpers.videos import pictures_of
 
     from fer_stream.batch import work
     from fer_stream.detection.detector import Detector
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
     from fer_stream.sinks import VideoSink
-    from fer_stream.sources.base import SourceInfo, SourceKind
     from fer_stream.system.files import file_hash
     from fer_stream.types import AnalyzedFrame, Frame
 
     path = tmp_path / "a.mp4"
-    info = SourceInfo("a", SourceKind.CAMERA, None, None, None, None, None, None)
+    info = camera_info(size_wh=None)
     small = cv2.resize(hopper_bgr, (256, 300), interpolation=cv2.INTER_AREA)
     with VideoSink(path, info) as sink:
         for index in range(12):
@@ -207,3 +207,41 @@ def test_blur_hides_the_faces_of_an_archive_and_is_a_setting_of_its_results(
         (video,) = (tmp_path / f"out-{seen}" / "videos").iterdir()
         middle = pictures_of(video)[6]
         assert bool(len(Detector().scan(middle))) is seen
+
+
+def test_what_the_manifest_does_not_know_yet_the_table_tells(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (recording,) = find_recordings([str(tmp_path / "a.mp4")])
+    cpu, cuda = Settings("0"), Settings("0", device_kind="cuda")
+    output = Output(str(tmp_path / "out"))
+    old = Record(recording.name, "old", cpu.key, "done", output_name=recording.output_name)
+    write_manifest(output, [old], cpu)
+    with output.writing("tables", f"{recording.output_name}.parquet") as path:
+        writer = TableWriter(path, 1.0)
+        writer.close(asdict(replace(old, stamp=recording.stamp)))
+    states = [finished([recording], kinds, output).records for kinds in ([cpu], [cuda], [cpu, cuda])]
+    assert [state[recording.output_name].state for state in states] == ["done", "waiting", "done"]
+
+
+def test_other_labels_or_another_threshold_make_a_finished_table_stale(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (recording,) = find_recordings([str(tmp_path / "a.mp4")])
+    before = Settings("0", labels="ferplus", unsure_below=0.5)
+    output = Output(str(tmp_path / "out"))
+    record = Record(recording.name, recording.stamp, before.key, "done", output_name=recording.output_name)
+    with output.writing("tables", f"{recording.output_name}.parquet") as path:
+        TableWriter(path, 1.0).close(asdict(record))
+    write_manifest(output, [record], before)
+    for after, state in (
+        (before, "done"),
+        (replace(before, labels="fer2013"), "waiting"),
+        (replace(before, unsure_below=0.6), "waiting"),
+        (replace(before, unsure_below=0.0), "waiting"),
+        (replace(before, unsure_below=None), "waiting"),
+    ):
+        assert finished([recording], [after], output).records[recording.output_name].state == state
+
+
+def test_a_record_of_another_version_is_no_error():
+    assert Record.of({"source": "a", "new": 1}) == Record("a")
+    assert Record.of({"new": 1}) is None and Record.of(None) is None

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.contexts import camera_info
 from helpers.faces import make_face
 from rich.console import Console
 
@@ -16,11 +17,11 @@ from fer_stream.command.progress.live import Panel
 from fer_stream.command.progress.people import people_lines
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.pipeline import Summary
-from fer_stream.sources import SourceInfo, SourceStatus
+from fer_stream.sources import SourceStatus
 from fer_stream.status import Recording, RunStatus
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
-INFO = SourceInfo("camera 0", "camera", None, None, None, None, None, None)
+INFO = camera_info(size_wh=None)
 
 
 def frame(count: int, index: int = 0, *, unsure: bool = False) -> AnalyzedFrame:

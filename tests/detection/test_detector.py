@@ -15,13 +15,6 @@ from fer_stream.types import Detections
 HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    from facenet_pytorch import MTCNN
-
-    return MTCNN(keep_all=True, min_face_size=40)
-
-
 def placed(
     picture: np.ndarray, scale: float, top_left: tuple[int, int], size_wh: tuple[int, int]
 ) -> np.ndarray:
@@ -189,12 +182,6 @@ def assert_same(found: Detections, expected: Detections) -> None:
     np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(found.landmarks_xy, expected.landmarks_xy, atol=1e-2)
-
-
-@pytest.fixture(scope="module")
-def gpu_detector() -> Detector:
-    """A detector that runs the GPU's code on the CPU, because cpu:0 is a torch device."""
-    return Detector("cpu:0", min_face=40)
 
 
 def test_a_gpu_finds_and_follows_the_same_faces(

@@ -8,7 +8,18 @@ import pytest
 
 from fer_stream.errors import WeightsError
 from fer_stream.expressions import EXPRESSIONS
+from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import load_checkpoint
+
+# Like the input of the built-in weights, but smaller and without standardizing.
+INPUT = InputSpec(
+    size=64,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    grayscale=True,
+    crop_scale=0.94,
+    native_size=48,
+)
 
 
 def checkpoint_content() -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from fer_stream.sinks import RunContext
@@ -12,10 +11,11 @@ from fer_stream.status import RunStatus
 
 
 def make_info(**fields: Any) -> SourceInfo:
+    """Return the description of a video without a file, changed by the given fields."""
     known: dict[str, Any] = {
         "name": "clip.mp4",
         "kind": SourceKind.VIDEO,
-        "path": Path("clip.mp4"),
+        "path": None,
         "size_wh": (64, 48),
         "frame_rate": None,
         "time_base": None,
@@ -25,7 +25,13 @@ def make_info(**fields: Any) -> SourceInfo:
     return SourceInfo(**(known | fields))
 
 
+def camera_info(**fields: Any) -> SourceInfo:
+    """Return the description of a camera, changed by the given fields."""
+    return make_info(**({"name": "camera 0", "kind": SourceKind.CAMERA} | fields))
+
+
 def make_context(source: SourceInfo | None = None, **fields: Any) -> RunContext:
+    """Return the context of a run without options, changed by the given fields."""
     known: dict[str, Any] = {
         "source": source or make_info(),
         "status": RunStatus(),

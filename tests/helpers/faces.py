@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, UNSURE
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
-def make_face(face_id: int, label: str, confidence: float = 0.88, box=(8, 8, 40, 40)) -> Face:
+def make_face(face_id: int, label: str = "happy", confidence: float = 0.88, box=(8, 8, 40, 40)) -> Face:
     """Return a face with one expression. With the label `unsure`, the expression is neutral."""
     probabilities = np.full(7, (1 - confidence) / 6, np.float32)
     probabilities[EXPRESSIONS.index("neutral" if label == UNSURE else label)] = confidence
@@ -37,3 +39,15 @@ def make_frames(labels: list[dict[int, str]], *, rate: float = 10.0, start_s: fl
     for index, shown in enumerate(labels):
         faces = [make_face(face_id, label) for face_id, label in sorted(shown.items())]
         yield make_frame(index, start_s + index / rate, *faces)
+
+
+def face_at(face_id: int, box_xyxy, label: str = "happy", confidence: float = 0.87) -> Face:
+    """Return a face at a place. Below 0.4, it is unsure."""
+    face = make_face(face_id, label, confidence, box_xyxy)
+    return replace(face, unsure=confidence < 0.4)
+
+
+def blank_frame(size_wh: tuple[int, int], faces, index: int = 0, *, shade: int = 120) -> AnalyzedFrame:
+    """Return a grey frame of a recording at 25 frames per second."""
+    grey = np.full((size_wh[1], size_wh[0], 3), shade, np.uint8)
+    return AnalyzedFrame(Frame(grey, index, index / 25, "clip"), tuple(faces))

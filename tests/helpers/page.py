@@ -167,10 +167,3 @@ def parts(answer: http.client.HTTPResponse) -> Iterator[bytes]:
             length = int(line.partition(b":")[2])
             assert answer.readline() == b"\r\n"
             yield answer.read(length)
-
-
-def wait_until(condition, limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)

@@ -8,12 +8,7 @@ from fer_stream.errors import UsageError
 from fer_stream.inference import devices
 from fer_stream.inference.devices import pick_device
 
-
-@pytest.fixture(autouse=True)
-def cuda_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the tests independent of the installed packages."""
-    monkeypatch.setattr(devices, "missing_modules", lambda _: [])
-    monkeypatch.setattr(devices, "require_extra", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("cuda_is_installed")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.checkpoints import INPUT
 from helpers.paths import SAMPLE
 
 pytestmark = pytest.mark.slow
@@ -40,14 +41,12 @@ def test_the_base_runs_any_checkpoint_of_the_trainer(base, tmp_path) -> None:
     import timm
     import torch
 
-    from fer_stream.recognition.preprocessing import InputSpec
     from fer_stream.recognition.weights import Checkpoint, load_checkpoint, save_checkpoint
     from train.architectures import arrays_of, build_model
 
     torch.manual_seed(0)
-    spec = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)
     model = timm.create_model("efficientnet_b0", num_classes=7)
-    save_checkpoint(tmp_path / "w.pt", Checkpoint(arrays_of(model), spec), half_precision=True)
+    save_checkpoint(tmp_path / "w.pt", Checkpoint(arrays_of(model), INPUT), half_precision=True)
     code = """
 import pathlib, sys
 import numpy as np

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +13,6 @@ from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.preprocessing import network_input, whole_image
 from fer_stream.recognition.weights import (
     BUILT_IN_WEIGHTS,
-    Checkpoint,
-    Head,
     check_weights_file,
     load_checkpoint,
     save_checkpoint,
@@ -34,34 +29,6 @@ def ferplus_content() -> dict:
         "temperature": 0.5,
         "unsure_below": 0.7,
     }
-
-
-@pytest.fixture(scope="module")
-def built_in() -> Checkpoint:
-    return load_checkpoint(BUILT_IN_WEIGHTS)
-
-
-@pytest.fixture(scope="module")
-def biased(built_in, tmp_path_factory) -> Path:
-    """Weights whose FER2013 layer always sees sadness and whose FER+ layer always sees happiness."""
-    folder = tmp_path_factory.mktemp("biased")
-
-    def always(expression: int) -> np.ndarray:
-        return np.where(np.arange(7) == expression, 9, 0).astype(np.float32)
-
-    state_dict = {
-        **built_in.state_dict,
-        "classifier.weight": np.zeros((7, 1280), np.float32),
-        "classifier.bias": always(SAD),
-    }
-    ferplus = Head(state_dict["classifier.weight"], always(HAPPY))
-    ferplus = dataclasses.replace(ferplus, temperature=9.0, unsure_below=0.5)
-    checkpoint = dataclasses.replace(
-        built_in, state_dict=state_dict, ferplus=ferplus, temperature=1.0, unsure_below=0.25
-    )
-    save_checkpoint(folder / "both.pt", checkpoint)
-    save_checkpoint(folder / "fer2013.pt", dataclasses.replace(checkpoint, ferplus=None))
-    return folder
 
 
 def test_the_built_in_weights_have_both_layers_and_thresholds(built_in):

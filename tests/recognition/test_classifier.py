@@ -8,26 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_stream.analyzer import Analyzer
 from fer_stream.errors import WeightsError
 from fer_stream.recognition import classifier as classifier_module
 from fer_stream.recognition.classifier import Classifier, softmax
-from fer_stream.recognition.preprocessing import face_square, network_input
-
-
-@pytest.fixture(scope="module")
-def classifier(analyzer: Analyzer) -> Classifier:
-    return analyzer._classifier
-
-
-@pytest.fixture(scope="module")
-def crops(classifier: Classifier, hopper_bgr: np.ndarray) -> np.ndarray:
-    """Ten different cuts of one photograph, float32 (10, 3, size, size)."""
-    boxes = [
-        np.array([x, y, x + 180 + 9 * x, y + 200], np.float32) for x in (0, 40) for y in range(0, 250, 50)
-    ]
-    squares = [face_square(box, classifier.input.crop_scale) for box in boxes]
-    return np.stack([network_input(hopper_bgr, square, classifier.input) for square in squares])
 
 
 def test_a_batch_gives_what_single_faces_give(classifier: Classifier, crops: np.ndarray) -> None:

@@ -8,24 +8,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from helpers.checkpoints import INPUT
 from PIL import Image
 
 from fer_stream.recognition.preprocessing import (
-    InputSpec,
     cut,
     face_roll,
     face_square,
     network_input,
     whole_image,
-)
-
-SPEC = InputSpec(
-    size=64,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    grayscale=True,
-    crop_scale=0.94,
-    native_size=48,
 )
 
 
@@ -110,18 +101,18 @@ def test_a_smooth_ramp_is_reduced_without_a_shift():
 def test_grayscale_is_luma_in_three_normalised_channels():
     image = np.zeros((48, 48, 3), np.uint8)
     image[:] = (0, 0, 255)  # red
-    pixels = network_input(image, whole_image(image), SPEC)
+    pixels = network_input(image, whole_image(image), INPUT)
     assert pixels.shape == (3, 64, 64) and pixels.dtype == np.float32
     assert pixels[:, 30, 30] == pytest.approx(
-        [(0.299 - m) / s for m, s in zip(SPEC.mean, SPEC.std, strict=True)], abs=0.01
+        [(0.299 - m) / s for m, s in zip(INPUT.mean, INPUT.std, strict=True)], abs=0.01
     )
 
 
 def test_in_colour_the_channels_are_red_green_blue():
     image = np.zeros((48, 48, 3), np.uint8)
     image[:] = (0, 128, 255)  # orange, blue first
-    pixels = network_input(image, whole_image(image), replace(SPEC, grayscale=False))
-    back = pixels[:, 30, 30] * SPEC.std + SPEC.mean
+    pixels = network_input(image, whole_image(image), replace(INPUT, grayscale=False))
+    back = pixels[:, 30, 30] * INPUT.std + INPUT.mean
     assert back == pytest.approx([1.0, 128 / 255, 0.0], abs=0.01)
 
 
@@ -134,33 +125,33 @@ def test_a_face_in_a_frame_gives_what_its_picture_gave_in_training():
     from train.data import ToNetworkInput
 
     crop_bgr = noise(48, 48, seed=3)
-    trained = ToNetworkInput(SPEC)(Image.fromarray(np.ascontiguousarray(crop_bgr[:, :, ::-1]))).numpy()
+    trained = ToNetworkInput(INPUT)(Image.fromarray(np.ascontiguousarray(crop_bgr[:, :, ::-1]))).numpy()
     frame_bgr = noise(360, 640, seed=4)
     frame_bgr[200:248, 300:348] = crop_bgr
-    half = 24 / SPEC.crop_scale  # of the box that a detector would have to find
+    half = 24 / INPUT.crop_scale  # of the box that a detector would have to find
     box = np.array([324 - half, 224 - half, 324 + half, 224 + half], np.float32)
-    streamed = network_input(frame_bgr, face_square(box, SPEC.crop_scale), SPEC)
+    streamed = network_input(frame_bgr, face_square(box, INPUT.crop_scale), INPUT)
     # float32 boxes are exact to a few millionths of a pixel: a rounding here and there.
-    assert np.abs(streamed - trained).max() <= 1.01 / 255 / min(SPEC.std)
+    assert np.abs(streamed - trained).max() <= 1.01 / 255 / min(INPUT.std)
     assert np.abs(streamed - trained).mean() < 1e-3
 
 
 def test_a_large_face_is_reduced_to_the_detail_of_training():
     small = cv2.GaussianBlur(noise(48, 48, seed=5), (0, 0), 1.5)
     large = cv2.resize(small, (480, 480), interpolation=cv2.INTER_CUBIC)
-    assert network_input(large, whole_image(large), SPEC) == pytest.approx(
-        network_input(small, whole_image(small), SPEC), abs=0.12
+    assert network_input(large, whole_image(large), INPUT) == pytest.approx(
+        network_input(small, whole_image(small), INPUT), abs=0.12
     )
 
 
 @pytest.mark.parametrize("grayscale", [True, False])
 def test_a_standardized_face_looks_the_same_in_little_light(grayscale):
-    spec = replace(SPEC, grayscale=grayscale, standardize=True)
+    spec = replace(INPUT, grayscale=grayscale, standardize=True)
     face = noise(48, 48)
     dark = (0.2 * face).astype(np.uint8)
     given = [network_input(image, whole_image(image), spec) for image in (face, dark)]
     assert np.abs(given[0] - given[1]).mean() < 0.1  # 51 levels of grey are left
-    assert np.abs(given[0] - network_input(dark, whole_image(dark), SPEC)).mean() > 0.5
+    assert np.abs(given[0] - network_input(dark, whole_image(dark), INPUT)).mean() > 0.5
     mean, std = np.array(spec.mean)[:, None, None], np.array(spec.std)[:, None, None]
     assert float((given[0] * std + mean).mean()) == pytest.approx(0.5, abs=1e-3)
     assert float((given[0] * std + mean).std()) == pytest.approx(0.25, abs=1e-3)
@@ -168,7 +159,7 @@ def test_a_standardized_face_looks_the_same_in_little_light(grayscale):
 
 def test_what_is_standardized_stays_finite_without_any_contrast():
     flat = np.full((48, 48, 3), 90, np.uint8)
-    given = network_input(flat, whole_image(flat), replace(SPEC, standardize=True))
+    given = network_input(flat, whole_image(flat), replace(INPUT, standardize=True))
     assert np.isfinite(given).all() and float(np.ptp(given[0])) < 1e-4
 
 

@@ -6,21 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.checkpoints import INPUT
 
 torch = pytest.importorskip("torch")
 
-from fer_stream.recognition.preprocessing import InputSpec, native_crop, network_input  # noqa: E402
+from fer_stream.recognition.preprocessing import native_crop, network_input  # noqa: E402
 from fer_stream.recognition.torch_input import input_from_crops  # noqa: E402
-
-SPEC = InputSpec(
-    size=112,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    grayscale=True,
-    crop_scale=0.94,
-    native_size=48,
-    standardize=True,
-)
 
 
 @pytest.mark.parametrize("native_size", [48, 112, 200])
@@ -29,7 +20,7 @@ SPEC = InputSpec(
 def test_the_input_is_that_of_the_cpu(
     hopper_bgr: np.ndarray, native_size: int, standardize: bool, grayscale: bool
 ) -> None:
-    spec = replace(SPEC, native_size=native_size, standardize=standardize, grayscale=grayscale)
+    spec = replace(INPUT, size=112, native_size=native_size, standardize=standardize, grayscale=grayscale)
     squares = np.array(
         [[172, 110, 352, 290], [100, 50, 140, 90], [-30, 400, 200, 630], [0, 0, 9, 9]], np.float32
     )

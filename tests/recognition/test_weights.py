@@ -12,40 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.checkpoints import refused
+from helpers.checkpoints import INPUT, refused
 
 from fer_stream.errors import OutputError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition import torch_files
 from fer_stream.recognition.classifier import Classifier
-from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import (
     BUILT_IN_WEIGHTS,
-    Checkpoint,
     check_weights_file,
     load_checkpoint,
     save_atomically,
     save_checkpoint,
 )
-from train.architectures import arrays_of, build_model
-
-SPEC = InputSpec(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 0.94, 48)
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    import timm
-
-    torch.manual_seed(0)
-    model = timm.create_model("efficientnet_b0", num_classes=7)
-    return Checkpoint(
-        arrays_of(model),
-        SPEC,
-        temperature=1.25,
-        recipe="baseline",
-        epoch=3,
-        metrics={"validation_loss": 1.5},
-    )
+from train.architectures import build_model
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
@@ -55,7 +35,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
     assert loaded.state_dict.keys() == checkpoint.state_dict.keys()
     for name, array in checkpoint.state_dict.items():
         np.testing.assert_array_equal(loaded.state_dict[name], array)
-    assert (loaded.input, loaded.temperature, loaded.recipe) == (SPEC, 1.25, "baseline")
+    assert (loaded.input, loaded.temperature, loaded.recipe) == (INPUT, 1.25, "baseline")
     assert (loaded.epoch, loaded.metrics, loaded.classes) == (3, {"validation_loss": 1.5}, EXPRESSIONS)
     model = build_model(loaded)
     assert not model.training and model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)

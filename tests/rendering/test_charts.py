@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.faces import make_face, make_frame
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS, color_bgr
@@ -18,15 +21,15 @@ from fer_stream.rendering.charts import timeline as timeline_module
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
-def make_face(face_id: int, top: str = "happy", box=(40, 30, 100, 110), score: float = 0.99) -> Face:
-    probabilities = np.full(7, 0.02, np.float32)
-    probabilities[EXPRESSIONS.index(top)] = 0.88
-    return Face(face_id, np.array(box, np.float32), np.zeros((5, 2), np.float32), score, probabilities)
+def frame_at(
+    index: int, frames_per_s: float, faces: Sequence[Face], bgr: np.ndarray | None = None
+) -> AnalyzedFrame:
+    picture = np.full((180, 320, 3), 90, np.uint8) if bgr is None else bgr
+    return make_frame(index, index / frames_per_s, *faces, bgr=picture)
 
 
-def make_frame(index: int, fps: float, faces, bgr: np.ndarray | None = None) -> AnalyzedFrame:
-    bgr = np.full((180, 320, 3), 90, np.uint8) if bgr is None else bgr
-    return AnalyzedFrame(Frame(bgr, index, index / fps, "clip.mp4"), tuple(faces))
+def face_with(label: str, confidence: float, box=(100, 60, 140, 110), *, unsure: bool = False) -> Face:
+    return replace(make_face(1, label, confidence, box), unsure=unsure)
 
 
 def texts(path: Path) -> list[str]:
@@ -81,7 +84,7 @@ def test_a_picture_without_a_face_says_so(tmp_path):
 def test_the_suffix_chooses_the_format(tmp_path, suffix):
     path = tmp_path / f"timeline{suffix}"
     timeline = Timeline(path)
-    timeline.add(make_frame(0, 25, [make_face(1)]))
+    timeline.add(frame_at(0, 25, [make_face(1)]))
     timeline.save()
     start = path.read_bytes()[:300]
     marks = {".png": b"PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".jpg": b"JFIF", ".jpeg": b"JFIF"}
@@ -126,7 +129,7 @@ def test_areas_lie_where_the_expressions_were(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path, source_name="clip.mp4")
     for index in range(250):
-        timeline.add(make_frame(index, 25, [make_face(1, "happy" if index < 125 else "sad")]))
+        timeline.add(frame_at(index, 25, [make_face(1, "happy" if index < 125 else "sad")]))
     timeline.save()
     # Rows of the plot, below the legend.
     happy, sad = (pixels_of(path, name)[200:] for name in ("happy", "sad"))
@@ -140,7 +143,7 @@ def test_a_face_that_leaves_and_comes_back_leaves_a_gap(tmp_path):
     timeline = Timeline(path)
     for index in range(250):
         here = index < 75 or index >= 150  # away from 3 to 6 of 10 s
-        timeline.add(make_frame(index, 25, [make_face(1, "fear")] if here else []))
+        timeline.add(frame_at(index, 25, [make_face(1, "fear")] if here else []))
     timeline.save()
     columns = np.flatnonzero(pixels_of(path, "fear")[200:].sum(axis=0) > 80)
     steps = np.diff(columns)
@@ -152,7 +155,7 @@ def test_a_face_missed_for_a_frame_or_two_leaves_none(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
     for index in range(250):
-        timeline.add(make_frame(index, 25, [make_face(1, "fear")] if index % 20 else []))
+        timeline.add(frame_at(index, 25, [make_face(1, "fear")] if index % 20 else []))
     timeline.save()
     columns = np.flatnonzero(pixels_of(path, "fear")[200:].sum(axis=0) > 80)
     assert np.diff(columns).max() <= 5
@@ -166,7 +169,7 @@ def test_time_is_given_as_clocks_do(tmp_path, frames, fps, label):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path, source_name="a $talk$ of 50 %.mp4")
     for index in range(frames):
-        timeline.add(make_frame(index, fps, [make_face(1)]))
+        timeline.add(frame_at(index, fps, [make_face(1)]))
     timeline.save()
     found = texts(path)
     assert label in found
@@ -178,7 +181,7 @@ def test_a_part_of_a_recording_keeps_the_recordings_times(tmp_path):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path)
     for index in range(60 * 25, 65 * 25):
-        timeline.add(make_frame(index, 25, [make_face(1)]))
+        timeline.add(frame_at(index, 25, [make_face(1)]))
     timeline.save()
     assert "1:03" in texts(path) and "0:03" not in texts(path)
 
@@ -190,7 +193,7 @@ def test_a_crowd_stays_readable(tmp_path):
         # Fourteen stay for long, the higher ids longer; each of twelve more for 0.2 s.
         faces = [make_face(face_id) for face_id in range(1, 15) if index < 300 + 10 * face_id]
         faces += [make_face(100 + index // 5)] if index < 60 else []
-        timeline.add(make_frame(index, 25, faces))
+        timeline.add(frame_at(index, 25, faces))
     timeline.save()
     rows = [text for text in texts(path) if text.startswith("face ")]
     assert rows == [f"face {face_id}" for face_id in range(3, 15)]
@@ -201,7 +204,7 @@ def test_faces_seen_for_a_moment_are_only_counted(tmp_path):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path)
     for index in range(250):
-        timeline.add(make_frame(index, 25, [make_face(1), make_face(2 + index // 5)]))
+        timeline.add(frame_at(index, 25, [make_face(1), make_face(2 + index // 5)]))
     timeline.save()
     assert [text for text in texts(path) if text.startswith("face ")] == ["face 1"]
     assert "+50 faces seen for under 0.5 s" in texts(path)
@@ -211,7 +214,7 @@ def test_nothing_seen_is_said(tmp_path):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path)
     for index in range(10):
-        timeline.add(make_frame(index, 25, []))
+        timeline.add(frame_at(index, 25, []))
     timeline.save()
     assert "no face found" in texts(path)
 
@@ -220,13 +223,6 @@ def colored(color_bgr) -> np.ndarray:
     picture = np.zeros((180, 320, 3), np.uint8)
     picture[:] = color_bgr
     return picture
-
-
-def face_with(label: str, confidence: float, box=(100, 60, 140, 110), *, unsure: bool = False) -> Face:
-    probabilities = np.full(7, (1 - confidence) / 6, np.float32)
-    probabilities[EXPRESSIONS.index(label)] = confidence
-    landmarks = np.zeros((5, 2), np.float32)
-    return Face(1, np.array(box, np.float32), landmarks, 0.99, probabilities, unsure)
 
 
 def test_the_picture_is_the_person_at_the_peak_of_the_expression_beside_it(tmp_path):
@@ -240,7 +236,7 @@ def test_the_picture_is_the_person_at_the_peak_of_the_expression_beside_it(tmp_p
             face, picture = face_with("sad", 0.99, (40, 10, 200, 170)), sad
         else:
             face, picture = face_with("happy", 0.7), calm
-        timeline.add(make_frame(index, 25, [face], picture))
+        timeline.add(frame_at(index, 25, [face], picture))
     timeline.save()
     timeline._path = tmp_path / "timeline.svg"
     timeline.save()
@@ -258,7 +254,7 @@ def test_of_equal_peaks_the_picture_is_the_better_look(tmp_path):
     for index in range(60):
         is_near = index == 30
         box = (80, 10, 220, 170) if is_near else (100, 60, 140, 110)
-        timeline.add(make_frame(index, 25, [make_face(1, box=box)], near if is_near else far))
+        timeline.add(frame_at(index, 25, [make_face(1, box=box)], near if is_near else far))
     timeline.save()
     chart = cv2.imread(str(path))
     assert (chart == (10, 250, 10)).all(axis=2).sum() > 5000
@@ -269,7 +265,7 @@ def test_probabilities_have_an_axis_and_shares_are_called_so(tmp_path):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path)
     for index in range(50):
-        timeline.add(make_frame(index, 25, [make_face(1)]))
+        timeline.add(frame_at(index, 25, [make_face(1)]))
     timeline.save()
     found = texts(path)
     assert {"0", "50", "100 %", "probability"} <= set(found)
@@ -282,7 +278,7 @@ def test_strip_and_area_begin_and_end_together(tmp_path, frames, fps):
     timeline = Timeline(path, interval_s=1 / fps)
     for index in range(frames):
         here = 0.2 * frames < index < 0.7 * frames
-        timeline.add(make_frame(index, fps, [make_face(1, "sad")] if here else []))
+        timeline.add(frame_at(index, fps, [make_face(1, "sad")] if here else []))
     timeline.save()
     shown = pixels_of(path, "sad")[230:]  # below the legend
     rows = np.flatnonzero(shown.sum(axis=1) > 100)
@@ -296,7 +292,7 @@ def test_unsure_stretches_are_grey_and_not_an_expression(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
     for index in range(250):
-        timeline.add(make_frame(index, 25, [face_with("sad", 0.8, unsure=index >= 125)]))
+        timeline.add(frame_at(index, 25, [face_with("sad", 0.8, unsure=index >= 125)]))
     timeline.save()
     sad = np.flatnonzero(pixels_of(path, "sad")[230:].sum(axis=0) > 80)
     assert np.ptp(sad) < 0.45 * cv2.imread(str(path)).shape[1], (
@@ -322,7 +318,7 @@ def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, mo
     sizes = []
     for index in range(4000):
         faces = [make_face(1, "happy" if index < 2000 else "sad"), make_face(2 + index // 30)]
-        timeline.add(make_frame(index, 2.0, faces, picture))
+        timeline.add(frame_at(index, 2.0, faces, picture))
         if index % 100 == 99:
             sizes.append(timeline.kept_bytes)
     assert max(sizes[20:]) <= 1.5 * max(sizes[:20])

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.faces import blank_frame, face_at
 
 from fer_stream.expressions import COLORS_RGB, EXPRESSIONS, color_bgr
 from fer_stream.rendering.overlay import Overlay
@@ -14,22 +15,10 @@ from fer_stream.rendering.overlay.drawing import text_width_px
 from fer_stream.rendering.overlay.geometry import Rect
 from fer_stream.rendering.overlay.layout import Layout
 from fer_stream.rendering.overlay.parts import Level, PlacedFace
-from fer_stream.types import AnalyzedFrame, Face, Frame
+from fer_stream.types import Face
 from fer_stream.words import percent
 
 SIZES_WH = [(320, 240), (640, 360), (720, 1280), (1280, 720), (1920, 1080), (3840, 2160)]
-
-
-def make_face(face_id: int, box_xyxy, top: str = "happy", confidence: float = 0.87) -> Face:
-    probabilities = np.full(7, (1 - confidence) / 6, np.float32)
-    probabilities[EXPRESSIONS.index(top)] = confidence
-    box = np.array(box_xyxy, np.float32)
-    return Face(face_id, box, np.zeros((5, 2), np.float32), 0.99, probabilities)
-
-
-def make_frame(size_wh, faces, index: int = 0, time_s: float = 0.0, shade: int = 120) -> AnalyzedFrame:
-    bgr = np.full((size_wh[1], size_wh[0], 3), shade, np.uint8)
-    return AnalyzedFrame(Frame(bgr, index, time_s, "clip"), tuple(faces))
 
 
 def grid_of_faces(size_wh, columns: int, rows: int, height_px: float) -> list[Face]:
@@ -39,12 +28,12 @@ def grid_of_faces(size_wh, columns: int, rows: int, height_px: float) -> list[Fa
         x = width * (index % columns + 0.5) / columns
         y = height * (index // columns + 0.5) / rows
         box = (x - 0.4 * height_px, y - height_px / 2, x + 0.4 * height_px, y + height_px / 2)
-        faces.append(make_face(index + 1, box, EXPRESSIONS[index % 7]))
+        faces.append(face_at(index + 1, box, EXPRESSIONS[index % 7]))
     return faces
 
 
 def place(size_wh, faces) -> tuple[PlacedFace, ...]:
-    return Layout(text_width_px).arrange(make_frame(size_wh, faces))
+    return Layout(text_width_px).arrange(blank_frame(size_wh, faces))
 
 
 def assert_nothing_collides(placed: tuple[PlacedFace, ...], size_wh) -> None:
@@ -70,7 +59,7 @@ def test_bars_find_a_place_beside_a_face_wherever_it_is(size_wh, x, y):
     side = 0.35 * min(size_wh)
     left, top = x * width, y * height
     size = min(side, width - left), min(1.2 * side, height - top)
-    placed = place(size_wh, [make_face(1, (left, top, left + size[0], top + size[1]))])
+    placed = place(size_wh, [face_at(1, (left, top, left + size[0], top + size[1]))])
     assert placed[0].panel is not None
     assert placed[0].panel.style.level >= Level.COMPACT
     assert_nothing_collides(placed, size_wh)
@@ -97,7 +86,7 @@ def test_a_crowd_gets_smaller_panels_than_a_single_face():
 
 
 def test_a_face_that_fills_the_frame_keeps_its_eyes_free():
-    placed = place((640, 360), [make_face(1, (5, 2, 635, 358))])
+    placed = place((640, 360), [face_at(1, (5, 2, 635, 358))])
     assert placed[0].panel is not None
     assert placed[0].panel.rect.top > 0.75 * 360
     assert placed[0].tag.rect.bottom < 0.15 * 360
@@ -107,7 +96,7 @@ def test_sizes_grow_with_the_frame():
     def sizes(size_wh):
         width, height = size_wh
         box = (0.4 * width, 0.3 * height, 0.55 * width, 0.7 * height)
-        face = place(size_wh, [make_face(1, box)])[0]
+        face = place(size_wh, [face_at(1, box)])[0]
         return face.tag.text_px, face.panel.rect.width, face.line_px
 
     small, medium, large = sizes((640, 360)), sizes((1280, 720)), sizes((3840, 2160))
@@ -122,8 +111,8 @@ def follow(path, frames: int = 120, others=(), size_wh=(1280, 720)):
     layout, noise = Layout(text_width_px), np.random.default_rng(0)
     for index in range(frames):
         box = np.array(path(index), float) + noise.normal(0, 1.0, 4)
-        faces = [make_face(1, box), *others]
-        yield layout.arrange(make_frame(size_wh, faces, index, index / 25))
+        faces = [face_at(1, box), *others]
+        yield layout.arrange(blank_frame(size_wh, faces, index))
 
 
 def side_of(face: PlacedFace) -> str:
@@ -166,7 +155,7 @@ def test_the_panel_changes_sides_once_when_the_face_walks_to_the_edge():
 
 
 def test_a_moving_face_never_walks_under_another_ones_bars():
-    other = make_face(2, (560, 220, 740, 460), "sad")
+    other = face_at(2, (560, 220, 740, 460), "sad")
     for faces in follow(lambda i: (40 + 6 * i, 180, 200 + 6 * i, 400), frames=150, others=[other]):
         for face in faces:
             if face.panel:
@@ -179,10 +168,10 @@ def test_labels_of_two_faces_that_pass_each_other_stay_apart():
     for index in range(100):
         x = 200 + 8 * index
         faces = [
-            make_face(1, (x, 300, x + 60, 375)),
-            make_face(2, (1060 - x, 310, 1120 - x, 385), "surprise"),
+            face_at(1, (x, 300, x + 60, 375)),
+            face_at(2, (1060 - x, 310, 1120 - x, 385), "surprise"),
         ]
-        placed = layout.arrange(make_frame((1280, 720), faces, index, index / 25))
+        placed = layout.arrange(blank_frame((1280, 720), faces, index))
         assert placed[0].tag.rect.overlap_px(placed[1].tag.rect) == 0
         for face, other in (placed, placed[::-1]):
             if face.box.overlap_px(other.box) == 0:
@@ -191,31 +180,31 @@ def test_labels_of_two_faces_that_pass_each_other_stay_apart():
 
 def test_a_face_that_is_back_soon_finds_its_panel_on_the_old_side():
     layout = Layout(text_width_px)
-    blocker = make_face(2, (760, 200, 960, 460))
-    face = make_face(1, (540, 220, 740, 480))
+    blocker = face_at(2, (760, 200, 960, 460))
+    face = face_at(1, (540, 220, 740, 480))
 
     def side(faces, time_s):
-        return side_of(layout.arrange(make_frame((1280, 720), faces, round(time_s * 10), time_s))[0])
+        return side_of(layout.arrange(blank_frame((1280, 720), faces, round(time_s * 25)))[0])
 
     assert side([face, blocker], 0.0) == "left"
     assert side([face], 0.1) == "left"
-    layout.arrange(make_frame((1280, 720), [], 2, 0.2))
+    layout.arrange(blank_frame((1280, 720), [], 5))
     assert side([face], 0.8) == "left"
-    layout.arrange(make_frame((1280, 720), [], 30, 3.0))
+    layout.arrange(blank_frame((1280, 720), [], 75))
     assert side([face], 3.1) == "right", "gone for long: a fresh start"
 
 
 def test_pictures_of_a_folder_do_not_influence_each_other():
     overlay = Overlay()
-    first = make_frame((640, 360), [make_face(1, (300, 80, 420, 240))])
+    first = blank_frame((640, 360), [face_at(1, (300, 80, 420, 240))])
     overlay.annotate(
-        make_frame((640, 360), [make_face(1, (20, 80, 140, 240)), make_face(2, (430, 80, 560, 240))])
+        blank_frame((640, 360), [face_at(1, (20, 80, 140, 240)), face_at(2, (430, 80, 560, 240))])
     )
     assert np.array_equal(overlay.annotate(first), Overlay().annotate(first))
 
 
 def test_annotate_leaves_the_frame_alone_and_marks_the_face_in_its_colour():
-    analyzed = make_frame((1280, 720), [make_face(1, (500, 200, 700, 460), "sad")])
+    analyzed = blank_frame((1280, 720), [face_at(1, (500, 200, 700, 460), "sad")])
     before = analyzed.frame.bgr.copy()
     image = Overlay().annotate(analyzed)
     assert np.array_equal(analyzed.frame.bgr, before)
@@ -228,14 +217,14 @@ def test_annotate_leaves_the_frame_alone_and_marks_the_face_in_its_colour():
 
 
 def test_a_frame_without_faces_is_an_exact_copy():
-    analyzed = make_frame((64, 48), [])
+    analyzed = blank_frame((64, 48), [])
     assert np.array_equal(Overlay().annotate(analyzed), analyzed.frame.bgr)
 
 
 def test_bars_are_as_long_as_their_probabilities():
     def lengths(confidence):
-        face = make_face(1, (500, 200, 700, 460), "surprise", confidence)
-        analyzed = make_frame((1280, 720), [face])
+        face = face_at(1, (500, 200, 700, 460), "surprise", confidence)
+        analyzed = blank_frame((1280, 720), [face])
         panel = Layout(text_width_px).arrange(analyzed)[0].panel.rect
         image = Overlay().annotate(analyzed)[panel.top : panel.bottom, panel.left : panel.right]
         return (image == color_bgr("surprise")).all(axis=2).sum(axis=1).max()
@@ -244,7 +233,7 @@ def test_bars_are_as_long_as_their_probabilities():
 
 
 def test_without_bars_only_box_and_label_are_drawn():
-    analyzed = make_frame((1280, 720), [make_face(1, (500, 200, 700, 460))])
+    analyzed = blank_frame((1280, 720), [face_at(1, (500, 200, 700, 460))])
     changed = (Overlay(show_bars=False).annotate(analyzed) != analyzed.frame.bgr).any(axis=2)
     assert changed.any()
     assert not changed[:, 720:].any() and not changed[:, :480].any()
@@ -253,7 +242,7 @@ def test_without_bars_only_box_and_label_are_drawn():
 @pytest.mark.parametrize("shade", [0, 128, 255])
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_the_label_reads_on_every_background(shade, expression):
-    analyzed = make_frame((640, 360), [make_face(1, (250, 120, 380, 300), expression)], shade=shade)
+    analyzed = blank_frame((640, 360), [face_at(1, (250, 120, 380, 300), expression)], shade=shade)
     tag = Layout(text_width_px).arrange(analyzed)[0].tag.rect
     image = Overlay().annotate(analyzed)[tag.top : tag.bottom, tag.left : tag.right] / 255.0
     linear = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
@@ -269,15 +258,15 @@ def test_the_label_reads_on_every_background(shade, expression):
     [(0, 0, 2, 2), (0, 0, 0, 0), (1, 1, 1, 2), (-50, -50, 500, 500), (0, 0, 1000, 1), (math.nan, 0, 2, 2)],
 )
 def test_tiny_frames_and_degenerate_boxes_are_drawn_without_an_exception(size_wh, box):
-    analyzed = make_frame(size_wh, [make_face(1, box), make_face(2, (0, 0, *size_wh))])
+    analyzed = blank_frame(size_wh, [face_at(1, box), face_at(2, (0, 0, *size_wh))])
     assert Overlay().annotate(analyzed).shape == analyzed.frame.bgr.shape
 
 
 @pytest.mark.parametrize("box", [(-20, -20, 100, 120), (1200, 640, 1400, 900), (1279, 719, 1280, 720)])
 def test_boxes_at_the_border_keep_their_label_in_the_frame(box):
-    placed = place((1280, 720), [make_face(1, box)])
+    placed = place((1280, 720), [face_at(1, box)])
     assert placed[0].tag.rect.inside(Rect(0, 0, 1280, 720))
-    Overlay().annotate(make_frame((1280, 720), [make_face(1, box)]))
+    Overlay().annotate(blank_frame((1280, 720), [face_at(1, box)]))
 
 
 def test_percentages_never_overstate():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import pytest
+from helpers.faces import blank_frame, face_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,22 +16,9 @@ from fer_stream.rendering.overlay.drawing import text_width_px
 from fer_stream.rendering.overlay.geometry import Rect
 from fer_stream.rendering.overlay.layout import Layout
 from fer_stream.rendering.overlay.parts import Level, PlacedFace, tag_text
-from fer_stream.types import AnalyzedFrame, Face, Frame
+from fer_stream.types import AnalyzedFrame, Frame
 
 SIZES_WH = [(320, 240), (640, 360), (720, 1280), (1920, 1080), (3840, 2160)]
-STREET = Path(__file__).with_name("street-faces.json")  # faces of a crowd at 1920x1080, 25 frames a second
-
-
-def make_face(face_id: int, box_xyxy, top: str = "happy", confidence: float = 0.87) -> Face:
-    probabilities = np.full(7, (1 - confidence) / 6, np.float32)
-    probabilities[EXPRESSIONS.index(top)] = confidence
-    box = np.array(box_xyxy, np.float32)
-    return Face(face_id, box, np.zeros((5, 2), np.float32), 0.99, probabilities, confidence < 0.4)
-
-
-def make_frame(size_wh, faces, index: int = 0) -> AnalyzedFrame:
-    blank = np.broadcast_to(np.uint8(0), (size_wh[1], size_wh[0], 3))
-    return AnalyzedFrame(Frame(blank, index, index / 25, "clip"), tuple(faces))
 
 
 def assert_rules_hold(placed: tuple[PlacedFace, ...], size_wh) -> None:
@@ -98,10 +83,10 @@ def crowds(draw, most: int = 12):
 def test_the_rules_hold_in_any_picture(crowd, data):
     size_wh, boxes = crowd
     faces = [
-        make_face(index + 1, box, data.draw(st.sampled_from(EXPRESSIONS)), data.draw(st.floats(0.2, 1)))
+        face_at(index + 1, box, data.draw(st.sampled_from(EXPRESSIONS)), data.draw(st.floats(0.2, 1)))
         for index, box in enumerate(boxes)
     ]
-    assert_rules_hold(Layout(text_width_px).arrange(make_frame(size_wh, faces)), size_wh)
+    assert_rules_hold(Layout(text_width_px).arrange(blank_frame(size_wh, faces)), size_wh)
 
 
 @given(crowds(most=6), st.integers(0, 2**32 - 1))
@@ -117,20 +102,11 @@ def test_the_rules_hold_while_people_walk_and_tags_never_hop(crowd, seed):
             if random.random() < 0.05:
                 continue  # a face that is missed for a frame
             moved = np.array(box) + np.tile(index * speeds[at], 2) + random.normal(0, 1.5, 4)
-            faces.append(make_face(at + 1, moved, confidence=float(random.choice([0.3, 0.87]))))
-        placed = layout.arrange(make_frame(size_wh, faces, index))
+            faces.append(face_at(at + 1, moved, confidence=float(random.choice([0.3, 0.87]))))
+        placed = layout.arrange(blank_frame(size_wh, faces, index))
         assert_rules_hold(placed, size_wh)
         frames.append(placed)
     assert_no_tag_hops(frames)
-
-
-@pytest.fixture(scope="module")
-def street() -> list[tuple[PlacedFace, ...]]:
-    layout, frames = Layout(text_width_px), []
-    for index, rows in enumerate(json.loads(STREET.read_text(encoding="utf-8"))):
-        faces = [make_face(row[0], row[1:5], row[5], row[6]) for row in rows]
-        frames.append(layout.arrange(make_frame((1920, 1080), faces, index)))
-    return frames
 
 
 def test_the_rules_hold_in_a_crowd_in_a_street(street):
@@ -150,15 +126,15 @@ def test_nearly_every_face_of_a_crowd_has_its_tag_and_few_tags_move(street):
 
 def test_a_tag_between_two_faces_belongs_to_the_nearer_one():
     # A wide tag above the small left face would reach over to the large one beside it.
-    faces = [make_face(1, (300, 300, 340, 350), "surprise"), make_face(2, (350, 250, 450, 380), "neutral")]
-    placed = Layout(text_width_px).arrange(make_frame((1280, 720), faces))
+    faces = [face_at(1, (300, 300, 340, 350), "surprise"), face_at(2, (350, 250, 450, 380), "neutral")]
+    placed = Layout(text_width_px).arrange(blank_frame((1280, 720), faces))
     assert placed[0].tag is not None and placed[1].tag is not None
     assert_rules_hold(placed, (1280, 720))
     assert placed[0].tag.rect.overlap_px(placed[1].box) == 0
 
 
 def test_a_larger_panel_is_tied_to_its_face():
-    placed = Layout(text_width_px).arrange(make_frame((1280, 720), [make_face(1, (500, 200, 700, 460))]))
+    placed = Layout(text_width_px).arrange(blank_frame((1280, 720), [face_at(1, (500, 200, 700, 460))]))
     panel = placed[0].panel
     assert panel is not None and panel.tie is not None
     assert panel.tie.distance_px(placed[0].box) == 0 and panel.tie.distance_px(panel.rect) == 0
@@ -166,15 +142,15 @@ def test_a_larger_panel_is_tied_to_its_face():
 
 def test_certainty_leaves_room_for_the_id():
     for confidence in (0.87, 1.0):
-        face = make_face(1, (500, 200, 700, 460), "happy", confidence)
-        tag = Layout(text_width_px).arrange(make_frame((1280, 720), [face]))[0].tag
+        face = face_at(1, (500, 200, 700, 460), "happy", confidence)
+        tag = Layout(text_width_px).arrange(blank_frame((1280, 720), [face]))[0].tag
         assert tag is not None and tag.shows_id
         words_px = text_width_px(tag_text(face), tag.text_px, 600) + text_width_px("1", tag.text_px, 400)
         assert tag.rect.width >= words_px + 2 * tag.padding + tag.text_px // 3
 
 
 def test_an_unsure_face_has_a_grey_tag_and_keeps_its_bars():
-    sure = make_face(1, (500, 200, 700, 460), "sad", 0.87)
+    sure = face_at(1, (500, 200, 700, 460), "sad", 0.87)
     unsure = replace(sure, unsure=True)
     assert tag_text(unsure) == UNSURE
     plain = np.full((720, 1280, 3), 120, np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +12,7 @@ import pytest
 from helpers.contexts import make_context, make_info
 from helpers.faces import make_face, make_frame, make_frames
 from helpers.paths import ROOT, SAMPLE
+from helpers.tables import csv_rows
 from helpers.videos import times_of
 
 from fer_stream.errors import OutputError, UsageError
@@ -148,8 +148,7 @@ def test_csv_has_the_columns_and_the_times_of_the_source(tmp_path):
     frames = make_frames(shown(("happy", 10)) + [{2: "sad"}] * 5, start_s=60.0)
     sink = write(tmp_path / "e.csv", frames, info, saved_video=tmp_path / "clip.mp4")
     assert sink.outputs() == [tmp_path / "e.csv"]
-    with (tmp_path / "e.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(tmp_path / "e.csv")
     assert tuple(rows[0]) == EPISODE_COLUMNS
     assert [(row["face_id"], float(row["start_s"]), float(row["end_s"])) for row in rows] == [
         ("1", 60.0, 61.0),
@@ -226,10 +225,8 @@ def test_the_command_writes_episodes_that_agree_with_its_table(fer, loaded, tmp_
         SAMPLE, "--start", 5, "--data", "t.csv", "--episodes", "e.csv", "--save", "clip.mp4", "--quiet"
     )
     assert said.code == 0, said.err
-    with Path("e.csv").open(newline="") as file:
-        episodes = list(csv.DictReader(file))
-    with Path("t.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["face_id"]]
+    episodes = csv_rows("e.csv")
+    rows = [row for row in csv_rows("t.csv") if row["face_id"]]
     assert {row["face_id"] for row in rows} == {row["face_id"] for row in episodes}
     for row in rows:
         time_s = float(row["time_s"])

@@ -11,25 +11,15 @@ import cv2
 import numpy as np
 import pytest
 from helpers.contexts import make_context
+from helpers.faces import make_face, make_frame
 
 from fer_stream.errors import OutputError, UsageError
-from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sinks import CropsSink, FaceChartSink, ImageSink, StillsSink
 from fer_stream.sources import open_source
-from fer_stream.types import AnalyzedFrame, Face, Frame
+from fer_stream.types import AnalyzedFrame, Frame
 
 SIZE_WH = (64, 48)
 COLORS_BGR = ((200, 40, 30), (40, 180, 60), (30, 50, 220))
-
-
-def make_face(face_id: int, expression: str, box: tuple[float, ...] = (10, 10, 30, 40)) -> Face:
-    probabilities = np.full(7, 0.05, np.float32)
-    probabilities[EXPRESSIONS.index(expression)] = 0.7
-    return Face(face_id, np.array(box, np.float32), np.zeros((5, 2), np.float32), 0.9, probabilities)
-
-
-def make_frame(index: int, time_s: float, *faces: Face, source: str = "clip.mp4") -> AnalyzedFrame:
-    return AnalyzedFrame(Frame(np.zeros((*SIZE_WH[::-1], 3), np.uint8), index, time_s, source), faces)
 
 
 def flat(color_bgr: tuple[int, int, int]) -> np.ndarray:
@@ -240,7 +230,7 @@ def test_crops_are_the_squares_round_the_faces(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :32] = (200, 0, 0)
     image[:, 32:] = (0, 0, 200)
-    faces = (make_face(1, "happy", (22, 14, 42, 34)), make_face(12, "sad", (0, 0, 16, 20)))
+    faces = (make_face(1, "happy", box=(22, 14, 42, 34)), make_face(12, "sad", box=(0, 0, 16, 20)))
     with CropsSink(tmp_path / "crops") as sink:
         sink.begin(make_context(crop_scale=1.2))
         sink.write(AnalyzedFrame(Frame(image, 123, 4.92), faces))

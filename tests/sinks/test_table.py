@@ -15,35 +15,30 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from helpers.contexts import make_info
+from helpers.faces import make_frame
 from helpers.paths import ROOT
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sinks import TABLE_COLUMNS, TableSink
-from fer_stream.sources import SourceInfo
-from fer_stream.types import AnalyzedFrame, Face, Frame
-
-IMAGE = np.zeros((4, 4, 3), np.uint8)
+from fer_stream.types import AnalyzedFrame, Face
 
 
-def make_info(path: Path | None = None) -> SourceInfo:
-    return SourceInfo("clip.mp4", "video", path, None, None, None, None, None)
-
-
-def make_face(face_id: int, seed: int = 0) -> Face:
+def random_face(face_id: int, seed: int = 0) -> Face:
     weights = np.random.default_rng(seed).random(7).astype(np.float32) ** 4
     box = np.array([1.234, 2.345, 30.5, 40.25], np.float32)
     return Face(face_id, box, np.zeros((5, 2), np.float32), 0.987654321, weights / weights.sum())
 
 
-def make_frame(index: int, *faces: Face, source: str = "clip.mp4") -> AnalyzedFrame:
-    return AnalyzedFrame(Frame(IMAGE, index, index * 1001 / 24000, source), faces)
+def frame_at(index: int, *faces: Face, source: str = "clip.mp4") -> AnalyzedFrame:
+    return make_frame(index, index * 1001 / 24000, *faces, source=source)
 
 
 FRAMES = [
-    make_frame(0),
-    make_frame(1, make_face(1, 1), make_face(7, 2)),
-    make_frame(2, make_face(7, 3), source='Zoë, "größer".mp4'),
+    frame_at(0),
+    frame_at(1, random_face(1, 1), random_face(7, 2)),
+    frame_at(2, random_face(7, 3), source='Zoë, "größer".mp4'),
 ]
 
 
@@ -92,7 +87,7 @@ def test_csv_has_its_header_and_the_same_line_ends_everywhere(tmp_path):
 def test_a_parquet_table_has_types_and_row_groups(tmp_path):
     with TableSink(tmp_path / "t.parquet", make_info()) as sink:
         for index in range(9000):
-            sink.write(make_frame(index, make_face(1)) if index % 2 else make_frame(index))
+            sink.write(frame_at(index, random_face(1)) if index % 2 else frame_at(index))
     file = pyarrow.parquet.ParquetFile(tmp_path / "t.parquet")
     assert file.num_row_groups == 2 and file.metadata.num_rows == 9000
     kinds = {field.name: str(field.type) for field in file.schema_arrow}
@@ -104,10 +99,10 @@ def test_a_parquet_table_has_types_and_row_groups(tmp_path):
 def test_rows_are_on_disk_soon_and_whole(tmp_path, extension):
     path = tmp_path / f"table{extension}"
     sink = TableSink(path, make_info())
-    sink.write(make_frame(0, make_face(1)))
+    sink.write(frame_at(0, random_face(1)))
     time.sleep(0.55)
-    sink.write(make_frame(1, make_face(1)))
-    sink.write(make_frame(2, make_face(1)))
+    sink.write(frame_at(1, random_face(1)))
+    sink.write(frame_at(2, random_face(1)))
     (found,) = sink.outputs()
     assert found.read_bytes().endswith(b"\n")
     assert [row["frame"] for row in read(found)] == [0, 1]
@@ -192,7 +187,7 @@ def test_wrong_outputs_are_found_at_once(tmp_path):
     with pytest.raises(OutputError, match="--overwrite"):
         TableSink(source, make_info())
     with pytest.raises(OutputError, match="the input itself"):
-        TableSink(source, make_info(source), overwrite=True)
+        TableSink(source, make_info(path=source), overwrite=True)
     with pytest.raises(OutputError, match="can't write"):
         TableSink(source / "t.csv", make_info())
     assert source.read_text() == "the input"
@@ -202,5 +197,5 @@ def test_wrong_outputs_are_found_at_once(tmp_path):
 def test_a_name_that_is_no_unicode_is_spelled_out(tmp_path):
     for extension in (".csv", ".parquet"):
         with TableSink(tmp_path / f"t{extension}", make_info()) as sink:
-            sink.write(make_frame(0, source=os.fsdecode(b"caf\xe9.mp4")))
+            sink.write(frame_at(0, source=os.fsdecode(b"caf\xe9.mp4")))
         assert read(tmp_path / f"t{extension}")[0]["source"] == r"caf\udce9.mp4"

@@ -3,67 +3,38 @@
 from __future__ import annotations
 
 import sys
-import time
 import types
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.contexts import camera_info
 from helpers.paths import SAMPLE
 
 from fer_stream.command import cli
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.sinks import VirtualCameraSink
-from fer_stream.sources import SourceInfo
 from fer_stream.types import AnalyzedFrame, Frame
 
-INFO = SourceInfo("camera 0", "camera", None, (64, 48), None, None, None, None)
-
-
-@pytest.fixture
-def cameras(monkeypatch) -> list:
-    """Every camera that was opened."""
-    opened = []
-
-    class Camera:
-        """A fake camera that is as strict as pyvirtualcam's."""
-
-        device = "/dev/video9"
-
-        def __init__(self, width: int, height: int, fps: float, *, fmt: str) -> None:
-            self.size_wh, self.fps, self.fmt, self.sent, self.closed = (width, height), fps, fmt, [], 0
-            opened.append(self)
-
-        def send(self, frame: np.ndarray) -> None:
-            assert frame.dtype == np.uint8 and frame.shape == (*self.size_wh[::-1], 3)
-            assert frame.flags.c_contiguous
-            self.sent.append((time.monotonic(), frame.copy()))
-
-        def close(self) -> None:
-            self.closed += 1
-
-    module = types.ModuleType("pyvirtualcam")
-    module.Camera, module.PixelFormat = Camera, types.SimpleNamespace(BGR="bgr")
-    monkeypatch.setitem(sys.modules, "pyvirtualcam", module)
-    return opened
+INFO = camera_info()
 
 
 def frame(index: int, time_s: float) -> AnalyzedFrame:
     return AnalyzedFrame(Frame(np.zeros((48, 64, 3), np.uint8), index, time_s), ())
 
 
-def test_the_annotated_picture_is_sent_in_the_cameras_size(cameras):
+def test_the_annotated_picture_is_sent_in_the_cameras_size(virtual_cameras):
     with VirtualCameraSink(INFO) as sink:
         sink.write(frame(0, 0.0), np.full((48, 64, 3), (1, 2, 3), np.uint8))
         sink.write(frame(1, 0.1), np.full((96, 128, 3), 9, np.uint8)[:, ::-1])
         assert sink.outputs() == []
-    (camera,) = cameras
+    (camera,) = virtual_cameras
     assert (camera.size_wh, camera.fps, camera.fmt, camera.closed) == ((64, 48), 30.0, "bgr", 1)
     assert camera.sent[0][1][0, 0].tolist() == [1, 2, 3]
     assert (camera.sent[1][1] == 9).all()
 
 
-def test_a_recording_is_sent_at_its_own_pace(cameras, monkeypatch):
+def test_a_recording_is_sent_at_its_own_pace(virtual_cameras, monkeypatch):
     slept_s: list[float] = []
     clock = types.SimpleNamespace(monotonic=lambda: 100 + sum(slept_s), sleep=slept_s.append)
     monkeypatch.setattr("fer_stream.sinks.real_time.time", clock)
@@ -71,10 +42,10 @@ def test_a_recording_is_sent_at_its_own_pace(cameras, monkeypatch):
         for index in range(5):
             sink.write(frame(index, 7 + index * 0.05), np.zeros((48, 64, 3), np.uint8))
     assert slept_s == pytest.approx([0, 0.05, 0.05, 0.05, 0.05])
-    assert len(cameras[0].sent) == 5
+    assert len(virtual_cameras[0].sent) == 5
 
 
-def test_a_gap_is_waited_for_once(cameras, monkeypatch):
+def test_a_gap_is_waited_for_once(virtual_cameras, monkeypatch):
     slept_s: list[float] = []
     clock = types.SimpleNamespace(monotonic=lambda: 100 + sum(slept_s), sleep=slept_s.append)
     monkeypatch.setattr("fer_stream.sinks.real_time.time", clock)
@@ -84,16 +55,16 @@ def test_a_gap_is_waited_for_once(cameras, monkeypatch):
     assert slept_s == pytest.approx([0, 1, 0.1, 0.1])
 
 
-def test_pictures_are_refused(cameras):
+def test_pictures_are_refused(virtual_cameras):
     with pytest.raises(UsageError, match="--save"):
         VirtualCameraSink(replace(INFO, kind="images"))
-    assert cameras == []
+    assert virtual_cameras == []
 
 
 @pytest.mark.parametrize(
     ("platform", "remedy"), [("linux", "v4l2loopback"), ("darwin", "OBS"), ("win32", "OBS"), ("sunos", "one")]
 )
-def test_no_such_device_is_one_line_with_its_remedy(cameras, monkeypatch, platform, remedy):
+def test_no_such_device_is_one_line_with_its_remedy(virtual_cameras, monkeypatch, platform, remedy):
     def no_device(*_: object, **__: object) -> None:
         raise RuntimeError("'v4l2loopback' backend: No v4l2 loopback device found\nand more lines")
 

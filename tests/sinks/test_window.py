@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from helpers.contexts import camera_info
+from helpers.display import running_xvfb
 from helpers.live_servers import MjpegServer, video_jpegs
 from helpers.paths import ROOT
 
@@ -25,10 +25,10 @@ from fer_stream.errors import OutputError
 from fer_stream.sinks import WindowSink, display_available
 from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud, mirrored
-from fer_stream.sources import SourceInfo, open_source
+from fer_stream.sources import open_source
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
-INFO = SourceInfo("camera 0", "camera", None, (640, 360), None, None, None, None)
+INFO = camera_info(size_wh=(640, 360))
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a display is optional on Linux only")
 
 
@@ -55,31 +55,6 @@ def test_a_display_that_never_answers_is_one_line(monkeypatch):
                 WindowSink(INFO)
             return
     pytest.skip("no port is free")
-
-
-@pytest.fixture(scope="module")
-def xvfb() -> Iterator[str]:
-    """A virtual X display."""
-    with running_xvfb() as display:
-        yield display
-
-
-@contextmanager
-def running_xvfb(*arguments: str) -> Iterator[str]:
-    for program in ("Xvfb", "xdotool"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs the program {program}")
-    reader, writer = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
-    command += arguments
-    with subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL) as server:
-        os.close(writer)
-        with os.fdopen(reader) as numbers:
-            number = numbers.readline().strip()
-        try:
-            yield f":{number}"
-        finally:
-            server.terminate()
 
 
 # The start of the programs below. It keeps every picture that the window shows in `shown`.

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.fake_camera import FakeVideoCapture
 
 from fer_stream.command.cli import main
 from fer_stream.errors import SourceError
@@ -21,48 +22,6 @@ from fer_stream.sources import cameras, live, open_source
 from fer_stream.sources.cameras import Camera, CameraInfo, list_cameras
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Video4Linux")
-
-
-class FakeVideoCapture:
-    """Replaces OpenCV's class: it records the requests, and returns grey pictures of `size_wh`."""
-
-    size_wh = (640, 480)
-    opens = frozenset({cv2.CAP_V4L2, cv2.CAP_MSMF, cv2.CAP_DSHOW, cv2.CAP_AVFOUNDATION})
-    refuses_parameters = False
-
-    def __init__(self, index: int, api: int, parameters: list[int]) -> None:
-        self.opened = api in self.opens and not (parameters and self.refuses_parameters)
-        self.asked = list(zip(parameters[::2], parameters[1::2], strict=True))
-        self.log.append((api, self.asked))
-
-    log: list[tuple[int, list[tuple[int, float]]]]
-
-    def isOpened(self) -> bool:
-        return self.opened
-
-    def set(self, property_id: int, value: float) -> bool:
-        self.asked.append((property_id, value))
-        return True
-
-    def get(self, property_id: int) -> float:
-        return {cv2.CAP_PROP_FPS: 30.0}.get(property_id, -1.0)
-
-    def read(self) -> tuple[bool, np.ndarray]:
-        return True, np.full((self.size_wh[1], self.size_wh[0], 3), 90, np.uint8)
-
-    def release(self) -> None:
-        pass
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeVideoCapture]:
-    class Fake(FakeVideoCapture):
-        pass
-
-    Fake.log = []
-    monkeypatch.setattr(cv2, "VideoCapture", Fake)
-    monkeypatch.setattr(cameras, "_check_linux_camera", lambda index: None)
-    return Fake
 
 
 MJPG = (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -85,30 +44,30 @@ SIZE_AND_RATE = [
 def test_each_system_is_asked_in_its_own_way(
     platform: str,
     expected: list[tuple[int, list[tuple[int, float]]]],
-    fake: type[FakeVideoCapture],
+    fake_camera: type[FakeVideoCapture],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     Camera(0, (1280, 720), 30.0).open()
-    assert fake.log == expected
+    assert fake_camera.log == expected
 
 
 def test_windows_goes_on_with_directshow(
-    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+    fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(fake, "opens", {cv2.CAP_DSHOW})
+    monkeypatch.setattr(fake_camera, "opens", {cv2.CAP_DSHOW})
     Camera(0, (1280, 720), 30.0).open()
-    assert fake.log[-1] == (cv2.CAP_DSHOW, [MJPG, *SIZE_AND_RATE])
+    assert fake_camera.log[-1] == (cv2.CAP_DSHOW, [MJPG, *SIZE_AND_RATE])
 
 
 def test_a_size_that_lets_windows_refuse_the_camera_is_asked_for_afterwards(
-    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+    fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(fake, "refuses_parameters", True)
+    monkeypatch.setattr(fake_camera, "refuses_parameters", True)
     Camera(0, (1280, 720), 30.0).open()
-    assert fake.log[-1] == (cv2.CAP_MSMF, SIZE_AND_RATE)
+    assert fake_camera.log[-1] == (cv2.CAP_MSMF, SIZE_AND_RATE)
 
 
 def test_opencv_finds_its_settings_when_it_loads() -> None:
@@ -122,7 +81,7 @@ def test_opencv_finds_its_settings_when_it_loads() -> None:
     assert said.stdout.split() == [b"0", b"-8"]
 
 
-def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake: type[FakeVideoCapture]) -> None:
+def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake_camera: type[FakeVideoCapture]) -> None:
     with open_source(0, camera_size_wh=(1280, 720), camera_frame_rate=60) as source:
         frame = next(iter(source))
         assert (source.info.kind, source.info.name, source.info.size_wh) == ("camera", "camera 0", (640, 480))
@@ -134,9 +93,9 @@ def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake: type[FakeVid
 
 
 def test_a_camera_that_opens_but_stays_dark_says_what_to_do(
-    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+    fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake, "read", lambda self: (False, None))
+    monkeypatch.setattr(fake_camera, "read", lambda self: (False, None))
     monkeypatch.setattr(Camera, "patience_s", 0.1)
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(SourceError, match="gives no picture: close the program that uses it"):
@@ -144,22 +103,22 @@ def test_a_camera_that_opens_but_stays_dark_says_what_to_do(
 
 
 def test_a_camera_that_skips_a_picture_is_not_opened_anew(
-    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+    fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = iter(range(1000))
-    picture = fake.read
+    picture = fake_camera.read
 
     def read(self: FakeVideoCapture) -> tuple[bool, np.ndarray | None]:
         return picture(self) if next(reads) % 3 else (False, None)
 
-    monkeypatch.setattr(fake, "read", read)
+    monkeypatch.setattr(fake_camera, "read", read)
     with open_source(0) as source:
         assert len([frame for frame, _ in zip(source, range(5), strict=False)]) == 5
-    assert len(fake.log) == 1
+    assert len(fake_camera.log) == 1
 
 
 def test_a_camera_that_was_unplugged_comes_back(
-    fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+    fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugged_in = True
     tries = 0
@@ -170,10 +129,10 @@ def test_a_camera_that_was_unplugged_comes_back(
         if not plugged_in:
             raise SourceError("there is no camera 0")
 
-    picture = fake.read
+    picture = fake_camera.read
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(cameras, "_check_linux_camera", check)
-    monkeypatch.setattr(fake, "read", lambda self: picture(self) if plugged_in else (False, None))
+    monkeypatch.setattr(fake_camera, "read", lambda self: picture(self) if plugged_in else (False, None))
     monkeypatch.setattr(Camera, "patience_s", 0.05)
     monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01)
     with open_source(0) as source:
@@ -199,10 +158,10 @@ def test_a_camera_that_was_unplugged_comes_back(
     ],
 )
 def test_where_the_system_does_not_tell_the_error_names_its_settings(
-    platform: str, help_line: str, fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
+    platform: str, help_line: str, fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(fake, "opens", frozenset())
+    monkeypatch.setattr(fake_camera, "opens", frozenset())
     monkeypatch.setattr(cameras, "list_cameras", lambda: [CameraInfo(0, "Webcam")])
     with pytest.raises(SourceError, match=f"camera 0 can't be opened: .*{help_line}"):
         Camera(0).open()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -25,6 +24,8 @@ from helpers.live_servers import (
     silent_server,
     video_jpegs,
 )
+from helpers.timeouts import set_timeouts
+from helpers.waiting import wait_until
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.errors import SourceError
@@ -32,33 +33,7 @@ from fer_stream.sources import Source, live, network, open_source
 from fer_stream.system.background import Background
 from fer_stream.types import Frame
 
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    wait_until(lambda: threading.active_count() == before)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make streams time out and reconnect faster than a user would want."""
-    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(live, "LONGEST_PAUSE_S", 0.08)
-    set_timeouts(monkeypatch, open_ms=2000, read_ms=400)
-
-
-def set_timeouts(monkeypatch: pytest.MonkeyPatch, *, open_ms: int, read_ms: int) -> None:
-    before = network._PARAMETERS
-    assert before[1] == 10_000 and before[3] == 5_000
-    monkeypatch.setattr(network, "_PARAMETERS", (before[0], open_ms, before[2], read_ms, *before[4:]))
-
-
-def wait_until(is_true: Callable[[], bool], limit_s: float = 15.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
+pytestmark = pytest.mark.usefixtures("threads_end")
 
 
 class Reader:
@@ -337,11 +312,6 @@ def test_what_comes_in_one_go_is_played_at_its_own_pace_and_ends(name: str, tmp_
     assert source.problems == []
     # No sooner than its time. How much later depends on the machine.
     assert all(time_s >= index / 20 - 0.06 for index, time_s in frames)
-
-
-@pytest.fixture
-def portrait(shared_data: Path) -> Path:
-    return shared_data / "videos" / "portrait-360p.mp4"
 
 
 def test_a_real_video_over_mjpeg(portrait: Path) -> None:

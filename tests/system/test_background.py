@@ -5,52 +5,21 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from helpers.scripted import ScriptedSource
+from helpers.waiting import wait_until
 
 from fer_stream.errors import SourceError
-from fer_stream.sources import Source, open_source
+from fer_stream.sources import open_source
 from fer_stream.system.background import Background, Task, side_by_side
 from fer_stream.types import Frame
 
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
-
-
-class ScriptedSource(Source):
-    """Yields `count` tiny frames, then ends or raises. It counts the frames that were read."""
-
-    def __init__(self, count: int, *, error: BaseException | None = None, frame_s: float = 0.0) -> None:
-        super().__init__(mirror=False)
-        self.count, self.error, self.frame_s = count, error, frame_s
-        self.read = 0
-
-    def _read(self) -> Frame | None:
-        time.sleep(self.frame_s)
-        if self.read == self.count:
-            if self.error is not None:
-                raise self.error
-            return None
-        self.read += 1
-        return self._frame(np.zeros((2, 2, 3), np.uint8), self.read - 1, 0.0, "scripted")
-
-    def _release(self) -> None:
-        pass
-
-
-def wait_until(is_true: Callable[[], bool], limit_s: float = 5.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 def test_a_slow_reader_of_a_recording_gets_every_frame_in_order() -> None:

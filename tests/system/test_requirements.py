@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 import pytest
 
 from fer_stream.system.requirements import installation_problem
-
-REQUIREMENTS = ["av<19,>=16", "opencv-python>=5", "numpy>=1.26", "ray>=2.40; extra == 'batch'"]
-SOUND = {"av": "18.1.0", "opencv-python": "5.0.0.93", "numpy": "2.4.6"}
-
-
-@pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The installed distributions and their versions, to be changed by a test."""
-    versions = dict(SOUND)
-
-    def version(name: str) -> str:
-        if name not in versions:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    monkeypatch.setattr(importlib.metadata, "requires", lambda _: REQUIREMENTS)
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    return versions
 
 
 @pytest.mark.parametrize(
@@ -44,11 +24,11 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ({"opencv-python": "5.0.0rc1"}, None),
     ],
 )
-def test_the_first_package_that_does_not_fit_is_named(installed, changes, said) -> None:
+def test_the_first_package_that_does_not_fit_is_named(installed_versions, changes, said) -> None:
     for name, version in changes.items():
-        installed.pop(name, None)
+        installed_versions.pop(name, None)
         if version is not None:
-            installed[name] = version
+            installed_versions[name] = version
     assert installation_problem(AttributeError("FontFace")) == said
 
 

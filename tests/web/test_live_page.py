@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from helpers.page import FedPage, wait_until
+from helpers.page import FedPage
+from helpers.waiting import wait_until
 
 pytest.importorskip("uvicorn", reason="needs the extra web: pip install 'fer-stream[web]'")
 
@@ -19,20 +20,6 @@ BRIGHTNESS = """() => {
     pen.drawImage(picture, 0, 0, 1, 1);
     return pen.getImageData(0, 0, 1, 1).data[0];
 }"""
-
-
-@pytest.fixture
-def fed(tmp_path):
-    with FedPage(tmp_path) as page:
-        yield page
-
-
-@pytest.fixture
-def live(watched, fed):
-    watched.goto(fed.sink.address)
-    watched.wait_for_selector(RUNNING)
-    yield watched
-    assert watched.hosts == {fed.base}
 
 
 def test_it_shows_moving_pictures_and_bars(live, fed):

@@ -2,61 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from helpers.paths import SAMPLE
+from helpers.report import START_S
 
-START_S = 4
 WOMAN_COMES_S = 5.2  # into the sample clip; it takes her a quarter of a second
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, analyzer) -> Path:
-    """A folder with a part of the sample clip, its report and its subtitles."""
-    from fer_stream.pipeline import run
-    from fer_stream.rendering.overlay import Overlay
-    from fer_stream.sinks import EpisodesSink, ReportSink, VideoSink
-    from fer_stream.sources import open_source
-
-    folder = tmp_path_factory.mktemp("report")
-    with open_source(SAMPLE, start_s=START_S) as source:
-        sinks = [
-            VideoSink(folder / "the clip #1.mp4", source.info),
-            ReportSink(folder / "report.html", source.info),
-            EpisodesSink(folder / "episodes.vtt", source.info),
-        ]
-        run(source, analyzer, Overlay(), sinks)
-    return folder
-
-
-@pytest.fixture
-def report(watched, made):
-    watched.goto((made / "report.html").as_uri())
-    watched.wait_for_selector("html[data-ready]")
-    watched.until("() => document.querySelector('video').readyState >= 2")
-    yield watched
-    assert watched.hosts == {"file://"}
-    assert {Path(address).name for address in watched.requested} <= {"report.html", "the%20clip%20%231.mp4"}
-
-
-@pytest.fixture(scope="module")
-def served(made) -> Iterator[str]:
-    """The folder over HTTP, because browsers do not load subtitles from files."""
-    handler = functools.partial(_Quiet, directory=str(made))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_arguments: object) -> None:
-        pass
 
 
 def video_time(page) -> float:
@@ -141,17 +90,17 @@ def test_the_table_sorts(report):
     assert lengths == sorted(lengths)
 
 
-def test_nothing_is_wider_than_a_phone(browser, made):
+def test_nothing_is_wider_than_a_phone(browser, report_folder):
     context = browser.new_context(viewport={"width": 360, "height": 740})
     page = context.new_page()
-    page.goto((made / "report.html").as_uri())
+    page.goto((report_folder / "report.html").as_uri())
     page.wait_for_selector("html[data-ready]")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     context.close()
 
 
-def test_a_video_that_has_gone_is_named(watched, made, tmp_path):
-    (tmp_path / "report.html").write_bytes((made / "report.html").read_bytes())
+def test_a_video_that_has_gone_is_named(watched, report_folder, tmp_path):
+    (tmp_path / "report.html").write_bytes((report_folder / "report.html").read_bytes())
     watched.goto((tmp_path / "report.html").as_uri())
     watched.wait_for_selector("#video-missing:not([hidden])")
     assert "the clip #1.mp4" in watched.text_content("#video-missing")
@@ -159,14 +108,14 @@ def test_a_video_that_has_gone_is_named(watched, made, tmp_path):
     watched.complaints = [text for text in watched.complaints if "ERR_FILE_NOT_FOUND" not in text]
 
 
-def test_the_player_shows_the_subtitles_at_their_times(watched, made, served):
-    (made / "player.html").write_text(
+def test_the_player_shows_the_subtitles_at_their_times(watched, report_folder, served_report):
+    (report_folder / "player.html").write_text(
         "<link rel=icon href=data:,><video muted><track default src='episodes.vtt' kind='subtitles'></video>"
         # As a blob, because this small server sends no part of a file, and a player can't seek without.
         "<script>fetch('the%20clip%20%231.mp4').then((answer) => answer.blob()).then((blob) => {"
         " document.querySelector('video').src = URL.createObjectURL(blob); });</script>"
     )
-    watched.goto(f"{served}/player.html")
+    watched.goto(f"{served_report}/player.html")
     cues = watched.until(
         "() => { const track = document.querySelector('video').textTracks[0];"
         " return track.cues && track.cues.length && [...track.cues].map((cue) =>"

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +17,10 @@ import pytest
 from helpers.command import start
 from helpers.contexts import make_info
 from helpers.live_servers import MjpegServer, video_jpegs
-from helpers.page import FedPage, parts, server_sent, wait_until
+from helpers.page import FedPage, parts, server_sent
 from helpers.paths import SAMPLE
 from helpers.videos import opened
+from helpers.waiting import wait_until
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS
@@ -34,13 +34,6 @@ PATHS = (
     *("/", "/events", "/live", "/stream.mjpg", "/still.jpg", "/history", "/files/0"),
     *("/static/page.js", "/static/uPlot.js", "/nothing"),
 )
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Iterator[FedPage]:
-    with FedPage(tmp_path_factory.mktemp("page")) as fed:
-        wait_until(lambda: fed.written > 2)
-        yield fed
 
 
 # Access

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from helpers.tables import csv_rows
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'fer-stream[ray]'")
 pytest.importorskip("fsspec")
@@ -17,40 +14,14 @@ pytest.importorskip("fsspec")
 import pyarrow.parquet as pq
 
 from fer_stream.batch import work
-from fer_stream.batch.inputs import Recording, find_recordings
 from fer_stream.batch.manifest import finished, write_manifest
 from fer_stream.batch.outputs import Output
 from fer_stream.batch.parts import Part
-from fer_stream.batch.settings import Settings
 from fer_stream.command import cli as single
 from fer_stream.expressions import LABELS
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.system.files import file_hash
 from fer_stream.version import __version__
-
-
-@pytest.fixture
-def recording(tmp_path: Path, hopper_bgr: np.ndarray) -> Recording:
-    """Three seconds of a face, ten frames a second."""
-    path = tmp_path / "archive" / "a.avi"
-    path.parent.mkdir()
-    size_wh = (160, 192)
-    out = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, size_wh)
-    for _ in range(30):
-        out.write(cv2.resize(hopper_bgr, size_wh, interpolation=cv2.INTER_AREA))
-    out.release()
-    (found,) = find_recordings([str(path)])
-    return found
-
-
-@pytest.fixture
-def settings() -> Settings:
-    return Settings(file_hash(BUILT_IN_WEIGHTS), unsure_below=0.3)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_csv_table_is_the_one_that_fer_stream_writes(recording, settings, tmp_path):
@@ -73,7 +44,7 @@ def test_the_summary_has_shares_in_both_formats_and_unsure_is_one(recording, set
         summaries = [path.name for path in folder.iterdir() if path.name.startswith("summary")]
         assert summaries == [f"summary.{table_format}"]
         if table_format == "csv":
-            (row,) = rows_of(folder / "summary.csv")
+            (row,) = csv_rows(folder / "summary.csv")
         else:
             (row,) = pq.read_table(folder / "summary.parquet").to_pylist()
         assert float(row["face_s"]) == pytest.approx(3.0)
@@ -83,6 +54,7 @@ def test_the_summary_has_shares_in_both_formats_and_unsure_is_one(recording, set
 
 
 def test_parquet_files_say_what_made_them(recording, settings, tmp_path):
+    settings = replace(settings, unsure_below=0.3)
     output = Output(str(tmp_path / "out"))
     record = work.analyze(settings, None, recording, output)
     write_manifest(output, [record], settings)
@@ -129,7 +101,7 @@ def test_parts_join_to_the_csv_of_one_pass(recording, settings, tmp_path):
     footers = [work.analyze_part(chosen, None, recording, part, many) for part in parts]
     joined = work.join_parts(chosen, recording, parts, footers, many)
     assert joined.label_s == pytest.approx(whole.label_s)
-    ours, theirs = (rows_of(tmp_path / folder / whole.table) for folder in ("many", "one"))
+    ours, theirs = (csv_rows(tmp_path / folder / whole.table) for folder in ("many", "one"))
     assert [(row["frame"], row["face_id"]) for row in ours] == [
         (row["frame"], row["face_id"]) for row in theirs
     ]

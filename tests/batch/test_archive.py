@@ -1,0 +1,203 @@
+"""Archives from start to end on a Ray cluster: repeated runs, lost workers, Ctrl-C, estimates."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.archives import write_clip
+
+pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("fsspec")
+
+import pyarrow.parquet as pq
+
+from fer_stream.batch import work
+from fer_stream.batch.archive import estimate
+from fer_stream.batch.inputs import find_recordings
+from fer_stream.batch.settings import Settings
+from fer_stream.command import cli as single
+from fer_stream.errors import SourceError
+from fer_stream.expressions import EXPRESSIONS, LABELS
+from fer_stream.system.files import file_hash
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
+
+
+WAIT_S = 120
+
+
+def manifest(output: Path) -> dict[str, dict]:
+    return {Path(row["source"]).name: row for row in pq.read_table(output / "manifest.parquet").to_pylist()}
+
+
+def test_an_archive_is_done_and_again_only_what_is_missing_failed_or_changed(
+    batch, cluster, clip, hopper_bgr, tmp_path
+):
+    archive, output = tmp_path / "archive", tmp_path / "out"
+    write_clip(archive / "a.mp4", hopper_bgr, 12)
+    write_clip(archive / "b.mp4", hopper_bgr, 30, rate=1)  # long enough to be cut
+    (archive / "bad.mp4").write_bytes(b"no video at all")
+    command = (archive, "--output", output, "--ray", cluster.address)
+    said = batch(*command)
+    assert said.code == 3 and said.out == ""
+    assert all(line.startswith("fer-batch: ") for line in said.err.splitlines()), said.err
+    assert "failed" in said.err and "bad.mp4 can't be read as a video" in said.err
+    rows = manifest(output)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "a.mp4": "done",
+        "b.mp4": "done",
+        "bad.mp4": "failed",
+    }
+    assert (rows["b.mp4"]["frames"], rows["b.mp4"]["faces"], rows["b.mp4"]["duration_s"]) == (30, 1, 30.0)
+    assert rows["b.mp4"]["hash"] == file_hash(archive / "b.mp4") and rows["b.mp4"]["seconds"] > 0
+    assert rows["bad.mp4"]["error"].endswith("or no video")
+    # The whole is read as one, and a recording's table is the one that fer-stream writes.
+    assert pq.read_table(output / "tables").num_rows == 42
+    summary = pq.read_table(output / "summary.parquet").to_pylist()
+    assert [row["face_s"] for row in summary] == pytest.approx([1.2, 30])
+    assert sum(summary[0][f"share_{label}"] for label in LABELS) == pytest.approx(1, abs=1e-5)
+    assert single.main([str(archive / "b.mp4"), "--data", str(tmp_path / "b.parquet"), "--quiet"]) == 0
+    ours, theirs = pq.read_table(output / rows["b.mp4"]["table"]), pq.read_table(tmp_path / "b.parquet")
+    assert ours.column_names == theirs.column_names
+    for name in ("source", "frame", "time_s", "face_id"):
+        assert ours[name].equals(theirs[name])
+    for name in ("x1", "y2", *EXPRESSIONS):
+        np.testing.assert_allclose(
+            ours[name].to_numpy(), theirs[name].to_numpy(), atol=2e-2 if name < "z" else 0
+        )
+
+    tables = {path: path.stat().st_mtime_ns for path in (output / "tables").iterdir()}
+    (archive / "bad.mp4").write_bytes(clip.read_bytes())
+    write_clip(archive / "a.mp4", hopper_bgr, 14)
+    (output / "manifest.parquet").unlink()  # as after a killed driver: the tables hold the records
+    said = batch(*command)
+    assert said.code == 0 and "2 of 2 recordings done" in said.err and "1 were done before" in said.err
+    rows = manifest(output)
+    assert [row["state"] for row in rows.values()] == ["done"] * 3 and rows["a.mp4"]["frames"] == 14
+    kept = output / rows["b.mp4"]["table"]
+    assert kept.stat().st_mtime_ns == tables[kept]
+
+    said = batch(*command)
+    assert said.code == 0 and "are done already" in said.err
+    said = batch(*command, "--smooth", "0", "--dry-run")
+    assert said.code == 0 and len(said.out.splitlines()) == 3 and "about 0:0" in said.err
+    said = batch(
+        archive / "b.mp4", *command[1:], "--chart", "--save", "--part", "12", "--smooth", "0", "--quiet"
+    )
+    assert said.code == 0 and said.err == ""
+    assert [path.suffix for folder in ("videos", "charts") for path in (output / folder).iterdir()] == [
+        ".mp4",
+        ".png",
+    ]
+    assert not any((output / "parts").iterdir())
+
+
+def test_a_dry_run_writes_nothing(batch, cluster, clip, tmp_path):
+    said = batch(clip, "--output", tmp_path / "out", "--ray", cluster.address, "--dry-run")
+    assert said.code == 0 and said.out == f"{clip}\t0:01\t1 part\n"
+    assert "1 recording" in said.err and "of video a second" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
+    class Here:
+        """Runs tasks at once. Inspecting a recording kills the worker."""
+
+        def slots(self, _settings: Settings) -> int:
+            return 1
+
+        def submit(self, function: Callable[..., object], *_arguments: object) -> object:
+            return function
+
+        def wait(self, pending: list[object], _timeout_s: float) -> list[object]:
+            return pending
+
+        def result(self, function: object) -> None:
+            if function is work.inspect:
+                raise SourceError("its worker died")
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    recordings = find_recordings([str(tmp_path)])
+    estimated = estimate(recordings, Settings("0"), None, Here())
+    assert estimated.parts == [(recordings[0], 0.0, 1)] and estimated.run_s is None
+
+
+@linux
+def test_killed_workers_cost_their_parts_only(batch, cluster, hopper_bgr, tmp_path):
+    import threading
+
+    video = write_clip(tmp_path / "long.mp4", hopper_bgr, 120, size_wh=(320, 384), rate=1)
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + WAIT_S
+        while len(killed) < 2 and time.monotonic() < deadline:
+            for process in Path("/proc").iterdir():
+                if process.name.isdecimal() and int(process.name) not in killed and len(killed) < 2:
+                    try:
+                        command = (process / "cmdline").read_bytes()
+                    except OSError:
+                        continue
+                    if command.startswith(b"ray::analyze_part"):
+                        os.kill(int(process.name), signal.SIGKILL)
+                        killed.append(int(process.name))
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    said = batch(
+        *(video, "--output", tmp_path / "out", "--ray", cluster.address),
+        *("--part", "12", "--smooth", "0", "--quiet"),
+    )
+    killer.join()
+    assert len(killed) == 2
+    assert (said.code, said.out, said.err) == (0, "", "")
+    assert manifest(tmp_path / "out")["long.mp4"]["frames"] == 120
+    assert pq.read_table(tmp_path / "out" / "tables")["frame"].to_pylist() == list(range(120))
+
+
+@posix
+def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(analyzer, hopper_bgr, tmp_path):
+    archive, output = tmp_path / "archive", tmp_path / "out"
+    for name, frames in {"a": 6, "b": 200}.items():
+        write_clip(archive / f"{name}.mp4", hopper_bgr, frames, size_wh=(320, 384))
+    command = [
+        sys.executable,
+        "-m",
+        "fer_stream.batch",
+        str(archive),
+        "--output",
+        str(output),
+        "--workers",
+        "1",
+    ]
+    run = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert run.stderr is not None
+    said = [run.stderr.readline()]
+    os.killpg(run.pid, signal.SIGINT)
+    out, rest = run.communicate(timeout=WAIT_S)
+    said += rest.splitlines()
+    assert run.returncode == 130, said
+    assert said[0].startswith("fer-batch: 1/2 done a.mp4") and said[-1] == "fer-batch: interrupted"
+    assert out == "" and all(line.startswith("fer-batch: ") for line in said)
+    states = {name: row["state"] for name, row in manifest(output).items()}
+    assert states == {"a.mp4": "done", "b.mp4": "waiting"}
+    assert len(list((output / "tables").iterdir())) <= 2  # one, and what was being written
+
+    again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=WAIT_S)
+    assert again.returncode == 0 and "1 of 1 recordings done" in again.stderr, again.stderr
+    assert {path.name[0] for path in (output / "tables").iterdir()} == {"a", "b"}
+    assert not [path for path in output.iterdir() if path.name.startswith(".")]

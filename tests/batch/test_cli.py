@@ -1,0 +1,48 @@
+"""Wrong input to fer-batch is one line, before anything starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from helpers.checkpoints import save_small_checkpoint
+
+pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("fsspec")
+
+
+def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_stream.batch.cluster.connected", lambda *_: pytest.fail("Ray was started"))
+    out = tmp_path / "out"
+    (tmp_path / "file").write_text("x")
+    old = tmp_path / "old.pt"
+    save_small_checkpoint(old)
+    (tmp_path / "part.bin").write_bytes(b"\x00\x01\xfe\n\x02")
+    for code, words, arguments in (
+        (2, "no recordings", ("--output", out)),
+        (2, "--output", (clip,)),
+        (2, "--workers", (clip, "--output", out, "--ray", "auto", "--workers", "2")),
+        (2, "Ray decides", (clip, "--output", out, "--device", "cuda:1")),
+        (2, "--part", (clip, "--output", out, "--part", "0.1")),
+        (2, "--gpu-share", (clip, "--output", out, "--gpu-share", "2")),
+        (2, "lists no recording", ("--from-file", os.devnull, "--output", out)),
+        (3, "no such file", (tmp_path / "none.mp4", "--output", out)),
+        (3, "binary file", ("--from-file", tmp_path / "part.bin", "--output", out)),
+        (3, "none.txt", ("--from-file", tmp_path / "none.txt", "--output", out)),
+        (4, "it is a file", (clip, "--output", tmp_path / "file")),
+        (2, "--labels", (clip, "--output", out, "--labels", "raf-db")),
+        (2, "from 0 to 1", (clip, "--output", out, "--unsure-below", "2")),
+        (5, "no FER+ layer", (clip, "--output", out, "--weights", old, "--labels", "ferplus")),
+        (5, "not a PyTorch checkpoint", (clip, "--output", out, "--weights", tmp_path / "file")),
+    ):
+        said = batch(*arguments)
+        assert (said.code, said.err.count("\n")) == (code, 1), said.err
+        assert words in said.err and not out.exists()
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(batch, clip, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    said = batch(clip, "--output", tmp_path / "out")
+    assert said.code == 2 and said.err.count("\n") == 1
+    assert "fer-batch needs ray; install with: pip install 'fer-stream[batch]'" in said.err

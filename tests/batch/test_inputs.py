@@ -1,0 +1,160 @@
+"""Find recordings: files, folders, globs, lists and addresses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("fsspec")
+
+import fsspec
+
+from fer_stream.batch import cli, work
+from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list, shown
+from fer_stream.batch.manifest import Record, read_manifest, write_manifest
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.parts import Look
+from fer_stream.batch.settings import Settings
+from fer_stream.errors import SourceError, UsageError
+from fer_stream.sources.video import VideoSource
+
+
+def test_recordings_are_found_by_file_folder_glob_and_list_each_once(tmp_path, clip):
+    for name in ("b/deep/two.MOV", "b/one.mp4", "b/.hidden.mp4", "b/notes.txt", "c/three.mkv", "odd.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# mine\n\n{tmp_path}/odd.bin\n{tmp_path}/b/one.mp4\n")
+    found = find_recordings([str(tmp_path / "c" / "*.mkv"), str(tmp_path / "b"), *read_list(str(listed))])
+    assert [Path(recording.name).name for recording in found] == [
+        "three.mkv",
+        "one.mp4",
+        "two.MOV",
+        "odd.bin",
+    ]
+    assert all(Path(recording.name).is_absolute() for recording in found)
+
+
+def test_an_endless_line_of_a_list_is_a_short_message(tmp_path, capsys):
+    listed = tmp_path / "list.txt"
+    listed.write_text("x" * 2_000_000)
+    assert cli.main(["--from-file", str(listed), "--output", str(tmp_path / "out")]) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and len(err) < 5000
+
+
+def test_a_list_without_an_end_is_refused(tmp_path):
+    path = tmp_path / "list.txt"
+    with path.open("wb") as file:
+        file.truncate(100 * 2**20)
+    with pytest.raises(SourceError, match="MiB"):
+        read_list(str(path))
+
+
+def test_outputs_within_the_input_folder_are_no_input(tmp_path):
+    for name in ("a.mp4", "out/videos/a-1.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = find_recordings([str(tmp_path)], leave_out=str(tmp_path / "out"))
+    assert [recording.name for recording in found] == [str(tmp_path / "a.mp4")]
+
+
+def test_what_stands_for_nothing_is_refused(tmp_path):
+    for spec in (str(tmp_path / "none.mp4"), str(tmp_path), str(tmp_path / "*.mp4"), "memory://none/a.mp4"):
+        with pytest.raises(SourceError):
+            find_recordings([spec])
+    with pytest.raises(UsageError, match="nosuch"):
+        find_recordings(["nosuch://bucket/a.mp4"])
+
+
+def test_recordings_of_the_same_name_have_outputs_of_their_own(tmp_path):
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "Café: 1?.mp4").write_bytes(b"x")
+    names = [recording.output_name for recording in find_recordings([str(tmp_path)])]
+    assert len(set(names)) == 2 and all(name.startswith("Café_1_-") for name in names)
+
+
+def test_recordings_of_another_file_system_are_copied_for_the_time_and_the_copy_is_removed(clip):
+    memory = fsspec.filesystem("memory")
+    for name in ("/archive/a.mp4", "/archive/deep/b.mp4"):
+        memory.pipe_file(name, clip.read_bytes())
+    found = find_recordings(["memory://archive"])
+    assert [recording.name for recording in found] == [
+        "memory://archive/a.mp4",
+        "memory://archive/deep/b.mp4",
+    ]
+    assert [recording.name for recording in find_recordings(["memory://archive/*.mp4"])] == [found[0].name]
+    with local_copy(found[0]) as path:
+        assert path.read_bytes() == clip.read_bytes()
+    assert not path.exists() and not path.parent.exists()
+    before = found[0].stamp
+    time.sleep(0.01)
+    memory.pipe_file("/archive/a.mp4", clip.read_bytes() + b"more")
+    assert find_recordings(["memory://archive/a.mp4"])[0].stamp != before
+
+
+def test_recordings_that_look_the_same_when_shown_are_all_done(tmp_path):
+    memory = fsspec.filesystem("memory")
+    for day in (1, 2):
+        memory.pipe_file(f"/days/session={day}/a.mp4", b"x")
+    found = find_recordings(["memory://days"], leave_out="memory://days/session=3")
+    assert [recording.name for recording in found] == [f"memory://days/session={day}/a.mp4" for day in (1, 2)]
+    inputs = ("ftp://ann:pw@host/a.mp4", "ftp://bob:a/b@host/a.mp4", "zip://a.mp4::ftp://bob:pw@host/b.zip")
+    inputs += ("zip://b.mp4::ftp://bob:pw@host/b.zip", "https://host/get?key=1", "https://host/get?key=2")
+    recordings = [Recording(address, shown(address), 1, "") for address in inputs]
+    assert len({recording.output_name for recording in recordings}) == len(inputs)
+    assert all("pw" not in recording.name and "bob" not in recording.name for recording in recordings)
+    assert recordings[2].name == "zip://a.mp4::ftp://host/b.zip"
+    assert recordings[4].name == "https://host/get"
+    output = Output(str(tmp_path))
+    write_manifest(
+        output, [Record(each.name, output_name=each.output_name) for each in recordings], Settings("0")
+    )
+    assert len(read_manifest(output)[0]) == len(inputs)
+    other_password = Recording("ftp://ann:new@host/a.mp4", shown(inputs[0]), 1, "")
+    assert other_password.output_name == recordings[0].output_name
+
+
+def test_recordings_that_differ_only_in_a_query_get_a_number():
+    memory = fsspec.filesystem("memory")
+    for name in ("a.mp4?id=1", "a.mp4?id=2"):
+        memory.pipe_file(f"/cameras/{name}", b"x")
+    found = find_recordings(["memory://cameras/a.mp4?id=1", "memory://cameras/a.mp4?id=2"])
+    assert [each.name for each in found] == ["memory://cameras/a.mp4 (1)", "memory://cameras/a.mp4 (2)"]
+
+
+def test_a_copy_that_does_not_fit_is_not_begun(monkeypatch):
+    fsspec.filesystem("memory").pipe_file("/full/a.mp4", b"x" * 100)
+    recording = find_recordings(["memory://full/a.mp4"])[0]
+    usage = type("Usage", (), {"free": 2**30})
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: usage)
+    with pytest.raises(SourceError, match="TMPDIR"), local_copy(recording):
+        pass
+
+
+def test_file_addresses_are_paths_and_read_in_place(clip):
+    (recording,) = find_recordings([f"file://{clip}"])
+    assert recording.name == str(clip)
+    with local_copy(recording) as path:
+        assert path == clip
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_link_to_itself_stops_nobody_else(tmp_path, clip):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    shutil.copy(clip, archive / "good.mp4")
+    os.mkfifo(archive / "pipe.mp4")
+    (archive / "loop.mp4").symlink_to(archive / "loop.mp4")
+    found = {Path(recording.name).name: recording for recording in find_recordings([str(archive)])}
+    assert sorted(found) == ["good.mp4", "loop.mp4", "pipe.mp4"]
+    for name, reason in (("pipe.mp4", "is a pipe"), ("loop.mp4", "symbolic links")):
+        assert work.inspect(None, found[name]) == Look()
+        with pytest.raises(SourceError, match=reason), local_copy(found[name]) as path:
+            VideoSource(path, name=name, mirror=False)

@@ -1,0 +1,74 @@
+"""The folder of results: one run at a time, on this machine and on others."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("fsspec")
+
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.tables import TableWriter
+from fer_stream.errors import OutputError
+
+
+def test_what_another_machine_calls_the_output_must_be_the_same_folder(tmp_path):
+    (tmp_path / "here").mkdir()
+    with Output(str(tmp_path / "here")).marked() as marked:
+        marked.check()
+        (tmp_path / "here").rename(tmp_path / "elsewhere")
+        with pytest.raises(OutputError, match="all machines share"):
+            marked.check()
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    output = Output(str(tmp_path))
+    output.make()
+    half = tmp_path / "tables" / ".fer-stream-1-a.parquet"
+    half.write_bytes(b"half")
+    marks = [{"host": platform.node(), "process": os.getpid(), "time_s": time.time() - 3600}]
+    if os.name == "posix":
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        marks.append({"host": platform.node(), "process": ended.pid, "time_s": time.time()})
+    for mark in marks:  # of killed runs
+        (tmp_path / f".fer-batch-run-{mark['process']}").write_text(json.dumps(mark))
+    with output.marked() as marked:
+        assert not half.exists() and len([*tmp_path.glob(".*")]) == 1
+        half.write_bytes(b"being written")
+        for again in (Output(str(tmp_path)), output):
+            again.make()
+            with pytest.raises(OutputError, match="another fer-batch"), again.marked():
+                pass
+        marked.check()
+        assert half.exists()
+    assert not [*tmp_path.glob(".*")]
+    memory = Output("memory://two-runs")
+    memory.make()
+    with memory.marked(), pytest.raises(OutputError, match="another fer-batch"), memory.marked():
+        pass
+
+
+def test_errors_of_reading_are_not_told_as_errors_of_writing(tmp_path, monkeypatch):
+    output = Output(str(tmp_path))
+    with pytest.raises(PermissionError), output.writing("tables", "a.parquet"):
+        raise PermissionError(13, "of the recording")
+    assert not [*(tmp_path / "tables").iterdir()]
+    if Path("/dev/full").exists():
+        with pytest.raises(OutputError, match="space"):
+            TableWriter(Path("/dev/full"), 1.0)
+
+    def denied(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(output.fs), "ls", denied)
+    with pytest.raises(OutputError, match="can't read"):
+        output.names("tables")

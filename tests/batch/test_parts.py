@@ -1,0 +1,138 @@
+"""Cut recordings into parts, and join the parts into the table of a single pass."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.archives import shrunk
+from helpers.paths import SAMPLE
+
+pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("fsspec")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_stream.batch import work
+from fer_stream.batch.inputs import find_recordings
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.parts import WHOLE, Look, Part, cut, join, look
+from fer_stream.errors import SourceError
+from fer_stream.expressions import EXPRESSIONS
+from fer_stream.sinks.table import table_schema
+
+
+def test_only_what_can_be_entered_anywhere_is_cut():
+    long = Look(first_s=0.5, duration_s=100, can_be_cut=True)
+    parts = cut(long, 30, 6)
+    assert [round(part.start_s, 3) for part in parts] == [0, 33.833, 67.167]
+    assert [part.end_s for part in parts] == [parts[1].start_s, parts[2].start_s, None]
+    assert [round(part.start_s - part.from_s, 3) for part in parts] == [0, 6, 6]
+    assert cut(Look(0, 100, can_be_cut=False), 30, 6) == [WHOLE]
+    assert cut(Look(0, 59, can_be_cut=True), 30, 6) == [WHOLE]
+    assert len(cut(long, 30, 50)) == 2  # a part is no shorter than its warm-up
+
+
+def test_what_names_other_files_is_not_followed(clip, tmp_path):
+    script = tmp_path / "list.mp4"
+    shutil.copy(clip, tmp_path / "hopper.mp4")
+    script.write_text("ffconcat version 1.0\nfile hopper.mp4\n")
+    assert look(clip).duration_s > 0 and look(script) == Look()
+    with clip.open("rb") as video:
+        assert look(video).duration_s > 0
+    with script.open("rb") as named:
+        assert look(named) == Look()
+
+
+def rows(faces: dict[int, dict[int, float]], first_frame: int = 0) -> pa.Table:
+    """Return a table at 10 frames per second, with a face of 10 px at x for each frame and id."""
+    lines = []
+    for index, (frame, there) in enumerate(faces.items()):
+        start = {"source": "a", "frame": first_frame + index, "time_s": frame / 10}
+        for face_id, x in there.items():
+            place = {"face_id": face_id, "x1": x, "y1": 0.0, "x2": x + 10, "y2": 10.0}
+            lines.append(start | place | {"expression": "sad"})
+        if not there:
+            lines.append(start)
+    return pa.Table.from_pylist(lines, table_schema())
+
+
+def test_joined_ids_go_on_and_count_in_order_of_appearance():
+    first = rows({0: {1: 0.0}, 1: {1: 0.0, 2: 50.0}, 2: {1: 1.0, 2: 50.0}})
+    # The later part counts the right one as its first, sees the left one, and then two new ones.
+    second = rows({1: {1: 50.0}, 2: {1: 51.0, 2: 1.0}, 3: {1: 52.0, 2: 2.0}, 4: {}, 5: {3: 80, 4: 99}}, 1)
+    parts = [Part(0, 0, 0.25), Part(1, 0.25, None, 0.05)]
+    tables = dict(zip(parts, (first, second), strict=True))
+    joined = pa.concat_tables(join(parts, tables.__getitem__, "a"))
+    seen = list(zip(*(joined[name].to_pylist() for name in ("frame", "face_id", "x1")), strict=True))
+    assert seen[5:] == [(3, 1, 2.0), (3, 2, 52.0), (4, None, None), (5, 3, 80.0), (5, 4, 99.0)]
+
+
+def test_frames_count_on_where_damage_hid_some_from_the_part_before():
+    first, second = rows({0: {}, 1: {}, 3: {}}), rows({1: {}, 3: {}, 4: {}}, first_frame=1)
+    shifted = rows({1: {}, 3: {}, 4: {}}, first_frame=7)
+    parts = [Part(0, 0, 0.35), Part(1, 0.35, None, 0.05)]
+    for later in (second, shifted):
+        tables = dict(zip(parts, (first, later), strict=True))
+        joined = pa.concat_tables(join(parts, tables.__getitem__, "a"))
+        assert joined["frame"].to_pylist() == [0, 1, 2, 3]
+    apart = dict(zip(parts, (first, rows({2: {}, 9: {}})), strict=True))
+    with pytest.raises(SourceError, match="do not meet"):
+        list(join(parts, apart.__getitem__, "a"))
+
+
+def test_a_hole_across_a_cut_is_gone_over_as_in_one_pass():
+    parts = [Part(0, 0, 0.35), Part(1, 0.35, None, 0.25)]
+    tables = dict(zip(parts, (rows({0: {1: 0.0}, 1: {1: 0.0}}), rows({9: {1: 0.0}}, 2)), strict=True))
+    joined = pa.concat_tables(join(parts, tables.__getitem__, "a"))
+    assert joined["frame"].to_pylist() == [0, 1, 2] and joined["face_id"].to_pylist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["portrait", "street", "sample"])
+def test_a_recording_in_parts_gives_the_table_of_one_pass(name, shared_data, settings, tmp_path):
+    video = SAMPLE if name == "sample" else next((shared_data / "videos").glob(f"{name}-*.mp4"))
+    if name == "sample":  # the cut is after one of the two is back, and the part begins while both are there
+        cut_s, warm_up_s = 5.5, 4.0
+    elif name == "portrait":
+        cut_s = 15.0
+        warm_up_s = settings.warm_up_s
+    else:  # a short part at a smaller size, to keep the test fast
+        settings, cut_s, warm_up_s = replace(settings, min_face=18), 2.1, 2.0
+        video = shrunk(video, tmp_path / "street.mp4", (480, 270))
+    (recording,) = find_recordings([str(video)])
+    one, many = Output(str(tmp_path / "one")), Output(str(tmp_path / "many"))
+    record = work.analyze(settings, None, recording, one)
+    assert work.inspect(settings, recording).can_be_cut
+    parts = [Part(0, 0, cut_s), Part(1, cut_s, None, cut_s - warm_up_s)]
+    footers = [work.analyze_part(settings, None, recording, part, many) for part in parts]
+    joined = work.join_parts(settings, recording, parts, footers, many)
+    assert (joined.frames, joined.faces, joined.hash) == (record.frames, record.faces, record.hash)
+    assert joined.label_s == pytest.approx(record.label_s, abs=1e-5)
+    assert record.faces > 3 if name == "street" else record.faces == {"portrait": 1, "sample": 2}[name]
+
+    whole, pieced = (pq.read_table(tmp_path / folder / record.table) for folder in ("one", "many"))
+    for column in ("source", "frame", "time_s", "face_id"):
+        assert whole[column].equals(pieced[column]), column
+    for column in ("x1", "y1", "x2", "y2"):
+        np.testing.assert_allclose(whole[column].to_numpy(), pieced[column].to_numpy(), atol=0.02)
+    for column in EXPRESSIONS:
+        np.testing.assert_allclose(whole[column].to_numpy(), pieced[column].to_numpy(), atol=1e-4)
+
+
+def test_parts_that_an_earlier_run_has_done_are_not_done_again(settings, clip, tmp_path, monkeypatch):
+    (recording,) = find_recordings([str(clip)])
+    output = Output(str(tmp_path))
+    footer = work.analyze_part(settings, None, recording, WHOLE, output)
+    monkeypatch.setattr(work, "load", lambda *_: pytest.fail("analyzed again"))
+    assert work.analyze_part(settings, None, recording, WHOLE, output) == footer
+
+
+def test_a_file_that_ends_before_its_head_says_loses_nothing(settings, clip, tmp_path):
+    parts = [Part(0, 0, 0.55), Part(1, 0.55, 2.05, 0.15), Part(2, 2.05, None, 1.15)]
+    (recording,) = find_recordings([str(clip)])
+    output = Output(str(tmp_path))
+    footers = [work.analyze_part(settings, None, recording, part, output) for part in parts]
+    assert work.join_parts(settings, recording, parts, footers, output).frames == 12

@@ -1,0 +1,55 @@
+"""The tasks of a worker, run in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import av
+import pytest
+
+pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("fsspec")
+
+import fsspec
+import pyarrow.parquet as pq
+
+from fer_stream.batch import work
+from fer_stream.batch.inputs import find_recordings
+from fer_stream.batch.outputs import Output
+from fer_stream.batch.parts import Part
+from fer_stream.errors import WeightsError
+
+
+def test_a_worker_reads_and_writes_other_file_systems(settings, clip):
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/in/hopper.mp4", clip.read_bytes())
+    (recording,) = find_recordings(["memory://in/hopper.mp4"])
+    output = Output("memory://results/here")
+    output.make()
+    settings = replace(settings, save=True, chart=True, smooth_s=0.0)
+    whole = work.analyze(settings, None, recording, output)
+    one = pq.read_table(memory.open(f"/results/here/{whole.table}"))
+    videos = memory.find("/results/here/videos")
+    parts = [Part(0, 0, 0.55), Part(1, 0.55, None, 0.15)]
+    footers = [work.analyze_part(settings, None, recording, part, output) for part in parts]
+    memory.rm(videos)
+    assert work.join_parts(settings, recording, parts, footers, output).frames == whole.frames == 12
+    assert pq.read_table(memory.open(f"/results/here/{whole.table}")).num_rows == one.num_rows
+    assert set(one["source"].to_pylist()) == {"memory://in/hopper.mp4"}
+    assert output.names("parts") == set()
+    with memory.open(videos[0]) as file, av.open(file) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 12
+    assert memory.cat_file(memory.find("/results/here/charts")[0])[:4] == b"\x89PNG"
+
+
+def test_a_worker_with_another_package_is_refused(settings, monkeypatch):
+    monkeypatch.setattr(work, "_loaded", None)
+    for other in (replace(settings, version="0.0.1"), replace(settings, weights_hash="0" * 64)):
+        with pytest.raises(WeightsError, match="install the same"):
+            work.load(other, None)
+
+
+def test_workers_read_the_labels_and_the_threshold_of_the_command(settings, monkeypatch):
+    monkeypatch.setattr(work, "_loaded", None)
+    analyzer = work.load(replace(settings, labels="fer2013", unsure_below=0.25), None)
+    assert (analyzer.labels, analyzer.unsure_below) == ("fer2013", 0.25)

@@ -1,0 +1,191 @@
+"""Wrong input is one line on standard error and an exit code, before any network loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.command import files_below, posix
+from helpers.paths import SAMPLE
+
+WRONG_OPTIONS = {
+    "other labels": ([SAMPLE, "--labels", "raf-db"], "--labels"),
+    "a threshold of 70": ([SAMPLE, "--unsure-below", "70"], "from 0 to 1"),
+    "nothing at all": ([], "source or --camera"),
+    "source and camera": ([SAMPLE, "--camera", "0"], "--camera"),
+    "camera -1": (["--camera", "-1"], "--camera"),
+    "unknown option": ([SAMPLE, "--nonsense"], "--nonsense"),
+    "shortened option": ([SAMPLE, "--overw"], "--overw"),
+    "mistyped option": ([SAMPLE, "--dta", "o.csv"], "did you mean --data?"),
+    "two sources": ([SAMPLE, "more.mp4"], "fer-batch"),
+    "empty source": ([""], "empty"),
+    "batch 0": ([SAMPLE, "--batch", "0"], "--batch"),
+    "batch beyond memory": ([SAMPLE, "--batch", "100000"], "256"),
+    "min-face words": ([SAMPLE, "--min-face", "big"], "--min-face"),
+    "scan-every 0": ([SAMPLE, "--scan-every", "0"], "--scan-every"),
+    "scan-every often": ([SAMPLE, "--scan-every", "often"], "nor auto"),
+    "smooth nan": ([SAMPLE, "--smooth", "nan"], "--smooth"),
+    "smooth -1": ([SAMPLE, "--smooth=-1"], "--smooth"),
+    "stills-every 0": ([SAMPLE, "--stills", "s", "--stills-every", "0"], "more than 0"),
+    "stills-every alone": ([SAMPLE, "--stills-every", "1"], "--stills DIR"),
+    "both kinds of stills": (
+        [SAMPLE, "--stills", "s", "--stills-every", "1", "--stills-on", "change"],
+        "not allowed with",
+    ),
+    "blur and scans": ([SAMPLE, "--blur", "--scan-every", "50", "--data", "-"], "--scan-every"),
+    "cameras and a source": ([SAMPLE, "--list-cameras"], "--list-cameras"),
+    "crops and blur": ([SAMPLE, "--crops", "c", "--blur"], "--blur"),
+    "stills-on sometimes": ([SAMPLE, "--stills", "s", "--stills-on", "sometimes"], "sometimes"),
+    "start words": ([SAMPLE, "--start", "soon"], "soon"),
+    "start negative": ([SAMPLE, "--start=-1"], "-1"),
+    "end before start": ([SAMPLE, "--start", "5", "--end", "0:03"], "after the start"),
+    "device gpu": ([SAMPLE, "--device", "gpu"], "auto, cpu, cuda"),
+    "device cpu:1": ([SAMPLE, "--device", "cpu:1"], "auto, cpu, cuda"),
+    "device cuda:99": ([SAMPLE, "--device", "cuda:99"], "--device cpu"),
+    "save as avi": ([SAMPLE, "--save", "o.avi"], ".mp4, .mkv, .webm"),
+    "save without extension": ([SAMPLE, "--save", "o"], ".mp4, .mkv, .webm"),
+    "save as picture": ([SAMPLE, "--save", "o.png"], ".mp4, .mkv, .webm"),
+    "save empty": ([SAMPLE, "--save", ""], "--save"),
+    "stills empty": ([SAMPLE, "--stills", ""], "--stills"),
+    "data as xlsx": ([SAMPLE, "--data", "o.xlsx"], ".csv, .jsonl, .parquet"),
+    "chart as gif": ([SAMPLE, "--chart", "o.gif"], ".png"),
+    "two outputs at one path": ([SAMPLE, "--save", "o.mp4", "--profile", "./o.mp4"], "same path"),
+    "folder at a file": ([SAMPLE, "--data", "o.csv", "--crops", "o.csv"], "same path"),
+    "folder inside a file": ([SAMPLE, "--profile", "o", "--crops", "o/crops"], "place inside"),
+    "picture with start": (["{picture}", "--start", "1"], "recording"),
+    "picture with stills": (["{picture}", "--stills", "s"], "--save"),
+    "picture saved as video": (["{picture}", "--save", "o.mp4"], ".jpg"),
+    "folder saved as picture": (["{folder}", "--save", "o.jpg"], "folder"),
+    "folder saved as video": (["{folder}", "--save", "o.mp4"], "folder"),
+    "folder as one chart": (["{folder}", "--chart", "o.png"], "folder"),
+}
+
+
+WRONG_SOURCES = {
+    "no such file": (["nope.mp4"], "nope.mp4"),
+    "no such glob": (["no*.jpg"], "no image"),
+    "folder without images": (["{empty}"], "no image"),
+    "text named mp4": (["{text_mp4}"], "no video"),
+    "text named jpg": (["{text_jpg}"], "image"),
+    "empty file": (["{zero_mp4}"], "empty"),
+    "name too long": ([f"{'x' * 300}.mp4"], "can't be read" if sys.platform != "win32" else "x"),
+    "start past the end": ([SAMPLE, "--start", "99"], "start earlier"),
+    "no frame in the part": ([SAMPLE, "--start", "1.01", "--end", "1.02"], "widen"),
+    "camera 99": (["--camera", "99", "--no-show"], "camera 99"),
+    "nobody at the address": (["rtsp://user:secret@127.0.0.1:1/x", "--no-show"], "127.0.0.1:1"),
+}
+
+
+WRONG_OUTPUTS = {
+    "under a file": ([SAMPLE, "--save", "{text_mp4}/o.mp4"], "is a file"),
+    "stills at a file": ([SAMPLE, "--stills", "{text_mp4}"], "is a file"),
+    "a folder": ([SAMPLE, "--profile", "{empty}"], "is a folder"),
+    "exists": ([SAMPLE, "--data", "{old_csv}"], "--overwrite"),
+    "the input": (["{video}", "--save", "{video}", "--overwrite"], "input itself"),
+    "the input by another path": (
+        ["{video}", "--save", "{empty}/../video.mp4", "--overwrite"],
+        "input itself",
+    ),
+    "the input as profile": (["{video}", "--profile", "{video}", "--overwrite"], "input itself"),
+    "one picture of the folder": (
+        ["{folder}", "--profile", "{folder}/b.jpg", "--overwrite"],
+        "input itself",
+    ),
+    "the only picture of a glob": (
+        ["{folder}/b*.jpg", "--save", "{folder}/b.jpg", "--overwrite"],
+        "input itself",
+    ),
+    "the folder of pictures": (["{folder}", "--save", "{folder}", "--overwrite"], "input itself"),
+    "the weights": (
+        [SAMPLE, "--weights", "{text_pt}", "--profile", "{text_pt}", "--overwrite"],
+        "input itself",
+    ),
+}
+
+
+if sys.platform == "linux":
+    WRONG_OUTPUTS["a folder of the kernel"] = ([SAMPLE, "--save", "/proc/x/o.mp4"], "choose another place")
+    WRONG_SOURCES["name too long"] = ([f"{'x' * 300}.mp4"], "too long")
+
+
+WRONG_WEIGHTS = {
+    "missing": ([SAMPLE, "--weights", "no.pt"], "no.pt"),
+    "text": ([SAMPLE, "--weights", "{text_pt}"], "not a PyTorch checkpoint"),
+    "a folder": ([SAMPLE, "--weights", "{empty}"], "is a folder"),
+    "no FER+ layer": ([SAMPLE, "--weights", "{old_pt}", "--labels", "ferplus"], "no FER+ layer"),
+}
+
+
+WRONG = [
+    pytest.param(code, arguments, says, id=f"{code} {name}")
+    for code, cases in ((2, WRONG_OPTIONS), (3, WRONG_SOURCES), (4, WRONG_OUTPUTS), (5, WRONG_WEIGHTS))
+    for name, (arguments, says) in cases.items()
+]
+
+
+@pytest.mark.parametrize(("code", "arguments", "says"), WRONG)
+def test_wrong_input_is_one_line_before_any_network(fer, no_network, material, code, arguments, says):
+    before = {path: path.read_bytes() for path in material["empty"].parent.rglob("*") if path.is_file()}
+    outputs = [] if code == 2 else ["--crops", "new/crops"]  # that a later fault has to take away again
+    said = fer(*(str(argument).format(**material) for argument in arguments), *outputs)
+    assert said.code == code
+    assert said.line.startswith("fer-stream: ") and says in said.line
+    assert "secret" not in said.line
+    assert said.out == ""
+    assert files_below(Path.cwd()) == set(), "nothing is left behind"
+    after = {path: path.read_bytes() for path in material["empty"].parent.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_wrong_input_loads_neither_torch_nor_onnxruntime(material):
+    code = (
+        "import sys; from fer_stream.command.cli import main\n"
+        "for arguments in eval(sys.argv[1]): main(arguments)\n"
+        "print(sorted({'torch', 'onnxruntime', 'matplotlib', 'pyarrow', 'timm'} & set(sys.modules)))"
+    )
+    cases = [
+        [str(SAMPLE), "--batch", "0"],
+        [str(SAMPLE), "--start", "99"],
+        [str(SAMPLE), "--save", str(SAMPLE), "--overwrite", "--chart", str(material["empty"] / "c.png")],
+        [str(SAMPLE), "--weights", str(material["text_pt"])],
+        [str(SAMPLE), "--weights", str(material["old_pt"]), "--labels", "ferplus"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code, repr(cases)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+    assert len(done.stderr.splitlines()) == len(cases)
+
+
+def test_weights_of_another_model_leave_old_outputs_alone(fer, tmp_path):
+    import torch
+
+    other = tmp_path / "other.pt"
+    torch.save({"state_dict": {"weight": torch.zeros(3)}}, other)
+    Path("o.csv").write_text("old")
+    said = fer(SAMPLE, "--weights", other, "--data", "o.csv", "--save", "new/o.mp4", "--overwrite")
+    assert said.code == 5 and str(other) in said.line
+    assert Path("o.csv").read_text() == "old"
+    assert files_below(Path.cwd()) == {"o.csv"}
+
+
+@posix
+def test_the_input_is_known_through_links(fer, no_network, material):
+    Path("link.mp4").symlink_to(material["video"])
+    assert fer("link.mp4", "--save", material["video"], "--overwrite").code == 4
+    assert fer(material["video"], "--save", "link.mp4", "--overwrite").code == 4
+    Path("real.csv").write_text("old")
+    Path("also.csv").symlink_to("real.csv")
+    assert fer(SAMPLE, "--data", "real.csv", "--profile", "also.csv", "--overwrite").code == 2
+    assert material["video"].read_bytes() == SAMPLE.read_bytes()
+
+
+@posix
+@pytest.mark.parametrize("name", ["new\nline.mp4", "\x1b[31mred\x1b[0m.mp4", "[bold]b[/bold].mp4"])
+def test_no_name_breaks_the_line(fer, name):
+    said = fer(name)
+    assert said.code == 3
+    assert said.line.isprintable()
+    assert "[bold]b[/bold].mp4" in said.line or "[bold]" not in name

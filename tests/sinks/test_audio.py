@@ -1,0 +1,151 @@
+"""The sound of an annotated video: taken over where the container allows it, and in step with the picture."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from helpers.contexts import make_info
+from helpers.paths import SHARED_VIDEOS as VIDEOS
+from helpers.recordings import (
+    EXTENSIONS,
+    TOLERANCE_S,
+    annotate,
+    audio_packets,
+    decoded,
+    write_numbered,
+)
+from helpers.videos import make_clip, numbered
+
+from fer_stream.sinks import VideoSink
+from fer_stream.sinks.audio import goes_on_after
+from fer_stream.sources import open_source
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize(
+    ("name", "start_s", "end_s"),
+    [("portrait-360p.mp4", 0.0, 0.7), ("portrait-360p.mp4", 1.3, 2.0), ("selfie-360p.mp4", 0.0, None)],
+)
+def test_real_videos_keep_their_frames_times_and_sound(tmp_path, name, start_s, end_s, extension):
+    source = VIDEOS / name
+    if not source.exists():
+        pytest.skip(f"needs {name} of the shared data")
+    path = tmp_path / f"out{extension}"
+    times_s, problems = annotate(source, path, start_s, end_s)
+    offset_s = times_s[0] if start_s else 0
+
+    assert problems == []
+    found_s = decoded(path)[1]
+    errors = [abs(a - b + offset_s) for a, b in zip(found_s, times_s, strict=True)]
+    assert max(errors) <= TOLERANCE_S[extension]
+    until_s = 1e9 if end_s is None else times_s[-1] + (times_s[-1] - times_s[-2])
+    wanted = [
+        (time_s - offset_s, size)
+        for time_s, size in audio_packets(source)
+        if time_s < until_s and (not start_s or time_s >= offset_s)
+    ]
+    found = audio_packets(path)
+    if extension == ".webm":  # encoded again as Opus, whose packets last 20 ms
+        with av.open(str(path)) as container:
+            assert container.streams.audio[0].codec_context.name in ("opus", "libopus")
+        assert abs(float(found[0][0] - wanted[0][0])) < 0.03
+        assert abs(float(found[-1][0] - wanted[-1][0])) < 0.06
+    else:
+        assert [size for _, size in found] == [size for _, size in wanted]
+        tolerance_s = Fraction(1, 40000) if extension == ".mp4" else Fraction(2, 1000)
+        assert max(abs(a[0] - b[0]) for a, b in zip(found, wanted, strict=True)) <= tolerance_s
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_sound_that_begins_before_the_picture_moves_nothing(tmp_path, extension):
+    """An AAC encoder's first packet lies before 0."""
+    source = make_clip(tmp_path / "clip.mp4")
+    assert audio_packets(source)[0][0] < 0
+    times_s, problems = annotate(source, tmp_path / f"out{extension}")
+    assert problems == []
+    assert decoded(tmp_path / f"out{extension}")[1] == times_s
+    if extension != ".webm":
+        found, wanted = audio_packets(tmp_path / f"out{extension}"), audio_packets(source)
+        assert len(found) == len(wanted)
+        assert max(abs(a[0] - b[0]) for a, b in zip(found, wanted, strict=True)) < 0.0011
+
+
+def test_sound_of_a_transport_stream_is_taken_over(tmp_path):
+    """Its AAC says in every packet what MP4 says once; its times do not begin at 0."""
+    source = make_clip(tmp_path / "clip.ts", start_s=3)
+    times_s, problems = annotate(source, tmp_path / "out.mp4")
+    assert problems == [] and times_s[0] >= 3
+    assert decoded(tmp_path / "out.mp4")[1] == times_s
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound = [frame.time for frame in container.decode(audio=0)]
+    assert abs(sound[0] - float(times_s[0])) < 0.1 and len(sound) >= 90
+
+
+def test_sound_that_the_container_does_not_take_is_encoded_anew(tmp_path):
+    source = make_clip(tmp_path / "clip.mkv", codec="pcm_s16le")
+    _, problems = annotate(source, tmp_path / "out.mp4")
+    assert problems == []
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert abs(len(sound) / 48000 - 2) < 0.05
+    loudest_hz = np.abs(np.fft.rfft(sound[4800:52800])).argmax()
+    assert abs(int(loudest_hz) - 440) <= 1
+
+
+def test_sound_longer_than_the_picture_is_kept_to_its_end_only_with_the_whole_picture(tmp_path):
+    source = make_clip(tmp_path / "clip.mp4", video_s=1, audio_s=3)
+    annotate(source, tmp_path / "whole.mp4")
+    assert audio_packets(tmp_path / "whole.mp4") == audio_packets(source)
+
+    with VideoSink(tmp_path / "stopped.mp4", make_info(path=source, time_base=Fraction(1, 25))) as sink:
+        write_numbered(sink, [Fraction(index, 25) for index in range(15)])
+    assert 0.5 < audio_packets(tmp_path / "stopped.mp4")[-1][0] < 0.6
+
+
+def test_damaged_sound_is_noted_and_the_picture_saved(tmp_path):
+    source = make_clip(tmp_path / "clip.mkv")
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        places = [(p.pos, p.size) for p in container.demux(audio=0) if p.size][20:60]
+    noise = np.random.default_rng(1)
+    for pos, size in places:
+        data[pos + 10 : pos + size] = noise.integers(0, 256, size - 10, np.uint8).tobytes()
+    source.write_bytes(data)
+    times_s, problems = annotate(source, tmp_path / "out.webm")
+    assert len(decoded(tmp_path / "out.webm")[0]) == len(times_s) == 50
+    assert len(problems) == 1 and "damaged" in problems[0]
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert list(container.decode(audio=0))[-1].time > 1.9
+
+
+def test_the_end_is_that_of_the_stream_that_is_read(tmp_path):
+    path = tmp_path / "two.ts"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg2video", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for index in range(50):
+            # The first stream is over after one picture, as a cover is.
+            for stream in streams[index > 0 :]:
+                frame = av.VideoFrame.from_ndarray(numbered(index), "bgr24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    with open_source(path) as source:
+        times_s = [Fraction(frame.time_s).limit_denominator(90000) for frame in source]
+    assert len(times_s) == 50
+    assert goes_on_after(path, times_s[24])
+    assert not goes_on_after(path, times_s[-1])
+
+
+def test_a_source_without_readable_sound_is_saved_without(tmp_path):
+    (tmp_path / "clip.mp4").write_text("no video")
+    with VideoSink(tmp_path / "out.mp4", make_info(path=tmp_path / "clip.mp4")) as sink:
+        write_numbered(sink, [Fraction(0), Fraction(1, 25)])
+    assert len(decoded(tmp_path / "out.mp4")[0]) == 2
+    assert len(sink.problems) == 1 and "clip.mp4" in sink.problems[0]
