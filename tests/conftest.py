@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: the networks, loaded once, and a real face."""
+"""Fixtures for tests in every folder, and for the tests in this one."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def content() -> dict:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Train in one thread. Such small steps gain nothing from more, which spin beside busy processes."""
+    """Train in one thread. More threads do not speed up such small steps, and slow down a busy machine."""
     import torch
 
     before = torch.get_num_threads()

@@ -16,7 +16,7 @@ from fer_stream.pipeline import run
 from fer_stream.sinks import TableSink, VideoSink
 
 
-def test_a_stream_of_analyzed_frames(analyzer):
+def test_a_stream_yields_analyzed_frames(analyzer):
     with open_source(SAMPLE, start_s=1.0, end_s=1.1) as source:
         stream = analyzer.stream(source)
         frames = list(stream)
@@ -38,7 +38,7 @@ def test_a_stream_opens_and_closes_what_it_is_told(analyzer):
         next(analyzer.stream("nope.mp4"))
 
 
-def test_a_picture(analyzer, hopper_bgr):
+def test_a_picture_gives_its_faces(analyzer, hopper_bgr):
     small = cv2.resize(hopper_bgr, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     (face,) = analyzer.analyze(small)
     left, top, right, bottom = face.box_xyxy
@@ -48,7 +48,7 @@ def test_a_picture(analyzer, hopper_bgr):
         analyzer.analyze(small[:, :, 0])
 
 
-def test_the_parts_make_the_command(analyzer, tmp_path):
+def test_the_parts_together_do_what_the_command_does(analyzer, tmp_path):
     with (
         open_source(SAMPLE, end_s=0.1) as source,
         VideoSink(tmp_path / "o.mp4", source.info) as video,
@@ -60,7 +60,7 @@ def test_the_parts_make_the_command(analyzer, tmp_path):
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).read()[0]
 
 
-def test_errors_are_typed_and_tell_the_remedy(tmp_path):
+def test_errors_are_typed_and_name_the_remedy(tmp_path):
     with pytest.raises(WeightsError, match="no weights file"):
         fer_stream.Analyzer(weights=tmp_path / "no.pt")
     with pytest.raises(UsageError, match="auto, cpu, cuda"):
@@ -68,7 +68,8 @@ def test_errors_are_typed_and_tell_the_remedy(tmp_path):
     assert {error.exit_code for error in fer_stream.FerStreamError.__subclasses__()} == {1, 2, 3, 4, 5}
 
 
-def test_all_that_is_named_is_there_and_importing_it_is_light():
+def test_every_public_name_exists_and_the_import_is_light():
+    assert {"Analyzer", "Overlay", "open_source", "run", "Frame", "SourceError"} <= set(fer_stream.__all__)
     assert all(hasattr(fer_stream, name) for name in fer_stream.__all__)
     code = (
         "import sys, fer_stream; "

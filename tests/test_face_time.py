@@ -21,7 +21,7 @@ def test_slow_frames_count_in_full():
     assert [clock.step_s(time_s) for time_s in (0.0, 5.0, 10.0, 60.0)] == [5.0, 5.0, 5.0, 10.0]
 
 
-def test_everyone_has_the_time_seen_and_unsure_is_a_label():
+def test_each_person_has_a_time_and_unsure_is_a_label():
     people = PeopleTime()
     for index in range(10):
         faces = [make_face(1, "happy" if index < 6 else "unsure")]
@@ -43,7 +43,7 @@ def test_memory_stays_bounded_and_nobody_goes_uncounted(monkeypatch):
     assert people.people[1].seen_s == 1000 and people.dropped_longest_s == 3
 
 
-def test_nobody_seen_is_no_division_by_zero():
+def test_no_face_seconds_give_shares_of_0():
     assert set(shares_of({"happy": 0.0, "unsure": 0.0}).values()) == {0.0}
 
 

@@ -160,7 +160,7 @@ def test_a_source_that_fails_midway_gives_what_came_before():
     assert sink.closed == 1
 
 
-def test_an_error_of_the_analyzer_is_the_callers():
+def test_an_error_in_the_analyzer_reaches_the_caller():
     sink = FakeSink()
     with ScriptedSource(50) as source, pytest.raises(ZeroDivisionError, match="in the analyzer"):
         run(source, FakeAnalyzer(fail_at=5), FakeOverlay(), [sink])
@@ -169,7 +169,7 @@ def test_an_error_of_the_analyzer_is_the_callers():
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_when_one_sink_fails_the_others_are_finished(failing):
+def test_the_other_sinks_are_finished_when_one_fails(failing):
     sinks = [FakeSink(str(at)) for at in range(3)]
     sinks[failing].write_error, sinks[failing].at = OutputError("disk full"), 4
     with ScriptedSource(1000) as source:
@@ -180,7 +180,7 @@ def test_when_one_sink_fails_the_others_are_finished(failing):
     assert [len(sink.indices) for sink in sinks] == [5 if at < failing else 4 for at in range(3)]
 
 
-def test_a_sink_that_can_not_be_finished_keeps_no_other_from_it():
+def test_a_sink_that_fails_to_close_does_not_stop_the_others():
     sinks = [
         FakeSink(close_error=RuntimeError("odd")),
         FakeSink(close_error=OutputError("later")),
@@ -191,13 +191,13 @@ def test_a_sink_that_can_not_be_finished_keeps_no_other_from_it():
     assert [sink.closed for sink in sinks] == [1, 1, 1]
 
 
-def test_the_first_error_is_the_one_that_is_told():
+def test_the_first_error_is_the_one_raised():
     sinks = [FakeSink(close_error=OutputError("second")), FakeSink(write_error=OutputError("first"), at=2)]
     with ScriptedSource(9) as source, pytest.raises(OutputError, match="first"):
         run(source, FakeAnalyzer(), FakeOverlay(), sinks)
 
 
-def test_a_keyboard_interrupt_ends_it_properly():
+def test_a_keyboard_interrupt_closes_the_sinks():
     sink = FakeSink(write_error=KeyboardInterrupt(), at=3)
     with ScriptedSource(1000) as source:
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
@@ -240,7 +240,7 @@ def test_a_signal_wakes_a_run_that_waits_for_a_frame():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
-def test_asking_again_later_ends_a_run_that_hangs(monkeypatch):
+def test_a_second_signal_ends_a_run_that_hangs(monkeypatch):
     monkeypatch.setattr(pipeline, "INSIST_AFTER_S", 0.1)
     before = threading.active_count()
     sink, release = FakeSink(), threading.Event()
@@ -291,7 +291,9 @@ def test_a_live_source_drops_what_comes_too_fast():
 
 
 def test_the_summary_counts_faces_and_time():
-    with ScriptedSource(41) as source:  # 4 s: the first counts as nothing, then 10 sad ones, 30 happy ones
+    with ScriptedSource(
+        41
+    ) as source:  # 4 s: the first frame counts for 0.03 s, then come 10 sad and 30 happy ones
         summary = run(
             source, FakeAnalyzer(lambda index: "sad" if index <= 10 else "happy"), FakeOverlay(), []
         )
@@ -309,7 +311,7 @@ def test_pictures_count_each_face():
     assert summary.shares()["fear"] == pytest.approx(0.75)
 
 
-def test_the_profile_of_a_run_without_frames_is_no_division_by_zero():
+def test_a_run_without_frames_has_a_profile():
     report = profile_report(Summary(), Profile(), time.monotonic())
     assert report["frames"] == 0 and report["fps"] == 0.0 and report["first_frame_s"] is None
 

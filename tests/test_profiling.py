@@ -24,7 +24,7 @@ def test_known_durations_give_their_mean_and_percentiles() -> None:
     assert profile.latency_ms()["p95"] == pytest.approx(190.1)
 
 
-def test_a_stage_is_timed_also_when_it_fails() -> None:
+def test_a_failing_stage_is_timed_too() -> None:
     profile = Profile()
     with pytest.raises(RuntimeError), profile.stage("encode"):
         time.sleep(0.02)
@@ -49,12 +49,12 @@ def test_a_long_run_keeps_the_percentiles_in_bounded_memory() -> None:
     assert detect["p95"] == pytest.approx(1000 * np.percentile(durations_s, 95), rel=0.06)
 
 
-def test_an_empty_profile() -> None:
+def test_an_empty_profile_has_no_stages() -> None:
     assert Profile().stages_ms() == {}
     assert Profile().latency_ms() == {"p50": 0.0, "p95": 0.0}
 
 
-def test_peak_memory_grows_with_what_is_held() -> None:
+def test_peak_memory_grows_with_held_memory() -> None:
     # In a process of its own: the peak of this one may be any test's.
     code = """
 from fer_stream.profiling import peak_rss_mb

@@ -66,7 +66,7 @@ def test_a_face_has_its_rows_from_the_moment_it_appeared() -> None:
     assert ids(out) == [[]] * 10 + [[1]] * 30
 
 
-def test_a_face_that_one_frame_saw_or_that_is_gone_in_no_time_is_not_shown_or_counted() -> None:
+def test_a_face_seen_for_a_moment_is_neither_shown_nor_counted() -> None:
     present = {1: range(40), 2: range(12, 13), 3: range(20, 26), 4: range(24, 40)}
     out = decided(
         read_frame(index, *[tracked(one, 100 * one) for one, frames in present.items() if index in frames])
@@ -75,7 +75,7 @@ def test_a_face_that_one_frame_saw_or_that_is_gone_in_no_time_is_not_shown_or_co
     assert ids(out) == [[1]] * 24 + [[1, 2]] * 16
 
 
-def test_a_face_that_is_found_afterwards_gets_its_rows() -> None:
+def test_a_face_found_later_gets_its_earlier_rows() -> None:
     frames = [read_frame(index, *[tracked(1)] * (index >= 16)) for index in range(40)]
     earlier = tuple(
         EarlierFace(frames[index].frame, ReadFace(tracked(1), reading(0.5))) for index in range(15, 9, -1)
@@ -97,7 +97,7 @@ def test_slow_frames_wait_for_the_next_ones() -> None:
     assert ids(out) == [[], [], [1], [1], [1], [1]]
 
 
-def test_what_comes_out_does_not_depend_on_what_comes_later() -> None:
+def test_frames_do_not_depend_on_frames_beyond_the_look_ahead() -> None:
     random = np.random.default_rng(5)
     frames = [
         read_frame(
@@ -118,7 +118,7 @@ def test_what_comes_out_does_not_depend_on_what_comes_later() -> None:
                 np.testing.assert_array_equal(face.values, same.values)
 
 
-def test_an_onset_comes_when_it_came() -> None:
+def test_an_onset_keeps_its_time() -> None:
     random = np.random.default_rng(2)
     happy = np.where(np.arange(100) >= 50, 0.7, 0.1) + random.uniform(-0.1, 0.1, 100)
     frames = [read_frame(index, tracked(1), probabilities=reading(happy[index])) for index in range(100)]

@@ -41,9 +41,8 @@ def manifest(output: Path) -> dict[str, dict]:
     return {Path(row["source"]).name: row for row in pq.read_table(output / "manifest.parquet").to_pylist()}
 
 
-def test_an_archive_is_done_and_again_only_what_is_missing_failed_or_changed(
-    batch, cluster, clip, hopper_bgr, tmp_path
-):
+@pytest.mark.slow
+def test_a_second_run_does_only_what_is_missing_failed_or_changed(batch, cluster, clip, hopper_bgr, tmp_path):
     archive, output = tmp_path / "archive", tmp_path / "out"
     write_clip(archive / "a.mp4", hopper_bgr, 12)
     write_clip(archive / "b.mp4", hopper_bgr, 30, rate=1)  # long enough to be cut
@@ -62,7 +61,7 @@ def test_an_archive_is_done_and_again_only_what_is_missing_failed_or_changed(
     assert (rows["b.mp4"]["frames"], rows["b.mp4"]["faces"], rows["b.mp4"]["duration_s"]) == (30, 1, 30.0)
     assert rows["b.mp4"]["hash"] == file_hash(archive / "b.mp4") and rows["b.mp4"]["seconds"] > 0
     assert rows["bad.mp4"]["error"].endswith("or no video")
-    # The whole is read as one, and a recording's table is the one that fer-stream writes.
+    # All tables can be read as one, and a recording's table equals that of fer-stream.
     assert pq.read_table(output / "tables").num_rows == 42
     summary = pq.read_table(output / "summary.parquet").to_pylist()
     assert [row["face_s"] for row in summary] == pytest.approx([1.2, 30])
@@ -72,15 +71,15 @@ def test_an_archive_is_done_and_again_only_what_is_missing_failed_or_changed(
     assert ours.column_names == theirs.column_names
     for name in ("source", "frame", "time_s", "face_id"):
         assert ours[name].equals(theirs[name])
-    for name in ("x1", "y2", *EXPRESSIONS):
-        np.testing.assert_allclose(
-            ours[name].to_numpy(), theirs[name].to_numpy(), atol=2e-2 if name < "z" else 0
-        )
+    for name in ("x1", "y2"):
+        np.testing.assert_allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=2e-2)
+    for name in EXPRESSIONS:
+        np.testing.assert_allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=1e-4)
 
     tables = {path: path.stat().st_mtime_ns for path in (output / "tables").iterdir()}
     (archive / "bad.mp4").write_bytes(clip.read_bytes())
     write_clip(archive / "a.mp4", hopper_bgr, 14)
-    (output / "manifest.parquet").unlink()  # as after a killed driver: the tables hold the records
+    (output / "manifest.parquet").unlink()  # as after a killed driver; the tables hold the records
     said = batch(*command)
     assert said.code == 0 and "2 of 2 recordings done" in said.err and "1 were done before" in said.err
     rows = manifest(output)
@@ -134,7 +133,8 @@ def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
 
 
 @linux
-def test_killed_workers_cost_their_parts_only(batch, cluster, hopper_bgr, tmp_path):
+@pytest.mark.slow
+def test_a_killed_worker_loses_only_its_part(batch, cluster, hopper_bgr, tmp_path):
     import threading
 
     video = write_clip(tmp_path / "long.mp4", hopper_bgr, 120, size_wh=(320, 384), rate=1)
@@ -168,7 +168,8 @@ def test_killed_workers_cost_their_parts_only(batch, cluster, hopper_bgr, tmp_pa
 
 
 @posix
-def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(analyzer, hopper_bgr, tmp_path):
+@pytest.mark.slow
+def test_ctrl_c_keeps_finished_recordings_and_the_next_run_continues(analyzer, hopper_bgr, tmp_path):
     archive, output = tmp_path / "archive", tmp_path / "out"
     for name, frames in {"a": 6, "b": 200}.items():
         write_clip(archive / f"{name}.mp4", hopper_bgr, frames, size_wh=(320, 384))
@@ -195,7 +196,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(analyzer, hopper
     assert out == "" and all(line.startswith("fer-batch: ") for line in said)
     states = {name: row["state"] for name, row in manifest(output).items()}
     assert states == {"a.mp4": "done", "b.mp4": "waiting"}
-    assert len(list((output / "tables").iterdir())) <= 2  # one, and what was being written
+    assert len(list((output / "tables").iterdir())) <= 2  # a finished one, and one that was being written
 
     again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=WAIT_S)
     assert again.returncode == 0 and "1 of 1 recordings done" in again.stderr, again.stderr

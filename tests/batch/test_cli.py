@@ -12,7 +12,7 @@ pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-strea
 pytest.importorskip("fsspec")
 
 
-def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path, monkeypatch):
+def test_wrong_input_is_one_line_before_anything_starts(batch, clip, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_stream.batch.cluster.connected", lambda *_: pytest.fail("Ray was started"))
     out = tmp_path / "out"
     (tmp_path / "file").write_text("x")
@@ -41,7 +41,7 @@ def test_what_is_wrong_is_one_line_before_anything_starts(batch, clip, tmp_path,
         assert words in said.err and not out.exists()
 
 
-def test_without_the_extra_one_line_says_how_to_get_it(batch, clip, tmp_path, monkeypatch):
+def test_a_missing_extra_is_one_line_that_says_how_to_install_it(batch, clip, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     said = batch(clip, "--output", tmp_path / "out")
     assert said.code == 2 and said.err.count("\n") == 1

@@ -24,7 +24,7 @@ from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.video import VideoSource
 
 
-def test_recordings_are_found_by_file_folder_glob_and_list_each_once(tmp_path, clip):
+def test_each_recording_is_found_once_by_file_folder_glob_or_list(tmp_path, clip):
     for name in ("b/deep/two.MOV", "b/one.mp4", "b/.hidden.mp4", "b/notes.txt", "c/three.mkv", "odd.bin"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -40,7 +40,7 @@ def test_recordings_are_found_by_file_folder_glob_and_list_each_once(tmp_path, c
     assert all(Path(recording.name).is_absolute() for recording in found)
 
 
-def test_an_endless_line_of_a_list_is_a_short_message(tmp_path, capsys):
+def test_a_very_long_line_in_a_list_gives_a_short_message(tmp_path, capsys):
     listed = tmp_path / "list.txt"
     listed.write_text("x" * 2_000_000)
     assert cli.main(["--from-file", str(listed), "--output", str(tmp_path / "out")]) == 3
@@ -48,7 +48,7 @@ def test_an_endless_line_of_a_list_is_a_short_message(tmp_path, capsys):
     assert err.count("\n") == 1 and len(err) < 5000
 
 
-def test_a_list_without_an_end_is_refused(tmp_path):
+def test_a_huge_list_is_refused(tmp_path):
     path = tmp_path / "list.txt"
     with path.open("wb") as file:
         file.truncate(100 * 2**20)
@@ -56,7 +56,7 @@ def test_a_list_without_an_end_is_refused(tmp_path):
         read_list(str(path))
 
 
-def test_outputs_within_the_input_folder_are_no_input(tmp_path):
+def test_outputs_inside_the_input_folder_are_not_analyzed(tmp_path):
     for name in ("a.mp4", "out/videos/a-1.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -64,7 +64,7 @@ def test_outputs_within_the_input_folder_are_no_input(tmp_path):
     assert [recording.name for recording in found] == [str(tmp_path / "a.mp4")]
 
 
-def test_what_stands_for_nothing_is_refused(tmp_path):
+def test_an_input_that_matches_no_recording_is_refused(tmp_path):
     for spec in (str(tmp_path / "none.mp4"), str(tmp_path), str(tmp_path / "*.mp4"), "memory://none/a.mp4"):
         with pytest.raises(SourceError):
             find_recordings([spec])
@@ -72,7 +72,7 @@ def test_what_stands_for_nothing_is_refused(tmp_path):
         find_recordings(["nosuch://bucket/a.mp4"])
 
 
-def test_recordings_of_the_same_name_have_outputs_of_their_own(tmp_path):
+def test_recordings_with_the_same_name_get_different_outputs(tmp_path):
     for folder in ("monday", "tuesday"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "Café: 1?.mp4").write_bytes(b"x")
@@ -80,7 +80,7 @@ def test_recordings_of_the_same_name_have_outputs_of_their_own(tmp_path):
     assert len(set(names)) == 2 and all(name.startswith("Café_1_-") for name in names)
 
 
-def test_recordings_of_another_file_system_are_copied_for_the_time_and_the_copy_is_removed(clip):
+def test_a_remote_recording_is_copied_and_the_copy_is_removed(clip):
     memory = fsspec.filesystem("memory")
     for name in ("/archive/a.mp4", "/archive/deep/b.mp4"):
         memory.pipe_file(name, clip.read_bytes())
@@ -99,7 +99,7 @@ def test_recordings_of_another_file_system_are_copied_for_the_time_and_the_copy_
     assert find_recordings(["memory://archive/a.mp4"])[0].stamp != before
 
 
-def test_recordings_that_look_the_same_when_shown_are_all_done(tmp_path):
+def test_recordings_whose_shown_addresses_are_equal_stay_apart(tmp_path):
     memory = fsspec.filesystem("memory")
     for day in (1, 2):
         memory.pipe_file(f"/days/session={day}/a.mp4", b"x")
@@ -129,7 +129,7 @@ def test_recordings_that_differ_only_in_a_query_get_a_number():
     assert [each.name for each in found] == ["memory://cameras/a.mp4 (1)", "memory://cameras/a.mp4 (2)"]
 
 
-def test_a_copy_that_does_not_fit_is_not_begun(monkeypatch):
+def test_a_copy_that_does_not_fit_is_not_started(monkeypatch):
     fsspec.filesystem("memory").pipe_file("/full/a.mp4", b"x" * 100)
     recording = find_recordings(["memory://full/a.mp4"])[0]
     usage = type("Usage", (), {"free": 2**30})
@@ -146,7 +146,7 @@ def test_file_addresses_are_paths_and_read_in_place(clip):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_or_a_link_to_itself_stops_nobody_else(tmp_path, clip):
+def test_a_pipe_or_a_link_to_itself_does_not_stop_the_others(tmp_path, clip):
     archive = tmp_path / "archive"
     archive.mkdir()
     shutil.copy(clip, archive / "good.mp4")

@@ -20,7 +20,7 @@ from fer_stream.batch.tables import TableWriter
 from fer_stream.errors import OutputError
 
 
-def test_what_another_machine_calls_the_output_must_be_the_same_folder(tmp_path):
+def test_another_machine_must_see_the_same_output_folder(tmp_path):
     (tmp_path / "here").mkdir()
     with Output(str(tmp_path / "here")).marked() as marked:
         marked.check()
@@ -29,7 +29,7 @@ def test_what_another_machine_calls_the_output_must_be_the_same_folder(tmp_path)
             marked.check()
 
 
-def test_two_runs_do_not_write_into_one_folder(tmp_path):
+def test_two_runs_can_not_share_an_output_folder(tmp_path):
     output = Output(str(tmp_path))
     output.make()
     half = tmp_path / "tables" / ".fer-stream-1-a.parquet"
@@ -39,7 +39,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
         marks.append({"host": platform.node(), "process": ended.pid, "time_s": time.time()})
-    for mark in marks:  # of killed runs
+    for mark in marks:  # left by killed runs
         (tmp_path / f".fer-batch-run-{mark['process']}").write_text(json.dumps(mark))
     with output.marked() as marked:
         assert not half.exists() and len([*tmp_path.glob(".*")]) == 1
@@ -57,14 +57,11 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
         pass
 
 
-def test_errors_of_reading_are_not_told_as_errors_of_writing(tmp_path, monkeypatch):
+def test_errors_while_reading_are_not_reported_as_output_errors(tmp_path, monkeypatch):
     output = Output(str(tmp_path))
     with pytest.raises(PermissionError), output.writing("tables", "a.parquet"):
         raise PermissionError(13, "of the recording")
     assert not [*(tmp_path / "tables").iterdir()]
-    if Path("/dev/full").exists():
-        with pytest.raises(OutputError, match="space"):
-            TableWriter(Path("/dev/full"), 1.0)
 
     def denied(*_arguments: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -72,3 +69,9 @@ def test_errors_of_reading_are_not_told_as_errors_of_writing(tmp_path, monkeypat
     monkeypatch.setattr(type(output.fs), "ls", denied)
     with pytest.raises(OutputError, match="can't read"):
         output.names("tables")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_error_of_the_output():
+    with pytest.raises(OutputError, match="space"):
+        TableWriter(Path("/dev/full"), 1.0)

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fsspec", reason="needs the extra batch")
 
-from helpers.paths import SAMPLE
 from helpers.tables import csv_rows
 
 from fer_stream.batch import work
 from fer_stream.batch.index import index_page, write_index
-from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.manifest import DONE, FAILED, Record, finished
 from fer_stream.batch.outputs import Output
 from fer_stream.system.files import file_hash
 
 
-def test_a_worker_writes_report_and_episodes_and_links_the_video(tmp_path, settings):
+def test_a_worker_writes_report_and_episodes_and_links_the_video(recording, settings, tmp_path):
     settings = replace(settings, save=True, report=True, episodes="eaf")
-    (recording,) = find_recordings([str(SAMPLE)])
     output = Output(str(tmp_path / "out"))
     output.make()
     record = work.analyze(settings, None, recording, output)
     name = recording.output_name
     page = (tmp_path / "out" / "reports" / f"{name}.html").read_text()
     assert f'"src":"../videos/{name}.mp4"' in page
-    assert record.hash == file_hash(SAMPLE) and record.hash in page and settings.weights_hash in page
+    assert (
+        record.hash == file_hash(Path(recording.address))
+        and record.hash in page
+        and settings.weights_hash in page
+    )
     eaf = (tmp_path / "out" / "episodes" / f"{name}.eaf").read_text()
     assert f'RELATIVE_MEDIA_URL="../videos/{name}.mp4"' in eaf
     assert f'MEDIA_URL="{(tmp_path / "out" / "videos" / f"{name}.mp4").as_uri()}"' in eaf
@@ -72,7 +74,7 @@ def test_the_index_lists_every_recording_and_links_the_reports(tmp_path):
     assert "1:30" in page and "happy 75 %, sad 25 %" in page and "can&#x27;t be read" in page
 
 
-def test_the_index_runs_nothing_and_loads_nothing():
+def test_the_index_has_no_script_and_loads_nothing():
     page = index_page([Record("<script>alert(1)</script>.mp4", state=DONE, output_name="<script>")])
     assert "<script" not in page and "default-src &#x27;none&#x27;" in page
     assert not re.search(r'(src|href)="?(https?:)?//', page)

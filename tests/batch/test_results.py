@@ -67,7 +67,7 @@ def done(folder: Path, table_format: str = "parquet") -> tuple[Output, Settings,
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
-def test_whole_results_are_done(tmp_path: Path, table_format: str) -> None:
+def test_complete_results_count_as_done(tmp_path: Path, table_format: str) -> None:
     output, settings, _ = done(tmp_path, table_format)
     earlier = finished([RECORDING], [settings], output)
     assert earlier.records[RECORDING.output_name].state == DONE and earlier.notes == ()
@@ -96,7 +96,7 @@ def test_a_record_that_fits_into_no_manifest_counts_as_none(tmp_path: Path, valu
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
 @pytest.mark.parametrize("damage", ["15 bytes", "empty", "random", "cut", "grown"])
-def test_a_damaged_table_is_made_again_with_a_line(tmp_path: Path, table_format: str, damage: str) -> None:
+def test_a_damaged_table_is_made_again_and_reported(tmp_path: Path, table_format: str, damage: str) -> None:
     output, settings, table = done(tmp_path, table_format)
     content = table.read_bytes()
     table.write_bytes(
@@ -127,7 +127,7 @@ def test_a_table_with_other_rows_or_settings_is_made_again(tmp_path: Path) -> No
     assert "3 rows in place of 7" in finished([RECORDING], [settings], output).notes[0]
 
 
-def test_a_damaged_manifest_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_reported_and_loses_nothing(tmp_path: Path) -> None:
     output, settings, _ = done(tmp_path)
     for content in (b"", random.Random(1).randbytes(4000), (tmp_path / MANIFEST).read_bytes()[:-200]):
         (tmp_path / MANIFEST).write_bytes(content)
@@ -136,7 +136,7 @@ def test_a_damaged_manifest_is_said_and_loses_nothing(tmp_path: Path) -> None:
         assert len(earlier.notes) == 1 and MANIFEST in earlier.notes[0]
 
 
-def test_rows_of_a_manifest_with_wrong_types_are_damage(tmp_path: Path) -> None:
+def test_manifest_rows_with_wrong_types_count_as_damage(tmp_path: Path) -> None:
     output, settings, _ = done(tmp_path)
     pq.write_table(pa.table({"source": [1], "output_name": [None], "state": ["done"]}), tmp_path / MANIFEST)
     earlier = finished([RECORDING], [settings], output)
@@ -169,14 +169,12 @@ def test_a_worker_without_progress_ends_and_its_recording_fails(tmp_path: Path, 
     assert time.monotonic() - began_s < 45
     with pytest.raises(SourceError, match="no progress"), watched(RECORDING):
         pass
-    with watched(RECORDING) as progress:  # asked for again, it gets another chance
+    with watched(RECORDING) as progress:  # a second request gets another chance
         progress()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_blur_hides_the_faces_of_an_archive_and_is_a_setting_of_its_results(
-    tmp_path: Path, hopper_bgr
-) -> None:
+def test_blur_hides_the_faces_of_an_archive_and_makes_old_results_stale(tmp_path: Path, hopper_bgr) -> None:
     from dataclasses import asdict
 
     import cv2
@@ -209,7 +207,7 @@ def test_blur_hides_the_faces_of_an_archive_and_is_a_setting_of_its_results(
         assert bool(len(Detector().scan(middle))) is seen
 
 
-def test_what_the_manifest_does_not_know_yet_the_table_tells(tmp_path):
+def test_a_table_counts_before_the_manifest_knows_it(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
     (recording,) = find_recordings([str(tmp_path / "a.mp4")])
     cpu, cuda = Settings("0"), Settings("0", device_kind="cuda")
@@ -242,6 +240,6 @@ def test_other_labels_or_another_threshold_make_a_finished_table_stale(tmp_path)
         assert finished([recording], [after], output).records[recording.output_name].state == state
 
 
-def test_a_record_of_another_version_is_no_error():
+def test_a_record_of_another_version_can_be_read():
     assert Record.of({"source": "a", "new": 1}) == Record("a")
     assert Record.of({"new": 1}) is None and Record.of(None) is None

@@ -33,9 +33,9 @@ def test_a_csv_table_is_the_one_that_fer_stream_writes(recording, settings, tmp_
     assert ours == (tmp_path / "b.csv").read_bytes()
 
 
-def test_the_summary_has_shares_in_both_formats_and_unsure_is_one(recording, settings, tmp_path):
+def test_the_summary_has_shares_including_unsure_in_both_formats(recording, settings, tmp_path):
     for table_format in ("parquet", "csv"):
-        # So high a threshold that the face is unsure all the time.
+        # With this threshold, the face is always unsure.
         chosen = replace(settings, table=table_format, unsure_below=1.0)
         output = Output(str(tmp_path / table_format))
         record = work.analyze(chosen, None, recording, output)
@@ -75,14 +75,14 @@ def test_parquet_files_say_what_made_them(recording, settings, tmp_path):
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
-def test_a_killed_drivers_tables_are_known_and_another_format_is_written_anew(
+def test_tables_count_after_a_killed_driver_unless_the_format_changes(
     recording, settings, tmp_path, table_format
 ):
     output = Output(str(tmp_path / "out"))
     chosen = replace(settings, table=table_format)
     other = replace(settings, table="csv" if table_format == "parquet" else "parquet")
     name = recording.output_name
-    work.analyze(chosen, None, recording, output)  # and no manifest
+    work.analyze(chosen, None, recording, output)  # without a manifest
     assert finished([recording], [chosen], output).records[name].state == "done"
     assert finished([recording], [other], output).records[name].state == "waiting"
     changed = replace(recording, stamp="another")
@@ -93,7 +93,7 @@ def test_a_killed_drivers_tables_are_known_and_another_format_is_written_anew(
     assert finished([recording], [chosen], output).records[name].state == "waiting"
 
 
-def test_parts_join_to_the_csv_of_one_pass(recording, settings, tmp_path):
+def test_joined_parts_give_the_csv_of_one_pass(recording, settings, tmp_path):
     chosen = replace(settings, table="csv", smooth_s=0.0, scan_every=1)
     one, many = Output(str(tmp_path / "one")), Output(str(tmp_path / "many"))
     whole = work.analyze(chosen, None, recording, one)

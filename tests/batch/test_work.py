@@ -42,14 +42,14 @@ def test_a_worker_reads_and_writes_other_file_systems(settings, clip):
     assert memory.cat_file(memory.find("/results/here/charts")[0])[:4] == b"\x89PNG"
 
 
-def test_a_worker_with_another_package_is_refused(settings, monkeypatch):
+def test_a_worker_with_another_version_or_weights_is_refused(settings, monkeypatch):
     monkeypatch.setattr(work, "_loaded", None)
     for other in (replace(settings, version="0.0.1"), replace(settings, weights_hash="0" * 64)):
         with pytest.raises(WeightsError, match="install the same"):
             work.load(other, None)
 
 
-def test_workers_read_the_labels_and_the_threshold_of_the_command(settings, monkeypatch):
+def test_workers_use_the_labels_and_threshold_of_the_command(settings, monkeypatch):
     monkeypatch.setattr(work, "_loaded", None)
     analyzer = work.load(replace(settings, labels="fer2013", unsure_below=0.25), None)
     assert (analyzer.labels, analyzer.unsure_below) == ("fer2013", 0.25)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.paths import ROOT
 
 
-def test_it_measures_everything_on_the_cpu(tmp_path: Path, shared_data: Path) -> None:
+@pytest.mark.slow
+def test_the_benchmark_measures_everything_on_the_cpu(tmp_path: Path, shared_data: Path) -> None:
     figures = tmp_path / "gpu.json"
     done = subprocess.run(
         [

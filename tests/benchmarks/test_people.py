@@ -38,9 +38,7 @@ def test_ids_that_swap_cost_idf1_and_are_counted() -> None:
 def test_a_new_id_after_a_gap_is_one_switch() -> None:
     returned = score(everyone(1, 2, range(4)) | everyone(1, 5, range(6, 10)))
     assert returned.recall == pytest.approx(0.8)
-    assert returned.idf1 == pytest.approx(
-        2 * 12 / (20 + 16)
-    )  # eight frames as 1, four as the better of 2 and 5
+    assert returned.idf1 == pytest.approx(2 * 12 / (20 + 16))  # eight frames as 1, four as 2 or 5
     assert (returned.ids, returned.switches, returned.shared_ids) == (3, 1, 0)
 
 
@@ -53,7 +51,7 @@ def test_a_false_face_costs_precision_and_lasts_as_long_as_it_is_shown() -> None
     assert (false.false_ids, false.longest_false) == (1, 3)
 
 
-def test_a_face_that_nobody_has_to_find_counts_neither_way() -> None:
+def test_an_ignored_face_counts_neither_way() -> None:
     shown = everyone(1, 2)
     for frame in FRAMES:
         shown[frame][9] = FAR

@@ -24,7 +24,7 @@ def readings(labels: str) -> Readings:
         ("nnnnnhhhhh", "nnnnnnnhhh", [2]),
         ("nnnnnhhhhh", "nnnnhhhhhh", [-1]),
         ("nnnnnhhhhh", "nnnnnnnnnn", [math.inf]),
-        ("nnnnhhnnnn", "nnnnnnnnnn", []),  # too short to have to survive
+        ("nnnnhhnnnn", "nnnnnnnnnn", []),  # too short to count
         ("nnnnhnhhhh", "nnnnhhhhhh", [0]),  # it flickers first: either start is right
         ("nnnnhnhhhh", "nnnnnnnhhh", [1]),
         ("nnnnfhhhhh", "nnnnnhhhhh", [0]),
@@ -41,7 +41,7 @@ def test_an_onset_is_as_late_as_the_smoothed_label(
 
 def test_label_changes_are_counted_where_a_face_stays() -> None:
     changes, seconds = readings("nnhh.nnnf").label_changes()
-    assert changes == 2  # not over the frame without the face
+    assert changes == 2  # the frame without the face does not count
     assert seconds == pytest.approx(6 * FRAME_S)
 
 

@@ -36,7 +36,7 @@ def made(analyzer, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> dict[str, Path]:
-    """A folder with files that are not what they seem, and a few that are."""
+    """Files that are not what their names say, and a few good ones."""
     folder = tmp_path_factory.mktemp("material")
     paths = {
         name: folder / name.replace("_", ".")

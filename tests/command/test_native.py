@@ -38,7 +38,7 @@ def run(folder: Path, *arguments: str, then: str = "pass") -> subprocess.Complet
     )
 
 
-def test_messages_of_c_libraries_are_shown_by_verbose_only(tmp_path: Path) -> None:
+def test_only_verbose_shows_messages_of_c_libraries(tmp_path: Path) -> None:
     quiet = run(tmp_path)
     assert quiet.returncode == 0 and "libodd" not in quiet.stderr
     verbose = run(tmp_path, "--verbose", "--overwrite")

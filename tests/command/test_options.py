@@ -1,4 +1,4 @@
-"""What single options change in a run."""
+"""The effects of single options on a run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ from fer_stream.errors import OutputError
 from fer_stream.status import RunStatus
 
 
-def test_labels_and_threshold_reach_the_analysis(fer, tmp_path):
-
+def test_labels_reach_the_analysis(fer):
     rows = {}
     for labels in ("ferplus", "fer2013"):
-        said = fer(SAMPLE, "--end", "0.1", "--labels", labels, "--unsure-below", "0.5", "--data", "-")
+        said = fer(SAMPLE, "--end", "0.1", "--labels", labels, "--data", "-")
         assert said.code == 0
         rows[labels] = [json.loads(line) for line in said.out.splitlines()]
     assert [row["frame"] for row in rows["ferplus"]] == [row["frame"] for row in rows["fer2013"]]
     assert all(a["happy"] != b["happy"] for a, b in zip(rows["ferplus"], rows["fer2013"], strict=True))
+
+
+@pytest.mark.parametrize(("threshold", "is_unsure"), [("0", False), ("1", True)])
+def test_the_threshold_reaches_the_analysis(fer, threshold, is_unsure):
+    said = fer(SAMPLE, "--end", "0.1", "--unsure-below", threshold)
+    assert said.code == 0
+    assert ("unsure 100 %" in said.err) == is_unsure == ("unsure" in said.err)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
@@ -68,12 +74,12 @@ def test_blur_leaves_no_face_in_any_picture_and_every_number_as_it_was(fer, load
     assert psnr_db(sharp[0][away], blurred[0][away]) > 38, "the background is that of the other run"
 
 
-def test_quiet_says_nothing(fer, loaded):
+def test_quiet_prints_nothing(fer, loaded):
     said = fer(SAMPLE, "--end", "0.05", "--quiet", "--data", "o.csv")
     assert (said.code, said.out, said.err) == (0, "", "")
 
 
-def test_overwrite_replaces_and_only_then(fer, loaded):
+def test_only_overwrite_replaces_a_file(fer, loaded):
     Path("o.csv").write_text("old")
     assert fer(SAMPLE, "--end", "0.05", "--data", "o.csv").code == 4
     assert Path("o.csv").read_text() == "old"
@@ -81,7 +87,7 @@ def test_overwrite_replaces_and_only_then(fer, loaded):
     assert Path("o.csv").read_text().startswith("source,frame")
 
 
-def test_version_and_help(fer, capfd):
+def test_version_and_help_are_printed(fer, capfd):
     for option in ("--version", "--help"):
         with pytest.raises(SystemExit) as ended:
             fer(option)

@@ -58,11 +58,16 @@ def test_the_panel_fits_the_terminal(faces, size):
     lines = panel_lines(status_of_a_run(), faces, *size)
     assert max(map(len, lines)) <= size[0]
     assert len(lines) < size[1]
-    if faces and size[1] >= 24:
-        assert any("face 1 " in line for line in lines)
 
 
-def test_the_panel_says_how_the_run_is_doing_and_what_is_recorded():
+@pytest.mark.parametrize("faces", [1, 6, 7, 10, 80])
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_panel_names_faces_where_there_is_room(faces, size):
+    lines = panel_lines(status_of_a_run(), faces, *size)
+    assert any("face 1 " in line for line in lines)
+
+
+def test_the_panel_shows_the_state_of_the_run_and_the_recording():
     lines = panel_lines(status_of_a_run(), 1, 80, 24)
     assert lines[0].startswith("camera 0") and lines[0].endswith("● 1:01  annotated.mp4")
     assert lines[1] == "0:02 · 25.0 frames/s · 41 ms latency · 3 dropped · cpu"
@@ -77,7 +82,7 @@ def test_the_panel_says_how_the_run_is_doing_and_what_is_recorded():
     assert lines[-1] == "Ctrl-C ends it"
 
 
-def test_an_unsure_face_is_called_that_and_keeps_its_bars():
+def test_an_unsure_face_is_called_unsure_and_keeps_its_bars():
     sure, unsure = (panel_lines(status_of_a_run(), 1, 80, 24, unsure=unsure) for unsure in (False, True))
     (title,) = [line for line in unsure if line.startswith("face 1")]
     assert title.split() == ["face", "1", "unsure"]
@@ -88,14 +93,14 @@ def test_an_unsure_face_is_called_that_and_keeps_its_bars():
     assert any("face 1  unsure" in line for line in crowd) and not any("%" in line for line in crowd)
 
 
-def test_a_crowd_is_named_in_full_or_counted():
+def test_faces_of_a_crowd_are_named_or_counted():
     lines = panel_lines(status_of_a_run(), 80, 80, 24)
     named = sum(line.count("face ") for line in lines)
     (more,) = [line for line in lines if line.startswith("and ")]
     assert named + int(more.split()[1]) == 80 and named >= 30
 
 
-def test_an_outage_is_said_in_place_of_numbers_and_faces():
+def test_an_outage_replaces_numbers_and_faces():
     status = status_of_a_run()
     status.source = SourceStatus(False, 2, 9.0, "reconnecting, attempt 2, no picture for 9 s")
     lines = panel_lines(status, 2, 80, 24)
@@ -104,12 +109,12 @@ def test_an_outage_is_said_in_place_of_numbers_and_faces():
     assert not any("face" in line for line in lines)
 
 
-def test_the_panel_is_shown_where_the_terminal_has_no_block_characters():
+def test_the_panel_works_without_block_characters():
     lines = panel_lines(status_of_a_run(), 1, 80, 24, encoding="ascii")
     assert any("#" in line for line in lines) and not any("█" in line for line in lines)
 
 
-def test_plain_lines_where_there_is_no_terminal(monkeypatch, capfd):
+def test_plain_lines_are_printed_without_a_terminal(monkeypatch, capfd):
     monkeypatch.setattr(live, "LINE_EVERY_S", 0.0)
     status = status_of_a_run()
     with Progress(INFO, status, quiet=False) as progress:
@@ -133,7 +138,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch, capfd):
     assert len(said) == 6
 
 
-def test_lines_come_seconds_apart_and_not_at_all_when_quiet(capfd):
+def test_progress_lines_are_rare_and_quiet_prints_none(capfd):
     for quiet in (False, True):
         status = status_of_a_run()
         with Progress(INFO, status, quiet=quiet) as progress:
@@ -145,7 +150,7 @@ def test_lines_come_seconds_apart_and_not_at_all_when_quiet(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_rates_are_of_the_last_moments():
+def test_the_frame_rate_is_that_of_the_last_seconds():
     status = RunStatus()
     assert status.frames_per_s(0.0) == 0.0
     for index in range(200):
@@ -158,7 +163,7 @@ def test_rates_are_of_the_last_moments():
     assert status.frames_per_s(20.0) == 0.0
 
 
-def test_the_summary_has_a_line_for_each_person_with_unsure_among_the_shares():
+def test_the_summary_has_a_line_per_person_and_counts_unsure():
     summary = Summary(faces=3)
     for index in range(10):
         faces = [make_face(1, "happy" if index < 6 else "unsure")]

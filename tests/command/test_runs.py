@@ -24,7 +24,7 @@ def part_of_sample() -> list[int]:
     return [index for index, time_s in enumerate(times_of(SAMPLE)) if 1.0 <= time_s < 1.5]
 
 
-def test_the_saved_video_is_the_part_frame_by_frame(made):
+def test_the_saved_video_has_every_frame_of_the_part(made):
     source_times, part = times_of(SAMPLE), part_of_sample()
     first_s = source_times[part[0]]
     assert times_of(made / "o.mp4") == [source_times[index] - first_s for index in part]
@@ -57,14 +57,14 @@ def test_the_table_names_frames_and_times_of_the_source(made):
     assert crops == {str(Path(row["face_id"], f"{int(row['frame']):06d}.jpg")) for row in rows}
 
 
-def test_pictures_of_the_run(made):
+def test_stills_and_chart_are_pictures(made):
     stills = sorted((made / "stills").iterdir())
     assert len(stills) == 3
     assert cv2.imread(str(stills[0])).shape == (720, 1280, 3)
     assert cv2.imread(str(made / "o.jpg")).shape[1] > 1000
 
 
-def test_the_profile(made):
+def test_the_profile_has_plausible_figures(made):
     profile = json.loads((made / "p.json").read_text())
     assert set(profile) == {
         *("frames", "wall_s", "fps", "dropped", "faces", "stages_ms", "latency_ms"),
@@ -80,7 +80,7 @@ def test_the_profile(made):
     assert 50 < profile["peak_rss_mb"] < 4000 and 0 < profile["first_frame_s"] < 120
 
 
-def test_the_summary(made):
+def test_the_summary_names_faces_shares_and_files(made):
     lines = (made / "said.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith(f"{SAMPLE}: 15 frames in ")
     assert lines[1].startswith("2 faces; percentages are shares of the time")
@@ -110,7 +110,7 @@ def test_real_videos_keep_frames_times_and_sound(fer, loaded, shared_data, name)
     assert all(line["face_id"] for line in lines), "there is a face in every frame"
 
 
-def test_tables_of_all_kinds_agree(fer, loaded):
+def test_all_table_formats_agree(fer, loaded):
     import pyarrow.parquet
 
     part = (SAMPLE, "--end", "0.1")
@@ -147,7 +147,7 @@ def test_a_frame_without_a_face_has_one_row(fer, loaded):
 
 @posix
 def test_odd_names_work(fer, loaded):
-    """Spaces, quotes, markup, other letters, a leading dash, a colon, a line break."""
+    """The names have spaces, quotes, markup, other letters, a leading dash, a colon and a line break."""
     for name in ("a [bold] \"q\" 'r' ñ日.mp4", "-lead.mp4", "12:30.mp4", "new\nline.mp4", "[x]*?.mp4"):
         shutil.copy(SAMPLE, name)
         data, save = f"{name}.csv", f"{name}.out.mp4"
@@ -160,7 +160,7 @@ def test_odd_names_work(fer, loaded):
         assert audio_s(Path(save)) > 0.04
 
 
-def test_pictures(fer, loaded, hopper_bgr):
+def test_a_folder_of_pictures_is_annotated(fer, loaded, hopper_bgr):
     Path("in").mkdir()
     small = cv2.resize(hopper_bgr, (256, 300), interpolation=cv2.INTER_AREA)
     for name in ("b10.jpg", "b2.png"):

@@ -27,7 +27,7 @@ def test_a_signal_finishes_every_file(tmp_path, number):
     lines = [process.stdout.readline() for _ in range(5)]
     asked_s = time.monotonic()
     process.send_signal(number)
-    process.send_signal(number)  # as where a wrapper passes it on as well
+    process.send_signal(number)  # a wrapper may pass it on as well
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert time.monotonic() - asked_s < 8, "far above the 2 s of an idle machine"
@@ -39,7 +39,7 @@ def test_a_signal_finishes_every_file(tmp_path, number):
     assert json.loads((tmp_path / "p.json").read_text())["frames"] == frames[-1] + 1
 
 
-def test_a_closed_terminal_ends_the_run_as_a_signal_does(tmp_path: Path) -> None:
+def test_a_closed_terminal_ends_the_run_like_a_signal(tmp_path: Path) -> None:
     terminal, its_end = os.openpty()
     table = tmp_path / "o.csv"
     process = subprocess.Popen(

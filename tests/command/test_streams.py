@@ -24,7 +24,7 @@ RUN = [sys.executable, "-m", "fer_stream", str(SAMPLE), "--end", "0.1", "--overw
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_standard_error_that_takes_nothing_does_not_change_the_exit_code(tmp_path: Path) -> None:
+def test_a_full_standard_error_does_not_change_the_exit_code(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*RUN, "--data", str(tmp_path / "o.csv")], stderr=full, check=False, timeout=60)
     assert done.returncode == 0
@@ -44,14 +44,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path):
 
 
 @posix
-def test_an_output_that_fails_midway_leaves_the_others_finished(tmp_path):
+def test_other_outputs_are_finished_when_one_fails_midway(tmp_path):
     def limit() -> None:
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    # Its video soon grows beyond what a file may, the table does not.
+    # The video soon exceeds the limit of a file's size. The table does not.
     arguments = (SAMPLE, "--save", tmp_path / "o.mp4", "--data", tmp_path / "o.csv")
     process = start(arguments, preexec_fn=limit)
     _, err = process.communicate(timeout=60)
@@ -61,7 +61,7 @@ def test_an_output_that_fails_midway_leaves_the_others_finished(tmp_path):
     assert len(rows) > 4 and all(len(row) == len(COLUMNS) for row in rows)
 
 
-# Errors as the libraries raise them. A real limit hits another one in each run, and some end the process.
+# Errors as the libraries raise them. A real limit hits a different library each time, or ends the process.
 @pytest.mark.parametrize(
     "error",
     [
@@ -81,7 +81,7 @@ def test_too_little_memory_is_one_line(fer: Callable[..., Said], monkeypatch, er
     assert said.code == 1 and "not enough memory" in said.line
 
 
-def test_every_library_says_it_in_its_own_way() -> None:
+def test_out_of_memory_errors_of_all_libraries_are_recognized() -> None:
     caused = WeightsError("the weights do not fit")
     caused.__cause__ = MemoryError()
     for error in (

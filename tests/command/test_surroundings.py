@@ -28,7 +28,7 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
     assert process.returncode == 4 and err.count("\n") == 1 and "No such file" in err
 
 
-def test_matplotlib_settings_that_lie_about_do_not_matter(tmp_path):
+def test_a_matplotlibrc_in_the_folder_is_ignored_or_one_line(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"text.usetex: True\n")
     process = start(
         (SAMPLE, "--end", "0.1", "--chart", "o.png"),

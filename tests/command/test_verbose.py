@@ -27,7 +27,7 @@ def test_the_steps_of_a_run_are_logged(fer, loaded) -> None:
     assert "networks loaded" not in fer(SAMPLE, "--end", "0.1", "--data", "u.csv").err
 
 
-def test_a_gpu_that_is_left_unused_is_told(fer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unused_gpu_is_reported(fer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: True)
     monkeypatch.setattr(devices, "missing_modules", lambda _: ["torch"])
     said = fer(SAMPLE, "--end", "0.1", "--data", "t.csv", "--verbose")

@@ -21,7 +21,7 @@ def test_a_newcomer_is_found_in_the_frames_since_the_last_scan(
     found: dict[int, float] = {}
     for index in range(25):
         bgr = np.full((270, 480, 3), 128, np.uint8)
-        bgr[80 : 80 + height, 20 : 20 + width] = card[:, ::-1]  # somebody who is followed all the time
+        bgr[80 : 80 + height, 20 : 20 + width] = card[:, ::-1]  # a face that is followed all the time
         if index >= 13:
             x = 250 + 4 * index
             bgr[60 : 60 + height, x : x + width] = card

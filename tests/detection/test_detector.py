@@ -48,7 +48,7 @@ SCENES = {
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
-def test_finds_what_mtcnn_as_shipped_finds(
+def test_a_scan_finds_what_facenet_pytorch_finds(
     detector: Detector, shipped, hopper_bgr: np.ndarray, scene
 ) -> None:
     image = placed(hopper_bgr, *scene)
@@ -65,7 +65,7 @@ def test_finds_what_mtcnn_as_shipped_finds(
     np.testing.assert_allclose(found.landmarks_xy, expected_points, atol=1.5)
 
 
-def test_finds_both_of_two_faces(detector: Detector, shipped, hopper_bgr: np.ndarray) -> None:
+def test_a_scan_finds_both_of_two_faces(detector: Detector, shipped, hopper_bgr: np.ndarray) -> None:
     image = placed(hopper_bgr, 0.4, (10, 20), (640, 360))
     image[:, 340:] = placed(hopper_bgr[:, ::-1], 0.55, (10, 10), (300, 360))
     expected, _ = shipped.detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
@@ -74,7 +74,7 @@ def test_finds_both_of_two_faces(detector: Detector, shipped, hopper_bgr: np.nda
     assert (iou_matrix(found.boxes_xyxy, expected.astype(np.float32)).max(axis=1) > 0.98).all()
 
 
-def test_finds_a_crowd_as_shipped(detector: Detector, shipped, shared_data) -> None:
+def test_a_scan_finds_the_crowd_that_facenet_pytorch_finds(detector: Detector, shipped, shared_data) -> None:
     video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
     image = video.read()[1]
     video.release()
@@ -118,7 +118,7 @@ def test_smaller_faces_than_asked_for_are_left_out(hopper_bgr: np.ndarray) -> No
 
 @pytest.mark.parametrize("move", [(0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1), (0.07, 0.07)])
 @pytest.mark.parametrize("scale", [1.0, 0.35])
-def test_follows_a_face_that_moved(
+def test_a_face_that_moved_is_followed(
     detector: Detector, hopper_bgr: np.ndarray, move: tuple[float, float], scale: float
 ) -> None:
     image = placed(hopper_bgr, scale, (60, 40), (640, 660))
@@ -154,24 +154,24 @@ def test_several_faces_are_followed_in_their_order(detector: Detector, hopper_bg
     np.testing.assert_allclose(together.boxes_xyxy[1], alone.boxes_xyxy[0], atol=1e-2)
 
 
-def test_no_known_face_gives_no_detection(detector: Detector, hopper_bgr: np.ndarray) -> None:
+def test_following_no_face_gives_no_detection(detector: Detector, hopper_bgr: np.ndarray) -> None:
     assert len(detector.refine(hopper_bgr, np.zeros((0, 4), np.float32))) == 0
 
 
-def test_the_picture_is_left_as_it_was(detector: Detector, hopper_bgr: np.ndarray) -> None:
+def test_detecting_does_not_change_the_picture(detector: Detector, hopper_bgr: np.ndarray) -> None:
     image = hopper_bgr.copy()
     detector.refine(image, detector.scan(image).boxes_xyxy)
     np.testing.assert_array_equal(image, hopper_bgr)
 
 
-def test_a_part_of_a_picture_need_not_be_copied(detector: Detector, hopper_bgr: np.ndarray) -> None:
+def test_a_view_of_a_picture_can_be_scanned(detector: Detector, hopper_bgr: np.ndarray) -> None:
     wide = np.concatenate([np.full_like(hopper_bgr, 96), hopper_bgr], axis=1)
     view = wide[:, 512:]  # not contiguous
     np.testing.assert_array_equal(detector.scan(view).boxes_xyxy, detector.scan(hopper_bgr).boxes_xyxy)
 
 
 def three_frames(hopper_bgr: np.ndarray) -> list[np.ndarray]:
-    """Three frames: without a face, with one, and with two."""
+    """Return three frames: without a face, with one, and with two."""
     one = placed(hopper_bgr, 0.4, (10, 20), (640, 360))
     two = one.copy()
     two[:, 340:] = placed(hopper_bgr[:, ::-1], 0.55, (10, 10), (300, 360))
@@ -184,19 +184,22 @@ def assert_same(found: Detections, expected: Detections) -> None:
     np.testing.assert_allclose(found.landmarks_xy, expected.landmarks_xy, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_gpu_finds_and_follows_the_same_faces(
     detector: Detector, gpu_detector: Detector, hopper_bgr: np.ndarray
 ) -> None:
     # The sizes differ, so that each picture leaves a different layout in the device's memory for the next.
-    frames = [*three_frames(hopper_bgr), hopper_bgr, *three_frames(hopper_bgr[::2, ::2])]
-    for frame in frames:
+    empty, one, two = three_frames(hopper_bgr)
+    small = np.ascontiguousarray(hopper_bgr[::2, ::2])
+    assert_same(gpu_detector.scan(empty), detector.scan(empty))
+    for frame, count in ((one, 1), (small, 1), (two, 2)):
         scanned = detector.scan(frame)
+        assert len(scanned) == count
         assert_same(gpu_detector.scan(frame), scanned)
-        if len(scanned):
-            moved = scanned.boxes_xyxy + np.array([4, -3, 4, -3], np.float32)
-            assert_same(gpu_detector.refine(frame, moved), detector.refine(frame, moved))
-            assert_same(gpu_detector.scan(frame, moved), detector.scan(frame, moved))
-            assert_same(gpu_detector.search(frame, moved[0]), detector.search(frame, moved[0]))
+        moved = scanned.boxes_xyxy + np.array([4, -3, 4, -3], np.float32)
+        assert_same(gpu_detector.refine(frame, moved), detector.refine(frame, moved))
+        assert_same(gpu_detector.scan(frame, moved), detector.scan(frame, moved))
+        assert_same(gpu_detector.search(frame, moved[0]), detector.search(frame, moved[0]))
 
 
 def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:
@@ -213,7 +216,7 @@ def test_a_scan_that_knows_the_faces_finds_the_same_ones(detector: Detector, sha
     frame = video.read()[1]
     video.release()
     whole = detector.scan(frame)
-    moved = whole.boxes_xyxy[::2] + 3  # half of them are known, and have gone on a little
+    moved = whole.boxes_xyxy[::2] + 3  # every second face is known, and has moved a little
     found = detector.scan(frame, moved)
     assert len(found) == len(whole) >= 4
     assert (iou_matrix(whole.boxes_xyxy, found.boxes_xyxy).max(axis=1) > 0.6).all()
@@ -233,12 +236,12 @@ def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bg
 @pytest.mark.parametrize(
     "box", [(-90, -90, -20, -20), (600, 300, 700, 420), (900, 900, 950, 950), (5, 5, 6, 6)]
 )
-def test_a_search_where_nothing_is_finds_nothing(detector: Detector, box) -> None:
+def test_a_search_without_a_face_finds_nothing(detector: Detector, box) -> None:
     blank = np.full((360, 640, 3), 120, np.uint8)
     assert len(detector.search(blank, np.array(box, np.float32))) == 0
 
 
-def test_memory_of_an_earlier_picture_is_written_anew() -> None:
+def test_reused_memory_holds_only_the_new_picture() -> None:
     first, second, smaller = (
         np.random.default_rng(seed).integers(0, 256, (side, 80, 3), np.uint8)
         for seed, side in enumerate((60, 60, 40))
@@ -249,7 +252,7 @@ def test_memory_of_an_earlier_picture_is_written_anew() -> None:
         np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels(picture).resized((30, 20)))
 
 
-def test_strips_of_a_large_level_give_what_the_whole_gives(monkeypatch, hopper_bgr) -> None:
+def test_strips_of_a_level_give_the_result_of_the_whole(monkeypatch, hopper_bgr) -> None:
     from fer_stream.detection import cascade
 
     networks = cascade.CpuCascade()

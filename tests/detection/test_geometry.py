@@ -72,14 +72,14 @@ def test_no_kept_box_lies_mostly_within_another(case: tuple[np.ndarray, np.ndarr
     assert len(kept) == 0 or scores[kept[0]] == scores.max()
 
 
-def test_a_small_box_within_a_large_one_goes_by_the_smaller_area_only() -> None:
+def test_only_nested_suppression_removes_a_small_box_in_a_large_one() -> None:
     found, scores = boxes((0, 0, 100, 100), (10, 10, 40, 40)), np.array([0.9, 0.8], np.float32)
     assert non_maximum_suppression(found, scores, 0.5).tolist() == [0, 1]
     assert suppress_nested(found, scores, 0.7).tolist() == [0]
 
 
 @pytest.mark.parametrize("suppress", [non_maximum_suppression, suppress_nested])
-def test_nothing_to_suppress(suppress: object) -> None:
+def test_suppressing_no_boxes_keeps_none(suppress: object) -> None:
     kept = suppress(NO_BOXES, np.zeros(0, np.float32), 0.5)  # type: ignore[operator]
     assert kept.shape == (0,)
     assert NO_BOXES[kept].shape == (0, 4)

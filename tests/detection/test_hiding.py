@@ -40,7 +40,7 @@ def hidden(out: list[np.ndarray]) -> list[int]:
     return [index for index, boxes in enumerate(out) if len(boxes)]
 
 
-def test_a_recording_hides_from_before_a_face_is_found_until_after() -> None:
+def test_a_face_is_hidden_from_before_it_is_found_until_after_it_is_lost() -> None:
     out = places({30: 100.0, 31: 100.0, 32: 100.0}, 80)
     assert hidden(out) == list(range(30 - round(BEFORE_S * 25 - 0.5), 32 + round(AFTER_S * 25 - 0.5) + 1))
 
@@ -55,10 +55,10 @@ def test_a_gap_of_up_to_a_second_is_hidden_where_the_face_passes(gap: int) -> No
     for index, boxes in enumerate(places(found, 60)):
         (box,) = boxes
         assert box[0] <= 4.0 * index - 24 and box[2] >= 4.0 * index + 24, index
-        assert box[2] - box[0] <= 80  # of 50
+        assert box[2] - box[0] <= 80  # the face is 50 px wide
 
 
-def test_live_a_place_stays_hidden_for_a_second() -> None:
+def test_a_live_place_stays_hidden_for_a_second() -> None:
     out = places({10: 100.0, 11: 100.0}, 60, live=True)
     assert hidden(out) == list(range(10, 11 + round(LIVE_AFTER_S * 25) + 1))
 
@@ -68,7 +68,7 @@ def test_nothing_stays_hidden_across_a_cut() -> None:
     assert [round(float(boxes[0][[0, 2]].mean())) for boxes in out if len(boxes)] == [100] * 15 + [400] * 18
 
 
-def test_what_was_hardly_a_face_is_hidden_for_a_quarter_of_a_second() -> None:
+def test_a_weak_detection_is_hidden_for_a_quarter_of_a_second() -> None:
     possible, out = PossibleFaces(), []
     for index in range(60):
         if index == 30:

@@ -53,11 +53,11 @@ def test_a_face_that_was_hidden_keeps_its_id(away_s: float) -> None:
         (1.0, tracked(9, looks=1), 1),  # comes after a cut
     ],
 )
-def test_who_may_be_somebody_else_gets_a_new_id(away_s: float, back: TrackedFace, scene: int) -> None:
+def test_a_doubtful_return_gets_a_new_id(away_s: float, back: TrackedFace, scene: int) -> None:
     assert away_and_back(away_s, back, scene) == [1, 3]
 
 
-def test_between_two_who_look_the_same_nobody_is_taken_up_again() -> None:
+def test_a_face_that_could_be_either_of_two_people_gets_a_new_id() -> None:
     def faces_at(index: int) -> list[TrackedFace]:
         if index < 20:
             return [tracked(1, 100.0, looks=1), tracked(2, 150.0, looks=1)]
@@ -66,12 +66,12 @@ def test_between_two_who_look_the_same_nobody_is_taken_up_again() -> None:
     assert names(faces_at, 70)[-1] == [3]
 
 
-def test_who_is_in_sight_is_nobody_else() -> None:
+def test_the_id_of_a_person_in_sight_is_not_given_away() -> None:
     given = names(lambda index: [tracked(1)] + [tracked(9, 120.0, looks=1)] * (index >= 30), 60)
     assert given[-1] == [1, 2]
 
 
-def test_a_track_whose_person_was_taken_up_by_another_track_in_sight_is_somebody_new() -> None:
+def test_a_track_whose_person_has_another_track_in_sight_is_somebody_new() -> None:
     def faces_at(index: int) -> list[TrackedFace]:
         if index < 20:
             return [tracked(1)]

@@ -46,7 +46,7 @@ def settle(
     return pace, busy_s / (frames / 2 / frames_per_s), dropped
 
 
-def test_a_fast_machine_scans_as_often_as_is_of_use() -> None:
+def test_a_fast_machine_scans_as_often_as_useful() -> None:
     pace, _, dropped = settle(scan_s=0.012, follow_s=0.003)
     assert (pace.due_after(CROWD), pace.due_after(1), pace.gap, dropped) == (CROWD_EVERY, CALM_EVERY, 1, 0)
 
@@ -58,13 +58,13 @@ def test_a_slow_machine_scans_less_often_and_keeps_up(scan_s: float, follow_s: f
     assert BUSY_SHARE - 0.25 < busy_share < BUSY_SHARE + 0.05
 
 
-def test_where_following_alone_is_too_slow_new_faces_are_found_all_the_same() -> None:
+def test_new_faces_are_found_even_if_following_alone_is_too_slow() -> None:
     pace, _, dropped = settle(scan_s=0.3, follow_s=0.05)
     assert pace.due_after(1) == pace.due_after(CROWD) == LONGEST_GAP
     assert dropped > 0
 
 
-def test_the_rate_of_the_source_counts_not_that_of_the_frames_that_are_left() -> None:
+def test_the_pace_follows_the_rate_of_the_source_and_not_of_the_frames_left() -> None:
     slow, _, _ = settle(scan_s=0.1, follow_s=0.01, frames_per_s=10)
     fast, _, _ = settle(scan_s=0.1, follow_s=0.01, frames_per_s=60)
     assert slow.due_after(CROWD) == CROWD_EVERY < fast.due_after(CROWD)
@@ -81,7 +81,7 @@ def test_a_machine_that_becomes_free_scans_more_often_again() -> None:
     assert pace.due_after(CROWD) == CROWD_EVERY
 
 
-def test_an_outage_is_no_rate() -> None:
+def test_an_outage_does_not_change_the_pace() -> None:
     pace = LivePace()
     for index in range(200):
         pace.note(
@@ -92,12 +92,12 @@ def test_an_outage_is_no_rate() -> None:
     assert CROWD_EVERY < before == pace.gap
 
 
-def test_times_that_stand_still_are_no_rate() -> None:
+def test_times_that_stand_still_do_not_change_the_pace() -> None:
     pace = LivePace()
     for index in range(20):
         pace.note(Frame(PICTURE, index, 0.0), 0.5, scanned=True)
     assert pace.gap == 1
 
 
-def test_a_rate_that_was_asked_for_stays() -> None:
+def test_a_requested_pace_stays() -> None:
     assert {ScanPace(every=7).due_after(faces) for faces in (0, 1, 20)} == {7}

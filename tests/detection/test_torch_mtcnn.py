@@ -13,7 +13,7 @@ from fer_stream.detection.torch_mtcnn import load_torch_mtcnn  # noqa: E402
 @pytest.mark.parametrize(
     ("name", "shape"), [("PNet", (1, 3, 64, 97)), ("RNet", (3, 3, 24, 24)), ("ONet", (3, 3, 48, 48))]
 )
-def test_it_is_facenet_pytorchs_network(name: str, shape: tuple[int, ...]) -> None:
+def test_the_gpu_form_agrees_with_facenet_pytorch(name: str, shape: tuple[int, ...]) -> None:
     mtcnn = pytest.importorskip("facenet_pytorch.models.mtcnn")
     images = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():

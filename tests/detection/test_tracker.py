@@ -46,7 +46,7 @@ def test_a_moving_face_keeps_its_id_with_few_scans(
         assert faces[0].box_xyxy.min() >= 0
         assert faces[0].score > 0.7
     assert counting.scans <= 60 / 5 + 3
-    assert counting.scans + counting.refines <= 60 + 3  # one run of the later networks a frame
+    assert counting.scans + counting.refines <= 60 + 3  # the later networks run once per frame
 
 
 @pytest.mark.parametrize(("score", "scans"), [(0.5, 1), (0.4, 2)])
@@ -63,7 +63,7 @@ def test_a_followed_face_may_be_less_certain_than_a_new_one(
     assert counting.scans == scans
 
 
-def test_scanning_every_frame_when_asked_to(scene: Scene, counting: CountingDetector) -> None:
+def test_every_frame_is_scanned_on_request(scene: Scene, counting: CountingDetector) -> None:
     tracker = Tracker(counting, ScanPace(every=1))  # type: ignore[arg-type]
     for index in range(6):
         tracker.update(scene.frame((scene.card(), 200 + index, 130)), index / FRAMES_PER_S)
@@ -88,7 +88,7 @@ def test_two_faces_that_cross_keep_their_ids(
         assert index > 20 or index * px_a_frame > 120 or ids == {1, 2}
         seen_alone += len(ids) == 1
         last = faces
-    assert seen_alone > 3  # one did cover the other
+    assert seen_alone > 3  # one face covered the other
     assert [face.track_id for face in last] == [1, 2]
     assert abs(centre_x(last[0]) - x_behind) < 20
     assert abs(centre_x(last[1]) - x_front) < 20
@@ -139,16 +139,14 @@ def test_a_cut_gives_new_ids_at_once(scene: Scene, tracker: Tracker, counting: C
     assert counting.scans == scans + 1
 
 
-def test_a_lost_face_is_looked_for_in_the_same_frame(
+def test_a_lost_face_is_searched_for_in_the_same_frame(
     scene: Scene, tracker: Tracker, counting: CountingDetector
 ) -> None:
     card = scene.card()
     for index in range(3):
         tracker.update(scene.frame((card, 120, 135)), index / FRAMES_PER_S)
     assert counting.scans == 1
-    moved = tracker.update(
-        scene.frame((card, 168, 135)), 3 / FRAMES_PER_S
-    ).faces  # further than it is followed
+    moved = tracker.update(scene.frame((card, 168, 135)), 3 / FRAMES_PER_S).faces  # too far to be followed
     assert [face.track_id for face in moved] == [1]
     assert abs(centre_x(moved[0]) - 168) < 15
     gone = tracker.update(scene.frame(), 4 / FRAMES_PER_S).faces
@@ -157,7 +155,7 @@ def test_a_lost_face_is_looked_for_in_the_same_frame(
 
 def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, detector: Detector) -> None:
     other, card = scene.card(mirrored=True), scene.card()
-    for entered in range(10, 15):  # whatever the phase of the scans
+    for entered in range(10, 15):  # at every phase of the scans
         tracker = Tracker(detector, ScanPace(every=5))
         found_at = None
         for index in range(entered + 6):
@@ -170,7 +168,7 @@ def test_a_face_that_enters_is_found_within_scan_every_frames(scene: Scene, dete
         assert entered <= found_at < entered + 5
 
 
-def test_a_live_frame_does_not_wait_for_a_scan_and_who_is_new_is_there_in_the_next(
+def test_a_live_frame_does_not_wait_for_a_scan_and_a_newcomer_is_in_the_next(
     scene: Scene, counting: CountingDetector
 ) -> None:
     tracker = Tracker(counting, ScanPace(every=5), scans_ahead=True)  # type: ignore[arg-type]
@@ -187,12 +185,12 @@ def test_a_live_frame_does_not_wait_for_a_scan_and_who_is_new_is_there_in_the_ne
         ids.append([face.track_id for face in faces])
         for face, place in zip(faces, (x, x + 250), strict=False):
             assert abs(centre_x(face) - place) < 15
-    assert scanned_before_the_frame_was_out == [0]  # nobody was there to be followed
+    assert scanned_before_the_frame_was_out == [0]  # there was no face to follow
     assert counting.scans == 3  # at 0, after 5, and after 10
     assert ids == [[1]] * 11 + [[1, 2]] * 3
 
 
-def test_live_what_scans_do_not_find_any_more_is_no_face(scene: Scene, detector: Detector) -> None:
+def test_a_live_face_that_scans_no_longer_find_is_dropped(scene: Scene, detector: Detector) -> None:
     blinded = Blinded(detector)
     tracker = Tracker(blinded, ScanPace(every=5), scans_ahead=True)  # type: ignore[arg-type]
     cards = [(scene.card(), 120.0, 135.0), (scene.card(mirrored=True), 350.0, 135.0)]
@@ -206,7 +204,7 @@ def test_live_what_scans_do_not_find_any_more_is_no_face(scene: Scene, detector:
     assert counts[-5:] == [1] * 5
 
 
-def test_live_a_face_that_was_regained_may_be_missed_once_again(scene: Scene, detector: Detector) -> None:
+def test_a_regained_live_face_may_be_missed_once_more(scene: Scene, detector: Detector) -> None:
     blinded = Blinded(detector)
     tracker = Tracker(blinded, ScanPace(every=5), scans_ahead=True)  # type: ignore[arg-type]
     cards = [(scene.card(), 120.0, 135.0), (scene.card(mirrored=True), 350.0, 135.0)]
@@ -220,7 +218,7 @@ def test_live_a_face_that_was_regained_may_be_missed_once_again(scene: Scene, de
     assert ids[12] == [1] and ids[17:] == [[1, 2]] * 7
 
 
-def test_live_a_newcomer_who_moves_fast_is_found_after_a_slow_scan(scene: Scene, detector: Detector) -> None:
+def test_a_fast_live_newcomer_is_found_after_a_slow_scan(scene: Scene, detector: Detector) -> None:
     tracker = Tracker(detector, ScanPace(every=5), scans_ahead=True)
     card, other = scene.card(0.25), scene.card(0.25, mirrored=True)
     for index in (0, 1, 2, 3, 4, 5, 8):  # two frames were dropped while the scan ran
@@ -237,7 +235,7 @@ def test_live_a_newcomer_who_moves_fast_is_found_after_a_slow_scan(scene: Scene,
 
 
 @pytest.mark.parametrize("scans_ahead", [False, True])
-def test_the_only_face_is_found_in_the_frame_in_which_it_is_back(
+def test_the_only_face_is_found_as_soon_as_it_is_back(
     scene: Scene, detector: Detector, scans_ahead: bool
 ) -> None:
     tracker = Tracker(detector, scans_ahead=scans_ahead)
@@ -249,7 +247,7 @@ def test_the_only_face_is_found_in_the_frame_in_which_it_is_back(
     assert seen == [1, 1, 1, 0, 0, *[1] * 7]
 
 
-def test_in_a_crowd_scans_come_closer_together(scene: Scene, counting: CountingDetector) -> None:
+def test_scans_come_closer_together_in_a_crowd(scene: Scene, counting: CountingDetector) -> None:
     cards = [(scene.card(0.2), x, y) for x in (90.0, 240.0, 390.0) for y in (70.0, 200.0)]
     for count, scans in ((1, 2), (6, 7)):
         counting.scans = 0
@@ -260,7 +258,7 @@ def test_in_a_crowd_scans_come_closer_together(scene: Scene, counting: CountingD
         assert counting.scans == scans
 
 
-def test_no_scan_comes_sooner_than_the_gap(scene: Scene, counting: CountingDetector) -> None:
+def test_scans_are_at_least_the_gap_apart(scene: Scene, counting: CountingDetector) -> None:
     tracker = Tracker(counting, ScanPace(every=8, gap=8))  # type: ignore[arg-type]
     card, other, scanned = scene.card(), scene.card(mirrored=True), []
     for index in range(24):
@@ -277,13 +275,11 @@ def test_no_scan_comes_sooner_than_the_gap(scene: Scene, counting: CountingDetec
     assert counting.scans == 3
 
 
-def test_a_lost_face_is_found_again_nearby_where_there_is_no_time_for_a_scan(
-    scene: Scene, counting: CountingDetector
-) -> None:
+def test_a_lost_face_is_found_nearby_without_a_scan(scene: Scene, counting: CountingDetector) -> None:
     tracker = Tracker(counting, ScanPace(every=50, gap=50))  # type: ignore[arg-type]
     card, x = scene.card(), 120.0
     for index in range(6):
-        x += 40 * (index == 4)  # too far for what follows it
+        x += 40 * (index == 4)  # too far to be followed
         (face,) = tracker.update(scene.frame((card, x, 135)), index / FRAMES_PER_S).faces
         assert face.track_id == 1
         assert abs(centre_x(face) - x) < 15
@@ -329,7 +325,7 @@ def test_a_picture_without_faces_gives_none(tracker: Tracker) -> None:
 
 def test_a_long_video_of_passers_by_takes_no_more_memory(scene: Scene, tracker: Tracker) -> None:
     card = scene.card()
-    for index in range(40):  # somebody else every other second
+    for index in range(40):  # a new face every other second
         placed = [(card, 100.0 + 300 * (index % 4 == 1), 135.0)] * (index % 2)
         tracker.update(scene.frame(*placed), 2.0 * index)
     assert len(tracker._tracks) <= 2

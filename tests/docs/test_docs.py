@@ -38,6 +38,13 @@ def test_every_option_in_a_command_exists(page) -> None:
         assert used <= options_of(command), f"{command} {arguments}"
 
 
+def test_the_pages_show_commands() -> None:
+    """The test above would pass without any."""
+    shown = [match for page in PAGES for match in COMMAND.findall(page.read_text(encoding="utf-8"))]
+    assert len(shown) > 50
+    assert {command for command, _ in shown} == {"fer-stream", "fer-batch", "fer-train"}
+
+
 def test_every_test_that_the_robustness_page_names_exists_in_its_file() -> None:
     page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
     count = 0

@@ -11,7 +11,7 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import load_checkpoint
 
-# Like the input of the built-in weights, but smaller and without standardizing.
+# Like the input of the built-in weights, but smaller and not standardized.
 INPUT = InputSpec(
     size=64,
     mean=(0.485, 0.456, 0.406),

@@ -38,7 +38,7 @@ def decoded(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         times_s = [frame.pts * frame.time_base for frame in frames]
-        # Said outright, because older PyAV converts by BT.601 whatever the file says.
+        # Older PyAV converts by BT.601 unless the colour space is given.
         bgr = {"format": "bgr24", "src_colorspace": Colorspace.ITU709, "src_color_range": ColorRange.MPEG}
         return [frame.reformat(**bgr).to_ndarray() for frame in frames], times_s
 

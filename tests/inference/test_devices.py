@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("cuda_is_installed")
 @pytest.mark.parametrize(
     ("driver", "count", "picked"), [(False, 0, "cpu"), (True, 0, "cpu"), (True, 2, "cuda:0")]
 )
-def test_auto_takes_the_gpu_where_there_is_one(
+def test_auto_takes_a_gpu_if_there_is_one(
     monkeypatch: pytest.MonkeyPatch, driver: bool, count: int, picked: str
 ) -> None:
     monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: driver)
@@ -28,7 +28,7 @@ def test_a_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "auto:1", "cpu:0", "cuda:7"])
-def test_a_device_that_is_not_there_is_wrong_usage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_device_is_wrong_usage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_cuda_device_count", lambda: 2)
     with pytest.raises(UsageError, match="device"):
         pick_device(name)

@@ -65,7 +65,7 @@ def test_the_expression_network_agrees_with_torch(labels: str) -> None:
 
     model = build_model(load_checkpoint(BUILT_IN_WEIGHTS), [labels])
     network = Classifier(labels=labels)._network
-    for batch, size in ((1, 64), (5, 64), (2, 48), (1, 112), (17, 112), (3, 97)):
+    for batch, size in ((1, 64), (5, 64), (1, 112), (17, 48), (3, 97)):
         assert_agrees(network, model, images(batch, 3, size, size))
 
 
@@ -78,7 +78,7 @@ def test_a_large_batch_runs_in_parts() -> None:
     np.testing.assert_allclose(whole(batch)[0], parts(batch)[0], atol=1e-5)
 
 
-def test_the_weights_outlive_the_arrays_that_were_given() -> None:
+def test_a_network_keeps_its_weights_after_the_arrays_are_gone() -> None:
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)
     network = OnnxNetwork(checkpoint.graph_path, checkpoint.network_arrays())
     batch = images(2, 3, 48, 48)
@@ -90,7 +90,8 @@ def test_the_weights_outlive_the_arrays_that_were_given() -> None:
     np.testing.assert_array_equal(network(batch)[0], before)
 
 
-def test_the_committed_networks_are_those_that_the_tool_makes(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_export_tool_makes_the_committed_networks(tmp_path: Path) -> None:
     import onnx
 
     tool = ROOT / "tools" / "export_networks.py"

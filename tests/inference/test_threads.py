@@ -11,7 +11,7 @@ from fer_stream.inference.threads import Workers
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_everything_is_done_once_and_in_order(threads: int, count: int) -> None:
+def test_each_item_is_done_once_and_in_order(threads: int, count: int) -> None:
     before = threading.active_count()
     assert Workers(threads).map(lambda item: item * 10, range(count)) == [10 * item for item in range(count)]
     assert threading.active_count() == before
@@ -22,12 +22,12 @@ def test_two_things_are_done_at_the_same_time() -> None:
     assert sorted(Workers(2).map(lambda _: both.wait(), range(2))) == [0, 1]
 
 
-def test_one_thread_is_the_callers() -> None:
+def test_one_thread_means_the_callers_thread() -> None:
     assert Workers(1).map(lambda _: threading.get_ident(), range(3)) == [threading.get_ident()] * 3
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_an_error_comes_to_the_caller(bad: int) -> None:
+def test_an_error_reaches_the_caller(bad: int) -> None:
     with pytest.raises(ZeroDivisionError):
         Workers(2).map(lambda item: 1 // (item - bad), range(3))
 
@@ -41,5 +41,5 @@ def test_parts_cover_everything_evenly(count: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_the_threads_that_are_allowed_are_shared_out() -> None:
+def test_threads_are_shared_between_workers_and_networks() -> None:
     assert [Workers(threads).network_threads for threads in (1, 2, 3, 8)] == [1, 1, 1, 4]

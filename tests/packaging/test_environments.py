@@ -20,7 +20,7 @@ EXTRAS_ONLY = ("torch", "torchvision", "timm", "facenet_pytorch", "onnx", "pyarr
                "starlette", "uvicorn", "pyvirtualcam", "hypothesis", "pytest")  # fmt: skip
 
 
-def test_the_base_has_nothing_of_the_extras(base, tmp_path) -> None:
+def test_the_base_environment_has_no_extra(base, tmp_path) -> None:
     code = f"import importlib.util as u; print([n for n in {EXTRAS_ONLY!r} if u.find_spec(n) is not None])"
     assert base.run("python", "-c", code, cwd=tmp_path).stdout.strip() == "[]"
 
@@ -29,7 +29,7 @@ def test_the_base_annotates_a_clip_from_any_directory(base, tmp_path) -> None:
     outputs = ["--save", "out/a.mp4", "--data", "out/a.csv", "--stills", "out/stills"]
     done = base.run("fer-stream", SAMPLE, "--end", "1", *outputs, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no cache in this home either
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # and no cache in this home folder
     with (tmp_path / "out" / "a.csv").open(newline="") as file:
         assert {row["face_id"] for row in csv.DictReader(file)} == {"1", "2"}
     done = base.run("fer-stream", SAMPLE, "--end", "1", "--chart", "out/a.png", cwd=tmp_path)

@@ -75,7 +75,7 @@ def test_softmax_of_large_and_equal_logits() -> None:
     assert given.dtype == np.float32
 
 
-def test_weights_that_give_no_numbers_are_an_error(tmp_path) -> None:
+def test_weights_whose_output_is_not_finite_are_an_error(tmp_path) -> None:
     from dataclasses import replace as replaced
 
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_checkpoint, save_checkpoint

@@ -80,7 +80,7 @@ def test_a_large_face_does_not_alias():
 
 
 @pytest.mark.parametrize("side", [48, 300])
-def test_outside_the_picture_its_border_is_repeated(side):
+def test_the_border_is_repeated_outside_the_picture(side):
     image = np.zeros((400, 400, 3), np.uint8)
     image[:, :200], image[:, 200:] = (10, 20, 30), (200, 210, 220)
     crop = cut(image, np.array([400 - side / 2, 100, 400 + side / 2, 100 + side]), 48)
@@ -108,7 +108,7 @@ def test_grayscale_is_luma_in_three_normalised_channels():
     )
 
 
-def test_in_colour_the_channels_are_red_green_blue():
+def test_colour_channels_are_red_green_blue():
     image = np.zeros((48, 48, 3), np.uint8)
     image[:] = (0, 128, 255)  # orange, blue first
     pixels = network_input(image, whole_image(image), replace(INPUT, grayscale=False))
@@ -128,10 +128,10 @@ def test_a_face_in_a_frame_gives_what_its_picture_gave_in_training():
     trained = ToNetworkInput(INPUT)(Image.fromarray(np.ascontiguousarray(crop_bgr[:, :, ::-1]))).numpy()
     frame_bgr = noise(360, 640, seed=4)
     frame_bgr[200:248, 300:348] = crop_bgr
-    half = 24 / INPUT.crop_scale  # of the box that a detector would have to find
+    half = 24 / INPUT.crop_scale  # half the side of the box that a detector would have to find
     box = np.array([324 - half, 224 - half, 324 + half, 224 + half], np.float32)
     streamed = network_input(frame_bgr, face_square(box, INPUT.crop_scale), INPUT)
-    # float32 boxes are exact to a few millionths of a pixel: a rounding here and there.
+    # float32 boxes are exact to a few millionths of a pixel, so that some values are rounded differently.
     assert np.abs(streamed - trained).max() <= 1.01 / 255 / min(INPUT.std)
     assert np.abs(streamed - trained).mean() < 1e-3
 
@@ -157,7 +157,7 @@ def test_a_standardized_face_looks_the_same_in_little_light(grayscale):
     assert float((given[0] * std + mean).std()) == pytest.approx(0.25, abs=1e-3)
 
 
-def test_what_is_standardized_stays_finite_without_any_contrast():
+def test_standardizing_a_flat_picture_stays_finite():
     flat = np.full((48, 48, 3), 90, np.uint8)
     given = network_input(flat, whole_image(flat), replace(INPUT, standardize=True))
     assert np.isfinite(given).all() and float(np.ptp(given[0])) < 1e-4
@@ -172,11 +172,11 @@ def landmarks_turned_by(degrees: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("tilt", "roll"), [(0, 0), (9, 0), (-9, 0), (30, 20), (-30, -20), (100, 90), (170, 160)]
 )
-def test_a_face_is_turned_back_by_what_exceeds_the_tilt_of_training_pictures(tilt, roll):
+def test_a_face_is_turned_back_to_the_tilt_of_training_pictures(tilt, roll):
     assert np.rad2deg(face_roll(landmarks_turned_by(tilt))) == pytest.approx(roll, abs=1e-6)
 
 
-def test_landmarks_that_fall_together_turn_nothing():
+def test_coinciding_landmarks_turn_nothing():
     assert face_roll(np.zeros((5, 2))) == 0
 
 

@@ -30,7 +30,7 @@ def test_a_change_is_63_percent_through_after_the_time_constant(frames_per_s: fl
     assert smoothed[3] == pytest.approx(1 - math.exp(-1), abs=1e-3)
 
 
-def test_uneven_times_give_what_even_ones_give() -> None:
+def test_uneven_frame_times_smooth_like_even_ones() -> None:
     even, uneven = Smoother(0.3), Smoother(0.3)
     for smoother, times_s in ((even, (0.0, 0.2, 0.4, 0.6)), (uneven, (0.0, 0.01, 0.35, 0.36, 0.6))):
         smoother.smooth(1, ANGRY, times_s[0])
@@ -39,7 +39,7 @@ def test_uneven_times_give_what_even_ones_give() -> None:
         assert last[3] == pytest.approx(1 - math.exp(-2), abs=1e-3)
 
 
-def test_no_time_constant_passes_readings_through() -> None:
+def test_a_time_constant_of_0_passes_readings_through() -> None:
     smoother = Smoother(0.0)
     smoother.smooth(1, ANGRY, 0.0)
     np.testing.assert_array_equal(smoother.smooth(1, HAPPY, 0.01), HAPPY)
@@ -74,7 +74,7 @@ def test_equal_times_do_no_harm() -> None:
     np.testing.assert_allclose(smoother.smooth(1, HAPPY, 1.0), ANGRY, atol=1e-6)
 
 
-def test_readings_given_in_are_not_changed() -> None:
+def test_the_given_readings_are_not_changed() -> None:
     smoother, reading = Smoother(0.3), HAPPY.copy()
     smoother.smooth(1, ANGRY, 0.0)
     smoother.smooth(1, reading, 0.1)

@@ -13,7 +13,7 @@ from train.architectures import build_model  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [112, 64])
-def test_it_is_timms_network(size: int) -> None:
+def test_the_gpu_form_agrees_with_timm(size: int) -> None:
     model = build_model(load_checkpoint(BUILT_IN_WEIGHTS))
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(size))
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from fer_stream.recognition.torch_input import input_from_crops  # noqa: E402
 @pytest.mark.parametrize("native_size", [48, 112, 200])
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("grayscale", [True, False])
-def test_the_input_is_that_of_the_cpu(
+def test_the_input_equals_that_of_the_cpu(
     hopper_bgr: np.ndarray, native_size: int, standardize: bool, grayscale: bool
 ) -> None:
     spec = replace(INPUT, size=112, native_size=native_size, standardize=standardize, grayscale=grayscale)

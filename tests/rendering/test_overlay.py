@@ -66,15 +66,15 @@ def test_bars_find_a_place_beside_a_face_wherever_it_is(size_wh, x, y):
 
 
 @pytest.mark.parametrize("size_wh", SIZES_WH)
-def test_ten_faces_have_labels_that_can_be_read_and_bars_that_cover_nobody(size_wh):
+def test_ten_faces_have_labels_and_bars_that_cover_nobody(size_wh):
     portrait = size_wh[0] < size_wh[1]
     columns, rows = (2, 5) if portrait else (5, 2)
     faces = grid_of_faces(size_wh, columns, rows, 0.2 * min(size_wh))
     placed = place(size_wh, faces)
     assert all(face.tag for face in placed)
     assert_nothing_collides(placed, size_wh)
-    if min(size_wh) >= 720:
-        assert all(face.panel for face in placed)
+    least = 10 if min(size_wh) >= 360 else 1
+    assert sum(face.panel is not None for face in placed) >= least
 
 
 def test_a_crowd_gets_smaller_panels_than_a_single_face():
@@ -138,7 +138,7 @@ def test_the_panel_keeps_its_side_while_a_face_drifts_to_and_fro():
     assert len({side_of(faces[0]) for faces in placed}) == 1
     for faces in placed:
         assert_nothing_collides(faces, (1280, 720))
-        # It follows: at 11 px a frame, the face's highest speed, it may lag by a few frames.
+        # It follows. At 11 px per frame, the face's highest speed, it may lag by a few frames.
         assert faces[0].panel.rect.left - faces[0].box.right <= 8 + 4 * 11
     assert max(math.dist(a[0].panel.rect[:2], b[0].panel.rect[:2]) for a, b in pairwise(placed)) <= 18
 
@@ -156,15 +156,17 @@ def test_the_panel_changes_sides_once_when_the_face_walks_to_the_edge():
 
 def test_a_moving_face_never_walks_under_another_ones_bars():
     other = face_at(2, (560, 220, 740, 460), "sad")
+    with_bars = [0, 0]
     for faces in follow(lambda i: (40 + 6 * i, 180, 200 + 6 * i, 400), frames=150, others=[other]):
-        for face in faces:
+        for at, (face, another) in enumerate((faces, faces[::-1])):
             if face.panel:
-                mine = [at.box for at in faces if at is not face]
-                assert all(face.panel.rect.overlap_px(box) == 0 for box in mine)
+                with_bars[at] += 1
+                assert face.panel.rect.overlap_px(another.box) == 0
+    assert min(with_bars) > 75, "each has its bars in more than half of the 150 frames"
 
 
 def test_labels_of_two_faces_that_pass_each_other_stay_apart():
-    layout = Layout(text_width_px)
+    layout, apart = Layout(text_width_px), 0
     for index in range(100):
         x = 200 + 8 * index
         faces = [
@@ -173,9 +175,11 @@ def test_labels_of_two_faces_that_pass_each_other_stay_apart():
         ]
         placed = layout.arrange(blank_frame((1280, 720), faces, index))
         assert placed[0].tag.rect.overlap_px(placed[1].tag.rect) == 0
-        for face, other in (placed, placed[::-1]):
-            if face.box.overlap_px(other.box) == 0:
-                assert face.tag.rect.overlap_px(other.box) == 0
+        if placed[0].box.overlap_px(placed[1].box) == 0:
+            apart += 1
+            assert placed[0].tag.rect.overlap_px(placed[1].box) == 0
+            assert placed[1].tag.rect.overlap_px(placed[0].box) == 0
+    assert apart > 80
 
 
 def test_a_face_that_is_back_soon_finds_its_panel_on_the_old_side():
@@ -241,7 +245,7 @@ def test_without_bars_only_box_and_label_are_drawn():
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_the_label_reads_on_every_background(shade, expression):
+def test_the_label_is_readable_on_every_background(shade, expression):
     analyzed = blank_frame((640, 360), [face_at(1, (250, 120, 380, 300), expression)], shade=shade)
     tag = Layout(text_width_px).arrange(analyzed)[0].tag.rect
     image = Overlay().annotate(analyzed)[tag.top : tag.bottom, tag.left : tag.right] / 255.0

@@ -113,6 +113,8 @@ def test_the_rules_hold_in_a_crowd_in_a_street(street):
     for placed in street:
         assert_rules_hold(placed, (1920, 1080))
     assert_no_tag_hops(street)
+    assert all(any(face.tag for face in placed) for placed in street)
+    assert all(any(face.panel for face in placed) for placed in street)
 
 
 def test_nearly_every_face_of_a_crowd_has_its_tag_and_few_tags_move(street):
@@ -140,7 +142,7 @@ def test_a_larger_panel_is_tied_to_its_face():
     assert panel.tie.distance_px(placed[0].box) == 0 and panel.tie.distance_px(panel.rect) == 0
 
 
-def test_certainty_leaves_room_for_the_id():
+def test_a_tag_of_100_percent_leaves_room_for_the_id():
     for confidence in (0.87, 1.0):
         face = face_at(1, (500, 200, 700, 460), "happy", confidence)
         tag = Layout(text_width_px).arrange(blank_frame((1280, 720), [face]))[0].tag

@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, limit_s: 
 @posix
 @pytest.mark.parametrize("extension", [".mkv", ".webm"])
 def test_a_signal_finishes_every_output(tmp_path, analyzer, extension):
-    """Covers the formats that `tests/command/test_signals.py` leaves out. That covers MP4 and standard output."""
+    """Covers the formats that `command/test_signals.py` leaves out. That covers MP4 and standard output."""
     table, saved = tmp_path / "o.parquet", tmp_path / f"o{extension}"
     rows = tmp_path / "o.parquet.partial.jsonl"
     outputs = (

@@ -1,4 +1,4 @@
-"""The sound of an annotated video: taken over where the container allows it, and in step with the picture."""
+"""The sound of an annotated video: copied where the container allows it, and in step with the picture."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_real_videos_keep_their_frames_times_and_sound(tmp_path, name, start_s, 
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
-def test_sound_that_begins_before_the_picture_moves_nothing(tmp_path, extension):
-    """An AAC encoder's first packet lies before 0."""
+def test_sound_that_begins_before_the_picture_shifts_nothing(tmp_path, extension):
+    """The first packet of an AAC encoder has a time before 0."""
     source = make_clip(tmp_path / "clip.mp4")
     assert audio_packets(source)[0][0] < 0
     times_s, problems = annotate(source, tmp_path / f"out{extension}")
@@ -73,8 +73,8 @@ def test_sound_that_begins_before_the_picture_moves_nothing(tmp_path, extension)
         assert max(abs(a[0] - b[0]) for a, b in zip(found, wanted, strict=True)) < 0.0011
 
 
-def test_sound_of_a_transport_stream_is_taken_over(tmp_path):
-    """Its AAC says in every packet what MP4 says once; its times do not begin at 0."""
+def test_sound_of_a_transport_stream_is_copied(tmp_path):
+    """Its AAC packets have headers that MP4 stores once, and its times do not begin at 0."""
     source = make_clip(tmp_path / "clip.ts", start_s=3)
     times_s, problems = annotate(source, tmp_path / "out.mp4")
     assert problems == [] and times_s[0] >= 3
@@ -84,7 +84,7 @@ def test_sound_of_a_transport_stream_is_taken_over(tmp_path):
     assert abs(sound[0] - float(times_s[0])) < 0.1 and len(sound) >= 90
 
 
-def test_sound_that_the_container_does_not_take_is_encoded_anew(tmp_path):
+def test_sound_that_the_container_can_not_hold_is_encoded_again(tmp_path):
     source = make_clip(tmp_path / "clip.mkv", codec="pcm_s16le")
     _, problems = annotate(source, tmp_path / "out.mp4")
     assert problems == []
@@ -96,7 +96,7 @@ def test_sound_that_the_container_does_not_take_is_encoded_anew(tmp_path):
     assert abs(int(loudest_hz) - 440) <= 1
 
 
-def test_sound_longer_than_the_picture_is_kept_to_its_end_only_with_the_whole_picture(tmp_path):
+def test_long_sound_is_kept_to_its_end_only_with_the_whole_picture(tmp_path):
     source = make_clip(tmp_path / "clip.mp4", video_s=1, audio_s=3)
     annotate(source, tmp_path / "whole.mp4")
     assert audio_packets(tmp_path / "whole.mp4") == audio_packets(source)
@@ -106,7 +106,7 @@ def test_sound_longer_than_the_picture_is_kept_to_its_end_only_with_the_whole_pi
     assert 0.5 < audio_packets(tmp_path / "stopped.mp4")[-1][0] < 0.6
 
 
-def test_damaged_sound_is_noted_and_the_picture_saved(tmp_path):
+def test_damaged_sound_is_reported_and_the_picture_is_saved(tmp_path):
     source = make_clip(tmp_path / "clip.mkv")
     data = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
@@ -122,14 +122,14 @@ def test_damaged_sound_is_noted_and_the_picture_saved(tmp_path):
         assert list(container.decode(audio=0))[-1].time > 1.9
 
 
-def test_the_end_is_that_of_the_stream_that_is_read(tmp_path):
+def test_the_video_ends_with_the_stream_that_is_read(tmp_path):
     path = tmp_path / "two.ts"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("mpeg2video", rate=25) for _ in range(2)]
         for stream in streams:
             stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
         for index in range(50):
-            # The first stream is over after one picture, as a cover is.
+            # The first stream ends after one picture, like a cover.
             for stream in streams[index > 0 :]:
                 frame = av.VideoFrame.from_ndarray(numbered(index), "bgr24")
                 frame.pts, frame.time_base = index, Fraction(1, 25)
@@ -143,7 +143,7 @@ def test_the_end_is_that_of_the_stream_that_is_read(tmp_path):
     assert not goes_on_after(path, times_s[-1])
 
 
-def test_a_source_without_readable_sound_is_saved_without(tmp_path):
+def test_a_source_with_unreadable_sound_is_saved_without_sound(tmp_path):
     (tmp_path / "clip.mp4").write_text("no video")
     with VideoSink(tmp_path / "out.mp4", make_info(path=tmp_path / "clip.mp4")) as sink:
         write_numbered(sink, [Fraction(0), Fraction(1, 25)])

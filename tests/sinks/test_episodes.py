@@ -37,7 +37,7 @@ def shown(*runs: tuple[str, int]) -> list[dict[int, str]]:
     return [{1: label} if label else {} for label, count in runs for _ in range(count)]
 
 
-def test_a_stretch_lasts_until_the_next_and_the_last_one_as_long_as_its_last_frame():
+def test_a_stretch_lasts_until_the_next_one_or_the_end_of_its_last_frame():
     assert built(shown(("happy", 10), ("sad", 5))) == [(1, 0.0, 1.0, "happy"), (1, 1.0, 1.5, "sad")]
 
 
@@ -49,7 +49,7 @@ def test_a_short_stretch_joins_its_longer_neighbour():
     assert built(shown(("happy", 4), ("fear", 2), ("sad", 9)))[1] == (1, 0.4, 1.5, "sad")
 
 
-def test_a_short_stretch_between_two_of_one_expression_leaves_one():
+def test_a_short_stretch_between_two_of_one_expression_joins_them():
     assert built(shown(("happy", 4), ("fear", 1), ("happy", 4))) == [(1, 0.0, 0.9, "happy")]
 
 
@@ -87,7 +87,7 @@ def test_a_short_stretch_does_not_join_across_a_gap():
     ]
 
 
-def test_frames_that_come_once_a_second_are_no_gaps():
+def test_a_slow_frame_rate_makes_no_gaps():
     assert built(shown(("happy", 6)), rate=1.0) == [(1, 0.0, 6.0, "happy")]
 
 
@@ -98,7 +98,7 @@ def test_a_hole_in_the_recording_splits():
     assert [brief(each)[1:3] for each in builder.episodes()] == [(0.0, 1.0), (10.0, 11.0)]
 
 
-def test_the_confidence_is_that_of_the_table():
+def test_mean_and_maximum_confidence_come_from_the_readings():
     builder = EpisodeBuilder(0.1)
     for index, confidence in enumerate([0.5, 0.9, 0.7, 0.7]):
         builder.add(make_frame(index, index / 10, make_face(1, "happy", confidence)))
@@ -157,7 +157,7 @@ def test_csv_has_the_columns_and_the_times_of_the_source(tmp_path):
     assert rows[0]["source"] == "clip.mp4" and float(rows[0]["confidence_mean"]) == pytest.approx(0.88)
 
 
-def test_vtt_is_on_the_clock_of_the_saved_video(tmp_path):
+def test_vtt_times_are_those_of_the_saved_video(tmp_path):
     info = replace(make_info(), start_s=60.0)
     frames = list(make_frames([{1: "happy", 2: "sad"}] * 10 + [{1: "sad"}] * 5, start_s=60.04))
     write(tmp_path / "saved.vtt", frames, info, saved_video=tmp_path / "clip.mp4")
@@ -191,7 +191,7 @@ def test_eaf_follows_elans_schema_and_links_the_video(tmp_path):
     assert unquote(linked["MEDIA_URL"]) == f"file://{video}" and linked["MIME_TYPE"] == "video/mp4"
 
 
-def test_nobody_in_the_picture_gives_an_empty_list(tmp_path):
+def test_a_recording_without_faces_gives_an_empty_list(tmp_path):
     for name in ("e.csv", "e.vtt", "e.eaf"):
         write(tmp_path / name, make_frames([{}] * 3))
     assert (tmp_path / "e.csv").read_text() == ",".join(EPISODE_COLUMNS) + "\n"
@@ -222,7 +222,18 @@ def test_an_existing_elan_file_is_replaced_and_not_renamed(tmp_path):
 
 def test_the_command_writes_episodes_that_agree_with_its_table(fer, loaded, tmp_path):
     said = fer(
-        SAMPLE, "--start", 5, "--data", "t.csv", "--episodes", "e.csv", "--save", "clip.mp4", "--quiet"
+        SAMPLE,
+        "--start",
+        5,
+        "--end",
+        6.5,
+        "--data",
+        "t.csv",
+        "--episodes",
+        "e.csv",
+        "--save",
+        "clip.mp4",
+        "--quiet",
     )
     assert said.code == 0, said.err
     episodes = csv_rows("e.csv")

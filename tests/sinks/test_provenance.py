@@ -10,7 +10,7 @@ from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
 
-def test_it_names_program_weights_annotation_and_source(tmp_path):
+def test_provenance_names_program_weights_labels_and_source(tmp_path):
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"film")
     provenance = Provenance(

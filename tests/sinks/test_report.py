@@ -52,7 +52,7 @@ def steady(label: str, count: int, face_id: int = 1, start: int = 0):
         yield make_frame(index, index / 25, make_face(face_id, label))
 
 
-def test_it_holds_people_episodes_and_provenance(tmp_path):
+def test_the_report_holds_people_episodes_and_provenance(tmp_path):
     frames = [*steady("happy", 50), *steady("unsure", 25, start=50), *steady("sad", 20, 2, start=75)]
     provenance = Provenance("clip.mp4", weights_sha256="ab12", labels="ferplus", unsure_below=0.4)
     content = write(tmp_path / "r.html", frames, provenance=provenance)
@@ -113,7 +113,7 @@ def test_a_crowd_for_a_long_time_stays_under_five_megabytes(tmp_path):
     assert (tmp_path / "r.html").stat().st_size < MOST_BYTES
 
 
-def test_nothing_from_outside_is_allowed(tmp_path):
+def test_the_report_loads_nothing_from_outside(tmp_path):
     write(tmp_path / "r.html", steady("happy", 5))
     page, policy = (tmp_path / "r.html").read_text(), policy_of(tmp_path / "r.html")
     assert policy["default-src"] == ["'none'"]
@@ -126,7 +126,7 @@ def test_nothing_from_outside_is_allowed(tmp_path):
     assert "unsafe" not in html.unescape(page.split("<style>")[0])
 
 
-def test_names_from_the_source_can_not_break_out(tmp_path):
+def test_names_can_not_inject_markup(tmp_path):
     name = "a</script><script>alert(1)</script><!--&\u2028{{style}}\x1b[31m.mp4"
     info = make_info(name=name)
     provenance = Provenance(source_name=name, options={"save": "</ScRiPt>"})
@@ -151,7 +151,7 @@ def test_the_video_is_linked_by_a_relative_address(tmp_path):
     }
 
 
-def test_the_best_picture_is_large_and_turned_to_the_camera():
+def test_the_best_picture_is_large_and_faces_the_camera():
     small, large = make_face(1, "happy", box=(0, 0, 20, 20)), make_face(1, "happy", box=(0, 0, 120, 120))
     turned = make_face(1, "happy", box=(0, 0, 120, 120))
     turned.landmarks_xy[2, 0] += 40
@@ -159,7 +159,7 @@ def test_the_best_picture_is_large_and_turned_to_the_camera():
     assert picture_quality(large) > picture_quality(turned)
 
 
-def test_a_face_at_the_border_has_a_picture_of_the_frame_only(tmp_path):
+def test_the_picture_of_a_face_at_the_border_ends_with_the_frame(tmp_path):
     bgr = np.zeros((96, 96, 3), np.uint8)
     bgr[:, :4] = 255  # the border, which must not be spread over the picture
     face = make_face(1, "happy", box=(0, 40, 40, 80))

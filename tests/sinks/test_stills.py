@@ -68,7 +68,7 @@ def test_several_pictures_go_into_a_folder_under_their_names(tmp_path):
     copy(tmp_path / "in", tmp_path / "out", overwrite=True)
 
 
-def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):
+def test_pictures_with_the_same_name_do_not_replace_each_other(tmp_path):
     for folder, color in zip("xyz", COLORS_BGR, strict=True):
         save(tmp_path / folder / ("A.png" if folder == "y" else "a.png"), color)
     copy(str(tmp_path / "?" / "*.png"), tmp_path / "out")
@@ -118,7 +118,7 @@ def test_a_folder_or_glob_of_one_picture_goes_into_a_folder_or_a_file(tmp_path, 
         write(str(tmp_path / "in" / "*"), tmp_path / "in" / "a.png", overwrite=True)
 
 
-def test_charts_of_pictures_of_one_name_do_not_replace_each_other(tmp_path):
+def test_charts_of_pictures_with_the_same_name_do_not_replace_each_other(tmp_path):
     for folder, color in zip("xyz", COLORS_BGR, strict=True):
         save(tmp_path / folder / ("A.png" if folder == "y" else "a.png"), color)
     out = tmp_path / "out"
@@ -152,7 +152,7 @@ def stills(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_stills_every_so_often(tmp_path):
+def test_stills_are_saved_at_an_interval(tmp_path):
     with StillsSink(tmp_path, every_s=0.5, on_change=False) as sink:
         for index in range(40):
             sink.write(make_frame(index, 59 + index * 1001 / 24000), flat(COLORS_BGR[index % 3]))
@@ -187,7 +187,7 @@ def run_expressions(folder: Path, text: str, **options: float) -> list[int]:
     return [int(name[6:12]) for name in stills(folder)]
 
 
-def test_stills_when_an_expression_changes(tmp_path):
+def test_stills_are_saved_when_an_expression_changes(tmp_path):
     # 8 frames, 0.32 s, are the first that span 0.3 s.
     assert run_expressions(tmp_path, "h" * 20 + "s" * 20 + "h" * 20) == [8, 28, 48]
 
@@ -199,7 +199,7 @@ def test_flicker_gives_no_stills(tmp_path):
     assert run_expressions(tmp_path / "d", "h" * 12 + "." * 30 + "h" * 12) == [8]
 
 
-def test_unsure_is_a_label_whichever_expression_is_ahead(tmp_path):
+def test_unsure_is_one_label_whatever_the_top_expression(tmp_path):
     assert run_expressions(tmp_path / "a", "h" * 20 + "HS" * 20 + "h" * 20) == [8, 28, 68]
     assert run_expressions(tmp_path / "b", "h" * 20 + "SHSH" + "h" * 20) == [8]
     assert run_expressions(tmp_path / "c", "HHSS" * 10) == [8]
@@ -226,7 +226,7 @@ def test_wrong_stills_outputs_are_found_at_once(tmp_path):
     StillsSink(tmp_path, overwrite=True).close()
 
 
-def test_crops_are_the_squares_round_the_faces(tmp_path):
+def test_crops_are_squares_around_the_faces(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :32] = (200, 0, 0)
     image[:, 32:] = (0, 0, 200)

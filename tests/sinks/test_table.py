@@ -53,7 +53,7 @@ def read(path: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("extension", [".csv", ".jsonl", ".parquet"])
-def test_one_row_a_face_and_one_for_a_frame_without(tmp_path, extension):
+def test_each_face_has_a_row_and_so_has_a_frame_without_faces(tmp_path, extension):
     path = tmp_path / f"table{extension}"
     with TableSink(path, make_info()) as sink:
         for frame in FRAMES:
@@ -75,7 +75,7 @@ def test_one_row_a_face_and_one_for_a_frame_without(tmp_path, extension):
         assert sum(row[name] for name in EXPRESSIONS) == pytest.approx(1, abs=1e-5)
 
 
-def test_csv_has_its_header_and_the_same_line_ends_everywhere(tmp_path):
+def test_csv_has_a_header_and_line_feeds(tmp_path):
     with TableSink(tmp_path / "t.csv", make_info()) as sink:
         sink.write(FRAMES[0])
     assert (tmp_path / "t.csv").read_bytes() == (
@@ -96,7 +96,7 @@ def test_a_parquet_table_has_types_and_row_groups(tmp_path):
 
 
 @pytest.mark.parametrize("extension", [".csv", ".jsonl", ".parquet"])
-def test_rows_are_on_disk_soon_and_whole(tmp_path, extension):
+def test_whole_rows_are_soon_on_disk(tmp_path, extension):
     path = tmp_path / f"table{extension}"
     sink = TableSink(path, make_info())
     sink.write(frame_at(0, random_face(1)))
@@ -112,7 +112,7 @@ def test_rows_are_on_disk_soon_and_whole(tmp_path, extension):
     assert [row["frame"] for row in read(path)] == [0, 1, 2]
 
 
-def test_what_a_killed_run_left_is_not_lost(tmp_path):
+def test_the_rows_of_a_killed_run_are_not_overwritten(tmp_path):
     (tmp_path / "t.parquet.partial.jsonl").write_text("{}\n")
     with pytest.raises(OutputError, match=r"partial\.jsonl exists"):
         TableSink(tmp_path / "t.parquet", make_info())
@@ -194,7 +194,7 @@ def test_wrong_outputs_are_found_at_once(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_name_that_is_no_unicode_is_spelled_out(tmp_path):
+def test_a_name_that_is_not_unicode_is_escaped(tmp_path):
     for extension in (".csv", ".parquet"):
         with TableSink(tmp_path / f"t{extension}", make_info()) as sink:
             sink.write(frame_at(0, source=os.fsdecode(b"caf\xe9.mp4")))

@@ -75,7 +75,7 @@ def test_a_part_starts_at_zero(tmp_path):
     assert decoded(path)[1] == [time_s - 7 for time_s in times_s]
 
 
-def test_a_live_source_whose_clock_stumbles_is_saved(tmp_path):
+def test_a_live_source_with_an_unsteady_clock_is_saved(tmp_path):
     path = tmp_path / "live.mp4"
     times_s = [Fraction(0), Fraction(1, 10), Fraction(1, 10), Fraction(1, 20), Fraction(3, 10)]
     with VideoSink(path, make_info(kind="camera")) as sink:
@@ -90,8 +90,8 @@ def analyzed_live(index: int, time_s: float, captured_s: float) -> AnalyzedFrame
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
-def test_a_live_minute_is_a_minute(tmp_path, extension):
-    # From 37 s of a run on: an uneven rate, dropped frames, and half a minute without any.
+def test_a_live_minute_lasts_a_minute(tmp_path, extension):
+    # The recording begins 37 s into a run. Its rate is uneven, and half a minute has no frame.
     steps_s = np.random.default_rng(3).choice([0.033, 0.04, 0.21], 200)
     steps_s[[0, 100]] = 37.0, 60.0 - steps_s[1:100].sum() - steps_s[101:].sum()
     times_s = np.cumsum(steps_s)
@@ -144,11 +144,11 @@ def test_any_size_is_saved_in_its_colours(tmp_path, extension, size_wh):
         assert (frame.width, frame.height) == (width + width % 2, height + height % 2)
         y, cb, cr = (float(np.frombuffer(bytes(plane), np.uint8)[0]) for plane in frame.planes)
         luma, blue, red = (y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
-        # BT.709, limited range, written out: what a player does with the tags below.
+        # BT.709 with limited range, as a player computes it from the tags below.
         found = 255 * np.array(
             [luma + 1.8556 * blue, luma - 0.1873 * blue - 0.4681 * red, luma + 1.5748 * red]
         )
-        tolerance = 6 if width > 2 else 14  # a few pixels bear one step of the quantizer
+        tolerance = 6 if width > 2 else 14  # one step of the quantizer shows in so few pixels
         assert np.abs(found - color).max() < tolerance, (color, found)
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
@@ -290,7 +290,7 @@ def test_an_unwritable_folder_is_found_at_once():
         check_output("/proc/out.png", overwrite=False, source_path=None)
 
 
-def test_checking_makes_missing_folders_and_nothing_else(tmp_path):
+def test_opening_makes_missing_folders_and_no_file(tmp_path):
     sink = VideoSink(tmp_path / "a" / "b" / "Grüße 你好.mp4", make_info())
     assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
     sink.close()
@@ -298,7 +298,7 @@ def test_checking_makes_missing_folders_and_nothing_else(tmp_path):
     assert sink.outputs() == []
 
 
-def test_overwrite_replaces(tmp_path):
+def test_overwrite_replaces_the_file(tmp_path):
     path = tmp_path / "out.mp4"
     path.write_bytes(b"x" * 100_000)
     with VideoSink(path, make_info(), overwrite=True) as sink:
@@ -307,7 +307,7 @@ def test_overwrite_replaces(tmp_path):
     assert len(decoded(path)[0]) == 1
 
 
-def test_an_error_elsewhere_still_finishes_the_file(tmp_path):
+def test_the_file_is_finished_after_an_error_elsewhere(tmp_path):
     with (
         pytest.raises(ZeroDivisionError),
         VideoSink(tmp_path / "out.mp4", make_info(time_base=Fraction(1, 25))) as sink,

@@ -45,7 +45,7 @@ def test_a_recording_is_sent_at_its_own_pace(virtual_cameras, monkeypatch):
     assert len(virtual_cameras[0].sent) == 5
 
 
-def test_a_gap_is_waited_for_once(virtual_cameras, monkeypatch):
+def test_a_long_gap_is_waited_for_only_briefly(virtual_cameras, monkeypatch):
     slept_s: list[float] = []
     clock = types.SimpleNamespace(monotonic=lambda: 100 + sum(slept_s), sleep=slept_s.append)
     monkeypatch.setattr("fer_stream.sinks.real_time.time", clock)
@@ -64,7 +64,7 @@ def test_pictures_are_refused(virtual_cameras):
 @pytest.mark.parametrize(
     ("platform", "remedy"), [("linux", "v4l2loopback"), ("darwin", "OBS"), ("win32", "OBS"), ("sunos", "one")]
 )
-def test_no_such_device_is_one_line_with_its_remedy(virtual_cameras, monkeypatch, platform, remedy):
+def test_a_missing_device_is_one_line_with_a_remedy(virtual_cameras, monkeypatch, platform, remedy):
     def no_device(*_: object, **__: object) -> None:
         raise RuntimeError("'v4l2loopback' backend: No v4l2 loopback device found\nand more lines")
 
@@ -81,7 +81,7 @@ def test_the_missing_extra_is_named(monkeypatch):
         VirtualCameraSink(INFO)
 
 
-def test_the_command_finds_it_out_before_any_network_loads(monkeypatch, capfd):
+def test_the_command_names_the_missing_extra_before_any_network_loads(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     monkeypatch.setattr("fer_stream.analyzer.Analyzer.__init__", None)
     assert cli.main([str(SAMPLE), "--virtual-camera"]) == 2

@@ -34,7 +34,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a display is op
 
 @linux_only
 @pytest.mark.parametrize("display", ["", ":4711", "nonsense", "localhost:59000.0"])
-def test_no_display_is_one_line(monkeypatch, display):
+def test_a_missing_display_is_one_line(monkeypatch, display):
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert not display_available()
@@ -189,7 +189,7 @@ def test_the_window_is_there_before_the_first_frame_and_closes_with_its_button(x
 
 @linux_only
 @pytest.mark.parametrize("key", ["q", "Escape"])
-def test_a_key_asks_to_stop_also_while_no_frame_comes(xvfb, tmp_path, key):
+def test_a_key_stops_the_run_while_no_frame_comes(xvfb, tmp_path, key):
     program = f"""
         with WindowSink(info) as sink:
             write(sink)
@@ -201,7 +201,7 @@ def test_a_key_asks_to_stop_also_while_no_frame_comes(xvfb, tmp_path, key):
 
 
 @linux_only
-def test_keys_that_are_no_characters_do_nothing(xvfb, tmp_path):
+def test_keys_that_are_not_characters_do_nothing(xvfb, tmp_path):
     program = """
         with WindowSink(info, folder="saved") as sink:
             write(sink)
@@ -210,16 +210,16 @@ def test_keys_that_are_no_characters_do_nothing(xvfb, tmp_path):
             keys = ["Left", "Up", "Right", "Down", "Insert"]
             for key in keys:
                 subprocess.run(["xdotool", "windowfocus", window(), "key", key], capture_output=True)
-                for _ in range(10):  # of keys that come at once the window sees the last only
+                for _ in range(10):  # the window sees only the last of several keys
                     write(sink)
-            press(sink, "H", lambda: not sink._shows_keys)  # came after them
+            press(sink, "H", lambda: not sink._shows_keys)  # it came after them
             print(sink.stop_requested, sink.outputs(), sink.recordings())
     """
     assert run(program, xvfb, tmp_path) == "False [] []\n"
 
 
 @linux_only
-def test_stills_and_recordings_are_never_mirrored_nor_written_over_another(xvfb, tmp_path):
+def test_stills_and_recordings_are_never_mirrored_or_overwritten(xvfb, tmp_path):
     program = """
         with WindowSink(info, status=status, folder="saved") as sink:
             write(sink)
@@ -258,7 +258,7 @@ def test_stills_and_recordings_are_never_mirrored_nor_written_over_another(xvfb,
 
 
 @linux_only
-def test_keys_change_the_picture_and_the_window_says_what_is_wrong(xvfb, tmp_path):
+def test_keys_change_the_picture_and_the_window_shows_an_outage(xvfb, tmp_path):
     program = """
         with WindowSink(info, status=status) as sink:
             analyzed, image = write(sink)
@@ -292,7 +292,7 @@ def test_keys_change_the_picture_and_the_window_says_what_is_wrong(xvfb, tmp_pat
 
 
 @linux_only
-def test_the_command_shows_a_camera_does_what_keys_ask_and_ends_with_q(xvfb, tmp_path, analyzer):
+def test_the_command_shows_a_camera_and_obeys_its_keys(xvfb, tmp_path, analyzer):
     environment = os.environ | {"DISPLAY": xvfb, "PYTHONPATH": str(ROOT)}
     sample = ROOT / "samples" / "two-faces-720p.mp4"
 
@@ -330,7 +330,7 @@ def test_the_command_shows_a_camera_does_what_keys_ask_and_ends_with_q(xvfb, tmp
         assert len(list(container.decode(video=0))) >= 1
 
 
-def test_a_recording_of_a_recording_begins_at_the_key_with_the_sound_of_that_moment(tmp_path):
+def test_a_captured_recording_begins_at_the_key_with_the_sound_of_that_moment(tmp_path):
     said: list[str] = []
     with open_source(ROOT / "samples" / "two-faces-720p.mp4", end_s=2.5) as source:
         captures = Captures(tmp_path, source.info, said.append)
@@ -349,7 +349,7 @@ def test_a_recording_of_a_recording_begins_at_the_key_with_the_sound_of_that_mom
     assert said == [f"recording {path}", f"recording saved: {path}, 0:01"] and captures.problems == []
 
 
-def test_names_are_free_and_what_can_not_be_saved_is_said(tmp_path):
+def test_captures_get_unused_names_and_failures_are_reported(tmp_path):
     said: list[str] = []
     captures = Captures(tmp_path / "new", INFO, said.append)
     picture = np.zeros((4, 4, 3), np.uint8)
@@ -366,7 +366,7 @@ def test_names_are_free_and_what_can_not_be_saved_is_said(tmp_path):
     assert nowhere.outputs() == nowhere.recordings() == [] and not nowhere.recording
 
 
-def test_a_mirrored_frame_has_its_faces_where_they_are_seen():
+def test_faces_of_a_mirrored_frame_are_mirrored_too():
     bgr = np.zeros((40, 100, 3), np.uint8)
     bgr[10:20, 5:25] = 200
     landmarks = np.array([[8, 12], [20, 12], [14, 14], [10, 18], [18, 18]], np.float32)
@@ -384,7 +384,7 @@ def test_a_mirrored_frame_has_its_faces_where_they_are_seen():
 @pytest.mark.parametrize(
     "size_wh", [(64, 64), (320, 180), (640, 360), (1280, 720), (3840, 2160), (300, 1200)]
 )
-def test_everything_is_said_in_windows_of_every_size(size_wh):
+def test_the_display_fits_windows_of_every_size(size_wh):
     ground = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
     everything = hud.Hud(
         status="24.8 frames/s  ·  1041 ms latency  ·  300 dropped  ·  cuda:0",

@@ -41,7 +41,7 @@ def test_no_password_is_ever_shown(address: str, shown: str) -> None:
     assert without_password(address) == shown
 
 
-def test_every_address_in_a_text_is_cleaned() -> None:
+def test_passwords_are_removed_from_every_address_in_a_text() -> None:
     text = "unrecognized arguments: rtsp://u:pw@h/x http://h/?token=pw and.mp4"
     assert without_passwords(text) == "unrecognized arguments: rtsp://h/x http://h/ and.mp4"
 

@@ -35,13 +35,13 @@ SIZE_AND_RATE = [
 @pytest.mark.parametrize(
     ("platform", "expected"),
     [
-        # The compression first: the sizes that a camera has depend on it.
+        # The compression comes first, because the sizes of a camera depend on it.
         ("linux", [(cv2.CAP_V4L2, [MJPG, *SIZE_AND_RATE])]),
         ("darwin", [(cv2.CAP_AVFOUNDATION, SIZE_AND_RATE)]),
         ("win32", [(cv2.CAP_MSMF, SIZE_AND_RATE)]),
     ],
 )
-def test_each_system_is_asked_in_its_own_way(
+def test_each_system_gets_its_own_camera_settings(
     platform: str,
     expected: list[tuple[int, list[tuple[int, float]]]],
     fake_camera: type[FakeVideoCapture],
@@ -52,7 +52,7 @@ def test_each_system_is_asked_in_its_own_way(
     assert fake_camera.log == expected
 
 
-def test_windows_goes_on_with_directshow(
+def test_windows_falls_back_to_directshow(
     fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
@@ -61,7 +61,7 @@ def test_windows_goes_on_with_directshow(
     assert fake_camera.log[-1] == (cv2.CAP_DSHOW, [MJPG, *SIZE_AND_RATE])
 
 
-def test_a_size_that_lets_windows_refuse_the_camera_is_asked_for_afterwards(
+def test_windows_asks_for_the_size_later_if_the_camera_refuses_it(
     fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
@@ -70,8 +70,8 @@ def test_a_size_that_lets_windows_refuse_the_camera_is_asked_for_afterwards(
     assert fake_camera.log[-1] == (cv2.CAP_MSMF, SIZE_AND_RATE)
 
 
-def test_opencv_finds_its_settings_when_it_loads() -> None:
-    """On Windows it ignores variables that are set later."""
+def test_opencv_settings_are_set_before_it_loads() -> None:
+    """On Windows, OpenCV ignores variables that are set later."""
     script = (
         "import fer_stream, os, sys; assert 'cv2' not in sys.modules;"
         "print(os.environ['OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS'], os.environ['OPENCV_FFMPEG_LOGLEVEL'])"
@@ -81,7 +81,7 @@ def test_opencv_finds_its_settings_when_it_loads() -> None:
     assert said.stdout.split() == [b"0", b"-8"]
 
 
-def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake_camera: type[FakeVideoCapture]) -> None:
+def test_a_camera_reports_settings_that_it_does_not_follow(fake_camera: type[FakeVideoCapture]) -> None:
     with open_source(0, camera_size_wh=(1280, 720), camera_frame_rate=60) as source:
         frame = next(iter(source))
         assert (source.info.kind, source.info.name, source.info.size_wh) == ("camera", "camera 0", (640, 480))
@@ -92,7 +92,7 @@ def test_a_camera_gives_frames_and_says_what_it_does_not_give(fake_camera: type[
         ]
 
 
-def test_a_camera_that_opens_but_stays_dark_says_what_to_do(
+def test_a_camera_without_a_picture_says_what_to_do(
     fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fake_camera, "read", lambda self: (False, None))
@@ -102,7 +102,7 @@ def test_a_camera_that_opens_but_stays_dark_says_what_to_do(
         open_source(0)
 
 
-def test_a_camera_that_skips_a_picture_is_not_opened_anew(
+def test_a_camera_that_skips_a_picture_is_not_reopened(
     fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = iter(range(1000))
@@ -157,7 +157,7 @@ def test_a_camera_that_was_unplugged_comes_back(
         ("win32", "Settings, Privacy & security, Camera"),
     ],
 )
-def test_where_the_system_does_not_tell_the_error_names_its_settings(
+def test_the_error_names_the_system_settings_if_the_cause_is_unknown(
     platform: str, help_line: str, fake_camera: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
@@ -182,7 +182,7 @@ class TestLinux:
             (OSError(errno.ENODEV, "No such device"), "No such device; unplug it and plug it in again"),
         ],
     )
-    def test_what_the_system_refuses_says_what_to_do(
+    def test_a_refusal_by_the_system_says_what_to_do(
         self, error: OSError, help_line: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object) -> int:
@@ -192,21 +192,21 @@ class TestLinux:
         with pytest.raises(SourceError, match=rf"camera 0 \(/dev/video0\) can't be opened: {help_line}"):
             Camera(0).open()
 
-    def test_a_camera_that_another_program_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_camera_in_use_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cameras, "_ask_v4l2", lambda path: (True, True))
         with pytest.raises(SourceError, match="can't be opened: another program uses it"):
             Camera(0).open()
 
-    def test_a_device_that_only_tells_about_a_camera(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_metadata_device_is_not_a_camera(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cameras, "_ask_v4l2", lambda path: (False, False))
         monkeypatch.setattr(cameras, "_linux_cameras", lambda: [CameraInfo(0, "Webcam")])
         with pytest.raises(SourceError, match=r"there is no camera 1 .*the cameras here are 0 \(Webcam\)"):
             Camera(1).open()
 
-    def test_what_is_no_camera_at_all(self) -> None:
+    def test_dev_null_is_not_a_camera(self) -> None:
         assert cameras._ask_v4l2(Path("/dev/null")) == (False, False)
 
-    def test_only_what_takes_pictures_is_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_only_devices_that_take_pictures_are_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         answers = {"video0": (True, False), "video1": (False, False), "video2": (True, True)}
 
         def ask(path: Path) -> tuple[bool, bool]:
@@ -259,7 +259,7 @@ class TestCommand:
         assert main(["--list-cameras"]) == 0
         assert capsys.readouterr() == ("0  HD Webcam      /dev/video0\n2  \ufffd[31mBad name\n", "")
 
-    def test_that_there_is_none_is_an_answer(
+    def test_listing_no_camera_is_not_an_error(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr(cameras, "list_cameras", list)
@@ -267,7 +267,7 @@ class TestCommand:
         assert capsys.readouterr().out.startswith("no camera was found")
 
     @pytest.mark.parametrize("size", ["1280", "0x720", "1280x", "axb", "-1x2", "1280x720x3"])
-    def test_a_size_that_is_none_is_wrong_usage(self, size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_malformed_size_is_wrong_usage(self, size: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--camera", "0", f"--camera-size={size}"]) == 2
         assert "is not a width and a height such as 1280x720" in capsys.readouterr().err
 

@@ -7,7 +7,6 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from helpers.command import Said
@@ -36,7 +35,7 @@ def joined(folder: Path, suffix: str, *starts_s: int) -> Path:
 
 # FFmpeg itself finds only two of three joined Matroska files.
 @pytest.mark.parametrize(("suffix", "pieces"), [(".ts", 3), (".mkv", 2)])
-def test_a_joined_recording_runs_on(tmp_path: Path, suffix: str, pieces: int) -> None:
+def test_the_time_of_a_joined_recording_runs_on(tmp_path: Path, suffix: str, pieces: int) -> None:
     path = joined(tmp_path, suffix, *[0] * pieces)
     with open_source(path) as source:
         frames = [(index_in(frame.bgr), frame.index, frame.time_s) for frame in source]
@@ -70,7 +69,7 @@ def test_a_part_of_a_joined_recording_is_numbered_as_the_whole(tmp_path: Path, s
     assert part == [frame for frame in whole if frame[1] >= first_s + start_s]
 
 
-def test_a_part_behind_the_end_of_a_joined_recording(tmp_path: Path) -> None:
+def test_a_start_past_the_end_of_a_joined_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoFramesError, match="start earlier"):
         open_source(joined(tmp_path, ".ts", 0, 0), start_s=10.0)
 
@@ -92,7 +91,7 @@ def test_sound_stays_with_the_picture_across_a_join(
     assert numbers == list(range(50)) * 4
 
 
-def test_slow_recordings_have_no_breaks(tmp_path: Path) -> None:
+def test_a_slow_frame_rate_is_not_a_break(tmp_path: Path) -> None:
     path = write_video(tmp_path / "slow.mkv", range(4), time_base=Fraction(90))
     with open_source(path) as source:
         times_s = [frame.time_s for frame in source]
@@ -100,7 +99,7 @@ def test_slow_recordings_have_no_breaks(tmp_path: Path) -> None:
     assert np.allclose(np.diff(times_s), 90)
 
 
-def test_jitter_is_no_break() -> None:
+def test_jitter_is_not_a_break() -> None:
     finder = BreakFinder(Fraction(1, 100), 4)
     assert [finder.running(tick) for tick in (0, 4, 8, 6, 12, 80)] == [0, 4, 8, 6, 12, 80]
     assert finder.breaks == 0
@@ -114,7 +113,3 @@ def test_an_mp4_has_one_timeline(tmp_path: Path) -> None:
     with open_source(path) as source:
         assert [round(frame.time_s) for frame in source] == [0, 1, 2, 200, 201]
         assert not any("restart" in problem for problem in source.problems)
-
-
-def test_av_is_built_with_what_these_tests_join() -> None:
-    assert {"mpegts", "matroska"} <= av.formats_available

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 class TestImages:
-    def test_natural_order_any_case_and_no_subfolders(self, tmp_path: Path) -> None:
+    def test_pictures_come_in_natural_order_without_subfolders(self, tmp_path: Path) -> None:
         for name in ["b10.PNG", "b9.jpg", "B1.Jpeg", "a2.bmp", "c.webp", "d.TIFF"]:
             assert cv2.imwrite(str(tmp_path / name), picture(1))
         (tmp_path / "inner").mkdir()
@@ -31,7 +31,7 @@ class TestImages:
     @pytest.mark.parametrize("suffix", [".jpg", ".png"])
     def test_a_photo_held_sideways_comes_upright(self, tmp_path: Path, suffix: str) -> None:
         exif = Image.Exif()
-        exif[0x0112] = 6  # to be turned clockwise by a quarter
+        exif[0x0112] = 6  # to be turned 90 degrees clockwise
         held = np.rot90(picture(37))[:, :, ::-1]
         Image.fromarray(np.ascontiguousarray(held)).save(tmp_path / f"photo{suffix}", exif=exif)
         assert read(tmp_path / f"photo{suffix}") == [(0, 0.0, 37)]
@@ -62,7 +62,7 @@ class TestImages:
         first.save(tmp_path / "moving.webp", save_all=True, append_images=[second], lossless=True)
         assert read(tmp_path / "moving.webp") == [(0, 0.0, 3)]
 
-    def test_names_of_any_script(self, tmp_path: Path) -> None:
+    def test_names_in_any_script_work(self, tmp_path: Path) -> None:
         folder = tmp_path / "Gesichter – 顔 😀"
         write_images(folder, 2)
         assert [frame[2] for frame in read(folder)] == [0, 1]
@@ -87,6 +87,6 @@ class TestImages:
         folder = write_images(tmp_path / "photos", 12)
         assert [frame[2] for frame in read(str(folder / "photo1*.png"))] == [1, 10, 11]
 
-    def test_brackets_in_a_name_are_a_name(self, tmp_path: Path) -> None:
+    def test_brackets_in_a_name_are_not_a_pattern(self, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "photo[1].png"), picture(9))
         assert read(tmp_path / "photo[1].png") == [(0, 0.0, 9)]

@@ -82,14 +82,14 @@ def test_a_slow_reader_gets_the_newest_frames(capfd: pytest.CaptureFixture[str])
         assert source.dropped > 10
         assert len(seen) + source.dropped == seen[-1].index - seen[0].index + 1
     assert all(a.index < b.index and a.time_s < b.time_s for a, b in itertools.pairwise(seen))
-    # A frame's picture is that of its index, and the last one of the stream has come.
+    # Each frame shows the picture of its index, and the last picture of the stream arrived.
     first_pass = [frame for frame in seen if frame.index < 200]
     assert [frame.bgr.mean() for frame in first_pass] == pytest.approx([f.index for f in first_pass], abs=2.5)
     assert first_pass[-1].index == 199
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_frame_is_as_old_as_its_picture_not_as_its_fetching() -> None:
+def test_a_frame_has_the_time_at_which_its_picture_arrived() -> None:
     with (
         MjpegServer(grey_jpegs(50), frame_s=0.02) as server,
         open_source(server.address) as source,
@@ -100,7 +100,7 @@ def test_a_frame_is_as_old_as_its_picture_not_as_its_fetching() -> None:
         assert time.monotonic() - frame.captured_s >= 0.15
 
 
-def test_leaving_early_ends_everything() -> None:
+def test_leaving_early_ends_every_thread() -> None:
     with (
         MjpegServer(grey_jpegs(200), frame_s=0.01) as server,
         open_source(server.address, mirror=True) as source,
@@ -111,7 +111,7 @@ def test_leaving_early_ends_everything() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_connection_that_is_cut_is_opened_anew_on_the_same_clock() -> None:
+def test_a_cut_connection_is_reopened_and_time_runs_on() -> None:
     with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
         with Reader(source) as reader:
             reader.wait_for_more()
@@ -134,7 +134,7 @@ def test_a_connection_that_is_cut_is_opened_anew_on_the_same_clock() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_connection_that_stalls_is_opened_anew() -> None:
+def test_a_stalled_connection_is_reopened() -> None:
     with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
         with Reader(source) as reader:
             reader.wait_for_more()
@@ -145,7 +145,7 @@ def test_a_connection_that_stalls_is_opened_anew() -> None:
         assert len(server.logins) >= 2
 
 
-def test_a_silence_is_told_before_the_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silence_is_reported_before_the_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SILENCE_S", 0.2)
     with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
         server.stall()
@@ -156,12 +156,17 @@ def test_a_silence_is_told_before_the_connection_is_given_up(monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("impatient")
-def test_the_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_between_attempts_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
         pauses: list[float] = []
         assert isinstance(source, live.LiveSource)
         wait = source._closing.wait
-        monkeypatch.setattr(source._closing, "wait", lambda limit_s: pauses.append(limit_s) or wait(limit_s))
+
+        def noted(limit_s: float) -> bool:
+            pauses.append(limit_s)
+            return wait(limit_s)
+
+        monkeypatch.setattr(source._closing, "wait", noted)
         server.cut(refusing=True)
         wait_until(lambda: source.status.attempt >= 5)
         assert pauses[:5] == [0.02, 0.04, 0.08, 0.08, 0.08]
@@ -202,7 +207,7 @@ def test_an_interrupt_while_a_stream_opens_gets_through(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_where_nobody_answers_the_error_is_one_line_without_the_password(
+def test_an_unreachable_address_is_one_line_without_the_password(
     scheme: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with MjpegServer(grey_jpegs(1), frame_s=0) as server:
@@ -218,7 +223,7 @@ def test_where_nobody_answers_the_error_is_one_line_without_the_password(
 @pytest.mark.parametrize(
     "address", ["http://[::1", "rtsp://[nonsense]/live", "http://user:s3[cret@127.0.0.1:1/x"]
 )
-def test_an_address_that_is_none_is_one_line(address: str) -> None:
+def test_a_malformed_address_is_one_line(address: str) -> None:
     with pytest.raises(SourceError, match="can't be opened") as caught:
         open_source(address)
     assert "s3" not in str(caught.value)
@@ -260,13 +265,13 @@ class TestPacer:
         pacer = network.Pacer()
         assert [pacer.wait_s(position_s, 100.0) for position_s in (7.0, 7.5, 9.0)] == [0.0, 0.5, 2.0]
 
-    def test_what_is_late_is_not_held_and_the_schedule_stays(self) -> None:
+    def test_a_late_picture_is_not_held_back_and_the_schedule_stays(self) -> None:
         pacer = network.Pacer()
         pacer.wait_s(0.0, 100.0)
         assert pacer.wait_s(1.0, 105.0) == 0.0
         assert pacer.wait_s(6.0, 105.0) == 1.0
 
-    def test_a_clock_that_is_set_anew_is_followed(self) -> None:
+    def test_a_clock_that_is_reset_is_followed(self) -> None:
         pacer = network.Pacer()
         pacer.wait_s(50_000.0, 100.0)
         assert pacer.wait_s(3.0, 101.0) == 0.0
@@ -294,7 +299,7 @@ def write_clip(path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_recording_that_breaks_off_is_an_error_and_no_end(tmp_path: Path) -> None:
+def test_a_recording_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4")
     with file_server(tmp_path, share=0.6) as address, open_source(f"{address}/{path.name}") as source:
         frames = []
@@ -304,17 +309,17 @@ def test_a_recording_that_breaks_off_is_an_error_and_no_end(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["clip.m3u8", "clip.mp4"])
-def test_what_comes_in_one_go_is_played_at_its_own_pace_and_ends(name: str, tmp_path: Path) -> None:
+def test_a_file_that_arrives_at_once_is_played_at_its_own_pace(name: str, tmp_path: Path) -> None:
     write_clip(tmp_path / name)
     with file_server(tmp_path) as address, open_source(f"{address}/{name}") as source:
         frames = [(frame.index, frame.time_s) for frame in itertools.islice(source, 60)]
     assert 45 <= len(frames) + source.dropped <= 50
     assert source.problems == []
-    # No sooner than its time. How much later depends on the machine.
+    # No frame comes before its time. How late it comes depends on the machine.
     assert all(time_s >= index / 20 - 0.06 for index, time_s in frames)
 
 
-def test_a_real_video_over_mjpeg(portrait: Path) -> None:
+def test_a_real_video_plays_over_mjpeg(portrait: Path) -> None:
     with (
         MjpegServer(video_jpegs(portrait, 24), frame_s=1 / 24) as server,
         open_source(server.address) as source,
@@ -364,8 +369,8 @@ def test_rtsp_comes_back_after_a_stall_and_after_a_restart(portrait: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_a_run_goes_on_through_an_outage_and_tells_no_password(tmp_path: Path, analyzer: Analyzer) -> None:
-    """The command in a process of its own: the table and the video have the outage at its true length."""
+def test_a_run_survives_an_outage_and_prints_no_password(tmp_path: Path, analyzer: Analyzer) -> None:
+    """The table and the video of the command show the outage with its true length."""
     jpegs = grey_jpegs(200)
     with MjpegServer(jpegs, frame_s=0.05, login="me:s3cret") as server:
         address = server.address.replace("//", "//me:s3cret@") + "?token=hidden"

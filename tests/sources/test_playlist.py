@@ -10,7 +10,7 @@ from fer_stream.sources.playlist import is_endless
 
 
 @pytest.mark.parametrize("name", ["self.m3u8", "circle.m3u8"])
-def test_a_playlist_without_an_end_is_one_line_and_few_requests(
+def test_a_playlist_that_never_ends_is_one_line_and_few_requests(
     playlists: tuple[str, list[str]], name: str
 ) -> None:
     address, asked = playlists

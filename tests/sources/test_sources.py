@@ -45,7 +45,7 @@ class TestContract:
         assert [frame[0] for frame in frames] == list(range(count))
         assert [frame[2] for frame in frames] == list(range(count))
 
-    def test_says_what_it_is_before_reading(self, kind: str, tmp_path: Path) -> None:
+    def test_the_source_is_described_before_reading(self, kind: str, tmp_path: Path) -> None:
         spec = SOURCES[kind][0](tmp_path)
         with open_source(spec) as source:
             assert source.info.name == str(spec)
@@ -53,7 +53,7 @@ class TestContract:
             assert source.info.frame_count == SOURCES[kind][1]
             assert not source.info.is_live
 
-    def test_a_frame_says_when_it_left_the_source(self, kind: str, tmp_path: Path) -> None:
+    def test_a_frame_has_the_time_of_its_capture(self, kind: str, tmp_path: Path) -> None:
         spec = SOURCES[kind][0](tmp_path)
         with open_source(spec) as source:
             before = time.monotonic()
@@ -82,9 +82,10 @@ class TestContract:
         next(frames)
         closer = threading.Thread(target=source.close)
         closer.start()
-        for _ in frames:
-            pass
+        later = [index_in(frame.bgr) for frame in frames]
         closer.join()
+        assert later == list(range(1, len(later) + 1))
+        assert next(frames, None) is None
 
 
 def _text_named_mp4(tmp: Path) -> Path:
@@ -131,7 +132,7 @@ def _text_named_png(tmp: Path) -> Path:
         (lambda tmp: str(tmp / "*.jpg"), "matches no image"),
     ],
 )
-def test_what_cannot_be_opened_fails_at_once(
+def test_a_bad_source_fails_at_once(
     make: Callable[[Path], Path | str],
     message: str,
     tmp_path: Path,
@@ -150,7 +151,7 @@ def test_what_cannot_be_opened_fails_at_once(
 @pytest.mark.parametrize(
     ("start_s", "end_s"), [(2.0, 1.0), (1.0, 1.0), (-1.0, None), (float("nan"), None), (0.0, float("inf"))]
 )
-def test_a_contradicting_part_is_wrong_usage(tmp_path: Path, start_s: float, end_s: float | None) -> None:
+def test_a_contradictory_part_is_wrong_usage(tmp_path: Path, start_s: float, end_s: float | None) -> None:
     with pytest.raises(UsageError):
         open_source(tmp_path / "any.mp4", start_s=start_s, end_s=end_s)
 
@@ -165,7 +166,7 @@ def test_only_recordings_have_parts(tmp_path: Path, spec: int | str) -> None:
 def test_a_missing_camera_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SourceError, match=r"camera 97 .*: .*(connect|the cameras here are)"):
         open_source(97)
-    if sys.platform != "darwin":  # where OpenCV's own line can't be silenced
+    if sys.platform != "darwin":  # OpenCV's own line can't be silenced there
         assert capfd.readouterr() == ("", "")
 
 

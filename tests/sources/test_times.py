@@ -26,7 +26,7 @@ from fer_stream.sources.times import format_time, parse_time
         ("100:00:00", 360000.0),
     ],
 )
-def test_reads_seconds_and_clock_times(text: str, seconds: float) -> None:
+def test_seconds_and_clock_times_are_read(text: str, seconds: float) -> None:
     assert parse_time(text) == seconds
 
 
@@ -74,10 +74,10 @@ def test_nonsense_is_one_clear_line(text: str) -> None:
         (-0.0001, "0:00"),
     ],
 )
-def test_writes_times(seconds: float, text: str) -> None:
+def test_times_are_written_like_a_clock(seconds: float, text: str) -> None:
     assert format_time(seconds) == text
 
 
 @given(st.integers(min_value=0, max_value=10**9))
-def test_what_is_written_reads_back(milliseconds: int) -> None:
+def test_written_times_read_back(milliseconds: int) -> None:
     assert parse_time(format_time(milliseconds / 1000)) == pytest.approx(milliseconds / 1000, abs=1e-6)

@@ -67,7 +67,7 @@ class TestVideoTimes:
             *((".webm", "libvpx"), (".avi", "mpeg4"), (".avi", "libx264"), (".mpg", "mpeg2video")),
         ],
     )
-    def test_a_part_is_what_the_whole_has_between_start_and_end(
+    def test_a_part_has_the_frames_of_the_whole_between_start_and_end(
         self, tmp_path: Path, suffix: str, codec: str
     ) -> None:
         options = {"g": "12", "bf": "2"} if codec in ("libx264", "mpeg2video") else {"g": "12"}
@@ -78,7 +78,7 @@ class TestVideoTimes:
         )
         whole = read(path)
         assert [frame[2] for frame in whole] == list(range(60))
-        # On a frame's own time, between two, at a keyframe and just before one.
+        # Start on a frame, between two frames, at a keyframe and just before one.
         for first, after in [(0, 3), (1, 2), (11, 13), (12, 30), (25, 26), (47, 60), (59, 60)]:
             for start_s in (whole[first][1], whole[first][1] - 0.01):
                 end_s = whole[after][1] if after < 60 else 1000.0
@@ -192,14 +192,14 @@ class TestVideoPictures:
 
 class TestDamagedVideo:
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
-    def test_a_truncated_file_gives_what_it_holds(self, tmp_path: Path, suffix: str) -> None:
+    def test_a_truncated_file_gives_the_frames_that_it_holds(self, tmp_path: Path, suffix: str) -> None:
         path = write_video(tmp_path / f"clip{suffix}", range(60))
         whole = read(path)
         data = path.read_bytes()
         path.write_bytes(data[: len(data) * 6 // 10])
         part = read(path)
         assert 10 < len(part) < 60
-        assert part[:-2] == whole[: len(part) - 2]  # the last pictures may be half there
+        assert part[:-2] == whole[: len(part) - 2]  # the last pictures may be incomplete
 
     def test_damage_in_the_middle_is_skipped_and_counted(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "clip.mp4", range(60))
@@ -214,7 +214,7 @@ class TestDamagedVideo:
             part = [(frame.index, frame.time_s, frame.bgr) for frame in source]
             assert source.problems == [f"{path}: 3 damaged packets were skipped"]
         assert len(part) == 57
-        # From the next keyframe on every picture is whole again, at its own time.
+        # Every picture from the next keyframe on is whole again, at its own time.
         assert [(time_s, index_in(bgr)) for _, time_s, bgr in part[-36:]] == [f[1:] for f in whole[-36:]]
 
     def test_a_file_with_nothing_to_decode_fails(self, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ class TestDamagedVideo:
             open_source(path)
 
 
-def test_a_drive_that_goes_away_ends_in_an_error_after_what_was_read(tmp_path, monkeypatch) -> None:
+def test_frames_before_a_lost_drive_come_before_the_error(tmp_path, monkeypatch) -> None:
     from fer_stream.sources import video
 
     class Failing:

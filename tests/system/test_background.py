@@ -41,7 +41,7 @@ def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
         wait_until(lambda: source.read == 6)
 
 
-def test_a_look_at_the_first_frame_takes_nothing_away() -> None:
+def test_peeking_at_the_first_frame_does_not_consume_it() -> None:
     with ScriptedSource(3) as source, Background(source) as frames:
         first = frames.peek()
         assert first is not None and first.index == 0
@@ -57,9 +57,10 @@ def test_closing_gives_up_on_a_thread_that_is_held_by_something_else() -> None:
             assert let_go.wait(10)
             return None
 
+    before = threading.active_count()
     frames = Background(Held(1))
     frames.close(0.05)
-    assert threading.active_count() > 1
+    assert threading.active_count() == before + 1
     let_go.set()
     frames.close()
 
@@ -89,7 +90,7 @@ def test_a_fast_reader_of_a_live_source_misses_nothing() -> None:
         assert frames.dropped == 0
 
 
-def test_a_reader_hears_of_a_silence_and_misses_no_frame_by_it() -> None:
+def test_a_reader_learns_of_a_silence_and_misses_no_frame() -> None:
     speak = threading.Event()
 
     class Silent(ScriptedSource):
@@ -107,7 +108,7 @@ def test_a_reader_hears_of_a_silence_and_misses_no_frame_by_it() -> None:
     assert seen.count(None) >= 3
 
 
-def test_a_stage_that_can_not_even_begin_is_an_error_too() -> None:
+def test_a_stage_that_can_not_begin_is_an_error() -> None:
     class Broken:
         def __iter__(self) -> Iterator[int]:
             raise ZeroDivisionError("a bug")
@@ -117,12 +118,12 @@ def test_a_stage_that_can_not_even_begin_is_an_error_too() -> None:
 
 
 @pytest.mark.parametrize("error", [SourceError("the cable is out"), ZeroDivisionError("a bug")])
-def test_the_workers_error_comes_to_the_reader_after_its_frames(error: Exception) -> None:
+def test_the_workers_error_reaches_the_reader_after_its_frames(error: Exception) -> None:
     seen: list[int] = []
     with ScriptedSource(3, error=error) as source, Background(source) as frames:
         with pytest.raises(type(error), match=str(error)):
             seen.extend(frame.index for frame in frames)
-        with pytest.raises(type(error)):  # and again, rather than an end that looks like success
+        with pytest.raises(type(error)):  # the error comes again, instead of an end that looks like success
             next(iter(frames))
     assert seen == [0, 1, 2]
 
@@ -160,7 +161,7 @@ def test_closing_from_another_thread_releases_a_waiting_reader() -> None:
     closer.join()
 
 
-def test_a_real_video_comes_whole(tmp_path: Path) -> None:
+def test_every_frame_of_a_real_video_arrives(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)

@@ -12,7 +12,9 @@ from fer_stream.errors import UsageError
 from fer_stream.system.extras import missing_modules, require_extra
 
 
-def test_a_folder_of_the_same_name_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_package_is_not_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "pyvirtualcam").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -22,6 +24,7 @@ def test_a_folder_of_the_same_name_is_no_package(monkeypatch: pytest.MonkeyPatch
         require_extra("virtual-camera", "--virtual-camera")
 
 
-def test_a_loaded_module_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_module_counts_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", types.ModuleType("pyvirtualcam"))
+    assert missing_modules("virtual-camera") == []
     require_extra("virtual-camera", "--virtual-camera")

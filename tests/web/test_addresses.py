@@ -9,6 +9,6 @@ from fer_stream.web.addresses import listen
 
 
 @pytest.mark.parametrize("host", ["a..b", ".", "a" * 70])
-def test_a_host_that_is_no_name_is_one_line(host: str) -> None:
+def test_an_invalid_host_is_one_line(host: str) -> None:
     with pytest.raises(OutputError, match="not known"):
         listen(host, 0)

@@ -22,7 +22,7 @@ BRIGHTNESS = """() => {
 }"""
 
 
-def test_it_shows_moving_pictures_and_bars(live, fed):
+def test_the_page_shows_moving_pictures_and_bars(live, fed):
     assert live.page.url == f"{fed.base}/"  # the token is not in the address any more
     live.wait_for_selector("#picture:not([hidden])")
     seen, bars = set(), set()
@@ -41,7 +41,7 @@ def test_it_shows_moving_pictures_and_bars(live, fed):
     assert live.locator("#chart canvas").count() == 1
 
 
-def test_a_still_and_a_recording_by_button_exist_and_play(live, fed, tmp_path):
+def test_buttons_make_a_still_and_a_recording_that_open(live, fed, tmp_path):
     live.click("#still")
     live.wait_for_selector("#toast:has-text('still saved')")
     live.locator("body").press("r")  # the same by keyboard
@@ -63,7 +63,7 @@ def test_a_still_and_a_recording_by_button_exist_and_play(live, fed, tmp_path):
     player.close()
 
 
-def test_it_says_when_the_run_has_ended(live, fed, tmp_path):
+def test_the_page_says_when_the_run_has_ended(live, fed, tmp_path):
     result = tmp_path / "table.csv"
     result.write_text("x")
     fed.files.append(result)
@@ -74,16 +74,16 @@ def test_it_says_when_the_run_has_ended(live, fed, tmp_path):
     assert "table.csv" in live.text_content("#files") and live.locator("#files a").count() == 0
     asked = len(live.requested)
     time.sleep(1.5)
-    assert len(live.requested) == asked  # and asks no more
+    assert len(live.requested) == asked  # it requests nothing more
 
 
-def test_it_comes_back_when_the_server_does(watched, tmp_path, monkeypatch):
+def test_the_page_reconnects_when_the_server_is_back(watched, tmp_path, monkeypatch):
     monkeypatch.setenv("FER_STREAM_TOKEN", "one-token-for-both")
     with FedPage(tmp_path) as first:
         port = first.port
         watched.goto(first.sink.address)
         watched.wait_for_selector(RUNNING)
-        first.sink._server.stop()  # without a word, as a process that is killed
+        first.sink._server.stop()  # abruptly, like a killed process
         watched.wait_for_selector("#state[data-state=lost]")
         assert "Trying again" in watched.text_content("#banner")
     with FedPage(tmp_path, port=port, faces=1):
@@ -93,7 +93,7 @@ def test_it_comes_back_when_the_server_does(watched, tmp_path, monkeypatch):
     watched.complaints = [text for text in watched.complaints if "ERR_" not in text]
 
 
-def test_a_source_that_is_lost_is_named(live, fed):
+def test_a_lost_source_is_reported(live, fed):
     fed.silent = True
     live.wait_for_selector("#state[data-state=silent]")
     assert "reconnecting, attempt 1" in live.text_content("#banner")
@@ -112,7 +112,7 @@ def test_stop_asks_first(live, fed):
     assert fed.sink.stop_requested
 
 
-def test_a_page_that_nobody_sees_asks_for_nothing(live, fed):
+def test_a_hidden_page_requests_nothing(live, fed):
     wait_until(lambda: fed.sink._hub.images.readers == 1)
     hide = """(hidden) => {
         Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
@@ -135,7 +135,7 @@ def test_several_pages_leave_room_for_the_buttons(live, fed):
     other.close()
 
 
-def test_without_the_token_it_says_what_to_do(watched, fed):
+def test_the_page_says_what_to_do_without_the_token(watched, fed):
     watched.goto(f"{fed.base}/")
     assert "address that fer-stream printed" in watched.text_content("body")
     watched.complaints = [text for text in watched.complaints if "401" not in text]

@@ -90,7 +90,7 @@ def test_the_table_sorts(report):
     assert lengths == sorted(lengths)
 
 
-def test_nothing_is_wider_than_a_phone(browser, report_folder):
+def test_the_report_fits_a_phone(browser, report_folder):
     context = browser.new_context(viewport={"width": 360, "height": 740})
     page = context.new_page()
     page.goto((report_folder / "report.html").as_uri())
@@ -99,7 +99,7 @@ def test_nothing_is_wider_than_a_phone(browser, report_folder):
     context.close()
 
 
-def test_a_video_that_has_gone_is_named(watched, report_folder, tmp_path):
+def test_a_missing_video_is_named(watched, report_folder, tmp_path):
     (tmp_path / "report.html").write_bytes((report_folder / "report.html").read_bytes())
     watched.goto((tmp_path / "report.html").as_uri())
     watched.wait_for_selector("#video-missing:not([hidden])")

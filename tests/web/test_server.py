@@ -58,7 +58,7 @@ def test_health_needs_no_token(page):
     assert (status, json.loads(body)) == (200, {"status": "ok"})
 
 
-def test_the_token_in_the_address_becomes_a_cookie_and_goes_from_the_address(page):
+def test_the_token_moves_from_the_address_into_a_cookie(page):
     with page.request(f"/?token={page.token}", token=None) as answer:
         assert (answer.status, answer.headers["location"]) == (303, "/")
         cookie = answer.headers["set-cookie"]
@@ -70,13 +70,13 @@ def test_the_token_in_the_address_becomes_a_cookie_and_goes_from_the_address(pag
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[", "a b"]
 )
-def test_another_name_for_this_machine_is_refused(page, host):
+def test_an_unknown_host_name_is_refused(page, host):
     assert page.get("/", Host=host)[0] == 421
     assert page.get("/healthz", Host=host)[0] == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:9", "LOCALHOST"])
-def test_addresses_and_localhost_are_fine(page, host):
+def test_addresses_and_localhost_are_accepted(page, host):
     assert page.get("/", Host=host)[0] == 200
 
 
@@ -89,7 +89,7 @@ def test_addresses_and_localhost_are_fine(page, host):
         {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"},
     ],
 )
-def test_another_site_may_ask_for_nothing(page, headers):
+def test_another_site_may_request_nothing(page, headers):
     assert page.get("/still.jpg", **headers)[0] == 403
     with page.request("/actions/stop", method="POST", **headers) as answer:
         assert answer.status == 403
@@ -103,7 +103,7 @@ def test_a_link_elsewhere_may_open_the_page_and_nothing_else(page):
         assert answer.status == 403
 
 
-def test_actions_are_posted(page):
+def test_actions_need_post(page):
     assert page.get("/actions/stop")[0] == 405
     with page.request("/actions/erase", method="POST") as answer:
         assert answer.status == 404
@@ -166,7 +166,7 @@ def test_host_and_port_are_read(text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "x", "8000x", "127.0.0.1", "70000", "a:b", "1:2:3", "-1", "::1:9"])
-def test_other_texts_are_refused(text):
+def test_malformed_hosts_and_ports_are_refused(text):
     with pytest.raises(UsageError, match=r"\[HOST:\]PORT"):
         parse_host_and_port(text)
 
@@ -176,7 +176,7 @@ def test_a_port_that_is_taken_is_one_line(page):
         PageSink(make_info(), "127.0.0.1", page.port, status=RunStatus())
 
 
-def test_a_page_for_all_networks_is_named_by_an_address_that_others_reach():
+def test_a_page_for_all_networks_gets_an_address_that_others_can_reach():
     address = page_address("0.0.0.0", 80, "t")
     assert not address.startswith("http://0.0.0.0") and address.endswith(":80/?token=t")
     assert page_address("::1", 80, "t") == "http://[::1]:80/?token=t"
@@ -253,11 +253,12 @@ def test_buttons_save_a_still_and_a_recording_in_the_pipelines_thread(tmp_path, 
     threads = []
     with FedPage(tmp_path) as fed:
         save = fed.sink._captures.save_still
-        monkeypatch.setattr(
-            fed.sink._captures,
-            "save_still",
-            lambda image: (threads.append(threading.get_ident()), save(image)),
-        )
+
+        def save_still(image):
+            threads.append(threading.get_ident())
+            return save(image)
+
+        monkeypatch.setattr(fed.sink._captures, "save_still", save_still)
         wait_until(lambda: fed.written > 2)
         status, said = fed.post("/actions/still")
         assert status == 200 and said["message"].startswith("still saved: ")
@@ -301,7 +302,7 @@ def test_stop_ends_the_run_and_says_so(tmp_path):
     assert states[-1] == "ended" and fed.sink.stop_requested
 
 
-def test_a_still_of_a_silent_source_is_answered(tmp_path):
+def test_a_still_of_a_silent_source_is_saved(tmp_path):
     with FedPage(tmp_path) as fed:
         wait_until(lambda: fed.written > 2)
         with fed.request("/stream.mjpg") as answer:
@@ -316,7 +317,7 @@ def test_a_still_of_a_silent_source_is_answered(tmp_path):
 # Cost
 
 
-def test_nothing_is_drawn_while_nobody_looks(tmp_path):
+def test_nothing_is_drawn_while_nobody_watches(tmp_path):
     with FedPage(tmp_path, rate=200) as fed:
         wait_until(lambda: fed.written > 20)
         assert fed.drawn == 0
@@ -330,7 +331,7 @@ def test_nothing_is_drawn_while_nobody_looks(tmp_path):
         assert fed.drawn == before
 
 
-def test_readers_that_read_nothing_hold_nobody_up(tmp_path):
+def test_stuck_readers_do_not_hold_up_others(tmp_path):
     stuck = []
     with FedPage(tmp_path, size_wh=(640, 480)) as fed:
         for path in ("/stream.mjpg", "/events", "/live"):
@@ -338,16 +339,16 @@ def test_readers_that_read_nothing_hold_nobody_up(tmp_path):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             one.sendall(f"GET {path}?token={fed.token} HTTP/1.1\r\nHost: {fed.host}\r\n\r\n".encode())
             stuck.append(one)
-        with fed.request("/stream.mjpg") as answer:  # beside them, another reader gets its pictures
+        with fed.request("/stream.mjpg") as answer:  # another reader still gets its pictures
             assert len(list(islice(parts(answer), 30))) == 30
         began_s = time.monotonic()
         fed.end()
-        assert time.monotonic() - began_s < 20  # it waits for nobody
+        assert time.monotonic() - began_s < 20  # it does not wait for them
     for one in stuck:
         one.close()
 
 
-def test_connections_that_ask_for_nothing_are_closed(tmp_path, monkeypatch):
+def test_connections_without_a_request_are_closed(tmp_path, monkeypatch):
     monkeypatch.setattr("fer_stream.web.server.ASK_WITHIN_S", 0.4)
     with FedPage(tmp_path) as fed, fed.request("/events") as answer:
         frames = server_sent(answer)
@@ -357,12 +358,12 @@ def test_connections_that_ask_for_nothing_are_closed(tmp_path, monkeypatch):
             one.sendall(b"GET / HT")
         wait_until(lambda: fed.get("/healthz")[0] == 200)
         assert all(one.recv(1) == b"" for one in idle[:40])
-        assert next(frames)["frame"] > 0  # who is answered stays
+        assert next(frames)["frame"] > 0  # a connection with an answer stays open
         for one in idle:
             one.close()
 
 
-def test_the_command_says_where_the_page_is_and_plays_in_real_time_only_by_itself(fer, loaded, monkeypatch):
+def test_the_page_plays_in_real_time_only_without_other_outputs(fer, loaded, monkeypatch):
     made = []
 
     class Noted(PageSink):
@@ -384,6 +385,7 @@ def test_a_wrong_address_is_found_before_anything_loads(fer, no_network, page):
     assert fer(Path(SAMPLE).parent / "nothing.mp4", "--serve", "0").code == 3
 
 
+@pytest.mark.slow
 def test_a_stream_is_shown_recorded_and_stopped(tmp_path):
     with MjpegServer(video_jpegs(SAMPLE, 60), frame_s=1 / 10) as camera:
         run = start([camera.address, "--no-show", "--serve", "0", "--quiet"], cwd=tmp_path)
