@@ -86,7 +86,10 @@ class PersonTime:
 
 
 class PeopleTime:
-    """Counts the time of everyone who is seen, in bounded memory.
+    """Counts the time of everyone who is seen.
+
+    Args:
+        bounded: Whether to drop people when there are too many.
 
     Attributes:
         people: By id. When there are too many, those seen most briefly and not lately are dropped.
@@ -94,7 +97,8 @@ class PeopleTime:
         dropped_longest_s: The longest time that one of those was seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, bounded: bool = True) -> None:
+        self._bounded = bounded
         self.people: dict[int, PersonTime] = {}
         self.dropped = 0
         self.dropped_longest_s = 0.0
@@ -105,7 +109,7 @@ class PeopleTime:
             if face.id not in self.people:
                 self.people[face.id] = PersonTime(face.id)
             self.people[face.id].add(face.label, step_s, time_s)
-        if len(self.people) > MOST_PEOPLE:
+        if self._bounded and len(self.people) > MOST_PEOPLE:
             by_length = sorted(self.people.values(), key=lambda person: -person.seen_s)
             for person in by_length[MOST_PEOPLE // 2 :]:
                 if person.last_s < time_s - RETURN_S or len(self.people) > 2 * MOST_PEOPLE:

@@ -43,6 +43,14 @@ def test_memory_stays_bounded_and_nobody_goes_uncounted(monkeypatch):
     assert people.people[1].seen_s == 1000 and people.dropped_longest_s == 3
 
 
+def test_everyone_is_kept_where_memory_does_not_matter(monkeypatch):
+    monkeypatch.setattr(face_time, "MOST_PEOPLE", 8)
+    people = PeopleTime(bounded=False)
+    for index in range(100):
+        people.add([make_face(1 + index, "sad")], 1.0, float(index))
+    assert len(people.people) == 100 and not people.dropped
+
+
 def test_no_face_seconds_give_shares_of_0():
     assert set(shares_of({"happy": 0.0, "unsure": 0.0}).values()) == {0.0}
 
