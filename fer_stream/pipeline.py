@@ -31,6 +31,7 @@ from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
+from fer_stream.system.closing import first_error
 from fer_stream.system.interrupts import interrupts_told
 from fer_stream.system.memory import frames_ahead
 from fer_stream.types import AnalyzedFrame, Frame
@@ -213,7 +214,9 @@ def run(
             drawn_frames.close()
         except KeyboardInterrupt:
             pass  # a second Ctrl-C: a thread hangs; as a daemon it ends with the program
-        failure = _close_all(sinks, failure)
+        # All of them, also after an impatient Ctrl-C: the other files still count.
+        unfinished = first_error(sink.close for sink in sinks)
+        failure = failure or unfinished
     summary.dropped = frames.dropped + source.dropped
     summary.wall_s = time.monotonic() - began_s
     summary.problems += source.problems
@@ -281,16 +284,6 @@ def _write(drawn: _Drawn, sinks: Sequence[Sink], profile: Profile, status: RunSt
     latency_s = time.monotonic() - analyzed.frame.captured_s
     profile.add_latency(latency_s)
     status.frame_done(analyzed.frame.time_s, latency_s)
-
-
-def _close_all(sinks: Sequence[Sink], failure: BaseException | None) -> BaseException | None:
-    """Close every sink, even if one fails. Return the first error, `failure` if there was one already."""
-    for sink in sinks:
-        try:
-            sink.close()
-        except BaseException as error:  # also an impatient Ctrl-C: the other files still count
-            failure = failure or error
-    return failure
 
 
 def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict[str, Any]:

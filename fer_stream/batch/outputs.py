@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_stream.batch.inputs import file_system, is_address, shown
 from fer_stream.errors import FerStreamError, OutputError, cannot_write, reason_of
-from fer_stream.system.files import unreadable_kind
+from fer_stream.system.files import temporary_beside, unreadable_kind
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -196,14 +196,10 @@ class Output:
         # The block itself is not covered, because an error while reading is not an error of the output.
         with _writing_to(self.place(*parts)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
-        try:
+        with temporary_beside(path, path.suffix) as temporary:
             yield temporary
             with _writing_to(self.place(*parts)):
                 temporary.replace(path)
-        finally:
-            with suppress(OSError):  # the first error matters
-                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def reading(self, *parts: str) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from fer_stream.sinks.base import Sink, check_output
 from fer_stream.sources import SourceKind
 from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
+from fer_stream.system.closing import first_error
 from fer_stream.system.files import open_new
 
 if TYPE_CHECKING:
@@ -188,19 +189,7 @@ class VideoSink(Sink):
         if self._closed:
             return
         self._closed = True
-        failure: Exception | None = None
-        if self._stream is not None and self._output is not None:
-            try:
-                self._finish()
-            except (*MEDIA_ERRORS, OSError) as error:
-                failure = error
-        if self._output is not None:
-            try:
-                self._output.close()
-                if self._file is not None:
-                    self._file.check()
-            except (*MEDIA_ERRORS, OSError) as error:
-                failure = failure or error
+        failure = first_error([self._finish, self._close_output], (*MEDIA_ERRORS, OSError))
         if self._audio is not None:
             self._audio.close()
         if self._file is not None:
@@ -308,6 +297,8 @@ class VideoSink(Sink):
 
     def _finish(self) -> None:
         """Flush the encoder, and write the rest of the sound."""
+        if self._stream is None or self._output is None:
+            return
         assert self._file is not None
         silent_pts = self._pts_since_capture()
         if self._last_picture is not None and silent_pts * self._time_base > SILENT_S:
@@ -325,6 +316,12 @@ class VideoSink(Sink):
         self._audio.advance(end_s)
         self._audio.finish()
         self._file.check()
+
+    def _close_output(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            if self._file is not None:
+                self._file.check()
 
 
 def clip_start_s(info: SourceInfo, first_time_s: float) -> float:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import cv2
@@ -157,10 +156,5 @@ class Source(ABC):
     def __enter__(self: _SourceT) -> _SourceT:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError, reason_of
 from fer_stream.sources.times import parse_time
-from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_video_pixels
+from fer_stream.system.environment import check_pixels, max_video_pixels
 from fer_stream.system.files import unreadable_kind
 from fer_stream.system.memory import is_out_of_memory
 
@@ -96,21 +96,11 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
             raise SourceError(f"{name} holds no video, only {_stream_kinds(container)}")
         if video.codec_context is None:
             raise SourceError(f"{name} is coded in a way that FFmpeg can't decode; convert it to H.264")
-        _check_size(name, video)
+        check_pixels(name, (video.width or 0, video.height or 0), max_video_pixels())
     except BaseException:
         container.close()
         raise
     return container, video
-
-
-def _check_size(name: str, stream: VideoStream) -> None:
-    """Refuse a recording whose header states too many pixels, with a SourceError."""
-    width, height, pixels = stream.width or 0, stream.height or 0, max_video_pixels()
-    if width * height > pixels:
-        raise SourceError(
-            f"{name} has {width}x{height} pixels, more than {pixels // 1_000_000} megapixels; "
-            f"make it smaller, or raise the limit with {MAX_MEGAPIXELS_VARIABLE}"
-        )
 
 
 def open_container(file: Path | BinaryIO) -> InputContainer:

@@ -17,7 +17,7 @@ import numpy as np
 from fer_stream.errors import SourceError, reason_of
 from fer_stream.sources.base import RECORDING_EXTENSIONS, Source, SourceInfo, SourceKind
 from fer_stream.sources.opencv import quiet_opencv
-from fer_stream.system.environment import MAX_MEGAPIXELS_VARIABLE, max_image_pixels
+from fer_stream.system.environment import check_pixels, max_image_pixels
 from fer_stream.system.files import unreadable_kind
 from fer_stream.system.memory import is_out_of_memory
 from fer_stream.types import Frame
@@ -187,11 +187,7 @@ def _check_size(path: Path, file: io.BufferedReader, size_bytes: int) -> None:
     pixels = max_image_pixels()
     width, height = _stated_size(file.read(_HEADER_BYTES))
     file.seek(0)
-    if width * height > pixels:
-        raise SourceError(
-            f"{path} has {width}x{height} pixels, more than {pixels // 1_000_000} megapixels; "
-            f"make it smaller, or raise the limit with {MAX_MEGAPIXELS_VARIABLE}"
-        )
+    check_pixels(path, (width, height), pixels)
     if size_bytes > (width * height or pixels) * _BYTES_PER_PIXEL + _OTHER_BYTES:
         raise SourceError(f"{path} is larger than an image of its size can be; it is damaged or no image")
 

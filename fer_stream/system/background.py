@@ -18,7 +18,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Generic, TypeVar, cast
 
 # On Windows, waiting for a lock without a limit delays Ctrl-C until the lock is released.
@@ -221,12 +220,7 @@ class Background(Generic[_T]):
     def __enter__(self) -> Background[_T]:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

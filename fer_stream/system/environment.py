@@ -2,7 +2,7 @@
 
 import os
 
-from fer_stream.errors import UsageError
+from fer_stream.errors import SourceError, UsageError
 
 # A few hundred kilobytes can unpack to gigabytes. Only medium-format cameras have more megapixels.
 MAX_MEGAPIXELS = 64
@@ -73,6 +73,20 @@ def max_video_pixels() -> int:
         UsageError: The environment variable that raises the limit does not hold a number.
     """
     return _max_pixels(MAX_VIDEO_MEGAPIXELS)
+
+
+def check_pixels(name: object, size_wh: tuple[int, int], most: int) -> None:
+    """Refuse a picture that states more pixels than `most`.
+
+    Raises:
+        SourceError: It does.
+    """
+    width, height = size_wh
+    if width * height > most:
+        raise SourceError(
+            f"{name} has {width}x{height} pixels, more than {most // 1_000_000} megapixels; "
+            f"make it smaller, or raise the limit with {MAX_MEGAPIXELS_VARIABLE}"
+        )
 
 
 def _max_pixels(megapixels: int) -> int:

@@ -49,6 +49,18 @@ def resolved(path: Path) -> Path:
 
 
 @contextmanager
+def temporary_beside(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """Yield a path in the same folder that does not exist yet, and remove what is there at the end."""
+    # Not the target's name with a suffix, which may be longer than the file system allows.
+    temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}{suffix}")
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # the first error matters
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it to `path` at the end.
 
@@ -66,14 +78,9 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    # Not the target's name with a suffix, which may be longer than the file system allows.
-    temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
+    with temporary_beside(path) as temporary:
         yield temporary
         temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):  # the first error matters
-            temporary.unlink(missing_ok=True)
 
 
 def open_new(path: Path, *, overwrite: bool) -> BinaryIO:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_stream.system.closing import first_error
 from fer_stream.system.files import replacing
 
 
@@ -72,3 +73,18 @@ def test_writing_to_a_pipe_keeps_the_pipe(tmp_path):
     finally:
         os.close(reader)
     assert path.is_fifo()
+
+
+def test_everything_is_finished_and_the_first_error_is_returned():
+    done = []
+
+    def fail(number: int) -> None:
+        done.append(number)
+        raise OSError(number, "failed")
+
+    error = first_error([lambda: done.append(0), lambda: fail(1), lambda: fail(2), lambda: done.append(3)])
+    assert done == [0, 1, 2, 3]
+    assert isinstance(error, OSError) and error.errno == 1
+    assert first_error([]) is None
+    with pytest.raises(ZeroDivisionError):
+        first_error([lambda: 1 // 0], (OSError,))
