@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import struct
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,6 @@ from fer_stream.errors import SourceError
 from fer_stream.sources.base import SourceKind
 from fer_stream.sources.devices import Connection, Device
 from fer_stream.sources.opencv import Capture
-
-_LIST_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
@@ -148,9 +144,9 @@ def list_cameras() -> list[CameraInfo]:
     if sys.platform == "linux":
         return _linux_cameras()
     if sys.platform == "darwin":
-        return _macos_cameras()
+        return _listed_cameras(cv2.CAP_AVFOUNDATION)
     if sys.platform == "win32":
-        return _windows_cameras()
+        return _listed_cameras(cv2.CAP_MSMF)
     return []
 
 
@@ -233,7 +229,10 @@ def _ask_v4l2(path: Path) -> tuple[bool, bool]:
 
 
 def _linux_cameras() -> list[CameraInfo]:
-    """Return the devices that capture pictures. Cameras have further devices for metadata."""
+    """Return the devices that capture pictures. Cameras have further devices for metadata.
+
+    cv2-enumerate-cameras would not say which are in use or refused, and leaves some kinds out.
+    """
     cameras = []
     for path in Path("/dev").glob("video*"):
         number = re.fullmatch(r"video(\d+)", path.name)
@@ -260,20 +259,8 @@ def _linux_name(device: str) -> str:
     return name.strip() or device
 
 
-def _macos_cameras() -> list[CameraInfo]:
-    """Return the cameras that macOS lists, in OpenCV's order: by unique id."""
-    command = ["system_profiler", "-json", "SPCameraDataType"]
-    try:
-        told = subprocess.run(command, capture_output=True, timeout=_LIST_TIMEOUT_S, check=True).stdout
-        devices = json.loads(told)["SPCameraDataType"]
-        ordered = sorted(devices, key=lambda device: str(device.get("spcamera_unique-id", "")))
-        return [CameraInfo(index, str(device["_name"])) for index, device in enumerate(ordered)]
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):
-        return []
-
-
-def _windows_cameras() -> list[CameraInfo]:
-    """Return the cameras that Media Foundation lists, in its order."""
+def _listed_cameras(api: int) -> list[CameraInfo]:
+    """Return the cameras that the system lists for one of OpenCV's interfaces, in OpenCV's order."""
     from cv2_enumerate_cameras import enumerate_cameras
 
-    return [CameraInfo(camera.index, camera.name) for camera in enumerate_cameras(cv2.CAP_MSMF)]
+    return [CameraInfo(camera.index, camera.name) for camera in enumerate_cameras(api)]

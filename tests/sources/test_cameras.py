@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -225,28 +224,16 @@ class TestLinux:
         ]
 
 
-def test_macos_cameras_come_in_the_order_that_opencv_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = [
-        {"_name": "Phone", "spcamera_unique-id": "B7"},
-        {"_name": "FaceTime HD Camera", "spcamera_unique-id": "0x14"},
-    ]
-    told = json.dumps({"SPCameraDataType": devices}).encode()
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(
-        cameras.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, told)
-    )
-    assert list_cameras() == [CameraInfo(0, "FaceTime HD Camera"), CameraInfo(1, "Phone")]
-    monkeypatch.setattr(
-        cameras.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, b"")
-    )
-    assert list_cameras() == []
-
-
-def test_windows_cameras_come_with_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("system", "interface"),
+    [("darwin", cv2.CAP_AVFOUNDATION), ("win32", cv2.CAP_MSMF)],
+    ids=["macOS", "Windows"],
+)
+def test_cameras_come_with_their_names(monkeypatch: pytest.MonkeyPatch, system: str, interface: int) -> None:
     known = [types.SimpleNamespace(index=0, name="HD Webcam"), types.SimpleNamespace(index=1, name="OBS")]
-    module = types.SimpleNamespace(enumerate_cameras=lambda api: known if api == cv2.CAP_MSMF else [])
+    module = types.SimpleNamespace(enumerate_cameras=lambda api: known if api == interface else [])
     monkeypatch.setitem(sys.modules, "cv2_enumerate_cameras", module)  # type: ignore[arg-type]
-    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", system)
     assert list_cameras() == [CameraInfo(0, "HD Webcam"), CameraInfo(1, "OBS")]
 
 
