@@ -1,17 +1,17 @@
 """The `fer-batch` command: analyze many recordings with many processes.
 
-    inputs.py    finds the recordings: paths, globs, folders, lists, addresses that fsspec opens
-    settings.py  settings of the analysis, and those of them that shape the results
-    parts.py     cuts long recordings, and joins their parts into one table
-    tables.py    the rows of a recording, and the files with them
-    work.py      the tasks of a worker: look at a recording, analyze a part of it, join its parts
-    watchdog.py  ends a worker that makes no progress
-    archive.py   the driver: hands out tasks and collects their results
-    cluster.py   Ray: places the tasks, and repeats those that were lost with a worker
-    outputs.py   the folder of results, local or at an address that fsspec writes to
-    manifest.py  the record of every recording: manifest.parquet and the summary
-    index.py     the index page of the reports
-    progress.py  the messages of the command
+    inputs.py         finds the recordings: paths, globs, folders, lists, addresses that fsspec opens
+    settings.py       settings of the analysis, and those of them that shape the results
+    parts.py          cuts long recordings, and joins their parts into one table
+    tables.py         the rows of a recording, and the files with them
+    work.py           the tasks of a worker: look at a recording, analyze a part of it, join its parts
+    watchdog.py       ends a worker that makes no progress
+    archive.py        the driver: hands out tasks and collects their results
+    cluster.py        Ray: places the tasks, and repeats those that were lost with a worker
+    output_folder.py  the folder of results, local or at an address that fsspec writes to
+    manifest.py       the record of every recording: manifest.parquet and the summary
+    index.py          the index page of the reports
+    progress.py       the messages of the command
 
 Workers do not import Ray: their tasks are ordinary functions. They write results straight to the output, so
 the driver handles only a few hundred bytes per part.

@@ -16,7 +16,7 @@ from fer_stream.batch.cluster import Cluster
 from fer_stream.batch.index import write_index
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import FAILED, Record, write_manifest
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.parts import WHOLE, Look, Part, cut
 from fer_stream.batch.progress import Progress
 from fer_stream.batch.settings import Settings

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fer_stream.batch.cluster import Cluster
     from fer_stream.batch.inputs import Recording
     from fer_stream.batch.manifest import Record
-    from fer_stream.batch.outputs import Output
+    from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import Settings
 
 PROG = "fer-batch"
@@ -135,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
     part_s = _check(options)
     from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
     from fer_stream.batch.manifest import DONE, finished, write_manifest
-    from fer_stream.batch.outputs import Output
+    from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import DEFAULT_PART_S, Settings
     from fer_stream.inference.threads import CORES
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file

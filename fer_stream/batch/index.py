@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from fer_stream.batch.manifest import DONE, FAILED, Record
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.errors import cannot_write, one_line
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fer_stream.batch.inputs import Recording
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import footer_of, read_footer
 from fer_stream.errors import cannot_write

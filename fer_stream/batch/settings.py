@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
-from fer_stream.batch.outputs import FOLDERS
+from fer_stream.batch.output_folder import FOLDERS
 from fer_stream.detection.pace import ScanEvery
 from fer_stream.expressions import FERPLUS
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from fer_stream.analyzer import Analyzer
 from fer_stream.batch.inputs import Recording, file_system, is_address, local_copy
 from fer_stream.batch.manifest import DONE, Record, forget_record, keep_record
-from fer_stream.batch.outputs import FOLDERS, Output
+from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import (
     Look,
     Part,

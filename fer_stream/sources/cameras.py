@@ -14,7 +14,7 @@ import cv2
 
 from fer_stream.errors import SourceError
 from fer_stream.sources.base import SourceKind
-from fer_stream.sources.devices import Connection, Device
+from fer_stream.sources.feeds import Connection, Feed
 from fer_stream.sources.opencv import Capture
 
 
@@ -25,7 +25,7 @@ class CameraInfo:
     Attributes:
         index: Its number for `--camera`.
         name: Name given by its maker.
-        note: Its device, or the reason why it can't be used; may be empty.
+        note: Its path, or the reason why it can't be used; may be empty.
     """
 
     index: int
@@ -59,7 +59,7 @@ _BACKENDS = {
 }
 
 
-class Camera(Device):
+class Camera(Feed):
     """A camera of this machine, by its index."""
 
     kind = SourceKind.CAMERA
@@ -76,7 +76,7 @@ class Camera(Device):
         self._frame_rate = frame_rate
 
     def open(self) -> Connection:
-        """Open the camera with this system's best backend. See `Device.open`."""
+        """Open the camera with this system's best backend. See `Feed.open`."""
         if sys.platform == "linux":
             _check_linux_camera(self._index)
         for backend in _BACKENDS.get(sys.platform, [_Backend(cv2.CAP_ANY)]):
@@ -105,11 +105,11 @@ class Camera(Device):
         return capture
 
     def no_picture_help(self) -> str:
-        """Return advice. See `Device.no_picture_help`."""
+        """Return advice. See `Feed.no_picture_help`."""
         return self._help()
 
     def unmet_wishes(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
-        """Return the settings that the camera did not accept. See `Device.unmet_wishes`."""
+        """Return the settings that the camera did not accept. See `Feed.unmet_wishes`."""
         unmet = []
         if self._size_wh is not None and size_wh != self._size_wh:
             unmet.append(
@@ -162,7 +162,7 @@ _FORMAT_SIZE = 204 + 204 % struct.calcsize("P")
 _QUERYCAP = 0x80685600
 _G_FMT = 0xC0005604 | _FORMAT_SIZE << 16
 _S_FMT = 0xC0005605 | _FORMAT_SIZE << 16
-# Capability flag of a capturing device: its buffer type.
+# Capability flag of a node that captures: its buffer type.
 _CAPTURE_TYPES = {0x1: 1, 0x1000: 9}
 
 _PERMISSION_HELP = (
@@ -197,20 +197,20 @@ def _check_linux_camera(index: int) -> None:
 
 
 def _ask_v4l2(path: Path) -> tuple[bool, bool]:
-    """Return whether a device captures pictures, and whether another program is using it.
+    """Return whether a node captures pictures, and whether another program is using it.
 
     Raises:
-        OSError: The device can't be opened.
+        OSError: The node can't be opened.
     """
     import fcntl
 
-    device = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    node = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     try:
         capability = bytearray(104)
         try:
-            fcntl.ioctl(device, _QUERYCAP, capability)
+            fcntl.ioctl(node, _QUERYCAP, capability)
         except OSError:
-            return False, False  # not a Video4Linux device
+            return False, False  # not of Video4Linux
         abilities = struct.unpack_from("I", capability, 88)[0]
         buffers = next((kind for ability, kind in _CAPTURE_TYPES.items() if abilities & ability), None)
         if buffers is None:
@@ -219,17 +219,17 @@ def _ask_v4l2(path: Path) -> tuple[bool, bool]:
         picture_format = bytearray(_FORMAT_SIZE)
         struct.pack_into("I", picture_format, 0, buffers)
         try:
-            fcntl.ioctl(device, _G_FMT, picture_format)
-            fcntl.ioctl(device, _S_FMT, picture_format)
+            fcntl.ioctl(node, _G_FMT, picture_format)
+            fcntl.ioctl(node, _S_FMT, picture_format)
         except OSError as error:
             return True, error.errno == errno.EBUSY
         return True, False
     finally:
-        os.close(device)
+        os.close(node)
 
 
 def _linux_cameras() -> list[CameraInfo]:
-    """Return the devices that capture pictures. Cameras have further devices for metadata.
+    """Return the nodes that capture pictures. Cameras have further nodes for metadata.
 
     cv2-enumerate-cameras would not say which are in use or refused, and leaves some kinds out.
     """
@@ -251,12 +251,12 @@ def _linux_cameras() -> list[CameraInfo]:
     return sorted(cameras, key=lambda camera: camera.index)
 
 
-def _linux_name(device: str) -> str:
+def _linux_name(node: str) -> str:
     try:
-        name = Path("/sys/class/video4linux", device, "name").read_text(encoding="utf-8", errors="replace")
+        name = Path("/sys/class/video4linux", node, "name").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return device
-    return name.strip() or device
+        return node
+    return name.strip() or node
 
 
 def _listed_cameras(api: int) -> list[CameraInfo]:

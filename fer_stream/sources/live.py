@@ -13,12 +13,12 @@ import numpy as np
 
 from fer_stream.errors import SourceError
 from fer_stream.sources.base import Source, SourceInfo, SourceStatus
-from fer_stream.sources.devices import Connection, Device
+from fer_stream.sources.feeds import Connection, Feed
 from fer_stream.sources.network import Pacer
 from fer_stream.system.background import Background
 from fer_stream.types import Frame
 
-# Pause before each attempt to reopen a device.
+# Pause before each attempt to reopen a feed.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 # After this long without a picture, the status says so.
 SILENCE_S = 2.0
@@ -30,32 +30,32 @@ _RETRY_S = 0.05  # between reads of a camera that has no picture yet
 
 
 class LiveSource(Source):
-    """Reads a device in a thread of its own and hands out its newest picture.
+    """Reads a feed in a thread of its own and hands out its newest picture.
 
-    A device that stalls or goes away is reopened, with growing pauses, until the source is closed. `time_s`
-    counts from the first picture; its clock runs on while the device is away.
+    A feed that stalls or goes away is reopened, with growing pauses, until the source is closed. `time_s`
+    counts from the first picture; its clock runs on while the feed is away.
     """
 
-    def __init__(self, device: Device, *, mirror: bool) -> None:
-        """Open the device and wait for its first picture.
+    def __init__(self, feed: Feed, *, mirror: bool) -> None:
+        """Open the feed and wait for its first picture.
 
         Raises:
-            SourceError: The device can't be opened, or gives no picture.
+            SourceError: The feed can't be opened, or gives no picture.
         """
         super().__init__(mirror=mirror)
-        self._device = device
+        self._feed = feed
         self._closing = threading.Event()
         self._index = 0
         self._size_wh: tuple[int, int] | None = None
         self._started_s = self._last_picture_s = time.monotonic()
         self._frame_rate: Fraction | None = None
-        self._attempt = 0  # to reopen the device; 0 while it is connected
+        self._attempt = 0  # to reopen the feed; 0 while it is connected
         self._outages = 0
         self._away_s = 0.0
         self._away_told = False
         self._is_read = False
         self._dropped_before = 0  # pictures that came before the first read
-        connection = device.open() if device.opens_in_callers_thread else None
+        connection = feed.open() if feed.opens_in_callers_thread else None
         self._frames = Background(self._read_always(connection), drop_old=True)
         try:
             first = self._frames.peek()
@@ -63,10 +63,10 @@ class LiveSource(Source):
             self.close()
             raise
         if first is None:
-            raise SourceError(f"{device.name} was closed before its first picture came")
+            raise SourceError(f"{feed.name} was closed before its first picture came")
         self.info = SourceInfo(
-            name=device.name,
-            kind=device.kind,
+            name=feed.name,
+            kind=feed.kind,
             path=None,
             size_wh=first.size_wh,
             frame_rate=self._frame_rate,
@@ -75,7 +75,7 @@ class LiveSource(Source):
             frame_count=None,
         )
         rate = None if self._frame_rate is None else float(self._frame_rate)
-        self.problems += device.unmet_wishes(first.size_wh, rate)
+        self.problems += feed.unmet_wishes(first.size_wh, rate)
 
     @property
     def dropped(self) -> int:
@@ -84,7 +84,7 @@ class LiveSource(Source):
 
     @property
     def status(self) -> SourceStatus:
-        """State of the device. See `Source.status`."""
+        """State of the feed. See `Source.status`."""
         attempt, since_s = self._attempt, time.monotonic() - self._last_picture_s
         silence = f"no picture for {since_s:.0f} s"
         if attempt:
@@ -109,13 +109,13 @@ class LiveSource(Source):
             self._away_told = True
             times = "once" if self._outages == 1 else f"{self._outages} times"
             away_s = self._away_s + (time.monotonic() - self._last_picture_s if self._attempt else 0)
-            self.problems.append(f"{self._device.name} was away {times}, for {away_s:.0f} s in all")
+            self.problems.append(f"{self._feed.name} was away {times}, for {away_s:.0f} s in all")
 
     # The methods from here on run in the reading thread.
 
     def _read_always(self, connection: Connection | None) -> Iterator[Frame]:
         """Yield the pictures as they come, across all reconnections."""
-        connection = connection or self._device.open()
+        connection = connection or self._feed.open()
         self._frame_rate = connection.capture.frame_rate
         pause_s = FIRST_PAUSE_S
         while connection is not None:
@@ -123,7 +123,7 @@ class LiveSource(Source):
             yield from self._read_until_lost(connection)
             if self._index == 0 and not self._closing.is_set():
                 raise SourceError(
-                    f"{self._device.name} opens but gives no picture: {self._device.no_picture_help()}"
+                    f"{self._feed.name} opens but gives no picture: {self._feed.no_picture_help()}"
                 )
             if connection.frame_count is not None:
                 self._check_end(connection.frame_count)
@@ -142,12 +142,12 @@ class LiveSource(Source):
         """
         if self._index < _WHOLE * frame_count and not self._closing.is_set():
             raise SourceError(
-                f"{self._device.name} broke off after {self._index} of {frame_count} pictures; "
+                f"{self._feed.name} broke off after {self._index} of {frame_count} pictures; "
                 "download it, or start again"
             )
 
     def _reopen(self, pause_s: float) -> tuple[Connection | None, float]:
-        """Try to reopen the device until it opens or the source is closed.
+        """Try to reopen the feed until it opens or the source is closed.
 
         Returns:
             The connection, or None if the source was closed; and the next pause in seconds.
@@ -158,7 +158,7 @@ class LiveSource(Source):
                 return None, pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             with suppress(SourceError):
-                return self._device.open(), pause_s
+                return self._feed.open(), pause_s
 
     def _read_until_lost(self, connection: Connection) -> Iterator[Frame]:
         """Yield the pictures of one connection, then close it."""
@@ -169,7 +169,7 @@ class LiveSource(Source):
             while not self._closing.is_set():
                 bgr = capture.read_bgr()
                 if bgr is None:
-                    if time.monotonic() - came_s >= self._device.patience_s:
+                    if time.monotonic() - came_s >= self._feed.patience_s:
                         return
                     self._closing.wait(_RETRY_S)
                     continue
@@ -181,15 +181,15 @@ class LiveSource(Source):
             capture.release()
 
     def _frame_of(self, bgr: np.ndarray, came_s: float) -> Frame:
-        """Make a frame of a picture, and note that the device is connected."""
+        """Make a frame of a picture, and note that the feed is connected."""
         if self._size_wh is None:
             self._size_wh, self._started_s = (bgr.shape[1], bgr.shape[0]), came_s
-        elif self._size_wh != (bgr.shape[1], bgr.shape[0]):  # the device came back with another size
+        elif self._size_wh != (bgr.shape[1], bgr.shape[0]):  # the feed came back with another size
             bgr = cv2.resize(bgr, self._size_wh, interpolation=cv2.INTER_AREA)
         if self._attempt:
             self._away_s += came_s - self._last_picture_s
             self._attempt = 0
         self._last_picture_s = came_s
-        frame = self._frame(bgr, self._index, came_s - self._started_s, self._device.name)
+        frame = self._frame(bgr, self._index, came_s - self._started_s, self._feed.name)
         self._index += 1
         return frame

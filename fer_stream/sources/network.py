@@ -9,7 +9,7 @@ import cv2
 from fer_stream.errors import SourceError
 from fer_stream.sources.addresses import with_lower_scheme, without_password
 from fer_stream.sources.base import SourceKind
-from fer_stream.sources.devices import Connection, Device
+from fer_stream.sources.feeds import Connection, Feed
 from fer_stream.sources.opencv import Capture
 from fer_stream.sources.playlist import is_endless
 
@@ -28,8 +28,8 @@ _PARAMETERS = (
 )
 
 
-class NetworkStream(Device):
-    """The address of a stream. RTSP runs over TCP, or over UDP if the device knows nothing else."""
+class NetworkStream(Feed):
+    """The address of a stream. RTSP runs over TCP, or over UDP if the server knows nothing else."""
 
     kind = SourceKind.NETWORK
 
@@ -42,7 +42,7 @@ class NetworkStream(Device):
         self._is_hls = self._is_http and place.endswith(".m3u8")
 
     def open(self) -> Connection:
-        """Connect. See `Device.open`."""
+        """Connect. See `Feed.open`."""
         if self._is_hls and is_endless(self._address):
             raise SourceError(f"{self.name} is a playlist that never ends; give the stream itself")
         capture = Capture.open(self._address, cv2.CAP_FFMPEG, _PARAMETERS)

@@ -71,13 +71,13 @@ class Capture:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
 
     def set(self, property_id: int, value: float) -> None:
-        """Request a setting. The device may ignore it."""
+        """Request a setting. The camera may ignore it."""
         with quiet_opencv():
             self._capture.set(property_id, value)
 
     @property
     def frame_rate(self) -> Fraction | None:
-        """Frames per second as the device states them; None if the value makes no sense."""
+        """Frames per second as the camera or the stream states them; None if the value makes no sense."""
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         return Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else None
 

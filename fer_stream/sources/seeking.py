@@ -10,8 +10,8 @@ import av.error
 from av.video.frame import VideoFrame
 
 from fer_stream.errors import NoFramesError
-from fer_stream.sources.clock import BreakFinder
 from fer_stream.sources.container import COUNTABLE_CODECS, may_be_joined, open_video
+from fer_stream.sources.running_time import BreakFinder
 from fer_stream.sources.times import format_time
 
 # No codec shows a picture later than this many packets after it was decoded.

@@ -13,7 +13,6 @@ from av.video.reformatter import VideoReformatter
 
 from fer_stream.errors import NoFramesError, SourceError, reason_of
 from fer_stream.sources.base import Source, SourceInfo, SourceKind
-from fer_stream.sources.clock import Clock
 from fer_stream.sources.container import (
     DAMAGED,
     UNREACHABLE,
@@ -26,6 +25,7 @@ from fer_stream.sources.container import (
 )
 from fer_stream.sources.losses import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
+from fer_stream.sources.running_time import Clock
 from fer_stream.sources.seeking import Place, find_start, past_the_end
 from fer_stream.sources.times import format_time
 from fer_stream.system.environment import max_video_pixels
@@ -37,7 +37,7 @@ class VideoSource(Source):
     """Reads a video file.
 
     `time_s` is the presentation time as stored, without an offset, and rises strictly. Where the timestamps
-    restart or jump, time runs on; see clock.py. `index` counts from the recording's first frame
+    restart or jump, time runs on; see running_time.py. `index` counts from the recording's first frame
     even if reading starts later.
     """
 

@@ -17,7 +17,7 @@ import fsspec
 from fer_stream.batch import cli, work
 from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list, shown
 from fer_stream.batch.manifest import Record, read_manifest, write_manifest
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.parts import Look
 from fer_stream.batch.settings import Settings
 from fer_stream.errors import SourceError, UsageError

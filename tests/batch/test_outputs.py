@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
 pytest.importorskip("fsspec")
 
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.tables import TableWriter
 from fer_stream.errors import OutputError
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.parts import WHOLE, Look, Part, cut, join, look
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS

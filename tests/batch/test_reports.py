@@ -15,7 +15,7 @@ from helpers.tables import csv_rows
 from fer_stream.batch import work
 from fer_stream.batch.index import index_page, write_index
 from fer_stream.batch.manifest import DONE, FAILED, Record, finished
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.system.files import file_hash
 
 

@@ -30,7 +30,7 @@ from fer_stream.batch.manifest import (
     read_manifest,
     write_manifest,
 )
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, TableWriter
 from fer_stream.batch.watchdog import watched

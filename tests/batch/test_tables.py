@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from fer_stream.batch import work
 from fer_stream.batch.manifest import finished, write_manifest
-from fer_stream.batch.outputs import Output
+from fer_stream.batch.output_folder import Output
 from fer_stream.batch.parts import Part
 from fer_stream.command import cli as single
 from fer_stream.expressions import LABELS

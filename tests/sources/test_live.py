@@ -181,7 +181,7 @@ def test_closing_never_waits_for_the_network(when: str, monkeypatch: pytest.Monk
         with open_source(server.address) as source, Reader(source) as reader:
             reader.wait_for_more()
             assert isinstance(source, live.LiveSource)
-            source._device._address = f"http://{silent}/live"  # type: ignore[attr-defined]
+            source._feed._address = f"http://{silent}/live"  # type: ignore[attr-defined]
             server.stall()
             if when != "in a read":
                 wait_until(lambda: source.status.attempt == 1)

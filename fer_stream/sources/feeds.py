@@ -1,4 +1,4 @@
-"""Devices of live sources: cameras and addresses, opened at the start and reopened after each loss."""
+"""Feeds of live sources: cameras and addresses, opened at the start and reopened after each loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fer_stream.sources.opencv import Capture
 
 @dataclass(frozen=True)
 class Connection:
-    """An open device.
+    """An open feed.
 
     Attributes:
         capture: The source of its pictures.
@@ -25,7 +25,7 @@ class Connection:
     frame_count: int | None = None
 
 
-class Device(ABC):
+class Feed(ABC):
     """A camera or the address of a stream.
 
     Attributes:
@@ -43,16 +43,16 @@ class Device(ABC):
 
     @abstractmethod
     def open(self) -> Connection:
-        """Open the device.
+        """Open the feed.
 
         Raises:
             SourceError: It can't be opened. The message says what to do.
         """
 
     def no_picture_help(self) -> str:
-        """Return advice for a device that opens but gives no picture."""
+        """Return advice for a feed that opens but gives no picture."""
         return "see that it sends video"
 
     def unmet_wishes(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
-        """Return a line for each setting that the device did not accept."""
+        """Return a line for each setting that the feed did not accept."""
         return []
