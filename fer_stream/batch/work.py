@@ -320,17 +320,20 @@ def _other_outputs(
 
 def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:
     """Return the sink for one folder of the output. It writes to `path`, and the file is moved afterwards."""
-    if folder == "charts":
-        return TimelineSink(path, info, overwrite=True)
-    if folder == "reports":
-        return ReportSink(path, info, overwrite=True, placed_at=placed_at)
-    if folder == "episodes":
-        # The local copy of a remote recording is gone afterwards, so nothing may link to it.
-        lasting = replace(info, path=None) if is_address(recording.address) else info
-        return EpisodesSink(path, lasting, overwrite=True, placed_at=placed_at)
-    video = VideoSink(path, info, overwrite=True)
-    video.saved_video = placed_at
-    return video
+    match folder:
+        case "videos":
+            video = VideoSink(path, info, overwrite=True)
+            video.saved_video = placed_at
+            return video
+        case "charts":
+            return TimelineSink(path, info, overwrite=True)
+        case "reports":
+            return ReportSink(path, info, overwrite=True, placed_at=placed_at)
+        case "episodes":
+            # The local copy of a remote recording is gone afterwards, so nothing may link to it.
+            lasting = replace(info, path=None) if is_address(recording.address) else info
+            return EpisodesSink(path, lasting, overwrite=True, placed_at=placed_at)
+    raise NotImplementedError(f"no sink for the folder {folder!r}")
 
 
 def _table_writer(
