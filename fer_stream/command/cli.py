@@ -12,42 +12,25 @@ import time
 STARTED_S = time.monotonic()  # before the imports, because the user waits for them, too
 
 import argparse  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
 import platform  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from contextlib import ExitStack, contextmanager, suppress  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
 from fer_stream.command.native import native_messages  # noqa: E402
 from fer_stream.command.options import (  # noqa: E402
-    LOOK_THROUGH,
     CommandParser,
     add_analysis_options,
-    analysis_settings,
     exit_code_of,
     number,
-    say,
     size_wh,
     whole,
 )
-from fer_stream.command.outputs import PROG, open_page, open_sinks, open_window, provenance_of  # noqa: E402
-from fer_stream.errors import (  # noqa: E402
-    INTERRUPTED_EXIT_CODE,
-    OutputError,
-    UsageError,
-    cannot_write,
-    one_line,
-)
-from fer_stream.system.files import replacing, to_standard_output  # noqa: E402
-from fer_stream.system.interrupts import interrupts_raised  # noqa: E402
+from fer_stream.command.outputs import PROG, check_outputs_differ  # noqa: E402
+from fer_stream.errors import UsageError, one_line  # noqa: E402
+from fer_stream.system.files import to_standard_output  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
-
-if TYPE_CHECKING:
-    from fer_stream.sources import SourceInfo
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -182,103 +165,17 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Open everything, run the pipeline, and print the summary."""
+    """Do what the options ask for, and return the exit code."""
     if options.list_cameras:
         if options.source is not None or options.camera is not None:
             raise UsageError("--list-cameras takes no source; leave one of them out")
         _list_cameras()
         return 0
-    spec, start_s, end_s = _check(options)
+    _check(options)
     # Imported only now, because wrong options should be found before OpenCV, PyAV and the rest load.
-    from fer_stream.analyzer import Analyzer
-    from fer_stream.command.progress import Progress
-    from fer_stream.pipeline import RunOptions, profile_report, run, written_files
-    from fer_stream.profiling import Profile
-    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
-    from fer_stream.rendering.overlay import Overlay
-    from fer_stream.sinks import check_output
-    from fer_stream.sources import open_source
-    from fer_stream.status import RunStatus
-    from fer_stream.system.background import Task
+    from fer_stream.command.running import analyze
 
-    with interrupts_raised(), ExitStack() as stack:
-        source = stack.enter_context(
-            open_source(
-                spec,
-                start_s=start_s,
-                end_s=end_s,
-                mirror=options.mirror,
-                camera_size_wh=options.camera_size,
-                camera_frame_rate=options.camera_fps,
-            )
-        )
-        LOGGER.debug("source: %s", source.info)
-        weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
-        _refuse_inputs(options, source.info, weights)
-        made_folders = stack.enter_context(_empty_folders_removed(options))
-        sinks = [stack.enter_context(sink) for sink in open_sinks(options, source.info)]
-        profile_path = None
-        if options.profile is not None:
-            profile_path = check_output(
-                options.profile, overwrite=options.overwrite, source_path=source.info.path
-            )
-        check_weights_file(weights, options.labels)
-        status = RunStatus()
-        # The window opens after everything that can fail, and before everything that takes long.
-        window = open_window(
-            options, source.info, status, has_outputs=bool(sinks or profile_path or options.serve)
-        )
-        if window is not None:
-            sinks.append(stack.enter_context(window))
-        if options.serve is not None:  # last, so that it is closed when the files are finished
-            sinks.append(
-                stack.enter_context(open_page(options, source.info, status, only=not (sinks or profile_path)))
-            )
-
-        progress = stack.enter_context(
-            Progress(
-                source.info,
-                status,
-                quiet=options.quiet,
-                plain=options.data == "-" and sys.stdout is not None and sys.stdout.isatty(),
-                hint="Ctrl-C ends it" if window is None else "q in the window or Ctrl-C ends it",
-            )
-        )
-        profile = Profile()
-        given = analysis_settings(options)
-        if options.blur:
-            # A face that is found in one frame only, or hardly, is to be hidden too.
-            given |= {"scan_every": 1, "cautious": True}
-        # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
-        analyzer = Task(lambda: Analyzer(options.device, weights, profile=profile, **given)).result()
-        LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)
-        status.device = str(analyzer.device)
-        summary = run(
-            source,
-            analyzer,
-            Overlay(),
-            sinks,
-            RunOptions(
-                blur=options.blur,
-                provenance=provenance_of(options, source.info, weights, analyzer),
-                profile=profile,
-                status=status,
-                on_frame=lambda analyzed, _: progress.update(analyzed),
-                on_idle=progress.update,
-            ),
-        )
-        files = written_files(sinks)
-        if profile_path is not None:
-            _write_json(profile_path, profile_report(summary, profile, STARTED_S))
-            files.append(profile_path)
-        progress.update()
-        progress.summarize(summary, files)
-        LOGGER.debug("stages in ms: %s", profile.stages_ms())
-        if options.blur and files and not options.quiet:
-            say(PROG, LOOK_THROUGH)
-        if not summary.interrupted:
-            made_folders.clear()
-    return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
+    return analyze(options, STARTED_S)
 
 
 def _list_cameras() -> None:
@@ -292,8 +189,8 @@ def _list_cameras() -> None:
     to_standard_output("".join(f"{line}\n" for line in lines or [none]).encode())
 
 
-def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]:
-    """Check the options by themselves. Return the source, the start and the end."""
+def _check(options: argparse.Namespace) -> None:
+    """Check the options by themselves. Replace the address of the page by its host and port."""
     from fer_stream.inference.devices import pick_device
     from fer_stream.sources.times import parse_time
     from fer_stream.system.extras import require_extra
@@ -310,7 +207,7 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         raise UsageError("--crops saves the faces that --blur hides; leave one of them out")
     if options.blur and options.scan_every not in (None, "auto", 1):
         raise UsageError("--blur searches every frame, so that nobody is seen before; leave --scan-every out")
-    _check_outputs_differ(options)
+    check_outputs_differ(options)
     if options.serve is not None:
         from fer_stream.web.addresses import parse_host_and_port
 
@@ -322,77 +219,6 @@ def _check(options: argparse.Namespace) -> tuple[str | int, float, float | None]
         require_extra("parquet", f"--data {options.data}")
     if options.device != "auto":  # auto always works, and finding a GPU may take long
         pick_device(options.device)
-    return (
-        options.source if options.camera is None else options.camera,
-        0.0 if options.start is None else parse_time(options.start),
-        None if options.end is None else parse_time(options.end),
-    )
-
-
-_FILE_OUTPUTS = ("save", "data", "episodes", "chart", "report", "profile")
-_FOLDER_OUTPUTS = ("stills", "crops")
-
-
-def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
-    """Return the given paths by option, without standard output."""
-    given = {name: getattr(options, name) for name in names}
-    return {
-        f"--{name}": Path(path)
-        for name, path in given.items()
-        if path is not None and (name, path) != ("data", "-")
-    }
-
-
-def _check_outputs_differ(options: argparse.Namespace) -> None:
-    """Refuse outputs that conflict with each other. Stills and crops may share a folder."""
-    for name in (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS):
-        if getattr(options, name) == "":
-            raise UsageError(f"--{name} has an empty name; give it a path")
-
-    def real(paths: dict[str, Path]) -> dict[str, Path]:
-        # Follow links, and ignore upper and lower case if the system does.
-        return {option: Path(os.path.normcase(os.path.realpath(path))) for option, path in paths.items()}
-
-    files = real(_output_paths(options, _FILE_OUTPUTS))
-    everything = files | real(_output_paths(options, _FOLDER_OUTPUTS))
-    for option, path in files.items():
-        for other, other_path in everything.items():
-            if other != option and path == other_path:
-                raise UsageError(f"{option} and {other} name the same path; give each its own")
-            if path in other_path.parents:
-                raise UsageError(f"{option} names a file and {other} a place inside it; choose another name")
-
-
-def _refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) -> None:
-    """Refuse to overwrite an input, even one picture of many, and even through a link."""
-    from fer_stream.sources.images import images_of_source
-
-    for path in _output_paths(options, _FILE_OUTPUTS).values():
-        with suppress(OSError):  # a missing file is no input
-            if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
-                raise OutputError(f"{path} is an input itself; choose another name for the output")
-
-
-@contextmanager
-def _empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
-    """Remove folders that were made for outputs and stayed empty.
-
-    Yields:
-        The folders to remove. Clear the set after success.
-    """
-    paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
-    missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
-    try:
-        yield missing
-    finally:
-        for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
-            with suppress(OSError):  # it was not made, is a file, or is not empty
-                folder.rmdir()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    for text in (options.start, options.end):
+        if text is not None:
+            parse_time(text)

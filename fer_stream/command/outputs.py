@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,67 @@ if TYPE_CHECKING:
     from fer_stream.status import RunStatus
 
 PROG = "fer-stream"
+_FILE_OUTPUTS = ("save", "data", "episodes", "chart", "report", "profile")
+_FOLDER_OUTPUTS = ("stills", "crops")
 # Options that provenance has elsewhere, or that change no result.
 _UNNAMED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrite", "serve")
+
+
+def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
+    """Return the given paths by option, without standard output."""
+    given = {name: getattr(options, name) for name in names}
+    return {
+        f"--{name}": Path(path)
+        for name, path in given.items()
+        if path is not None and (name, path) != ("data", "-")
+    }
+
+
+def check_outputs_differ(options: argparse.Namespace) -> None:
+    """Refuse outputs that conflict with each other. Stills and crops may share a folder."""
+    for name in (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS):
+        if getattr(options, name) == "":
+            raise UsageError(f"--{name} has an empty name; give it a path")
+
+    def real(paths: dict[str, Path]) -> dict[str, Path]:
+        # Follow links, and ignore upper and lower case if the system does.
+        return {option: Path(os.path.normcase(os.path.realpath(path))) for option, path in paths.items()}
+
+    files = real(_output_paths(options, _FILE_OUTPUTS))
+    everything = files | real(_output_paths(options, _FOLDER_OUTPUTS))
+    for option, path in files.items():
+        for other, other_path in everything.items():
+            if other != option and path == other_path:
+                raise UsageError(f"{option} and {other} name the same path; give each its own")
+            if path in other_path.parents:
+                raise UsageError(f"{option} names a file and {other} a place inside it; choose another name")
+
+
+def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) -> None:
+    """Refuse to overwrite an input, even one picture of many, and even through a link."""
+    from fer_stream.sources.images import images_of_source
+
+    for path in _output_paths(options, _FILE_OUTPUTS).values():
+        with suppress(OSError):  # a missing file is no input
+            if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
+                raise OutputError(f"{path} is an input itself; choose another name for the output")
+
+
+@contextmanager
+def empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
+    """Remove folders that were made for outputs and stayed empty.
+
+    Yields:
+        The folders to remove. Clear the set after success.
+    """
+    paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
+    missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
+    try:
+        yield missing
+    finally:
+        for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
+            with suppress(OSError):  # it was not made, is a file, or is not empty
+                folder.rmdir()
 
 
 def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
