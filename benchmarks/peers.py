@@ -22,7 +22,7 @@ import json, resource, sys, time
 import cv2
 from fer.fer import FER
 
-capture, frames, faces, detector = cv2.VideoCapture(sys.argv[1]), 0, 0, FER(mtcnn=sys.argv[3] == "mtcnn")
+capture, frames, faces, detector = cv2.VideoCapture(sys.argv[1]), 0, 0, FER()
 detector.detect_emotions(capture.read()[1])  # loads and compiles
 capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
 began_s, began_cpu_s, times_ms = time.perf_counter(), time.process_time(), []
@@ -48,10 +48,10 @@ def has_fer(python: Path) -> bool:
     return subprocess.run([python, "-c", "import fer"], capture_output=True, check=False).returncode == 0
 
 
-def fer(clip: Path, frames: int, python: Path, detector: str) -> dict:
-    """Run fer's analysis of a video without saving one, with its own detector (`haar`) or with `mtcnn`."""
+def fer(clip: Path, frames: int, python: Path) -> dict:
+    """Run fer's analysis of a video with its default detector, without saving anything."""
     done = subprocess.run(
-        [python, "-c", FER_PROGRAM, clip, str(frames), detector], capture_output=True, text=True, check=True
+        [python, "-c", FER_PROGRAM, clip, str(frames)], capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 

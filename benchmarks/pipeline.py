@@ -5,8 +5,7 @@
 It prints one table. Each row is a process of its own and gets the same frames:
 
     floor            decode and encode, and nothing in between
-    fer              the package `fer` with its own detector, without a video
-    fer, mtcnn       the same with MTCNN
+    fer              the package `fer` with its default detector (Haar cascades), without a video
     obvious          MTCNN as shipped on every frame, eager PyTorch on every face, one thread, encode
     obvious, 40 px   the same without faces of 20 to 40 px, which ours does not search for either
     ours             the pipeline with the table, without a video
@@ -49,10 +48,7 @@ from fer_stream.types import AnalyzedFrame, Frame
 HERE = Path(__file__).parent
 SAMPLE = HERE.parent / "samples" / "two-faces-720p.mp4"
 PACED_FRAMES_PER_S = 30
-ROWS = (
-    *("floor", "fer", "fer, mtcnn", "obvious", "obvious, 40 px"),
-    *("ours", "ours, saved", "ours, paced"),
-)
+ROWS = ("floor", "fer", "obvious", "obvious, 40 px", "ours", "ours, saved", "ours, paced")
 CHECKS = ("first frame", "recall", "memory")
 
 
@@ -111,8 +107,8 @@ class Faces:
 
 def measure(row: str, clip: Path, frames: int, folder: Path, fer_python: Path) -> dict:
     """Run one row and return its figures."""
-    if row.startswith("fer"):
-        return peers.fer(clip, frames, fer_python, "mtcnn" if row.endswith("mtcnn") else "haar")
+    if row == "fer":
+        return peers.fer(clip, frames, fer_python)
     if row.startswith("obvious"):
         return peers.obvious(clip, frames, folder, 40 if row.endswith("40 px") else None)
     paced = row == "ours, paced"
@@ -166,7 +162,7 @@ def main() -> None:
         return
     if not peers.has_fer(options.fer_python):
         print(f"left out: fer, which {options.fer_python} can't import; see --fer-python")
-        options.rows = [row for row in options.rows if not row.startswith("fer")]
+        options.rows = [row for row in options.rows if row != "fer"]
     print(f"{os.cpu_count()} cores, {options.frames} frames a clip, the median of {options.rounds} rounds")
     print(
         f"{'clip':<15}{'':<15}{'frames/s':>9}{'of floor':>9}{'faster':>8}{'cpu ms':>8}"
