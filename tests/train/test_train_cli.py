@@ -301,8 +301,8 @@ def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_p
     code, said = fails(["evaluate", weights, data], capsys)
     assert code == 3 and "train, validation" in said
     before = weights.read_bytes()
-    assert fails(["evaluate", weights, data / "validation", "--json", tmp_path], capsys)[0] in (2, 4)
-    assert fails(["evaluate", weights, data / "validation", "--json", weights], capsys)[0] in (2, 4)
+    assert fails(["evaluate", weights, data / "validation", "--json", tmp_path], capsys)[0] == 2
+    assert fails(["evaluate", weights, data / "validation", "--json", weights], capsys)[0] == 2
     (tmp_path / "file").write_text("")
     code, _ = fails(
         ["evaluate", weights, data / "validation", "--json", tmp_path / "file" / "e.json"], capsys
