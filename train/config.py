@@ -43,7 +43,7 @@ class TrainConfig:
         gentle_lr: Peak learning rate in that part, as a share of `lr`.
         warmup_share: Share of the steps in which the learning rate rises linearly to its peak. After that
             it falls to 0 along a cosine. The gentle part does the same again. None: a constant rate.
-        optimizer: `adam` (constant decay ignored), `adamw`, or `sgd` with Nesterov momentum of 0.9.
+        optimizer: `adam` (which ignores `weight_decay`), `adamw`, or `sgd` with Nesterov momentum of 0.9.
         weight_decay: Decay of weights, but not of biases and normalization layers.
         clip_norm: Largest norm of the gradients; larger ones are scaled down. 0: no limit.
         ema_decay: Validate and save the exponential moving average of the weights over the steps, with

@@ -103,17 +103,17 @@ def train(
     check_settings(config)
     device = local_device(pick_device(config.device))
     with joined_processes(device) as processes:
-        reporter = reporter if reporter and processes.first else Reporter()
+        reporter = reporter if reporter and processes.is_first else Reporter()
         processes.share_result(lambda: check_run_folder(output, resume=resume, overwrite=overwrite))
         setup = set_up(data, output, config, device, processes, reporter, resume=resume)
         reporter.started(
             setup.config, setup.origin.weights, len(setup.splits.training), len(setup.splits.validation)
         )
         run = _Run(setup, output, device, processes, reporter, began_s)
-        if not resume and processes.first:
+        if not resume and processes.is_first:
             remove_run(output)
         run.epochs()
-        return run.finish() if processes.first else None
+        return run.finish() if processes.is_first else None
 
 
 class _Run:
@@ -280,7 +280,7 @@ class _Run:
             if measured.ferplus_logits is not None:
                 logits.append(measured.ferplus_logits)
             self._progress.best_logits = np.concatenate(logits, axis=1)
-        if not self._processes.first:
+        if not self._processes.is_first:
             return
         if row.best:
             save_checkpoint(self._output / WEIGHTS_NAME, self._checkpoint(row, measured))

@@ -32,7 +32,7 @@ class Processes:
     count: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """True in the process that writes files and prints."""
         return self.rank == 0
 
@@ -45,7 +45,7 @@ class Processes:
         if self.count == 1:
             return work()
         box: list[Any] = [None]
-        if self.first:
+        if self.is_first:
             try:
                 box = [work()]
             except FerStreamError as error:  # send it, because the other processes wait for a result
