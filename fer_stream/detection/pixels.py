@@ -13,9 +13,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+_Bounds = tuple[np.ndarray, ...]  # starts and ends
+
 PIXEL_SCALE = 0.0078125  # MTCNN reads (pixel - 127.5) / 128
 
-ROWS_AT_ONCE = 32  # their sums stay in the processor's cache from one step to the next
+# Pixels that are computed at a time. Their arrays stay in the processor's cache from one step to the next.
+# Arrays of several MB also cost time, because the C library returns their memory to the system each time.
+PLACES_AT_ONCE = 2**14
+LONGEST_REMAPPED = 2**15 - 2  # px; OpenCV's `remap` takes no longer side
 
 
 class SummedPixels:
@@ -53,18 +58,15 @@ class SummedPixels:
             size_wh: The reduced size of the whole frame.
             rows: The rows of it to return; all by default.
         """
-        starts_x, ends_x = windows(self.size_wh[0], size_wh[0])
-        starts_y, ends_y = (ends[rows] for ends in windows(self.size_wh[1], size_wh[1]))
-        pixels = (ends_y - starts_y)[:, None] * (ends_x - starts_x)
-        normalised = np.empty((1, 3, len(starts_y), size_wh[0]), np.float32)
-        for first in range(0, len(starts_y), ROWS_AT_ONCE):
-            band = slice(first, first + ROWS_AT_ONCE)
-            lines = self._sums[ends_y[band]]
-            lines -= self._sums[starts_y[band]]
-            sums = lines.take(ends_x, axis=1)
-            sums -= lines.take(starts_x, axis=1)
-            _normalise(sums, pixels[band], out=normalised[0, :, band])
-        return normalised
+        width = size_wh[0]
+        x = tuple(bounds[None] for bounds in windows(self.size_wh[0], width))
+        y = tuple(bounds[None, rows] for bounds in windows(self.size_wh[1], size_wh[1]))
+        means = np.empty((1, 3, y[0].shape[1], width), np.float32)
+        step = max(1, PLACES_AT_ONCE // width)
+        for first in range(0, means.shape[2], step):
+            band = slice(first, first + step)
+            means[:, :, band] = self._means(x, (y[0][:, band], y[1][:, band]))
+        return means
 
     def crops(self, squares_xyxy: np.ndarray, size: int) -> np.ndarray:
         """Cut squares as MTCNN does: whole pixels, counted from 1, cut off at the border.
@@ -79,15 +81,49 @@ class SummedPixels:
         """
         starts, ends = _crop_windows(squares_xyxy, self.size_wh, size)
         starts, ends = starts - self._origin_xy[:, None], ends - self._origin_xy[:, None]
-        left, right = starts[:, 0, None, :], ends[:, 0, None, :]
-        top, bottom = starts[:, 1, :, None], ends[:, 1, :, None]
-        # Indexes into the flat array: a crowd's hundreds of crops are cut several times faster.
-        flat, stride = self._sums.reshape(-1, 3), self._sums.shape[1]
-        sums = flat.take(bottom * stride + right, axis=0)
-        sums -= flat.take(top * stride + right, axis=0)
-        sums -= flat.take(bottom * stride + left, axis=0)
-        sums += flat.take(top * stride + left, axis=0)
-        return _normalise(sums, (bottom - top) * (right - left))
+        means = np.empty((len(squares_xyxy), 3, size, size), np.float32)
+        step = max(1, PLACES_AT_ONCE // size**2)
+        for first in range(0, len(means), step):
+            some = slice(first, first + step)
+            x, y = ((starts[some, axis], ends[some, axis]) for axis in (0, 1))
+            means[some] = self._means(x, y)
+        return means
+
+    def _means(self, x: _Bounds, y: _Bounds) -> np.ndarray:
+        """Return the normalized means of rectangles, float32 (N, 3, H, W), RGB.
+
+        Args:
+            x: Starts and ends of the columns of each picture, int64 (N, W) each.
+            y: Starts and ends of its rows, int64 (N, H) each.
+        """
+        is_long = max(self._sums.shape) > LONGEST_REMAPPED
+        shape = (len(x[0]), y[0].shape[1], x[0].shape[1], 2)
+        places_xy = np.empty(shape, np.int64 if is_long else np.int16)
+        # One coordinate changes from corner to corner.
+        places_xy[..., 0], places_xy[..., 1] = x[1][:, None, :], y[1][:, :, None]
+        sums = self._at(places_xy)
+        places_xy[..., 1] = y[0][:, :, None]
+        sums -= self._at(places_xy)
+        places_xy[..., 0] = x[0][:, None, :]
+        sums += self._at(places_xy)
+        places_xy[..., 1] = y[1][:, :, None]
+        sums -= self._at(places_xy)
+        pixels = (y[1] - y[0])[:, :, None] * (x[1] - x[0])[:, None, :]
+        means = np.empty((shape[0], 3, *shape[1:3]), np.float32)
+        means[:, ::-1] = np.moveaxis(sums, -1, 1)
+        means *= (PIXEL_SCALE / pixels).astype(np.float32)[:, None]
+        means -= np.float32(127.5 * PIXEL_SCALE)
+        return means
+
+    def _at(self, places_xy: np.ndarray) -> np.ndarray:
+        """Return the sums at some places, int32 (N, H, W, 3)."""
+        count, height, width, _ = places_xy.shape
+        if places_xy.dtype != np.int16:
+            return self._sums[places_xy[..., 1], places_xy[..., 0]]
+        # `remap` reads the sums about twice as fast as NumPy's indexing.
+        places_xy = places_xy.reshape(count * height, width, 2)
+        sums = cv2.remap(self._sums, places_xy, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
+        return sums.reshape(count, height, width, 3)
 
 
 def _crop_windows(
@@ -110,15 +146,3 @@ def windows(length: np.ndarray | int, count: int) -> tuple[np.ndarray, np.ndarra
     """Return the starts and ends of the windows that reduce `length` pixels to `count`."""
     index = np.arange(count)
     return index * length // count, -(-(index + 1) * length // count)
-
-
-def _normalise(sums_bgr: np.ndarray, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return sums int32 (..., H, W, 3) over a number of pixels (..., H, W) as float32 (..., 3, H, W)."""
-    *leading, height, width, _ = sums_bgr.shape
-    if out is None:
-        out = np.empty((*leading, 3, height, width), np.float32)
-    scale = (PIXEL_SCALE / pixels).astype(np.float32)
-    for rgb in range(3):  # plane by plane, which reads and writes each number once
-        np.multiply(sums_bgr[..., 2 - rgb], scale, out=out[..., rgb, :, :])
-    out -= np.float32(127.5 * PIXEL_SCALE)
-    return out

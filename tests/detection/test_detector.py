@@ -252,6 +252,14 @@ def test_reused_memory_holds_only_the_new_picture() -> None:
         np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels(picture).resized((30, 20)))
 
 
+@pytest.mark.parametrize("width", [330, 33_000])
+def test_a_panorama_is_reduced_like_a_smaller_picture(width: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, width, 3), np.uint8)
+    means = picture.reshape(40, 330, width // 330, 3).mean(axis=2)
+    reduced = SummedPixels(picture).resized((330, 40))[0]
+    np.testing.assert_allclose(reduced[::-1].transpose(1, 2, 0), (means - 127.5) / 128, atol=1e-5)
+
+
 def test_strips_of_a_level_give_the_result_of_the_whole(monkeypatch, hopper_bgr) -> None:
     from fer_stream.detection import cascade
 
