@@ -53,6 +53,7 @@ def fer_batch(folder: Path, output: Path, **environment: str) -> subprocess.Pope
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_nothing_and_the_next_one_finishes_it(tmp_path: Path, analyzer, faults) -> None:
     folder, output = archive(tmp_path / "in", amount(4, 20)), tmp_path / "out"
     seed = random.Random(3)
@@ -73,6 +74,7 @@ def test_a_killed_run_loses_nothing_and_the_next_one_finishes_it(tmp_path: Path,
 
 
 @pytest.mark.parametrize("fault", ["crash", "hang"])
+@pytest.mark.slow
 def test_a_decoder_that_crashes_or_hangs_takes_nothing_along(tmp_path: Path, analyzer, fault: str) -> None:
     folder, output = archive(tmp_path / "in", 2), tmp_path / "out"
     (folder / "00.mp4").rename(folder / f"{fault}.mp4")

@@ -96,6 +96,7 @@ def test_a_signal_finishes_every_output(tmp_path, analyzer, extension):
 
 
 @posix
+@pytest.mark.slow
 def test_a_kill_leaves_a_video_that_plays_and_rows_that_parse(tmp_path, analyzer, faults):
     seed = random.Random(6)
     for number in range(amount(3, 50)):
@@ -184,6 +185,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint_or_the_new_one(tmp_path, 
 
 
 @posix
+@pytest.mark.slow
 def test_a_killed_training_run_goes_on(tmp_path, faults):
     from fer_stream.recognition.weights import check_weights_file
     from train.cli import main

@@ -133,6 +133,7 @@ def test_fifty_faces_in_a_frame(analyzer: Analyzer, hopper_bgr: np.ndarray):
 
 
 @posix
+@pytest.mark.slow
 def test_two_runs_on_one_output_leave_one_whole_file(tmp_path, analyzer):
     """Both start before either has written. The second to write finds the other's files and reports that."""
     outputs = ("--end", "2", "--save", tmp_path / "o.mp4", "--data", tmp_path / "o.csv")
@@ -149,6 +150,7 @@ def test_two_runs_on_one_output_leave_one_whole_file(tmp_path, analyzer):
 
 @posix
 @pytest.mark.parametrize("extension", [".mp4", ".mkv"])
+@pytest.mark.slow
 def test_two_that_overwrite_do_not_meet_in_one_file(tmp_path, analyzer, extension):
     saved, table = tmp_path / f"o{extension}", tmp_path / "o.jsonl"
     saved.write_bytes(b"old")
