@@ -29,7 +29,7 @@ def test_another_machine_must_see_the_same_output_folder(tmp_path):
             marked.check()
 
 
-def test_two_runs_can_not_share_an_output_folder(tmp_path):
+def test_two_runs_cannot_share_an_output_folder(tmp_path):
     output = Output(str(tmp_path))
     output.make()
     half = tmp_path / "tables" / ".fer-stream-1-a.parquet"

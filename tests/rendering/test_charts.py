@@ -101,7 +101,7 @@ def test_an_unknown_suffix_is_refused_at_once(tmp_path):
         face_chart(np.zeros((8, 8, 3), np.uint8), [], tmp_path / "chart")
 
 
-def test_a_chart_that_can_not_be_written_is_an_output_error(tmp_path):
+def test_a_chart_that_cannot_be_written_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="can't write the chart"):
         face_chart(np.zeros((8, 8, 3), np.uint8), [], tmp_path / "missing" / "chart.png")
     taken = tmp_path / "chart.png"

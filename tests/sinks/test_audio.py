@@ -84,7 +84,7 @@ def test_sound_of_a_transport_stream_is_copied(tmp_path):
     assert abs(sound[0] - float(times_s[0])) < 0.1 and len(sound) >= 90
 
 
-def test_sound_that_the_container_can_not_hold_is_encoded_again(tmp_path):
+def test_sound_that_the_container_cannot_hold_is_encoded_again(tmp_path):
     source = make_clip(tmp_path / "clip.mkv", codec="pcm_s16le")
     _, problems = annotate(source, tmp_path / "out.mp4")
     assert problems == []

@@ -126,7 +126,7 @@ def test_the_report_loads_nothing_from_outside(tmp_path):
     assert "unsafe" not in html.unescape(page.split("<style>")[0])
 
 
-def test_names_can_not_inject_markup(tmp_path):
+def test_names_cannot_inject_markup(tmp_path):
     name = "a</script><script>alert(1)</script><!--&\u2028{{style}}\x1b[31m.mp4"
     info = make_info(name=name)
     provenance = Provenance(source_name=name, options={"save": "</ScRiPt>"})

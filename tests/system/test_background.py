@@ -108,7 +108,7 @@ def test_a_reader_learns_of_a_silence_and_misses_no_frame() -> None:
     assert seen.count(None) >= 3
 
 
-def test_a_stage_that_can_not_begin_is_an_error() -> None:
+def test_a_stage_that_cannot_begin_is_an_error() -> None:
     class Broken:
         def __iter__(self) -> Iterator[int]:
             raise ZeroDivisionError("a bug")
