@@ -31,9 +31,11 @@ pytest_plugins = ["helpers.faults"]
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Enable SIGINT. A shell's background jobs ignore it, and the tests' processes would inherit that."""
+    """Enable SIGINT and SIGHUP. Background jobs and `nohup` ignore them, and processes inherit that."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
