@@ -7,7 +7,6 @@ import math
 import random
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -161,12 +160,10 @@ with watched(Recording("/in/a.mp4", "/in/a.mp4", 100, "stamp"), stuck_s=0.5) as 
 def test_a_worker_without_progress_ends_and_its_recording_fails(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    began_s = time.monotonic()
     process = subprocess.run(
         [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False
     )
     assert process.returncode == 1 and process.stdout == "alive\n"
-    assert time.monotonic() - began_s < 45
     with pytest.raises(SourceError, match="no progress"), watched(RECORDING):
         pass
     with watched(RECORDING) as progress:  # a second request gets another chance
