@@ -49,93 +49,101 @@ class Answers:
 
 def make_app(answers: Answers) -> Starlette:
     """Return the application. It does not include the checks of `guard`."""
-    hub = answers.hub
-    pictures = _Encoder()
+    requests = _Requests(answers)
+    return Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/healthz", _health),
+            Route("/stream.mjpg", requests.stream),
+            Route("/events", requests.events),
+            Route("/live", requests.live),
+            Route("/still.jpg", requests.still),
+            Route("/history", requests.history),
+            Route("/actions/{name}", requests.act, methods=["POST"]),
+            Route("/files/{number:int}", requests.file),
+            *(Route(f"/static/{name}", _static(text, kind)) for name, text, kind in _static_files()),
+        ]
+    )
 
-    async def page(request: Request) -> Response:
-        if "token" in request.query_params:  # in the cookie now; must not stay in the browser's history
-            return RedirectResponse("/", 303)
-        return Response(static_text("static/index.html", __package__), media_type="text/html")
 
-    async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+async def _page(request: Request) -> Response:
+    if "token" in request.query_params:  # in the cookie now; must not stay in the browser's history
+        return RedirectResponse("/", 303)
+    return Response(static_text("static/index.html", __package__), media_type="text/html")
 
-    async def stream(_request: Request) -> Response:
-        async def parts() -> AsyncGenerator[bytes, None]:
-            async with aclosing(hub.images.items(newest_first=True)) as images:
-                async for image_bgr in images:
-                    jpeg = await pictures.jpeg(image_bgr)
-                    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    yield head.encode() + jpeg + b"\r\n"
-            yield f"--{_BOUNDARY}--\r\n".encode()
 
-        return LiveResponse(parts(), f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
 
-    async def events(_request: Request) -> Response:
-        return LiveResponse(_server_sent(hub.frames.items()), "text/event-stream")
 
-    async def live(_request: Request) -> Response:
-        # One stream for everything, because browsers open at most six connections to a server, for all pages
-        # together.
-        items = merged({"status": hub.status, "frame": hub.frames}, newest_first=True)
+class _Requests:
+    """Answers the requests that concern the run."""
 
-        async def named() -> AsyncGenerator[bytes, None]:
-            async with aclosing(items):
-                async for name, item in items:
-                    yield b"event: " + name.encode() + b"\ndata: " + item + b"\n\n"
+    def __init__(self, answers: Answers) -> None:
+        self._answers, self._hub = answers, answers.hub
+        self._encoder = _Encoder()
 
-        return LiveResponse(named(), "text/event-stream")
+    async def stream(self, _request: Request) -> Response:
+        """Send the annotated pictures, one after the other."""
+        return LiveResponse(self._jpegs(), f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
 
-    async def still(_request: Request) -> Response:
-        async def next_image() -> np.ndarray | None:
-            async with aclosing(hub.images.items()) as images:
-                async for image_bgr in images:
-                    return image_bgr
-            return hub.images.newest
+    async def events(self, _request: Request) -> Response:
+        """Send an object for each frame."""
+        return LiveResponse(_server_sent(self._hub.frames.items()), "text/event-stream")
 
+    async def live(self, _request: Request) -> Response:
+        """Send everything in one stream.
+
+        Browsers open at most six connections to a server, for all pages together.
+        """
+        items = merged({"status": self._hub.status, "frame": self._hub.frames}, newest_first=True)
+        return LiveResponse(_named(items), "text/event-stream")
+
+    async def still(self, _request: Request) -> Response:
+        """Send the next picture, or the newest one if no other comes."""
         try:
-            image_bgr = await asyncio.wait_for(next_image(), _STILL_WAIT_S)
-        except TimeoutError:  # before Python 3.11 another class than TimeoutError
-            image_bgr = hub.images.newest
+            image_bgr = await asyncio.wait_for(self._next_image(), _STILL_WAIT_S)
+        except TimeoutError:
+            image_bgr = self._hub.images.newest
         if image_bgr is None:
             return PlainTextResponse("There is no picture yet.\n", 503, {"Retry-After": "1"})
         return Response(await asyncio.to_thread(_encode, image_bgr, _STILL_QUALITY), media_type="image/jpeg")
 
-    async def history(_request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(answers.history.as_dict))
+    async def history(self, _request: Request) -> Response:
+        """Send the readings so far."""
+        return JSONResponse(await asyncio.to_thread(self._answers.history.as_dict))
 
-    async def act(request: Request) -> Response:
+    async def act(self, request: Request) -> Response:
+        """Pass an action on, and send the line that answers it."""
         name = request.path_params["name"]
         if name not in ACTIONS:
             return PlainTextResponse("There is no such action.\n", 404)
         try:
-            said = await asyncio.wait_for(asyncio.wrap_future(answers.ask(name)), _ACTION_WAIT_S)
+            said = await asyncio.wait_for(asyncio.wrap_future(self._answers.ask(name)), _ACTION_WAIT_S)
         except TimeoutError:
             return JSONResponse({"message": "no answer yet: the source sends no pictures"}, 503)
         return JSONResponse({"message": said})
 
-    async def file(request: Request) -> Response:
-        path = answers.file(request.path_params["number"])
-        return (
-            PlainTextResponse("There is no such file.\n", 404)
-            if path is None
-            else file_response(request, path)
-        )
+    async def file(self, request: Request) -> Response:
+        """Send a file of the run."""
+        path = self._answers.file(request.path_params["number"])
+        if path is None:
+            return PlainTextResponse("There is no such file.\n", 404)
+        return file_response(request, path)
 
-    return Starlette(
-        routes=[
-            Route("/", page),
-            Route("/healthz", health),
-            Route("/stream.mjpg", stream),
-            Route("/events", events),
-            Route("/live", live),
-            Route("/still.jpg", still),
-            Route("/history", history),
-            Route("/actions/{name}", act, methods=["POST"]),
-            Route("/files/{number:int}", file),
-            *(Route(f"/static/{name}", _static(text, kind)) for name, text, kind in _static_files()),
-        ]
-    )
+    async def _jpegs(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._hub.images.items(newest_first=True)) as images:
+            async for image_bgr in images:
+                jpeg = await self._encoder.jpeg(image_bgr)
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                yield head.encode() + jpeg + b"\r\n"
+        yield f"--{_BOUNDARY}--\r\n".encode()
+
+    async def _next_image(self) -> np.ndarray | None:
+        async with aclosing(self._hub.images.items()) as images:
+            async for image_bgr in images:
+                return image_bgr
+        return self._hub.images.newest
 
 
 class _Encoder:
@@ -166,6 +174,12 @@ async def _server_sent(items: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
     async with aclosing(items):
         async for item in items:
             yield b"data: " + item + b"\n\n"
+
+
+async def _named(items: AsyncGenerator[tuple[str, bytes], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(items):
+        async for name, item in items:
+            yield b"event: " + name.encode() + b"\ndata: " + item + b"\n\n"
 
 
 def _static_files() -> list[tuple[str, str, str]]:
