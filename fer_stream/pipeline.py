@@ -97,6 +97,161 @@ class RunOptions:
     on_idle: Callable[[], None] | None = None
 
 
+def run(
+    source: Source,
+    analyzer: Analyzer,
+    overlay: Overlay,
+    sinks: Sequence[Sink],
+    options: RunOptions | None = None,
+) -> Summary:
+    """Analyze a source, give every frame to every sink, and close the sinks.
+
+    Args:
+        source: An open source. The caller closes it, except for a live one, which is closed at the end.
+        analyzer: Finds and reads the faces.
+        overlay: Draws them, if a sink needs the picture.
+        sinks: The outputs. All are closed when this returns or raises, even if one has failed.
+        options: Further options.
+
+    Returns:
+        The summary. If a sink requests the end, such as a closed window, the run counts as done.
+
+    Raises:
+        SourceError: The source ended in an error. The frames before it are written.
+        OutputError: An output can no longer be written. The other outputs are finished.
+    """
+    began_s = time.monotonic()
+    running = _Run(source, analyzer, overlay, sinks, options or RunOptions())
+    summary = running.summary
+    failure: BaseException | None = None
+    with interrupts_told(running.interrupt):
+        try:
+            running.write_all()
+        except KeyboardInterrupt:  # raised by a callback, or asked for again
+            summary.interrupted = True
+        except BaseException as error:
+            failure = error
+        running.end_threads()
+        # All of them, also after an impatient Ctrl-C: the other files still count.
+        unfinished = first_error(sink.close for sink in sinks)
+        failure = failure or unfinished
+    summary.dropped = running.dropped
+    summary.wall_s = time.monotonic() - began_s
+    summary.problems += source.problems
+    for sink in sinks:
+        summary.problems += sink.problems
+    if failure is not None:
+        raise failure
+    return summary
+
+
+class _Run:
+    """The threads of a run, and the writing to its sinks.
+
+    Attributes:
+        summary: The summary so far.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        analyzer: Analyzer,
+        overlay: Overlay,
+        sinks: Sequence[Sink],
+        options: RunOptions,
+    ) -> None:
+        """Start the threads."""
+        self.summary = Summary()
+        self._source, self._sinks, self._options = source, sinks, options
+        self._context = RunContext(
+            source=source.info,
+            status=options.status,
+            provenance=options.provenance,
+            crop_scale=analyzer.crop_scale,
+            blurred=options.blur,
+            saved_video=next((sink.saved_video for sink in sinks if sink.saved_video is not None), None),
+            written_files=lambda: written_files(sinks),
+        )
+        self._count = _Count(self.summary, source.info)
+        self._asked_s: float | None = None
+
+        live = source.info.is_live
+        frame_bytes = 3 * math.prod(source.info.size_wh or (0, 0))
+        self._frames = Background(
+            _timed(source, options.profile),
+            queue_size=frames_ahead(DECODED_AHEAD, frame_bytes),
+            drop_old=live,
+        )
+        analysis = analyzer.analyze_frames(self._frames, source.info.kind)
+        if options.blur:
+            analysis = _hidden(analysis)
+        self._drawn = Background(
+            _drawn(analysis, overlay, sinks, options.profile),
+            queue_size=1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes),
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Number of frames of a live source that newer ones replaced."""
+        return self._frames.dropped + self._source.dropped
+
+    def interrupt(self) -> None:
+        """End after the current frame. If asked again after some seconds, end at once."""
+        if self._asked_s is not None and time.monotonic() - self._asked_s > INSIST_AFTER_S:
+            raise KeyboardInterrupt
+        if self._asked_s is None:
+            self._asked_s = time.monotonic()
+            self.summary.interrupted = True
+            self._drawn.stop()
+
+    def write_all(self) -> None:
+        """Give every frame to every sink, until the source ends or the end is asked for."""
+        sinks, status = self._sinks, self._options.status
+        for sink in sinks:
+            sink.begin(self._context)
+        for drawn in self._drawn.beats(IDLE_S):
+            status.dropped = self.dropped
+            status.source = self._source.status
+            status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
+            if drawn is not None:
+                self._write(drawn)
+            else:
+                self._idle()
+            if any(sink.stop_requested for sink in sinks):
+                break
+
+    def end_threads(self) -> None:
+        """End the threads, the decoder first.
+
+        The analyzer may wait for the decoder, and that for a picture that may never come.
+        """
+        try:
+            if self._source.info.is_live:
+                self._source.close()
+            self._frames.close()
+            self._drawn.close()
+        except KeyboardInterrupt:
+            pass  # a second Ctrl-C: a thread hangs; as a daemon it ends with the program
+
+    def _write(self, drawn: _Drawn) -> None:
+        analyzed, options = drawn.analyzed, self._options
+        for sink, needs_image in zip(self._sinks, drawn.image_needed, strict=True):
+            with options.profile.stage(sink.name):
+                sink.write(analyzed, drawn.image_bgr if needs_image else None)
+        latency_s = time.monotonic() - analyzed.frame.captured_s
+        options.profile.add_latency(latency_s)
+        options.status.frame_done(analyzed.frame.time_s, latency_s)
+        self._count.add(analyzed)
+        if options.on_frame is not None:
+            options.on_frame(analyzed, self.summary)
+
+    def _idle(self) -> None:
+        for sink in self._sinks:
+            sink.idle()
+        if self._options.on_idle is not None:
+            self._options.on_idle()
+
+
 class _Count:
     """Counts frames, faces and the time of their expressions, in bounded memory."""
 
@@ -121,110 +276,6 @@ class _Count:
             self._summary.people.add(analyzed.faces, step_s, analyzed.frame.time_s)
         for face in analyzed.faces:
             self._summary.label_s[face.label] += step_s
-
-
-def run(
-    source: Source,
-    analyzer: Analyzer,
-    overlay: Overlay,
-    sinks: Sequence[Sink],
-    options: RunOptions | None = None,
-) -> Summary:
-    """Analyze a source, give every frame to every sink, and close the sinks.
-
-    Args:
-        source: An open source. The caller closes it, except for a live one, which is closed at the end.
-        analyzer: Finds and reads the faces.
-        overlay: Draws them, if a sink needs the picture.
-        sinks: The outputs. All are closed when this returns or raises, even if one has failed.
-        options: Further options.
-
-    Returns:
-        The summary. If a sink requests the end, such as a closed window, the run counts as done.
-
-    Raises:
-        SourceError: The source ended in an error. The frames before it are written.
-        OutputError: An output can no longer be written. The other outputs are finished.
-    """
-    options = options or RunOptions()
-    profile, status = options.profile, options.status
-    live = source.info.is_live
-    summary = Summary()
-    context = RunContext(
-        source=source.info,
-        status=status,
-        provenance=options.provenance,
-        crop_scale=analyzer.crop_scale,
-        blurred=options.blur,
-        saved_video=next((sink.saved_video for sink in sinks if sink.saved_video is not None), None),
-        written_files=lambda: written_files(sinks),
-    )
-    count = _Count(summary, source.info)
-    began_s = time.monotonic()
-    frame_bytes = 3 * math.prod(source.info.size_wh or (0, 0))
-    decoded_ahead = frames_ahead(DECODED_AHEAD, frame_bytes)
-    frames = Background(_timed(source, profile), queue_size=decoded_ahead, drop_old=live)
-    analysis = analyzer.analyze_frames(frames, source.info.kind)
-    if options.blur:
-        analysis = _hidden(analysis)
-    analyzed_ahead = 1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes)
-    drawn_frames = Background(_drawn(analysis, overlay, sinks, profile), queue_size=analyzed_ahead)
-    asked_s: float | None = None
-
-    def interrupt() -> None:
-        nonlocal asked_s
-        if asked_s is not None and time.monotonic() - asked_s > INSIST_AFTER_S:
-            raise KeyboardInterrupt
-        if asked_s is None:
-            asked_s = time.monotonic()
-            summary.interrupted = True
-            drawn_frames.stop()
-
-    failure: BaseException | None = None
-    with interrupts_told(interrupt):
-        try:
-            for sink in sinks:
-                sink.begin(context)
-            for drawn in drawn_frames.beats(IDLE_S):
-                status.dropped = frames.dropped + source.dropped
-                status.source = source.status
-                status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
-                if drawn is not None:
-                    _write(drawn, sinks, profile, status)
-                    count.add(drawn.analyzed)
-                    if options.on_frame is not None:
-                        options.on_frame(drawn.analyzed, summary)
-                else:
-                    for sink in sinks:
-                        sink.idle()
-                    if options.on_idle is not None:
-                        options.on_idle()
-                if any(sink.stop_requested for sink in sinks):
-                    break
-        except KeyboardInterrupt:  # raised by a callback, or asked for again
-            summary.interrupted = True
-        except BaseException as error:
-            failure = error
-        try:
-            # The decoder first, because the analyzer may wait for it, and it for a picture that may never
-            # come.
-            if live:
-                source.close()
-            frames.close()
-            drawn_frames.close()
-        except KeyboardInterrupt:
-            pass  # a second Ctrl-C: a thread hangs; as a daemon it ends with the program
-        # All of them, also after an impatient Ctrl-C: the other files still count.
-        unfinished = first_error(sink.close for sink in sinks)
-        failure = failure or unfinished
-    summary.dropped = frames.dropped + source.dropped
-    summary.wall_s = time.monotonic() - began_s
-    summary.problems += source.problems
-    for sink in sinks:
-        summary.problems += sink.problems
-    if failure is not None:
-        raise failure
-    return summary
 
 
 def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
@@ -273,17 +324,6 @@ def _drawn(
                 with profile.stage("draw"):
                     image_bgr = overlay.annotate(analyzed)
             yield _Drawn(analyzed, image_bgr, image_needed)
-
-
-def _write(drawn: _Drawn, sinks: Sequence[Sink], profile: Profile, status: RunStatus) -> None:
-    """Give a frame to every sink."""
-    analyzed = drawn.analyzed
-    for sink, needs_image in zip(sinks, drawn.image_needed, strict=True):
-        with profile.stage(sink.name):
-            sink.write(analyzed, drawn.image_bgr if needs_image else None)
-    latency_s = time.monotonic() - analyzed.frame.captured_s
-    profile.add_latency(latency_s)
-    status.frame_done(analyzed.frame.time_s, latency_s)
 
 
 def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict[str, Any]:
