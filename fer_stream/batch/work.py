@@ -34,6 +34,7 @@ from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
 from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError, reason_of
+from fer_stream.face_time import average_interval_s
 from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
@@ -149,7 +150,14 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
         # Entered first and so left last: if the table exists, the other outputs do, too.
-        writer = _table_writer(settings, recording, output, _interval_s(source), analyzer.unsure_below, stack)
+        writer = _table_writer(
+            settings,
+            recording,
+            output,
+            average_interval_s(source.info.frame_rate),
+            analyzer.unsure_below,
+            stack,
+        )
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _other_outputs(settings, recording, output, source, stack)
         provenance = _provenance(settings, recording, path, analyzer.unsure_below)
@@ -191,7 +199,7 @@ def analyze_part(
             if part.index == 0:
                 raise
             source = None  # shorter than its header states
-        interval_s = 1.0 if source is None else _interval_s(source)
+        interval_s = 1.0 if source is None else average_interval_s(source.info.frame_rate)
         writer = TableWriter(table_path, interval_s, is_part=True)
         stack.callback(writer.close)
         if source is not None:
@@ -274,7 +282,7 @@ def measure(
         if settings.save:
             sinks.append(VideoSink(Path(folder) / "clip.mp4", source.info))
         summary = _run(source, analyzer, sinks, lambda *_: None, blur=settings.blur)
-        return summary.frames * _interval_s(source), time.monotonic() - began_s
+        return summary.frames * average_interval_s(source.info.frame_rate), time.monotonic() - began_s
 
 
 class _Replay:
@@ -417,7 +425,3 @@ def _hash(path: Path, recording: Recording) -> str:
         return file_hash(path)
     except OSError as error:
         raise SourceError(f"{recording.name} can't be read: {reason_of(error)}") from error
-
-
-def _interval_s(source: VideoSource) -> float:
-    return 1 / float(source.info.frame_rate or 30)

@@ -11,7 +11,7 @@ from fer_stream.face_time import average_interval_s
 from fer_stream.rendering.charts import Timeline, face_chart
 from fer_stream.rendering.plotting import CHART_SUFFIXES, load_matplotlib
 from fer_stream.sinks.base import Sink, check_output
-from fer_stream.sinks.images import PictureOutputs
+from fer_stream.sinks.images import PicturesSink
 from fer_stream.system.background import Task
 
 if TYPE_CHECKING:
@@ -19,51 +19,21 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 
-class FaceChartSink(Sink):
+class FaceChartSink(PicturesSink):
     """Writes a chart for each picture of an image source: the picture beside the bars of its faces.
 
-    One picture goes to the named file. Several go into a folder, one PNG file each, named after the picture
-    with its extension: `portrait.jpg.png`. If two have the same name, the second becomes
-    `portrait.jpg-2.png`.
+    Charts in a folder are PNG files, named after the picture with its extension: `portrait.jpg.png`.
     """
 
     name = "chart"
+    what = "chart"
+    extensions = CHART_SUFFIXES
 
-    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Check the file or the folder. Make missing folders.
+    def _name_of(self, source: str) -> str:
+        return f"{Path(source).name}.png"
 
-        Args:
-            path: A file for one picture, a folder for several.
-            info: Facts about the source.
-            overwrite: Whether existing charts are replaced.
-
-        Raises:
-            UsageError: A file is named for several pictures, or its extension is unknown.
-            OutputError: A file exists, is an input, or can't be written.
-        """
-        super().__init__()
-        self._outputs = PictureOutputs(
-            path,
-            info,
-            what="chart",
-            extensions=CHART_SUFFIXES,
-            name_of=lambda source: f"{Path(source).name}.png",
-            overwrite=overwrite,
-        )
-        self._made = False
-
-    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
-        """Write the chart of one picture. See `Sink.write`."""
-        frame = analyzed.frame
-        face_chart(frame.bgr, analyzed.faces, self._outputs.path_of(frame.source))
-        self._made = True
-
-    def close(self) -> None:
-        """Do nothing: every chart is finished when written."""
-
-    def outputs(self) -> list[Path]:
-        """Return the file or the folder, once there is a chart."""
-        return [self._outputs.path] if self._made else []
+    def _write_file(self, path: Path, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+        face_chart(analyzed.frame.bgr, analyzed.faces, path)
 
 
 class TimelineSink(Sink):

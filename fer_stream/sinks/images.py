@@ -1,22 +1,24 @@
-"""Choose the output files of an image source, and write pictures whole or not at all."""
+"""The base of sinks that write a file for each picture, and the writing of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError, cannot_write
-from fer_stream.sinks.base import check_folder, check_output
+from fer_stream.sinks.base import Sink, check_folder, check_output
 from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_of_source
 from fer_stream.system.files import replacing
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
+    from fer_stream.types import AnalyzedFrame
 
 QUALITY = 95
 _OPTIONS = {
@@ -27,67 +29,85 @@ _OPTIONS = {
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class PictureOutputs:
-    """The output file of each picture of an image source, all checked before any work starts.
+class PicturesSink(Sink):
+    """Writes a file for each picture of an image source. All are checked before any work starts.
 
     One picture goes to the named file. Several, or those of a folder or glob, go into a folder. If two would
     get the same name, the second becomes `name-2.jpg`.
 
     Attributes:
-        path: The file, or the folder.
+        what: Name of a file in messages, such as "chart".
+        extensions: Accepted extensions of a file.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        info: SourceInfo,
-        *,
-        what: str,
-        extensions: Sequence[str],
-        name_of: Callable[[str], str],
-        overwrite: bool,
-    ) -> None:
+    what: ClassVar[str]
+    extensions: ClassVar[Sequence[str]]
+
+    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Check the file, or the folder and every file that goes into it. Make missing folders.
 
         Args:
             path: A file for one picture, otherwise a folder.
             info: Facts about the image source.
-            what: Name of an output in messages, such as "chart".
-            extensions: Accepted extensions of a file.
-            name_of: Returns the name of an output in a folder for the path of its picture.
             overwrite: Whether existing outputs are replaced.
 
         Raises:
             UsageError: A file is named for several pictures, or its extension is unknown.
             OutputError: An output exists, is an input, or can't be written.
         """
-        self.path = path = Path(path)
-        self._name_of = name_of
+        super().__init__()
+        self._path = path = Path(path)
+        self._overwrite = overwrite
+        self._made = False
         self._names: dict[str, str] = {}
         self._used_names: set[str] = set()
         is_file = info.path is not None and info.path.is_file()
-        names_file = path.suffix.lower() in extensions and not path.is_dir()
+        names_file = path.suffix.lower() in self.extensions and not path.is_dir()
         if names_file and not is_file and info.frame_count != 1:
             count = "several" if info.frame_count is None else info.frame_count
-            raise UsageError(f"{path} is one {what} but the source has {count}; name a folder for them")
+            raise UsageError(f"{path} is one {self.what} but the source has {count}; name a folder for them")
         if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not path.is_dir():
             raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
         self._is_file = names_file or is_file
         sources = images_of_source(info)
         if self._is_file:
-            check_output(path, overwrite=overwrite, source_path=sources[0], extensions=extensions)
+            check_output(path, overwrite=overwrite, source_path=sources[0], extensions=self.extensions)
             return
         check_folder(path, overwrite=True, pattern="*", source_path=info.path)
         for source in sources:
-            check_output(self.path_of(str(source)), overwrite=overwrite, source_path=source)
+            check_output(self._path_of(str(source)), overwrite=overwrite, source_path=source)
 
-    def path_of(self, source: str) -> Path:
+    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
+        """Write the file of one picture. See `Sink.write`."""
+        self._write_file(self._path_of(analyzed.frame.source), analyzed, image_bgr)
+        self._made = True
+
+    def close(self) -> None:
+        """Do nothing: every file is finished when written."""
+
+    def outputs(self) -> list[Path]:
+        """Return the file or the folder, once something is written."""
+        return [self._path] if self._made else []
+
+    @abstractmethod
+    def _name_of(self, source: str) -> str:
+        """Return the name of a file in a folder, for the path of its picture."""
+
+    @abstractmethod
+    def _write_file(self, path: Path, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+        """Write the file of one picture.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+
+    def _path_of(self, source: str) -> Path:
         """Return the output file of a picture, the same each time."""
         if self._is_file:
-            return self.path
+            return self._path
         if source not in self._names:
             self._names[source] = self._free_name(self._name_of(source))
-        return self.path / self._names[source]
+        return self._path / self._names[source]
 
     def _free_name(self, wanted: str) -> str:
         """Return a name that no other picture has, with a number if needed."""

@@ -10,67 +10,33 @@ import numpy as np
 
 from fer_stream.errors import UsageError
 from fer_stream.sinks.base import Sink, check_folder
-from fer_stream.sinks.images import IMAGE_EXTENSIONS, PictureOutputs, write_image
+from fer_stream.sinks.images import IMAGE_EXTENSIONS, PicturesSink, write_image
 
 if TYPE_CHECKING:
-    from fer_stream.sources import SourceInfo
     from fer_stream.types import AnalyzedFrame
 
 # A face that was not seen for this long is forgotten. If it comes back, it counts as new.
 FORGET_AFTER_S = 60.0
 
 
-class ImageSink(Sink):
-    """Writes the annotated pictures of an image source.
-
-    One picture goes to the named file. Several go into a folder, each under its own name. If two have the
-    same name, the second becomes `name-2.jpg`.
-    """
+class ImageSink(PicturesSink):
+    """Writes the annotated pictures of an image source, under their own names in a folder."""
 
     name = "image"
-
-    def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
-        """Check the file or the folder. Make missing folders.
-
-        Args:
-            path: A file for one picture, a folder for several.
-            info: Facts about the source.
-            overwrite: Whether existing pictures are replaced.
-
-        Raises:
-            UsageError: A file is named for several pictures, or its extension is unknown.
-            OutputError: A file exists, is an input, or can't be written.
-        """
-        super().__init__()
-        self._outputs = PictureOutputs(
-            path,
-            info,
-            what="picture",
-            extensions=IMAGE_EXTENSIONS,
-            name_of=lambda source: Path(source).name,
-            overwrite=overwrite,
-        )
-        self._overwrite = overwrite
-        self._made = False
+    what = "picture"
+    extensions = IMAGE_EXTENSIONS
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
         """Return True: every frame is written."""
         return True
 
-    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Write one picture. See `Sink.write`."""
+    def _name_of(self, source: str) -> str:
+        return Path(source).name
+
+    def _write_file(self, path: Path, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         if image_bgr is None:
             raise ValueError("an image sink needs the annotated picture")
-        path = self._outputs.path_of(analyzed.frame.source)
         write_image(path, image_bgr, overwrite=self._overwrite)
-        self._made = True
-
-    def close(self) -> None:
-        """Do nothing: every picture is finished when written."""
-
-    def outputs(self) -> list[Path]:
-        """Return the file or the folder, once there is a picture."""
-        return [self._outputs.path] if self._made else []
 
 
 @dataclass
