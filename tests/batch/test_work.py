@@ -12,10 +12,11 @@ pytest.importorskip("fsspec")
 
 import fsspec
 import pyarrow.parquet as pq
+from helpers.contexts import make_info
 
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
-from fer_stream.batch.output_folder import Output
+from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import Part
 from fer_stream.errors import WeightsError
 
@@ -53,3 +54,16 @@ def test_workers_use_the_labels_and_threshold_of_the_command(settings, monkeypat
     monkeypatch.setattr(work, "_loaded", None)
     analyzer = work.load(replace(settings, labels="fer2013", unsure_below=0.25), None)
     assert (analyzer.labels, analyzer.unsure_below) == ("fer2013", 0.25)
+
+
+def test_each_folder_of_the_output_has_its_own_sink(settings, clip, tmp_path):
+    settings = replace(settings, save=True, chart=True, report=True, episodes="csv")
+    assert set(settings.folders) == set(FOLDERS)
+    (recording,) = find_recordings([str(clip)])
+    names = {}
+    for folder in set(FOLDERS) - {"tables"}:
+        path = tmp_path / f"a{settings.suffix(folder)}"
+        names[folder] = work._sink(folder, path, path, make_info(), recording).name
+    assert names == {"videos": "video", "charts": "chart", "reports": "report", "episodes": "episodes"}
+    with pytest.raises(NotImplementedError, match="'crops'"):
+        work._sink("crops", tmp_path, tmp_path, make_info(), recording)
