@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av.error
+from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from fer_stream.errors import NoFramesError
 from fer_stream.sources.container import COUNTABLE_CODECS, may_be_joined, open_video
@@ -54,50 +58,73 @@ def find_start(
         NoFramesError: The recording ends before that time.
     """
     container, stream = open_video(path, name)
-    pts_seen: list[int] = []
-    keyframes: list[tuple[int, int, int | None]] = []  # pts, the timestamp to seek to, byte position
-    packets_after = 0
     with container:
-        time_base = stream.time_base
+        time_base, first_pts = stream.time_base, first.pts
         if (
             time_base is None
-            or first.pts is None
+            or first_pts is None
             or first.interlaced_frame  # a packet may hold half a frame
             or stream.codec_context.name not in COUNTABLE_CODECS
         ):
             return None
-        finder, can_break = BreakFinder(time_base, 1), may_be_joined(container)
-        try:
-            for packet in container.demux(stream):
-                if packet.size == 0 or packet.is_discard:
-                    continue
-                if packet.pts is None:
-                    return None
-                timestamp = packet.pts if packet.dts is None else packet.dts
-                finder.running(timestamp)
-                if finder.breaks and can_break:
-                    return None
-                pts_seen.append(packet.pts)
-                if packet.is_keyframe:
-                    keyframes.append((packet.pts, timestamp, packet.pos))
-                # Nothing is shown before it is decoded, so from here on all frames are later than the start.
-                packets_after += timestamp * time_base >= start_s
-                if packets_after > _REORDER_PACKETS:
-                    break
-        except av.error.FFmpegError:
-            pass  # the packets before the damage still count
+        packets = _packets_until(start_s, container, stream, time_base)
+    if packets is None:
+        return None
 
     # Packets before the first decodable frame can only be frames whose references are missing.
-    first_pts = first.pts
-    shown = sorted(pts for pts in pts_seen if pts >= first_pts)
+    shown = sorted(pts for pts in packets.pts if pts >= first_pts)
     index = bisect_left(shown, start_s, key=lambda pts: float(pts * time_base))
     if index == len(shown):
         last_s = float(shown[-1] * time_base) if shown else 0.0
         raise past_the_end(name, duration_s or last_s, start_s)
-    before = [(timestamp, position) for pts, timestamp, position in keyframes if pts <= shown[index]]
+    before = [(timestamp, position) for pts, timestamp, position in packets.keyframes if pts <= shown[index]]
     if not before:
         return None
     return Place(shown[index], index, *before[-1])
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """What packets say about their frames.
+
+    Attributes:
+        pts: The presentation timestamp of each, in the order of decoding.
+        keyframes: For each keyframe its presentation timestamp, the timestamp to seek to, and the position of
+            its packet in the file, in bytes.
+    """
+
+    pts: Sequence[int]
+    keyframes: Sequence[tuple[int, int, int | None]]
+
+
+def _packets_until(
+    start_s: float, container: InputContainer, stream: VideoStream, time_base: Fraction
+) -> _Packets | None:
+    """Read the packets up to a time. None if one has no timestamp, or if timestamps restart."""
+    finder, can_break = BreakFinder(time_base, 1), may_be_joined(container)
+    pts: list[int] = []
+    keyframes: list[tuple[int, int, int | None]] = []
+    after = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            if packet.pts is None:
+                return None
+            timestamp = packet.pts if packet.dts is None else packet.dts
+            finder.running(timestamp)
+            if finder.breaks and can_break:
+                return None
+            pts.append(packet.pts)
+            if packet.is_keyframe:
+                keyframes.append((packet.pts, timestamp, packet.pos))
+            # Nothing is shown before it is decoded, so from here on all frames are later than the start.
+            after += timestamp * time_base >= start_s
+            if after > _REORDER_PACKETS:
+                break
+    except av.error.FFmpegError:
+        pass  # the packets before the damage still count
+    return _Packets(pts, keyframes)
 
 
 def past_the_end(name: str, duration_s: float, start_s: float) -> NoFramesError:

@@ -80,23 +80,7 @@ def report_content(
         thumbnails: Knows the pictures.
         video: The annotated video; None without one.
     """
-    described = []
-    for rank, person in enumerate(sorted(people, key=lambda each: (-each.seen_s, each.id))):
-        entry: dict[str, Any] = {
-            "id": person.id,
-            "seconds": {label: round(value, 3) for label, value in person.label_s.items() if value},
-            "curve": curves.encoded(person.id),
-        }
-        if rank < PICTURED_PEOPLE:
-            entry["picture"] = thumbnails.best(person.id).as_dict()
-        if rank < FULL_PEOPLE:
-            shares = sorted(person.shares().items(), key=lambda item: -item[1])
-            entry["pictures"] = [
-                thumbnails.of_label(person.id, label).as_dict()
-                for label, share in shares
-                if label != UNSURE and share >= _LEAST_PICTURED_SHARE
-            ]
-        described.append(entry)
+    longest_first = sorted(people, key=lambda each: (-each.seen_s, each.id))
     name = _shown(printable_source(info.name))
     return {
         "title": Path(name).name or name,
@@ -106,21 +90,41 @@ def report_content(
         "frames": frames,
         "step_s": curves.step_s,
         "blurred": blurred,
-        "people": described,
-        "episodes": [
-            [
-                each.face_id,
-                round(each.start_s, 3),
-                round(each.end_s, 3),
-                LABELS.index(each.expression),
-                round(each.confidence_mean, 3),
-                round(each.confidence_max, 3),
-            ]
-            for each in episodes
-        ],
+        "people": [_person(person, rank, curves, thumbnails) for rank, person in enumerate(longest_first)],
+        "episodes": [_episode(each) for each in episodes],
         "video": None if video is None else video.as_dict(),
         "provenance": {key: _shown_value(value) for key, value in provenance.as_dict().items()},
     }
+
+
+def _person(person: PersonTime, rank: int, curves: Curves, thumbnails: Thumbnails) -> dict[str, Any]:
+    """Return what the report shows of a person. Those who were seen for the longest time have pictures."""
+    entry: dict[str, Any] = {
+        "id": person.id,
+        "seconds": {label: round(value, 3) for label, value in person.label_s.items() if value},
+        "curve": curves.encoded(person.id),
+    }
+    if rank < PICTURED_PEOPLE:
+        entry["picture"] = thumbnails.best(person.id).as_dict()
+    if rank < FULL_PEOPLE:
+        shares = sorted(person.shares().items(), key=lambda item: -item[1])
+        entry["pictures"] = [
+            thumbnails.of_label(person.id, label).as_dict()
+            for label, share in shares
+            if label != UNSURE and share >= _LEAST_PICTURED_SHARE
+        ]
+    return entry
+
+
+def _episode(episode: Episode) -> list[float]:
+    return [
+        episode.face_id,
+        round(episode.start_s, 3),
+        round(episode.end_s, 3),
+        LABELS.index(episode.expression),
+        round(episode.confidence_mean, 3),
+        round(episode.confidence_max, 3),
+    ]
 
 
 def report_page(content: dict[str, Any]) -> str:
