@@ -79,6 +79,7 @@ class Background(Generic[_T]):
 
     Attributes:
         dropped: Number of frames that were replaced because the reader was too slow.
+        error: The error that ended the source; None before that, or if it ended without one.
     """
 
     def __init__(self, source: Iterable[_T], *, queue_size: int = 8, drop_old: bool = False) -> None:
@@ -99,7 +100,7 @@ class Background(Generic[_T]):
         self._changed = threading.Condition()
         self._stopping = False
         self._ended = False
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         # A daemon, so that a second Ctrl-C ends the program even while a camera hangs.
         self._thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
         self._thread.start()
@@ -113,7 +114,7 @@ class Background(Generic[_T]):
             if isinstance(items, Generator):
                 items.close()  # in this thread, because its resources may belong to it
         except BaseException as error:  # raised in the reader, whatever it is
-            self._error = error
+            self.error = error
         finally:
             with self._changed:
                 self._ended = True
@@ -188,8 +189,8 @@ class Background(Generic[_T]):
                 frame = self._items.popleft()
                 self._changed.notify_all()
                 return frame
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return None
 
     def stop(self) -> None:
@@ -244,5 +245,7 @@ class Task(Generic[_T]):
         return cast(_T, self._background.peek())
 
     def close(self, limit_s: float = math.inf) -> None:
-        """Join the thread, and drop the result. See `Background.close`."""
+        """Join the thread, and raise the call's error. See `Background.close`."""
         self._background.close(limit_s)
+        if self._background.error is not None:
+            raise self._background.error

@@ -180,7 +180,9 @@ def test_a_task_returns_its_result_and_raises_its_error() -> None:
     failing = Task(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         failing.result()
-    for each in (task, nothing, failing):
+    with pytest.raises(ZeroDivisionError):
+        failing.close()  # also for callers that need no result
+    for each in (task, nothing):
         each.close()
 
 
