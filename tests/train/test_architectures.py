@@ -28,7 +28,7 @@ def resnet_run(voted_data, tmp_path_factory) -> Path:
     return output
 
 
-def test_the_small_resnet_keeps_a_48_px_picture_whole_and_has_settings_of_its_own(resnet_run):
+def test_the_small_resnet_keeps_the_resolution_and_has_its_own_settings(resnet_run):
     body = new_body("resnet18_48px")
     with torch.no_grad():
         stem = body.maxpool(body.act1(body.bn1(body.conv1(torch.zeros(1, 3, 48, 48)))))
@@ -62,13 +62,13 @@ def test_a_teacher_of_another_architecture_teaches_a_b0(resnet_run, voted_data, 
 
 
 @pytest.mark.parametrize("name", ["resnet19", "../efficientnet_b0", ""])
-def test_an_unknown_architecture_is_one_line(name):
+def test_an_unknown_architecture_is_refused_in_one_line(name):
     with pytest.raises(UsageError, match="timm has no network") as caught:
         create_model("none", name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_of_timm_without_residual_branches_is_trained_too():
+def test_a_network_without_residual_branches_can_be_trained():
     model, origin = create_model("none", "vgg11", drop_path=0.1)
     assert model.get_classifier().out_features == 7 and origin == "random weights"
 
@@ -111,7 +111,7 @@ def _script_features(images: torch.Tensor, tensors: dict[str, torch.Tensor]) -> 
     return value.mean(dim=(2, 3))
 
 
-def test_files_that_are_no_such_network_are_refused(tmp_path):
+def test_a_file_of_another_script_is_refused(tmp_path):
     torch.save({"state_dict": {"stem.0.weight": torch.ones(2)}, "stage": {}}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt is not a network with a layer of FER"):
         read_script_file(tmp_path / "other.pt")

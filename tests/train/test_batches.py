@@ -81,7 +81,7 @@ def test_the_processes_share_each_batch_of_one_order():
 
 @posix
 @pytest.mark.parametrize("what", ["pipe", "huge"])
-def test_a_picture_that_is_none_is_one_line(data, tmp_path, what):
+def test_a_file_that_is_not_a_picture_is_refused_in_one_line(data, tmp_path, what):
     shutil.copytree(data, tmp_path / "data")
     picture = tmp_path / "data" / "train" / "angry" / "0.png"
     picture.unlink()
@@ -107,7 +107,7 @@ def test_strong_augmentation_keeps_a_face_a_face(data):
 
 
 @pytest.mark.parametrize("grayscale", [True, False])
-def test_strong_batches_are_what_validation_sees_but_for_the_augmentation(data, monkeypatch, grayscale):
+def test_without_augmentation_strong_batches_match_validation(data, monkeypatch, grayscale):
     monkeypatch.setattr("train.batches.augment", lambda pixels, *_: pixels.float() / 255)
     pictures, spec = open_folder(data / "train"), input_spec(replace(STRONG, grayscale=grayscale), 48)
     target = one_hot(torch.tensor(pictures.targets))

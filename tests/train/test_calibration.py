@@ -9,12 +9,12 @@ from train.calibration import alternate, calibrate, choose_threshold, lower_boun
 from train.votes import VOTED
 
 
-def test_the_halves_take_turns_in_every_class():
+def test_every_second_picture_of_each_class_is_in_the_first_half():
     first = alternate(np.array([0, 0, 0, 1, 1, 2]))
     assert first.tolist() == [True, False, True, True, False, True]
 
 
-def test_the_threshold_keeps_nine_labels_in_ten_right_also_by_the_interval():
+def test_the_threshold_keeps_nine_labels_in_ten_right():
     random = np.random.default_rng(0)
     confidence = random.uniform(0.2, 1.0, 20_000)
     probabilities = np.full((20_000, 7), 0.0)

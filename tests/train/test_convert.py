@@ -66,7 +66,7 @@ def test_the_checkpoint_has_the_votes_of_the_seven_classes_in_our_order(
     assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said
 
 
-def test_a_checkpoint_is_converted_again_and_keeps_its_layers(agreed_data, network, tmp_path):
+def test_converting_a_checkpoint_again_keeps_its_layers(agreed_data, network, tmp_path):
     first, second = tmp_path / "first.pt", tmp_path / "second.pt"
     assert main([str(network), str(agreed_data), "--output", str(first)]) == 0
     assert main([str(first), str(agreed_data), "--output", str(second)]) == 0
@@ -80,7 +80,7 @@ def test_a_checkpoint_is_converted_again_and_keeps_its_layers(agreed_data, netwo
     ("code", "words"),
     [(5, "no FER+ layer"), (5, "not a network"), (5, "can't be read"), (3, "no votes"), (3, "no folder")],
 )
-def test_wrong_input_is_one_line(code, words, agreed_data, network, tmp_path, capsys):
+def test_wrong_input_is_refused_in_one_line(code, words, agreed_data, network, tmp_path, capsys):
     if words == "no FER+ layer":
         network = tmp_path / "old.pt"
         save_small_checkpoint(network)

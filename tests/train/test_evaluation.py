@@ -20,7 +20,7 @@ from train.evaluation import evaluate
 from train.progress import summarize_evaluation
 
 
-def test_an_evaluation_of_the_weights_gives_what_the_run_measured(unbroken, data):
+def test_an_evaluation_agrees_with_the_run_that_made_the_weights(unbroken, data):
     output, result, _ = unbroken
     evaluation = evaluate(output / "best-weights.pt", data / "validation", device="cpu")
     reading = evaluation.readings["fer2013"]
@@ -35,9 +35,7 @@ def test_an_evaluation_of_the_weights_gives_what_the_run_measured(unbroken, data
     assert reading.figures.measured.loss <= reading.untempered.loss
 
 
-def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_the_voters(
-    unbroken, data, tmp_path
-):
+def test_an_evaluation_covers_mirror_images_repeats_and_votes(unbroken, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     validation = tmp_path / "data" / "validation"
     for name in ("angry", "happy", "sad"):  # three of the fourteen are in the training split, too
@@ -66,7 +64,7 @@ def test_an_evaluation_also_averages_mirrors_leaves_out_seen_pictures_and_asks_t
     assert figures.mirrored.accuracy == pytest.approx(float((averaged.argmax(1) == labels).float().mean()))
 
 
-def test_a_folder_train_of_something_else_does_not_matter(unbroken, data, tmp_path):
+def test_an_unrelated_train_folder_is_ignored(unbroken, data, tmp_path):
     shutil.copytree(data / "validation", tmp_path / "faces")
     (tmp_path / "train").mkdir()
     evaluation = evaluate(unbroken[0] / "best-weights.pt", tmp_path / "faces", device="cpu")

@@ -120,14 +120,14 @@ def test_a_run_on_a_table_of_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "emotion,pixels,Usage\n9,1 2 3,Training\n", "a,b\n1,2\n"])
-def test_a_table_of_something_else_is_one_line(tmp_path, text):
+def test_another_table_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "fer2013.csv").write_text(text)
     with pytest.raises(SourceError, match=r"fer2013\.csv is not FER2013's table") as caught:
         open_splits(tmp_path, with_votes=False)
     assert "\n" not in str(caught.value)
 
 
-def test_anything_else_is_refused_with_the_layouts_that_would_do(data, tmp_path):
+def test_an_unknown_layout_is_refused_with_the_known_ones(data, tmp_path):
     with pytest.raises(SourceError) as caught:
         find_layout(tmp_path)
     message = str(caught.value)
@@ -146,7 +146,7 @@ def test_votes_that_name_none_of_the_pictures_are_not_used(data, tmp_path):
     assert splits.votes is None and splits.votes_name == "ferplus-votes.csv"
 
 
-def test_pictures_in_which_nothing_can_be_seen_are_refused_with_their_number(data, tmp_path):
+def test_tiny_pictures_are_refused_with_their_number(data, tmp_path):
     root = moved(data, tmp_path / "data", "train", "validation")
     picture = root / "train" / "fear" / "2.png"
     Image.new("L", (40, 31)).save(picture)

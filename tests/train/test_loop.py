@@ -42,7 +42,7 @@ def test_the_checkpoint_holds_all_that_is_needed_to_use_it(unbroken):
     assert content["metrics"]["validation_count"] == VALIDATION_COUNT
 
 
-def test_the_history_has_a_row_an_epoch(unbroken):
+def test_the_history_has_a_row_for_each_epoch(unbroken):
     output, result, _ = unbroken
     with (output / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -84,7 +84,7 @@ def test_weights_are_saved_only_when_the_validation_loss_improves(data, tmp_path
     assert result.epoch == 3
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do(data, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_remedy(data, tmp_path):
     with pytest.raises(UsageError, match="lower --lr"):
         train(data, tmp_path, replace(CONFIG, lr=1e30))
 

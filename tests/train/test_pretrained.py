@@ -85,7 +85,7 @@ def test_without_a_network_imagenet_falls_back_to_lite0(monkeypatch, tmp_path):
     assert not constants.HF_HUB_OFFLINE
 
 
-def test_without_a_network_and_the_stand_in_there_is_one_line(monkeypatch, tmp_path):
+def test_without_a_network_and_the_stand_in_the_error_is_one_line(monkeypatch, tmp_path):
     without_network(monkeypatch, tmp_path)
     monkeypatch.setattr(pretrained, "_lite0_file", lambda: None)
     with pytest.raises(WeightsError, match="--pretrained PATH") as caught:
@@ -136,7 +136,7 @@ def test_pretrained_refuses_weights_of_another_network(content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_pretrained_refuses_what_is_no_weights_file(tmp_path):
+def test_pretrained_refuses_other_files(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     for path in (tmp_path / "notes.txt", tmp_path / "missing.pt", tmp_path):
         with pytest.raises(WeightsError, match=path.name):

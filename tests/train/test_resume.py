@@ -17,7 +17,7 @@ from train.loop import train
 from train.pretrained import create_model
 
 
-def test_a_resumed_run_is_as_if_there_had_been_no_stop(unbroken, data, tmp_path):
+def test_a_resumed_run_equals_an_unbroken_one(unbroken, data, tmp_path):
     output, result, _ = unbroken
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path, CONFIG, reporter=StopInEpoch(2))
@@ -34,7 +34,7 @@ def test_a_resumed_run_is_as_if_there_had_been_no_stop(unbroken, data, tmp_path)
     assert again.history == resumed.history and len((tmp_path / "history.csv").read_text().splitlines()) == 3
 
 
-def test_another_seed_gives_another_run_and_saved_weights_compute_what_the_model_in_memory_does(
+def test_another_seed_gives_another_run_and_its_saved_weights_compute_the_same(
     unbroken, data, tmp_path, monkeypatch
 ):
     models = []
@@ -63,7 +63,7 @@ def test_a_run_is_not_written_over_another(unbroken, data):
     assert (output / "best-weights.pt").read_bytes() == before
 
 
-def test_a_run_from_before_a_setting_resumes(unbroken, data, tmp_path):
+def test_a_run_older_than_a_setting_resumes(unbroken, data, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)
     state = torch.load(output / "last-state.pt", weights_only=True)
@@ -72,14 +72,14 @@ def test_a_run_from_before_a_setting_resumes(unbroken, data, tmp_path):
     assert train(data, output, CONFIG, resume=True).history == unbroken[1].history
 
 
-def test_files_of_somebody_else_are_not_replaced(data, tmp_path):
+def test_other_files_are_not_replaced(data, tmp_path):
     (tmp_path / "metrics.json").write_text("mine")
     with pytest.raises(OutputError, match=r"holds a metrics\.json already; replace it with --overwrite"):
         train(data, tmp_path, CONFIG)
     assert (tmp_path / "metrics.json").read_text() == "mine"
 
 
-def test_replacing_a_run_leaves_nothing_of_it_to_resume(unbroken, data, tmp_path):
+def test_overwrite_removes_the_old_run(unbroken, data, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)
     with pytest.raises(KeyboardInterrupt):
@@ -87,7 +87,7 @@ def test_replacing_a_run_leaves_nothing_of_it_to_resume(unbroken, data, tmp_path
     assert list(output.iterdir()) == []
 
 
-def test_nothing_to_resume_and_a_damaged_state_are_one_line(data, tmp_path):
+def test_a_missing_or_damaged_state_is_refused(data, tmp_path):
     with pytest.raises(UsageError, match="nothing to resume"):
         train(data, tmp_path, CONFIG, resume=True)
     (tmp_path / "last-state.pt").write_bytes(b"PK")
@@ -95,7 +95,7 @@ def test_nothing_to_resume_and_a_damaged_state_are_one_line(data, tmp_path):
         train(data, tmp_path, CONFIG, resume=True)
 
 
-def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_data, tmp_path):
+def test_a_resumed_strong_run_equals_an_unbroken_one(strong_run, voted_data, tmp_path):
     output, result = strong_run
     with pytest.raises(KeyboardInterrupt):
         train(voted_data, tmp_path, STRONG, reporter=StopInEpoch(2))
@@ -104,7 +104,7 @@ def test_a_resumed_strong_run_is_as_if_there_had_been_no_stop(strong_run, voted_
     assert same(weights_of(tmp_path), weights_of(output))
 
 
-def test_a_resumed_run_takes_its_teachers_where_they_were(taught, voted_data, tmp_path):
+def test_a_resumed_run_finds_its_teachers_again(taught, voted_data, tmp_path):
     config, _, result = taught
     teacher = tmp_path / "teacher.pt"
     shutil.copy(config.teachers[0], teacher)
@@ -124,7 +124,7 @@ def test_a_resumed_run_takes_its_teachers_where_they_were(taught, voted_data, tm
     assert without_times(resumed.history) == without_times(result.history)
 
 
-def test_what_a_run_began_from_is_kept_whatever_resumes_it(taught, voted_data, tmp_path):
+def test_a_resumed_run_keeps_its_initial_weights_and_teachers(taught, voted_data, tmp_path):
     config, _, result = taught
     for epoch in (2, 3):
         with pytest.raises(KeyboardInterrupt):
@@ -135,7 +135,7 @@ def test_what_a_run_began_from_is_kept_whatever_resumes_it(taught, voted_data, t
     assert (last.config.pretrained, last.config.teachers) == ("none", config.teachers)
 
 
-def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_run, voted_data):
+def test_a_resumed_strong_run_cannot_change_its_number_of_epochs(strong_run, voted_data):
     with pytest.raises(UsageError, match="epochs = 3, not 5"):
         train(voted_data, strong_run[0], replace(STRONG, epochs=5), resume=True)
 
@@ -155,7 +155,7 @@ def test_a_strong_run_keeps_its_length_because_its_course_depends_on_it(strong_r
         ("epoch", "many"),
     ],
 )
-def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, value):
+def test_a_state_with_a_wrong_field_is_refused(unbroken, data, tmp_path, name, value):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)
     state = torch.load(output / "last-state.pt", weights_only=True)
@@ -165,7 +165,7 @@ def test_a_state_of_something_else_is_one_line(unbroken, data, tmp_path, name, v
 
 
 @pytest.mark.parametrize(("size", "says"), [("2", None), ("many", "WORLD_SIZE=many"), ("0", "WORLD_SIZE=0")])
-def test_a_world_size_that_somebody_left_behind(unbroken, data, tmp_path, monkeypatch, size, says):
+def test_a_leftover_world_size_is_ignored_or_refused(unbroken, data, tmp_path, monkeypatch, size, says):
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.delenv("RANK", raising=False)
     if says is None:
@@ -176,7 +176,7 @@ def test_a_world_size_that_somebody_left_behind(unbroken, data, tmp_path, monkey
         train(data, tmp_path / "run", CONFIG)
 
 
-def test_a_setting_that_is_no_more_is_not_forgotten(unbroken, data, tmp_path):
+def test_a_run_with_a_setting_that_was_removed_is_refused(unbroken, data, tmp_path):
     shutil.copytree(unbroken[0], tmp_path / "run")
     path = tmp_path / "run" / "last-state.pt"
     state = torch.load(path, weights_only=True)
@@ -186,13 +186,13 @@ def test_a_setting_that_is_no_more_is_not_forgotten(unbroken, data, tmp_path):
         train(data, tmp_path / "run", CONFIG, resume=True)
 
 
-def test_votes_that_come_or_go_do_not_fit_a_run(strong_run, voted_data, data, tmp_path):
+def test_a_run_does_not_resume_without_its_votes(strong_run, voted_data, data, tmp_path):
     shutil.copytree(strong_run[0], tmp_path / "run")
     with pytest.raises(UsageError, match=r"had a ferplus-votes\.csv, now there is none"):
         train(data, tmp_path / "run", STRONG, resume=True)
 
 
-def test_a_state_with_other_bytes_than_it_was_saved_with_is_not_gone_on_with(unbroken, data, tmp_path):
+def test_a_state_with_changed_bytes_is_refused(unbroken, data, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)
     content = bytearray((output / "last-state.pt").read_bytes())
@@ -203,7 +203,7 @@ def test_a_state_with_other_bytes_than_it_was_saved_with_is_not_gone_on_with(unb
         train(data, output, CONFIG, resume=True)
 
 
-def test_a_run_without_its_best_weights_is_not_gone_on_with(unbroken, data, tmp_path):
+def test_a_run_does_not_resume_without_its_best_weights(unbroken, data, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(unbroken[0], output)
     (output / "best-weights.pt").unlink()
@@ -211,7 +211,7 @@ def test_a_run_without_its_best_weights_is_not_gone_on_with(unbroken, data, tmp_
         train(data, output, CONFIG, resume=True)
 
 
-def test_a_run_goes_on_with_its_own_pictures_only(unbroken, data, tmp_path):
+def test_a_run_does_not_resume_with_other_pictures(unbroken, data, tmp_path):
     output, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(unbroken[0], output)
     shutil.copytree(data, other)

@@ -12,7 +12,7 @@ from train.parallel import Processes
 from train.schedule import gentle_epochs, schedule_of
 
 
-def test_the_learning_rate_rises_and_falls_and_the_baselines_stays():
+def test_the_learning_rate_rises_and_falls_or_stays_in_the_baseline():
     whole = schedule_of(replace(STRONG, epochs=1, gentle_share=0.0))
     rates = [whole.learning_rate(progress) for progress in (0, 0.1, 0.2, 0.6, 0.9999)]
     assert rates == pytest.approx([0.00001, 0.000505, 0.001, 0.0005, 0], abs=1e-8)
@@ -50,7 +50,7 @@ def test_a_run_by_the_clock_follows_it_and_leaves_time_for_its_last_validation(m
     assert by_epochs.validation_is_due(0.1) and by_epochs.left_s() is None
 
 
-def test_a_quarter_of_the_epochs_is_gentle_in_whole_ones():
+def test_the_gentle_part_is_a_whole_number_of_epochs():
     lengths = {
         epochs: gentle_epochs(replace(STRONG, epochs=epochs, gentle_share=0.25))
         for epochs in (1, 2, 3, 4, 6, 60)

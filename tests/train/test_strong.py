@@ -63,7 +63,7 @@ def test_without_votes_a_strong_run_learns_fer2013_alone(data, tmp_path):
     assert recorder.notes[0] == "recognized train/ and validation/, no FER+ votes beside them"
 
 
-def test_best_by_names_what_is_kept(voted_data, tmp_path, monkeypatch):
+def test_best_by_decides_which_weights_are_kept(voted_data, tmp_path, monkeypatch):
     figures = [(0.5, 0.6), (0.52, 0.55), (0.48, 0.7)]  # FER2013 accuracy and FER+ agreement
     measure = Validation.measure
     kept = {}

@@ -60,7 +60,7 @@ def test_teachers_share_both_targets_and_leave_the_other_votes_their_share():
     assert with_answers(batch, Answers(sad, None), 0.5).votes is votes
 
 
-def test_a_teacher_gone_wrong_is_named_before_the_first_epoch(taught, voted_data, tmp_path):
+def test_a_teacher_without_finite_answers_is_named_before_the_first_epoch(taught, voted_data, tmp_path):
     checkpoint, wrong = load_checkpoint(Path(taught[0].teachers[0])), tmp_path / "wrong.pt"
     weights = {name: tensor * 1e30 for name, tensor in checkpoint.state_dict.items()}
     save_checkpoint(wrong, replace(checkpoint, state_dict=weights))
@@ -68,7 +68,7 @@ def test_a_teacher_gone_wrong_is_named_before_the_first_epoch(taught, voted_data
         train(voted_data, tmp_path / "run", replace(taught[0], teachers=(str(wrong),)))
 
 
-def test_a_teacher_changes_what_is_learned(taught, strong_run):
+def test_a_teacher_changes_the_loss(taught, strong_run):
     losses = [[row.train_loss for row in result.history] for result in (taught[2], strong_run[1])]
     assert losses[0] != losses[1]
 
@@ -82,7 +82,7 @@ def test_a_teacher_that_does_not_fit_is_named(taught, voted_data, tmp_path):
         train(voted_data, tmp_path / "run", replace(config, teachers=(config.teachers[0], str(other))))
 
 
-def test_other_teachers_than_a_run_had_are_refused(taught, strong_run, voted_data, tmp_path):
+def test_a_run_does_not_resume_with_other_teachers(taught, strong_run, voted_data, tmp_path):
     config, output, _ = taught
     other = tmp_path / "other.pt"
     other.write_bytes(Path(config.teachers[0]).read_bytes() + b"more")
@@ -94,7 +94,7 @@ def test_other_teachers_than_a_run_had_are_refused(taught, strong_run, voted_dat
             train(voted_data, run, now, resume=True)
 
 
-def test_the_target_is_the_label_mixed_with_what_the_votes_let_expect():
+def test_the_target_mixes_the_label_with_the_expected_labels():
     config = replace(STRONG, expected_share=0.4, gentle_expected_share=0.1)
     labels = torch.tensor([EXPRESSIONS.index("sad")] * 300 + [EXPRESSIONS.index("neutral")] * 100)
     votes = torch.zeros(400, 10)

@@ -47,7 +47,7 @@ def test_a_run_writes_its_files(run):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-def test_the_metrics_say_what_was_measured_and_what_it_cost(run):
+def test_the_metrics_hold_the_figures_and_the_cost(run):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["count"] == VALIDATION_COUNT and 0 <= metrics["accuracy"] <= 1
     assert list(metrics["recall"]) == list(EXPRESSIONS)
@@ -104,7 +104,7 @@ def both(run, tmp_path_factory) -> Path:
     return path
 
 
-def test_both_annotations_are_measured_and_labels_leaves_one(both, voted, tmp_path, capsys):
+def test_both_annotations_are_measured_unless_labels_names_one(both, voted, tmp_path, capsys):
     found = {}
     for labels in (None, "ferplus", "fer2013"):
         path = tmp_path / f"{labels}.json"
@@ -132,7 +132,7 @@ def test_both_annotations_are_measured_and_labels_leaves_one(both, voted, tmp_pa
     assert {"count", "accuracy", "macro_f1", "ece", "recall", "mirrored"} <= set(fer2013) & set(ferplus)
 
 
-def test_labels_that_cannot_be_measured_are_one_line_before_torch(
+def test_labels_that_cannot_be_measured_are_refused_before_torch_loads(
     run, both, data, voted, capsys, monkeypatch
 ):
     monkeypatch.setattr("train.cli.prepare_process", lambda: pytest.fail("it went on"))
@@ -145,7 +145,7 @@ def test_labels_that_cannot_be_measured_are_one_line_before_torch(
     assert fails(["evaluate", both, data / "validation", "--labels", "raf-db"], capsys)[0] == 2
 
 
-def test_votes_on_other_pictures_are_said(both, voted, tmp_path, capsys):
+def test_votes_on_other_pictures_are_reported(both, voted, tmp_path, capsys):
     shutil.copytree(voted, tmp_path / "data")
     votes = tmp_path / "data" / "ferplus-votes.csv"
     votes.write_text(votes.read_text().replace(".png", ".jpg"))
@@ -156,7 +156,7 @@ def test_votes_on_other_pictures_are_said(both, voted, tmp_path, capsys):
     assert code == 3 and "no picture has a clear majority" in said
 
 
-def test_without_a_terminal_there_is_a_line_an_epoch_and_a_summary(data, tmp_path, capsys):
+def test_without_a_terminal_each_epoch_is_a_line(data, tmp_path, capsys):
     assert main([str(data), "--output", str(tmp_path / "new" / "run"), "--epochs", "1", *TINY]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
@@ -170,7 +170,7 @@ def test_without_a_terminal_there_is_a_line_an_epoch_and_a_summary(data, tmp_pat
     }  # fmt: skip
 
 
-def test_data_that_is_not_there_or_lacks_classes(data, tmp_path, capsys):
+def test_missing_data_and_missing_classes_are_refused(data, tmp_path, capsys):
     assert fails([tmp_path / "none"], capsys)[0] == 3
     lacking = tmp_path / "lacking"
     shutil.copytree(data, lacking)
@@ -191,7 +191,7 @@ def test_a_damaged_picture_is_named(data, tmp_path, capsys):
     assert code == 3 and str(picture) in said
 
 
-def test_an_output_with_a_run_or_that_is_a_file(run, data, tmp_path, capsys):
+def test_an_output_that_holds_a_run_or_is_a_file_is_refused(run, data, tmp_path, capsys):
     before = (run / "best-weights.pt").read_bytes()
     code, said = fails([data, "--output", run], capsys)
     assert code == 4 and "--resume" in said and "--overwrite" in said
@@ -201,14 +201,14 @@ def test_an_output_with_a_run_or_that_is_a_file(run, data, tmp_path, capsys):
     assert fails([data, "--output", tmp_path / "file" / "run"], capsys)[0] == 4
 
 
-def test_nothing_to_resume_and_other_settings(run, data, tmp_path, capsys):
+def test_resume_needs_a_state_and_the_same_settings(run, data, tmp_path, capsys):
     code, said = fails([data, "--output", tmp_path / "none", "--resume"], capsys)
     assert code == 2 and "nothing to resume" in said
     code, said = fails([data, "--output", run, "--resume", *TINY, "--seed", "5"], capsys)
     assert code == 2 and "seed" in said
 
 
-def test_weights_that_are_wrong(run, data, tmp_path, capsys):
+def test_wrong_weights_are_refused(run, data, tmp_path, capsys):
     code, said = fails([data, "--output", tmp_path / "run", "--pretrained", tmp_path / "none.pt"], capsys)
     assert code == 5 and "none.pt" in said
     (tmp_path / "text.pt").write_text("hello")
@@ -216,7 +216,7 @@ def test_weights_that_are_wrong(run, data, tmp_path, capsys):
     assert fails(["evaluate", tmp_path / "none.pt", data / "validation"], capsys)[0] == 5
 
 
-def test_teachers_that_are_wrong(run, data, tmp_path, capsys):
+def test_wrong_teachers_are_refused(run, data, tmp_path, capsys):
     teacher, output = ["--teacher", run / "best-weights.pt"], ["--output", tmp_path / "run"]
     code, said = fails([data, *output, *teacher], capsys)
     assert code == 2 and "--recipe strong" in said
@@ -229,7 +229,7 @@ def test_teachers_that_are_wrong(run, data, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_with_a_teacher_and_what_goes_on_from_it(run, data, tmp_path):
+def test_a_run_with_a_teacher_resumes_without_naming_it(run, data, tmp_path):
     strong = [str(data), "--output", str(tmp_path), "--epochs", "1", "--quiet", "--recipe", "strong", *TINY]
     assert main([*strong, "--teacher", str(run / "best-weights.pt")]) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["config"]["teachers"] == [
@@ -239,7 +239,7 @@ def test_a_run_with_a_teacher_and_what_goes_on_from_it(run, data, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--teacher", "--pretrained"])
-def test_what_is_learned_from_is_not_replaced(run, data, tmp_path, capsys, option):
+def test_overwrite_refuses_to_remove_the_teacher_or_the_initial_weights(run, data, tmp_path, capsys, option):
     output = tmp_path / "run"
     shutil.copytree(run, output)
     code, said = fails(
@@ -249,7 +249,7 @@ def test_what_is_learned_from_is_not_replaced(run, data, tmp_path, capsys, optio
     assert code == 2 and "--overwrite" in said and (output / "best-weights.pt").exists()
 
 
-def test_a_replacement_stopped_before_its_first_epochs_end_starts_again(
+def test_an_overwriting_run_stopped_in_its_first_epoch_has_to_start_again(
     run, data, tmp_path, capsys, monkeypatch
 ):
     output = tmp_path / "run"
@@ -265,7 +265,7 @@ def test_a_replacement_stopped_before_its_first_epochs_end_starts_again(
 
 
 @pytest.mark.parametrize("rank", ["x", "", "5", "9" * 5000])
-def test_variables_of_torchrun_that_are_wrong(data, tmp_path, capsys, monkeypatch, rank):
+def test_wrong_variables_of_torchrun_are_refused(data, tmp_path, capsys, monkeypatch, rank):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
     code, said = fails([data, "--output", tmp_path / "run", *TINY], capsys)
@@ -276,13 +276,13 @@ def test_variables_of_torchrun_that_are_wrong(data, tmp_path, capsys, monkeypatc
     assert code == 2 and "MASTER_ADDR" in said
 
 
-def test_a_pipe_is_no_weights_file(data, tmp_path, capsys):
+def test_a_pipe_is_refused_as_weights(data, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.pt")
     code, said = fails(["evaluate", tmp_path / "pipe.pt", data / "validation"], capsys)
     assert code == 5 and "not a file" in said
 
 
-def test_training_does_not_end_because_nobody_reads_what_it_says():
+def test_a_broken_pipe_does_not_end_the_training():
     tried = []
 
     class Gone(io.StringIO):
@@ -296,7 +296,7 @@ def test_training_does_not_end_because_nobody_reads_what_it_says():
     assert tried[0].startswith("epoch 1")
 
 
-def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_path, capsys):
+def test_an_evaluation_refuses_a_wrong_folder_or_output(run, data, tmp_path, capsys):
     weights = run / "best-weights.pt"
     code, said = fails(["evaluate", weights, data], capsys)
     assert code == 3 and "train, validation" in said
@@ -310,7 +310,7 @@ def test_an_evaluation_of_a_folder_or_into_a_path_that_is_wrong(run, data, tmp_p
     assert code == 4 and weights.read_bytes() == before
 
 
-def test_a_disk_that_fills_is_one_line(data, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line(data, tmp_path, capsys, monkeypatch):
     from train import loop
 
     def full(path, history):
@@ -323,7 +323,7 @@ def test_a_disk_that_fills_is_one_line(data, tmp_path, capsys, monkeypatch):
     assert code == 4 and "history.csv: No space left on device" in said
 
 
-def test_what_is_wrong_is_found_before_torch_loads(data, run, tmp_path):
+def test_mistakes_are_found_before_torch_loads(data, run, tmp_path):
     script = """
 import sys
 from train.cli import main
@@ -349,7 +349,7 @@ assert "torch" not in sys.modules and "matplotlib" not in sys.modules
     assert done.stderr.count("\n") == 8 and done.stdout == ""
 
 
-def test_a_run_to_replace_that_is_interrupted_before_it_began_is_not_gone_on_with(
+def test_an_overwriting_run_interrupted_at_its_start_does_not_offer_resume(
     data, tmp_path, capsys, monkeypatch
 ):
     output = tmp_path / "run"
@@ -367,7 +367,7 @@ def test_a_run_to_replace_that_is_interrupted_before_it_began_is_not_gone_on_wit
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-def test_a_terminated_run_says_how_to_go_on_and_does(data, tmp_path):
+def test_a_terminated_run_prints_the_command_that_resumes_it(data, tmp_path):
     output = tmp_path / "run"
     arguments = [str(data), "--output", str(output), "--epochs", "100", *TINY]
     with subprocess.Popen(

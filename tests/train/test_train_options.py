@@ -24,13 +24,13 @@ from train.cli import _device_memory_in_words, main
         ["--device", "tpu"], ["--workers", "-1"], ["--colour"], ["--resume", "--overwrite"], ["more"],
     ],
 )  # fmt: skip
-def test_a_wrong_option_is_one_line_that_points_to_the_help(wrong, data, tmp_path, capsys):
+def test_a_wrong_option_is_refused_with_a_pointer_to_the_help(wrong, data, tmp_path, capsys):
     code, said = fails([data, "--output", tmp_path / "run", *wrong], capsys)
     assert code == 2 and "see fer-train --help" in said
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_that_do_not_fit_the_recipe_or_the_data(data, tmp_path, capsys):
+def test_settings_that_do_not_fit_the_recipe_or_the_data_are_refused(data, tmp_path, capsys):
     output = ["--output", tmp_path / "run"]
     code, said = fails([data, *output, "--minutes", "5"], capsys)
     assert code == 2 and "--recipe strong" in said
@@ -41,9 +41,7 @@ def test_settings_that_do_not_fit_the_recipe_or_the_data(data, tmp_path, capsys)
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_run_by_the_clock_says_what_it_read_and_how_long_an_epoch_takes(
-    data, tmp_path, capsys, monkeypatch
-):
+def test_a_run_by_the_clock_prints_its_data_and_the_length_of_an_epoch(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("train.progress.MEASURED_S", 0.0)
     monkeypatch.setattr("train.progress.SKIPPED_BATCHES", 1)
     output = tmp_path / "run"
@@ -60,7 +58,7 @@ def test_a_run_by_the_clock_says_what_it_read_and_how_long_an_epoch_takes(
     assert metrics["cost"]["train_images"] > 0
 
 
-def test_nothing_given_and_a_wrong_option_of_evaluate(capsys):
+def test_missing_arguments_are_refused(capsys):
     assert fails([], capsys)[0] == 2
     code, said = fails(["evaluate", "weights.pt"], capsys)
     assert code == 2 and "see fer-train evaluate --help" in said
@@ -74,7 +72,7 @@ def test_help_and_version(capsys):
     assert capsys.readouterr().out.endswith(f"fer-train {__version__}\n")
 
 
-def test_a_network_that_cannot_read_the_pictures_leaves_the_old_run(data, tmp_path, capsys):
+def test_a_network_of_another_input_size_leaves_the_old_run(data, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     for name in ("best-weights.pt", "last-state.pt"):
         (tmp_path / "run" / name).write_bytes(b"old")

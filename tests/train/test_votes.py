@@ -16,7 +16,7 @@ from train.loop import train
 from train.votes import VOTED, expected_labels, majority, read_votes
 
 
-def test_votes_are_read_by_name_and_a_picture_without_any_has_none(voted_data):
+def test_votes_are_matched_by_file_name(voted_data):
     folder = open_folder(voted_data / "train")
     votes = read_votes(voted_data / "ferplus-votes.csv", folder)
     with_votes = votes.sum(dim=1) > 0
@@ -38,7 +38,7 @@ HEADER = ",".join(["file", *VOTED])
         f"{HEADER}\n0.png,10\n",
     ],
 )
-def test_a_table_that_is_not_of_votes_is_one_line(table, voted_data, tmp_path):
+def test_a_table_without_votes_is_refused_in_one_line(table, voted_data, tmp_path):
     shutil.copytree(voted_data, tmp_path / "data")
     (tmp_path / "data" / "ferplus-votes.csv").write_text(table)
     with pytest.raises(SourceError, match="not a table of FER\\+ votes") as caught:
@@ -46,7 +46,7 @@ def test_a_table_that_is_not_of_votes_is_one_line(table, voted_data, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_votes_tell_which_labels_are_to_be_expected():
+def test_votes_predict_the_labels():
     # FER2013 calls three in four of the pictures sad that were voted half neutral and half sad.
     doubtful, happy, none = torch.zeros(3, 10).unbind()
     doubtful[[0, 3]], happy[1] = 0.5, 1.0
@@ -62,7 +62,7 @@ def test_votes_tell_which_labels_are_to_be_expected():
     assert expected[800].tolist() == [float(name == "sad") for name in EXPRESSIONS]
 
 
-def test_the_majority_is_one_of_the_seven_or_nothing():
+def test_only_a_clear_majority_for_an_expression_counts():
     def votes(**counts: float) -> list[float]:
         return [counts.get(name, 0.0) for name in VOTED]
 
