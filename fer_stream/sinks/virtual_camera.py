@@ -59,7 +59,6 @@ class VirtualCameraSink(Sink):
         except (RuntimeError, OSError, ValueError) as error:
             remedy = _REMEDIES.get(sys.platform, "install one")
             raise OutputError(f"there is no virtual camera to send to; {remedy}") from error
-        self.device: str = self._camera.device
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
         """Return True: every frame is sent."""
@@ -76,7 +75,7 @@ class VirtualCameraSink(Sink):
         try:
             self._camera.send(np.ascontiguousarray(image_bgr))
         except (RuntimeError, OSError) as error:
-            raise OutputError(f"can't send to the virtual camera {self.device}: {error}") from error
+            raise OutputError(f"can't send to the virtual camera {self._camera.device}: {error}") from error
 
     def close(self) -> None:
         """Release the camera. May be called again."""
