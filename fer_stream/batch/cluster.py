@@ -25,6 +25,8 @@ RETRIES = 3  # of a task whose worker died; after the fourth death, the recordin
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
 
+_CRASH = b"Fatal Python error"  # Ray enables faulthandler in its workers
+
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -42,10 +44,13 @@ class Cluster:
 
     Args:
         gpu_share: Share of a GPU per task, if tasks run on GPUs.
+        folder: Ray's temporary folder; None for a cluster that runs already.
     """
 
-    def __init__(self, gpu_share: float) -> None:
+    def __init__(self, gpu_share: float, folder: Path | None = None) -> None:
         self._gpu_share = gpu_share
+        self._folder = folder
+        self._kept: Path | None = None
         self._remote: dict[tuple[Any, bool], Any] = {}
 
     @property
@@ -117,7 +122,7 @@ class Cluster:
         except ray.exceptions.RayError as error:
             raise SourceError(
                 f"its worker died {RETRIES + 1} times ({type(error).__name__}); "
-                "it may crash the decoder or need more memory than there is"
+                f"it may crash the decoder or need more memory than there is{self._last_words()}"
             ) from error
 
     def cancel(self, reference: Any) -> None:
@@ -125,6 +130,20 @@ class Cluster:
         import ray
 
         ray.cancel(reference, force=False)
+
+    def _last_words(self) -> str:
+        """Keep what crashed workers wrote, which Ray's folder holds until the end. Return where it is."""
+        logs = [] if self._folder is None else self._folder.glob("session_latest/logs/worker-*.err")
+        try:
+            crashed = [log for log in logs if _CRASH in log.read_bytes()]
+            if not crashed:
+                return ""
+            self._kept = self._kept or Path(tempfile.mkdtemp(prefix="fer-batch-crashes-"))
+            for log in crashed:
+                shutil.copy(log, self._kept)
+        except OSError:  # the error of the recording matters more
+            return ""
+        return f"; what crashed workers wrote is in {self._kept}"
 
     @staticmethod
     def _resources() -> dict[str, float]:
@@ -176,7 +195,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
                     f"no Ray cluster answers at {address}; give what `ray start --head` said"
                 ) from error
             with _quiet():
-                yield Cluster(gpu_share)
+                yield Cluster(gpu_share, folder)
         finally:
             ray.shutdown()
             if folder is not None:

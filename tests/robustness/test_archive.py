@@ -30,6 +30,7 @@ opened = container.open_container
 def open_container(file):
     name = os.path.basename(str(file))
     if name == "crash.mp4":
+        os.write(2, b"libodd: this is the end")
         os.kill(os.getpid(), signal.SIGSEGV)
     if name == "hang.mp4":
         time.sleep(120)
@@ -90,3 +91,7 @@ def test_a_decoder_that_crashes_or_hangs_takes_nothing_along(tmp_path: Path, ana
     assert rows[fault]["state"] == "failed"
     assert {"crash": "worker died", "hang": "no progress"}[fault] in rows[fault]["error"]
     assert "Traceback" not in said
+    if fault == "crash":
+        kept = Path(rows[fault]["error"].rpartition(" is in ")[2])
+        written = "".join(path.read_text() for path in kept.iterdir())
+        assert "libodd: this is the end" in written and "Fatal Python error: Segmentation fault" in written
