@@ -13,7 +13,7 @@ from fer_stream.errors import SourceError
 from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, load_checkpoint
 from train.architectures import build_model
-from train.data import Pictures, evaluation_loader, open_folder, read_rgb
+from train.data import Pictures, check_sizes, evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes, check_votes
 from train.metrics import Bin, Report, log_softmax, reliability, report
 from train.parallel import pick_device
@@ -106,6 +106,7 @@ def evaluate(
     torch_device = pick_device(device)
     check_votes(folder, labels)
     pictures = open_folder(folder)
+    check_sizes(pictures)
     checkpoint = load_checkpoint(weights)
     votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
     votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None

@@ -19,7 +19,7 @@ from fer_stream.batch.inputs import Recording
 from fer_stream.batch.output_folder import Output
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import footer_of, read_footer
-from fer_stream.errors import cannot_write
+from fer_stream.errors import OutputError, cannot_write
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.sinks.table import csv_line, parquet_metadata
@@ -123,13 +123,20 @@ def read_manifest(output: Output) -> tuple[dict[str, Record], list[str]]:
 
     Returns:
         The records by output name, empty if there is no manifest; and a line for each problem.
+
+    Raises:
+        OutputError: A folder has the manifest's name.
     """
     damaged = f"{output.place(MANIFEST)} is damaged; it is made again from the tables"
     try:
+        if output.is_folder(MANIFEST):
+            raise OutputError(f"can't write {output.place(MANIFEST)}: it is a folder; move it away")
         with output.reading(MANIFEST) as file:
             rows = pq.read_table(file).to_pylist()
     except FileNotFoundError:
         return {}, []
+    except OutputError:
+        raise
     except Exception:  # damaged bytes raise many types
         return {}, [damaged]
     records = [Record.of(row) for row in rows]

@@ -78,7 +78,8 @@ class Output:
                 folder = Path(self.address)
                 if folder.exists() and not folder.is_dir():
                     raise OutputError(f"can't write into {folder}: it is a file; name a folder")
-            for name in FOLDERS:
+        for name in FOLDERS:
+            with self._errors(name):
                 self.fs.makedirs(self._path(name), exist_ok=True)
 
     @contextmanager
@@ -212,6 +213,10 @@ class Output:
             raise OSError(f"it is {kind}")
         with self.fs.open(self._path(*parts), "rb") as file:
             yield file
+
+    def is_folder(self, *parts: str) -> bool:
+        """Return whether a folder has this name."""
+        return bool(self.fs.isdir(self._path(*parts)))
 
     def names(self, *parts: str) -> set[str]:
         """Return the names in a folder; empty if there is no such folder.

@@ -26,9 +26,10 @@ from fer_stream.errors import (
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.background import a_thread_runs
+from fer_stream.system.files import to_standard_output
 from fer_stream.system.interrupts import ignore_interrupts
 from fer_stream.system.memory import is_out_of_memory
-from fer_stream.system.requirements import installation_problem
+from fer_stream.system.requirements import broken_module, installation_problem
 
 if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
@@ -73,6 +74,10 @@ class CommandParser(argparse.ArgumentParser):
             if action.nargs is None and isinstance(value, list) and (not value or [] in value):
                 self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
         return options, rest
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help or a version. argparse itself ignores a standard output that takes nothing."""
+        to_standard_output(message.encode())
 
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError instead of printing the usage and ending the process."""
@@ -119,6 +124,11 @@ def _in_words(error: Exception) -> FerStreamError | None:
         return OutOfMemoryError()
     if isinstance(error, FerStreamError):
         return error
+    if (module := broken_module(error)) is not None and installation_problem(error) is None:
+        return UsageError(
+            f"{module} is installed but can't be loaded: {type(error).__name__}: {error}; "
+            f"install it again with: pip install --force-reinstall {module}"
+        )
     if isinstance(error, OSError):  # from the system, not yet turned into one of our errors
         what = f" {error.filename}" if error.filename else ""
         return OutputError(f"can't read or write{what}: {reason_of(error)}")
@@ -141,7 +151,7 @@ def whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         try:
-            value = int(text)
+            value = int(text) if text.isascii() else lowest - 1
         except ValueError:
             value = lowest - 1
         if not lowest <= value <= highest:
@@ -165,7 +175,7 @@ def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
 
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = float(text) if text.isascii() else math.nan
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and fits(value)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -296,6 +297,10 @@ def load_checkpoint(path: Path, *, any_architecture: bool = False) -> Checkpoint
         ) from error
 
 
+def _is_name(architecture: object) -> bool:
+    return isinstance(architecture, str) and re.fullmatch(r"[\w.-]{1,100}", architecture) is not None
+
+
 def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise wrong_field(path, "is a PyTorch file, but not a checkpoint of fer-train")
@@ -303,7 +308,8 @@ def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     fields.require("architecture", "classes", "input_size", "mean", "std", "grayscale", "crop_scale")
     _check_version(content, path)
     architecture = content["architecture"]
-    if architecture not in FEATURES and not (any_architecture and isinstance(architecture, str)):
+    known = architecture in FEATURES if isinstance(architecture, str) else False
+    if not known and not (any_architecture and _is_name(architecture)):
         raise wrong_field(path, f"holds a network {reprlib.repr(architecture)}, not {' or '.join(FEATURES)}")
     classes = content["classes"]
     if list(classes) != list(EXPRESSIONS):

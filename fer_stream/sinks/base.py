@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import OutputError, UsageError, cannot_write
-from fer_stream.system.files import resolved
+from fer_stream.system.files import resolved, unreadable_kind
 
 if TYPE_CHECKING:
     from typing import Self
@@ -165,6 +165,9 @@ def check_output(
             raise OutputError(f"can't write {path}: it is a folder; name a file")
         if exists and not overwrite:
             raise OutputError(f"{path} exists; choose another name, or replace it with --overwrite")
+        if exists and unreadable_kind(path) == "a pipe" and os.path.lexists(resolved(path)):
+            # Writing would wait until somebody reads. A shell's own pipes, as in /dev/stdout, have no name.
+            raise OutputError(f"can't write {path}: it is a pipe, not a regular file; name a file")
         _make_folder(path.parent)
         _refuse_dead_link(path)
         if exists:

@@ -20,6 +20,8 @@ from fer_stream.sources.times import format_time
 
 # No codec shows a picture later than this many packets after it was decoded.
 _REORDER_PACKETS = 32
+# A recording that begins later than this, as transport streams do, says so when a part is past its end.
+NOTED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def find_start(
     index = bisect_left(shown, start_s, key=lambda pts: float(pts * time_base))
     if index == len(shown):
         last_s = float(shown[-1] * time_base) if shown else 0.0
-        raise past_the_end(name, duration_s or last_s, start_s)
+        first_s = float(first_pts * time_base)
+        raise past_the_end(name, first_s, first_s + duration_s if duration_s else last_s, start_s)
     before = [(timestamp, position) for pts, timestamp, position in packets.keyframes if pts <= shown[index]]
     if not before:
         return None
@@ -127,9 +130,16 @@ def _packets_until(
     return _Packets(pts, keyframes)
 
 
-def past_the_end(name: str, duration_s: float, start_s: float) -> NoFramesError:
-    """Return the error for a part that begins after the end of its recording."""
-    return NoFramesError(
-        f"{name} is {format_time(duration_s)} long, so nothing is left from {format_time(start_s)}; "
-        "start earlier"
-    )
+def past_the_end(name: str, first_s: float, end_s: float, start_s: float) -> NoFramesError:
+    """Return the error for a part that begins after the end of its recording.
+
+    Args:
+        name: The name to use in messages.
+        first_s: The time of the recording's first frame.
+        end_s: The time of its end.
+        start_s: The start of the part.
+    """
+    length = f"is {format_time(end_s - first_s)} long"
+    if first_s >= NOTED_S:
+        length = f"begins at {format_time(first_s)} by its own clock and ends at {format_time(end_s)}"
+    return NoFramesError(f"{name} {length}, so nothing is left from {format_time(start_s)}; start earlier")

@@ -83,8 +83,9 @@ class VideoSource(Source):
             self._losses = Losses(name, self.info.frame_rate, stated_end_s(self._container, self._stream))
             self._losses.add(time_s, self._duration_s(first))
             if end_s is not None and time_s >= end_s:
+                begins = f" (by its own clock it begins at {format_time(time_s)})" if self._index == 0 else ""
                 raise NoFramesError(
-                    f"{name} has no frame between {format_time(start_s)} and {format_time(end_s)}; "
+                    f"{name} has no frame between {format_time(start_s)} and {format_time(end_s)}{begins}; "
                     "widen the part"
                 )
         except BaseException:
@@ -142,7 +143,7 @@ class VideoSource(Source):
         The frame found there is used only if it is the one that the packets promised. A file whose packets
         can't be counted, or that can't be sought, is decoded from its beginning.
         """
-        time_s = self._clock.time_s(first, 0)
+        first_s = time_s = self._clock.time_s(first, 0)
         if time_s >= start_s:
             return first, 0, time_s
         length_s = duration_s(self._container, self._stream)
@@ -160,7 +161,8 @@ class VideoSource(Source):
             if time_s >= start_s:
                 return frame, index, time_s
         # The stated length means nothing where timestamps restart or jump.
-        raise past_the_end(self._name, time_s if self._clock.breaks else length_s or time_s, start_s)
+        end_s = first_s + length_s if length_s and not self._clock.breaks else time_s
+        raise past_the_end(self._name, first_s, end_s, start_s)
 
     def _frame_at(self, place: Place) -> VideoFrame | None:
         """Seek to a place and return its frame; None if the seek led elsewhere."""

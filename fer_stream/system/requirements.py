@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 _OPENCV_WHEELS = (
     "opencv-python",
@@ -35,6 +36,17 @@ def installation_problem(error: Exception) -> str | None:
             )
         return f"the system library {library[1]} is missing; {remedy}"
     return _unmet_requirement()
+
+
+def broken_module(error: Exception) -> str | None:
+    """Return the name of the package whose import raised an error, or None if the error is another one."""
+    names = [
+        frame.f_globals.get("__name__", "").partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>"
+    ]
+    others = [name for name in names if name not in ("__main__", "fer_stream", "train")]
+    return others[0] if others else None
 
 
 def _unmet_requirement() -> str | None:

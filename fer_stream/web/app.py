@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
@@ -60,7 +61,7 @@ def make_app(answers: Answers) -> Starlette:
             Route("/still.jpg", requests.still),
             Route("/history", requests.history),
             Route("/actions/{name}", requests.act, methods=["POST"]),
-            Route("/files/{number:int}", requests.file),
+            Route("/files/{number}", requests.file),
             *(Route(f"/static/{name}", _static(text, kind)) for name, text, kind in _static_files()),
         ]
     )
@@ -126,7 +127,8 @@ class _Requests:
 
     async def file(self, request: Request) -> Response:
         """Send a file of the run."""
-        path = self._answers.file(request.path_params["number"])
+        number = request.path_params["number"]
+        path = self._answers.file(int(number)) if re.fullmatch("[0-9]{1,9}", number) else None
         if path is None:
             return PlainTextResponse("There is no such file.\n", 404)
         return file_response(request, path)

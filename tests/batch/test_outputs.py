@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
 pytest.importorskip("fsspec")
 
+from fer_stream.batch.manifest import read_manifest
 from fer_stream.batch.output_folder import Output
 from fer_stream.batch.tables import TableWriter
 from fer_stream.errors import OutputError
@@ -75,3 +76,15 @@ def test_errors_while_reading_are_not_reported_as_output_errors(tmp_path, monkey
 def test_a_full_disk_is_an_error_of_the_output():
     with pytest.raises(OutputError, match="space"):
         TableWriter(Path("/dev/full"), 1.0)
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "tables").write_bytes(b"")
+    with pytest.raises(OutputError, match=f"can't write {tmp_path}/tables: File exists"):
+        Output(str(tmp_path)).make()
+
+
+def test_a_folder_in_the_place_of_the_manifest_is_one_line(tmp_path):
+    (tmp_path / "manifest.parquet").mkdir()
+    with pytest.raises(OutputError, match=r"manifest\.parquet: it is a folder"):
+        read_manifest(Output(str(tmp_path)))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
+import sys
 
+import pytest
 from helpers.command import posix, start
-from helpers.paths import SAMPLE
+from helpers.paths import ROOT, SAMPLE
 
 
 def test_variables_of_opencv_and_matplotlib_do_not_matter(tmp_path):
@@ -43,3 +47,28 @@ def test_a_matplotlibrc_in_the_folder_is_ignored_or_one_line(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4 and "matplotlibrc" in err and "Traceback" not in err
     assert (tmp_path / "p.csv").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [("starlette", ("--serve", "0")), ("pyarrow", ("--data", "o.parquet"))],
+)
+@pytest.mark.parametrize(
+    "error", ["ImportError('half of it')", "RuntimeError('half of it')", "OSError(5, 'lost')"]
+)
+def test_an_extra_that_is_installed_but_broken_is_one_line(tmp_path, module, options, error):
+    (tmp_path / "site" / module).mkdir(parents=True)
+    (tmp_path / "site" / module / "__init__.py").write_text(f"raise {error}\n")
+    path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
+    process = start((SAMPLE, "--end", "0.1", *options), cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and err.count("\n") == 1
+    assert f"{module} is installed but can't be loaded" in err
+
+
+@posix
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_nobody_can_read_is_an_error(option):
+    line = f"{shlex.quote(sys.executable)} -m fer_stream {option} >/dev/full"
+    done = subprocess.run(["sh", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4 and done.stderr.count("\n") == 1 and "standard output" in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ from helpers.paths import SAMPLE
 WRONG_OPTIONS = {
     "other labels": ([SAMPLE, "--labels", "raf-db"], "--labels"),
     "a threshold of 70": ([SAMPLE, "--unsure-below", "70"], "from 0 to 1"),
+    "a threshold in full-width digits": ([SAMPLE, "--unsure-below", "０.５"], "from 0 to 1"),
+    "a batch in full-width digits": ([SAMPLE, "--batch", "４"], "whole number"),
     "nothing at all": ([], "source or --camera"),
     "source and camera": ([SAMPLE, "--camera", "0"], "--camera"),
     "camera -1": (["--camera", "-1"], "--camera"),
@@ -196,3 +200,26 @@ def test_no_name_breaks_the_line(fer, name, shown):
     assert said.code == 3
     assert said.line.isprintable()
     assert shown in said.line
+
+
+@posix
+@pytest.mark.parametrize("option", ["--data", "--save", "--profile", "--chart"])
+def test_a_named_pipe_as_an_output_is_refused_at_once(fer, no_network, tmp_path, option):
+    """Writing into it would wait until somebody reads."""
+    pipe = (
+        tmp_path / {"--data": "o.csv", "--save": "o.mp4", "--profile": "o.json", "--chart": "o.png"}[option]
+    )
+    os.mkfifo(pipe)
+    said = fer(SAMPLE, option, pipe, "--overwrite")
+    assert said.code == 4 and "o." in said.line and "a pipe, not a regular file" in said.line
+
+
+@posix
+def test_standard_output_by_its_name_in_the_file_system_works():
+    arguments = [SAMPLE, "--end", "0.1", "--quiet", "--overwrite", "--profile", "/dev/stdout"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_stream", *map(str, arguments)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["frames"] == 3

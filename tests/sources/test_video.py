@@ -110,6 +110,17 @@ class TestVideoTimes:
         with pytest.raises(SourceError, match=r"0:02 long.*0:09"):
             open_source(path, start_s=9)
 
+    def test_a_part_outside_a_recording_that_begins_late_names_its_beginning(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "clip.ts", range(3600 * 25, 3600 * 25 + 50), time_base=Fraction(1, 25))
+        with pytest.raises(
+            SourceError, match=r"begins at 1:00:00 by its own clock and ends at 1:00:02.*2:00"
+        ):
+            open_source(path, start_s=7200)
+        with pytest.raises(
+            SourceError, match=r"between 0:00 and 0:09 \(by its own clock it begins at 1:00:00"
+        ):
+            open_source(path, end_s=9)
+
     def test_a_part_without_a_frame_fails(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "clip.mp4", range(10), time_base=Fraction(1, 25))
         with pytest.raises(SourceError, match="no frame between"):

@@ -10,8 +10,10 @@ import pytest
 import torch
 from helpers.tiny_dataset import VALIDATION_COUNT
 from helpers.training import write_votes
+from PIL import Image
 from rich.console import Console
 
+from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
 from train.architectures import build_model
@@ -70,3 +72,10 @@ def test_an_unrelated_train_folder_is_ignored(unbroken, data, tmp_path):
     evaluation = evaluate(unbroken[0] / "best-weights.pt", tmp_path / "faces", device="cpu")
     reading = evaluation.readings["fer2013"]
     assert reading.not_in_train is None and reading.figures.measured.count == VALIDATION_COUNT
+
+
+def test_pictures_that_are_too_small_to_show_an_expression_are_refused(unbroken, data, tmp_path):
+    shutil.copytree(data / "validation", tmp_path / "validation")
+    Image.new("L", (1, 1)).save(tmp_path / "validation" / "happy" / "0.png")
+    with pytest.raises(SourceError, match=r"1 of 14 pictures .* smaller than 32 px, such as .*happy.*0.png"):
+        evaluate(unbroken[0] / "best-weights.pt", tmp_path / "validation", device="cpu")

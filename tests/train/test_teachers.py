@@ -106,3 +106,11 @@ def test_the_target_mixes_the_label_with_the_expected_labels():
     assert targets.votes is votes
     alone = targets_of(labels, None, config)
     assert torch.equal(alone.label, torch.eye(7)[labels]) and alone.votes is None
+
+
+@pytest.mark.parametrize("name", ["a" * 100_000, "resnet18\n", ""])
+def test_an_architecture_that_is_no_name_is_one_short_line(content, tmp_path, name):
+    torch.save({**content, "architecture": name}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="holds a network") as caught:
+        load_checkpoint(tmp_path / "w.pt", any_architecture=True)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))

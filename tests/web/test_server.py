@@ -124,6 +124,7 @@ def test_every_answer_has_a_strict_policy(page, path):
     "path",
     [
         *("/files/../../etc/passwd", "/files/%2e%2e%2fpyproject.toml", "/files/-1", "/files/99", "/files/"),
+        *(f"/files/{'9' * 5000}", "/files/%EF%BC%90"),
         *("/static/../page.py", "/static/%2e%2e/page.py", "/static//etc/passwd", "/static/"),
     ],
 )
