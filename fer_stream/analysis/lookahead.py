@@ -20,15 +20,13 @@ from fer_stream.detection.hiding import BEFORE_S, PossibleFaces
 from fer_stream.detection.identities import CONFIRMED_S, Identities
 from fer_stream.detection.tracker import TrackedFace
 from fer_stream.recognition.smoothing import GUIDE_S, REACH_S, CentredSmoother, Smoother
-from fer_stream.system.memory import LARGE_FRAME_BYTES
+from fer_stream.system.memory import frames_waiting
 from fer_stream.types import Frame
 
 # Pictures are held for this long. At 4K and 60 frames per second that is 30 pictures of 25 MB, 750 MB.
 AHEAD_S = max(REACH_S + GUIDE_S, CONFIRMED_S, BEFORE_S)
 # If frames come slowly, a frame still waits for two more, but no longer than this.
 AHEAD_FRAMES, LONGEST_AHEAD_S = 2, 2.0
-# Larger pictures than 4K wait for a shorter time: an 8K frame takes 100 MB.
-MOST_LARGE_BYTES = 400 * 2**20
 MOST_FRAMES = 128  # a file whose timestamps are damaged may squeeze any number of frames into half a second
 
 
@@ -148,10 +146,8 @@ class LookAhead:
 
     def _is_ready(self, waited_s: float) -> bool:
         """Return whether the oldest frame has waited long enough if the next one comes `waited_s` later."""
-        frame_bytes = self._waiting[0].frame.bgr.nbytes
-        most = MOST_FRAMES
-        if frame_bytes > LARGE_FRAME_BYTES:
-            most = max(AHEAD_FRAMES, MOST_LARGE_BYTES // frame_bytes)
+        # Larger pictures than 4K wait for a shorter time: an 8K frame takes 100 MB.
+        most = max(AHEAD_FRAMES, frames_waiting(MOST_FRAMES, self._waiting[0].frame.bgr.nbytes))
         if len(self._waiting) > most or waited_s > LONGEST_AHEAD_S + 1e-6:
             return True
         return waited_s > AHEAD_S + 1e-6 and len(self._waiting) > AHEAD_FRAMES

@@ -12,6 +12,7 @@ from fer_stream.detection.association import DUPLICATE_OVERLAP, MATCH_IOU
 from fer_stream.detection.detector import FaceDetector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame
+from fer_stream.system.memory import frames_waiting
 from fer_stream.types import Frame
 
 BACK_SCORE = (
@@ -65,6 +66,8 @@ class Backfill:
             self._past.clear()
         boxes = np.array([face.box_xyxy for face in tracked.faces], np.float32).reshape(-1, 4)
         self._past.append(_Past(frame, boxes))
+        while len(self._past) > frames_waiting(MOST_BACK, frame.bgr.nbytes):
+            self._past.popleft()  # it no longer waits in the look-ahead either
         self._seen = frozenset(face.track_id for face in tracked.faces)
         return tuple(found)
 

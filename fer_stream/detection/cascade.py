@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from fer_stream.inference.network import Network
 
 _T = TypeVar("_T")
-TakeLevel = Callable[[np.ndarray, np.ndarray, float], _T]
+TakeStrip = Callable[[np.ndarray, np.ndarray, float, int], _T]
 
 # A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
 # P-Net's first layer takes 40 bytes a pixel.
-STRIP_PIXELS = 2 * 2**20
+STRIP_PIXELS = 2**19
 LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
 
 
@@ -52,19 +52,23 @@ class Cascade(Protocol):
         """
         ...
 
-    def p_net(self, pixels: Any, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool) -> list[_T]:
+    def p_net(
+        self, pixels: Any, scales: Sequence[float], take: TakeStrip[_T], *, whole: bool
+    ) -> list[list[_T]]:
         """Run P-Net over the pyramid of a whole frame.
 
         Args:
             pixels: The frame.
             scales: Size of each level relative to the frame.
-            take: Called for each level with three arguments: the correction of each place's box, float32
-                (4, height, width); the probabilities of no face and of a face, float32 (2, height, width);
-                and the scale. Several threads may call it at once. It must not keep the arrays.
+            take: Called for each strip of each level with four arguments: the correction of each place's
+                box, float32 (4, height, width); the probabilities of no face and of a face, float32
+                (2, height, width); the scale; and the number of rows above the strip. Several threads may
+                call it at once. It must not keep the arrays: of all strips of a large picture they would
+                take gigabytes.
             whole: Whether frames of this size will come again.
 
         Returns:
-            The result of `take` for each level, in order.
+            The results of `take` for the strips of each level, in order.
         """
         ...
 
@@ -134,17 +138,17 @@ class CpuCascade:
         return pixels
 
     def p_net(
-        self, pixels: SummedPixels, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool = True
-    ) -> list[_T]:
+        self, pixels: SummedPixels, scales: Sequence[float], take: TakeStrip[_T], *, whole: bool = True
+    ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
 
-        def level(scale: float) -> _T:
+        def level(scale: float) -> list[_T]:
             width, height = (int(side * scale + 1) for side in pixels.size_wh)
-            strips = [
-                self._p_net(pixels.resized((width, height), rows)) for rows in p_net_strips(width, height)
-            ]
-            shifts, probabilities = (np.concatenate(parts, axis=2) for parts in zip(*strips, strict=True))
-            return take(shifts[0], probabilities[0], scale)
+            taken = []
+            for rows in p_net_strips(width, height):
+                shifts, probabilities = self._p_net(pixels.resized((width, height), rows))
+                taken.append(take(shifts[0], probabilities[0], scale, rows.start // P_NET_STRIDE))
+            return taken
 
         # The first level has about as many pixels as all others together.
         return self._workers.map(level, scales)

@@ -168,7 +168,7 @@ class Detector:
     def _propose(self, pixels: Pixels, scales: Sequence[float], *, whole: bool) -> np.ndarray:
         """Return the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
         of_levels = self._cascade.p_net(pixels, scales, _places, whole=whole)
-        best = _Places(*map(np.concatenate, zip(*of_levels, strict=True))).best(0.7)
+        best = _joined([_joined(of_strips).best(0.5) for of_strips in of_levels]).best(0.7)
         return _shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32)
 
     def _r_stage(self, pixels: Pixels, squares_xyxy: np.ndarray) -> np.ndarray:
@@ -201,20 +201,20 @@ def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
     return keep
 
 
-def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float) -> _Places:
-    """Return the places where P-Net sees a face, in one frame at one scale.
+def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float, above: int) -> _Places:
+    """Return the places where P-Net sees a face, in a strip of one frame at one scale.
 
     Args:
         shifts: float32 (4, height, width), how the box of each place should move.
         probabilities: float32 (2, height, width), of no face and of a face.
         scale: Scale of the level relative to the frame.
+        above: Number of rows above the strip.
     """
     rows, columns = np.nonzero(probabilities[1] >= P_NET_THRESHOLD)
     # In single precision like MTCNN, because in double precision some whole numbers are rounded differently.
-    corners = (np.stack([columns, rows], axis=1) * P_NET_STRIDE).astype(np.float32)
+    corners = (np.stack([columns, rows + above], axis=1) * P_NET_STRIDE).astype(np.float32)
     boxes = np.concatenate([corners + 1, corners + P_NET_INPUT], axis=1) / np.float32(scale)
-    found = _Places(np.floor(boxes), probabilities[1, rows, columns], shifts[:, rows, columns].T)
-    return found.best(0.5)
+    return _Places(np.floor(boxes), probabilities[1, rows, columns], shifts[:, rows, columns].T)
 
 
 class _Places(NamedTuple):
@@ -234,6 +234,10 @@ class _Places(NamedTuple):
         """Return the places that no better one overlaps by more than this, the best first."""
         keep = non_maximum_suppression(self.boxes_xyxy, self.scores, iou)[:MAX_CANDIDATES]
         return _Places(*(values[keep] for values in self))
+
+
+def _joined(parts: Sequence[_Places]) -> _Places:
+    return _Places(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from fer_stream.detection.cascade import TakeLevel
+from fer_stream.detection.cascade import TakeStrip
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
 from fer_stream.detection.pixels import PIXEL_SCALE, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
@@ -119,8 +119,8 @@ class TorchCascade:
         return DeviceSums((width, height), origin, (columns - 1, rows - 1))
 
     def p_net(
-        self, pixels: DeviceSums, scales: Sequence[float], take: TakeLevel[_T], *, whole: bool
-    ) -> list[_T]:
+        self, pixels: DeviceSums, scales: Sequence[float], take: TakeStrip[_T], *, whole: bool
+    ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `cascade.Cascade.p_net`."""
         key = (pixels.part_wh, tuple(scales))
         pyramid = self._pyramids.get(key) or _Pyramid(self._lane, self._p_net, self._sums, *key)
@@ -128,7 +128,7 @@ class TorchCascade:
             while len(self._pyramids) >= P_NETS_KEPT:
                 del self._pyramids[next(iter(self._pyramids))]
             self._pyramids[key] = pyramid
-        return [take(*maps, scale) for maps, scale in zip(pyramid(), scales, strict=True)]
+        return [[take(*maps, scale, 0)] for maps, scale in zip(pyramid(), scales, strict=True)]
 
     def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `cascade.Cascade.r_net`."""

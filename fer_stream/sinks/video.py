@@ -23,6 +23,7 @@ from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
 from fer_stream.system.closing import first_error
 from fer_stream.system.files import open_new
+from fer_stream.system.memory import LARGE_FRAME_BYTES
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -251,8 +252,9 @@ class VideoSink(Sink):
             container_options=options,
         )
         encoder_options = dict(self._format.encoder_options)
-        if self._info.is_live:
-            # No B-frames, so that the last packet's duration can cover a gap at the end.
+        if self._info.is_live or 3 * width * height > LARGE_FRAME_BYTES:
+            # No B-frames: the last packet's duration can then cover a gap at the end of a live source, and
+            # x264 holds half the memory of pictures larger than 4K.
             encoder_options["bf"] = "0"
         stream = self._output.add_stream(self._format.encoder, options=encoder_options)
         stream.time_base = self._time_base

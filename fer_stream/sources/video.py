@@ -29,7 +29,7 @@ from fer_stream.sources.running_time import Clock
 from fer_stream.sources.seeking import Place, find_start, past_the_end
 from fer_stream.sources.times import format_time
 from fer_stream.system.environment import max_video_pixels
-from fer_stream.system.memory import is_out_of_memory
+from fer_stream.system.memory import LARGE_FRAME_BYTES, is_out_of_memory
 from fer_stream.types import Frame
 
 
@@ -95,8 +95,10 @@ class VideoSource(Source):
     def _open(self) -> None:
         """Open the file at its beginning. It may be open already."""
         self._container, self._stream = open_video(self._path, self._name)
-        # Frames of several threads at once; without it a decoder works on one core.
-        self._stream.thread_type = "AUTO"
+        # Frames of several threads at once; without it a decoder works on one core. Each thread holds frames,
+        # so of frames that are larger than 4K only parts are decoded side by side.
+        frame_bytes = 3 * self._stream.width * self._stream.height
+        self._stream.thread_type = "AUTO" if frame_bytes <= LARGE_FRAME_BYTES else "SLICE"
         self._stream.codec_context.options = {"max_pixels": str(max_video_pixels())}
         self._decoded = self._decode()
 

@@ -7,6 +7,7 @@ import errno
 # A stage of the pipeline holds at most this many bytes of pictures that are larger than 4K.
 LARGE_FRAME_BYTES = 30 * 2**20
 STAGE_BYTES = 96 * 2**20
+WAITING_BYTES = 200 * 2**20  # of such pictures that wait for later ones
 
 _MESSAGES = (
     *("bad_alloc", "bad allocation", "not enough memory", "out of memory", "failed to allocate"),
@@ -20,6 +21,11 @@ _MESSAGES = (
 def frames_ahead(most: int, frame_bytes: int) -> int:
     """Return how many frames a stage may hold: `most`, or fewer if they are larger than 4K."""
     return most if frame_bytes <= LARGE_FRAME_BYTES else max(1, min(most, STAGE_BYTES // frame_bytes))
+
+
+def frames_waiting(most: int, frame_bytes: int) -> int:
+    """Return how many frames may wait for later ones: `most`, or fewer if they are larger than 4K."""
+    return most if frame_bytes <= LARGE_FRAME_BYTES else min(most, WAITING_BYTES // frame_bytes)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -266,14 +266,19 @@ def test_strips_of_a_level_give_the_result_of_the_whole(monkeypatch, hopper_bgr)
     networks = cascade.CpuCascade()
     levels: list[np.ndarray] = []
 
-    def take(shifts: np.ndarray, probabilities: np.ndarray, _scale: float) -> None:
-        levels.append(np.concatenate([shifts, probabilities]).copy())
+    def take(
+        shifts: np.ndarray, probabilities: np.ndarray, _scale: float, above: int
+    ) -> tuple[np.ndarray, int]:
+        return np.concatenate([shifts, probabilities]), above
 
     for strip_pixels in (10**9, 40_000, 9_000):
         monkeypatch.setattr(cascade, "STRIP_PIXELS", strip_pixels)
         for height in (600, 599, 598, 597):
             pixels = networks.read(np.ascontiguousarray(hopper_bgr[:height]))
-            networks.p_net(pixels, [0.6], take)
+            (strips,) = networks.p_net(pixels, [0.6], take)
+            ends = np.cumsum([0, *(maps.shape[1] for maps, _ in strips)])
+            assert [above for _, above in strips] == list(ends[:-1])
+            levels.append(np.concatenate([maps for maps, _ in strips], axis=1))
     for whole, first, second in zip(levels[:4], levels[4:8], levels[8:], strict=True):
         np.testing.assert_allclose(first, whole, atol=2e-5)
         np.testing.assert_allclose(second, whole, atol=2e-5)
