@@ -85,7 +85,7 @@ def test_a_signal_finishes_every_output(tmp_path, analyzer, extension):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "interrupted after" in err and "Traceback" not in err
-    assert time.monotonic() - asked_s < 10, "far above the 2 s of an idle machine"
+    assert time.monotonic() - asked_s < 30, "it hangs: an idle machine takes 2 s"
     import pyarrow.parquet
 
     frames = sorted(set(pyarrow.parquet.read_table(table)["frame"].to_pylist()))
