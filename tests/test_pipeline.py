@@ -231,12 +231,12 @@ def test_a_signal_wakes_a_run_that_waits_for_a_frame():
     sink = FakeSink()
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with ScriptedSource(5, frame_s=0.2) as source:
+    with ScriptedSource(5, frame_s=1.0) as source:
         began_s = time.monotonic()
         summary = run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     timer.join()
     assert summary.interrupted and summary.frames < 5
-    assert time.monotonic() - began_s < 0.95
+    assert time.monotonic() - began_s < 4  # it would take 5 s
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
