@@ -39,10 +39,14 @@ def without_password(address: str) -> str:
     the path that sets a value is hidden as well.
     """
     scheme, _, rest = address.partition("://")
-    rest = re.sub(r"^[^/?#]*@", "", rest)
-    # A password may contain an unescaped / ? or #. If it begins with digits, it looks like a port and a path
-    # with an @, so this hides too much rather than too little.
-    rest = re.sub(r"^[^/?#:@]*:.*@", "", rest, flags=re.DOTALL)
+    rest, credentials = re.subn(r"^[^/?#]*@", "", rest)
+    if not credentials and re.match(r"[^/?#:@]*:[^@]*@", rest):
+        # A password may contain an unescaped / ? or #. If it begins with digits, it looks like a port and a
+        # path with an @. A query may contain an @ as well. So this hides too much rather than too little.
+        before_query = rest[: re.match(r"[^?/]*(?:/[^?#]*)?", rest).end()]  # type: ignore[union-attr]
+        _, at, rest = before_query.rpartition("@")
+        if not at:
+            return f"{scheme}://{_HIDDEN}"
     place = re.split("[?#]", rest, maxsplit=1)[0]
     shown = (_HIDDEN if "=" in urllib.parse.unquote(part) else part for part in place.split("/"))
     return f"{scheme}://{'/'.join(shown)}"

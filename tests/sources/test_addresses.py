@@ -34,6 +34,12 @@ from fer_stream.sources.addresses import is_network_address, without_password, w
         ("http://cam.local/v?user=a&p=secret&page=2", "http://cam.local/v"),
         ("http://[::1", "http://[::1"),
         ("rtsp://user:1/\nsecret@cam.local/1", "rtsp://cam.local/1"),
+        ("rtsp://a:pw@cam.local:554/live?user=me@tv.org&key=b", "rtsp://cam.local:554/live"),
+        ("rtsp://a:1/5@cam.local/1?user=me@tv.org&key=b", "rtsp://cam.local/1"),
+        ("rtsp://a:1#5@cam.local/1#me@tv.org", "rtsp://cam.local/1"),
+        # The text before the @ may be a password, and the text after it a query.
+        ("http://cam.local:8080/v?user=me@tv.org&key=b", "http://***"),
+        ("http://a:1?2@cam.local/v", "http://***"),
     ],
 )
 def test_no_password_is_ever_shown(address: str, shown: str) -> None:
