@@ -62,6 +62,7 @@ def find_layout(data: Path) -> Layout:
     Raises:
         SourceError: The layout is unknown, or a class is missing.
     """
+    _check_name(data)
     if data.is_file() and data.name in PIXEL_TABLES:
         data = data.parent
     pairs = [pair for pair in SPLITS if all((data / split).is_dir() for split in pair)]
@@ -87,6 +88,20 @@ def find_layout(data: Path) -> Layout:
     )
 
 
+def _check_name(folder: Path) -> None:
+    """Check that the system can look for a folder, whose name may be too long.
+
+    Raises:
+        SourceError: It can't.
+    """
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise SourceError(f"can't read {folder}: {error.strerror or error}") from error
+
+
 def _votes_beside(*folders: Path) -> Path | None:
     paths = [folder / name for name in VOTES_NAMES for folder in folders]
     return next((path for path in paths if path.is_file()), None)
@@ -107,6 +122,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
     Raises:
         SourceError: One is missing, or there are others.
     """
+    _check_name(folder)
     if not folder.is_dir():
         raise SourceError(f"no folder {folder}; expected {folder}/<class>/ for {', '.join(EXPRESSIONS)}")
     try:

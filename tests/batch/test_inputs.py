@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -158,3 +159,13 @@ def test_a_pipe_or_a_link_to_itself_does_not_stop_the_others(tmp_path, clip):
         assert work.inspect(None, found[name]) == Look()
         with pytest.raises(SourceError, match=reason), local_copy(found[name]) as path:
             VideoSource(path, name=name, mirror=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_name_that_is_not_utf8_can_be_written_to_a_table(tmp_path, clip):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4")
+    shutil.copy(clip, path)
+    (recording,) = find_recordings([path])
+    assert recording.name.encode().endswith(b".mp4") and recording.output_name.encode()
+    with local_copy(recording) as copied:
+        VideoSource(copied, name=recording.name, mirror=False).close()

@@ -223,3 +223,11 @@ def test_standard_output_by_its_name_in_the_file_system_works():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["frames"] == 3
+
+
+@posix
+@pytest.mark.parametrize("path", ["loop.csv", "loop.csv/o.csv"])
+def test_a_link_to_itself_is_no_output(fer, no_network, path):
+    Path("loop.csv").symlink_to("loop.csv")
+    said = fer(SAMPLE, "--data", path, "--overwrite")
+    assert said.code == 4 and "loop.csv: it is a link that leads nowhere" in said.line

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import cv2
 import numpy as np
 
 from fer_stream.detection.backfill import Backfill
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import ScanPace
-from fer_stream.detection.tracker import Tracker
+from fer_stream.detection.tracker import TrackedFrame, Tracker
 from fer_stream.types import Frame
 
 
@@ -32,3 +34,14 @@ def test_a_newcomer_is_found_in_the_frames_since_the_last_scan(
     assert sorted(found) == list(range(13, 20))
     for index, x in found.items():
         assert abs(x - (250 + 4 * index + width / 2)) < 15
+
+
+def test_few_frames_that_are_larger_than_4k_are_held(detector: Detector) -> None:
+    backfill = Backfill(detector)
+    held: list[weakref.ref[Frame]] = []
+    for index in range(10):
+        frame = Frame(np.zeros((4320, 7680, 3), np.uint8), index, index / 25)  # untouched, it takes no memory
+        backfill.earlier(frame, TrackedFrame())
+        held.append(weakref.ref(frame))
+        del frame
+    assert sum(ref() is not None for ref in held) <= 2

@@ -118,6 +118,39 @@ def test_ten_thousand_pictures(tmp_path, monkeypatch, record_property):
     assert len(list(Path("out").iterdir())) == count
 
 
+LARGE = {
+    "64 megapixels": ("large.jpg", ("--min-face", "12", "--data", "o.csv"), 2000),
+    "8K": ("large.mp4", ("--data", "o.csv"), 2250),
+    "8K, saved": ("large.mp4", ("--min-face", "200", "--save", "o.mp4"), 3500),  # x264 takes 600 MB of it
+}
+
+
+@pytest.mark.skipif(amount(0, 1) == 0, reason="takes minutes: make robustness runs it")
+@pytest.mark.parametrize("name", LARGE)
+def test_large_pictures_and_videos_take_bounded_memory(
+    tmp_path, monkeypatch, hopper_bgr, record_property, name
+):
+    source, options, most_mb = LARGE[name]
+    monkeypatch.chdir(tmp_path)
+    crowd = np.tile(cv2.resize(hopper_bgr, (640, 720)), (6, 12, 1))
+    if source.endswith(".jpg"):
+        Path(source).write_bytes(cv2.imencode(".jpg", cv2.resize(crowd, (10_600, 6_000)))[1].tobytes())
+    else:
+        with av.open(source, "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuv420p"
+            for index in range(14):
+                frame = av.VideoFrame.from_ndarray(np.roll(crowd, 4 * index, 1), "bgr24")
+                container.mux(stream.encode(frame.reformat(format="yuv420p")))
+            container.mux(stream.encode(None))
+    process = start((source, *options, "--profile", "p.json"))
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    peak_mb = json.loads(Path("p.json").read_text())["peak_rss_mb"]
+    record_property("peak_rss_mb", peak_mb)
+    assert peak_mb < most_mb
+
+
 def test_fifty_faces_in_a_frame(analyzer: Analyzer, hopper_bgr: np.ndarray):
     face = cv2.resize(hopper_bgr[:400, 60:460], (150, 150), interpolation=cv2.INTER_AREA)
     crowd = np.vstack([np.hstack([face] * 10)] * 5)

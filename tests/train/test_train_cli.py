@@ -388,3 +388,9 @@ def test_a_terminated_run_prints_the_command_that_resumes_it(data, tmp_path):
     assert main([*arguments, "--epochs", str(done + 1), "--resume", "--quiet"]) == 0
     assert epochs_of(output) == done + 1
     assert json.loads((output / "metrics.json").read_text())["cost"]["epochs"] == done + 1
+
+
+def test_a_name_of_thousands_of_characters_is_no_folder(unbroken, capsys):
+    for arguments in (["x" * 5000], ["evaluate", unbroken[0] / "best-weights.pt", "x" * 5000]):
+        code, said = fails(arguments, capsys)
+        assert code == 3 and "can't read x" in said
