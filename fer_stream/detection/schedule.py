@@ -19,11 +19,13 @@ class Slot:
 
     Attributes:
         due: Whether it is time for a scan.
+        due_next: Whether it is time for one at the next frame, if as many faces are followed then.
         allowed: Whether a scan may come now, due or not.
         resets_motion: Whether a scan of this frame measures motion from zero.
     """
 
     due: bool
+    due_next: bool
     allowed: bool
     resets_motion: bool
 
@@ -49,9 +51,11 @@ class ScanSchedule:
         every = self._pace.due_after(faces)
         allowed = self._frames_since_scan >= self._pace.gap
         if self._index is None:
-            return Slot(self._frames_since_scan >= every, allowed, resets_motion=False)
+            waited = self._frames_since_scan
+            return Slot(waited >= every, waited + 1 >= every, allowed, resets_motion=False)
         index, self._index = self._index, self._index + 1
-        return Slot(index % every == 0, allowed, resets_motion=index % RESET_EVERY == 0)
+        due, due_next = index % every == 0, (index + 1) % every == 0
+        return Slot(due, due_next, allowed, resets_motion=index % RESET_EVERY == 0)
 
     def note_scan(self) -> None:
         """Note that the current frame is scanned."""

@@ -3,8 +3,8 @@
 A full scan of a frame costs many times more than looking for a known face near its last box. So the detector
 scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and the
 later stages of the cascade give its new box, landmarks and score. A lost face or a cut in the video brings
-the next scan forward to the same frame. If a live source leaves no time for that, the face is searched for
-nearby.
+the next scan forward to the same frame. If a scan is due at the next frame, or a live source leaves no time
+for one, a lost face is only searched for nearby.
 
 A live source with the pace `auto` can't wait for a scan while there are faces to show. Its scan comes after
 the frame is handed out (`scan_ahead`), and new faces are looked for again in the next frame, near their
@@ -208,7 +208,7 @@ class Tracker:
             refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
             found, newcomers = refined[: len(followed)], refined[len(followed) :]
             there = self._still_there(image_bgr, found, followed)
-            scans = slot.allowed and not there.all()
+            scans = slot.allowed and not slot.due_next and not there.all()
             if scans:  # it finds lost faces again, and the places of the others are known
                 known = found.boxes_xyxy[there]
             else:

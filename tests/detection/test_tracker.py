@@ -287,6 +287,19 @@ def test_a_lost_face_is_found_nearby_without_a_scan(scene: Scene, counting: Coun
     assert counting.searches >= 1
 
 
+@pytest.mark.parametrize(("lost_at", "scans"), [(3, 2), (4, 1)])
+def test_a_face_lost_just_before_a_due_scan_brings_no_other_scan(
+    scene: Scene, counting: CountingDetector, lost_at: int, scans: int
+) -> None:
+    tracker = Tracker(counting, ScanPace(every=5), first_index=0)  # type: ignore[arg-type]
+    card, other = scene.card(), scene.card(mirrored=True)
+    for index in range(lost_at):
+        tracker.update(scene.frame((card, 120, 135), (other, 360, 135)), index / FRAMES_PER_S)
+    tracked = tracker.update(scene.frame((other, 360, 135)), lost_at / FRAMES_PER_S)
+    assert len(tracked.faces) == 1
+    assert counting.scans == scans
+
+
 def test_the_first_face_is_found_in_its_first_frame(scene: Scene, tracker: Tracker) -> None:
     assert tracker.update(scene.frame(), 0.0).faces == ()
     assert tracker.update(scene.frame(), 0.04).faces == ()
