@@ -193,7 +193,7 @@ def test_ctrl_c_keeps_finished_recordings_and_the_next_run_continues(analyzer, h
     said += rest.splitlines()
     assert run.returncode == 130, said
     assert said[0].startswith("fer-batch: 1/2 done a.mp4") and said[-1] == "fer-batch: interrupted"
-    assert out == "" and all(line.startswith("fer-batch: ") for line in said)
+    assert out == "" and all(line.startswith("fer-batch: ") for line in said), said
     states = {name: row["state"] for name, row in manifest(output).items()}
     assert states == {"a.mp4": "done", "b.mp4": "waiting"}
     assert len(list((output / "tables").iterdir())) <= 2  # a finished one, and one that was being written

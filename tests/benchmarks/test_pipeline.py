@@ -10,8 +10,10 @@ from helpers.paths import ROOT
 
 def test_the_benchmark_prints_a_line_for_each_row() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "pipeline.py", "--frames", "4", "--rounds", "1"]
-        + ["--clips", "made-1", "--rows", "floor", "ours", "--checks"],
+        [
+            *(sys.executable, ROOT / "benchmarks" / "pipeline.py", "--frames", "4", "--rounds", "1"),
+            *("--clips", "made-1", "--rows", "floor", "ours", "--checks"),
+        ],
         capture_output=True,
         text=True,
         check=False,
