@@ -14,12 +14,10 @@ import numpy as np
 
 from fer_stream.types import AnalyzedFrame
 
-MARGIN = (
-    1.4  # size of the hidden patch, relative to the face's box, so that hair, ears and chin are hidden too
-)
-PATCHES = (
-    3  # across a face; with 5 the detector still finds a face in the picture, with 4 or fewer it does not
-)
+# Size of the hidden patch relative to the face's box, so that hair, ears and chin are hidden too.
+MARGIN = 1.4
+# Patches across a face. With 5 the detector still finds a face in the picture; with 4 or fewer it does not.
+PATCHES = 3
 ROUNDNESS = 3.0  # exponent of the superellipse: 2 is an ellipse, and from 2.1 on the box lies within it
 
 

@@ -1,7 +1,7 @@
-"""Shared code of all figures: greys, resolution, and writing.
+"""Shared code of all figures: greys, resolution, loading matplotlib, and saving.
 
-Figures are made as objects, without pyplot, because its global state is not safe for threads. matplotlib
-loads with the first figure or with `load_matplotlib`, which takes half a second.
+Figures are made without pyplot, because its global state is not thread-safe. matplotlib takes half a second
+to load; it loads with the first figure or with `load_matplotlib`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fer_stream.system.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Without a folder for its list of fonts, matplotlib warns at loading that it will be slower.
+# When matplotlib has no folder for its font list, it warns on loading that it will be slower.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 CHART_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
@@ -69,19 +69,20 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all.
+    """Write a figure to a file, in full or not at all.
 
     Raises:
         OutputError: The file can't be written.
     """
     kind = path.suffix.lower()[1:]
-    # JPEG smears thin lines and small text at its usual quality.
+    # At the usual quality, JPEG smears thin lines and small text.
     options: dict[str, Any] = {"pil_kwargs": {"quality": 95}} if kind in ("jpg", "jpeg") else {}
     try:
-        # Through memory, because Pillow does not notice a short write to a full disk.
+        # Draw into memory first, because Pillow does not notice a short write to a full disk.
         drawn = io.BytesIO()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # of a name in a script that the font lacks
+            # The title may be in a script that the font lacks.
+            warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(drawn, format=kind, dpi=DOTS_PER_INCH, **options)
         with replacing(path) as temporary:
             temporary.write_bytes(drawn.getbuffer())

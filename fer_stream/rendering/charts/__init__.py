@@ -1,7 +1,7 @@
 """Charts: a picture beside its bar chart (`face`), and a video's timeline (`timeline`).
 
 `timeline` collects a `curve` and a `portrait` of each face, and `figure` draws them. matplotlib loads with
-the first chart, or before it with `plotting.load_matplotlib`.
+the first chart; `plotting.load_matplotlib` loads it earlier.
 """
 
 from fer_stream.rendering.charts.face import face_chart

@@ -34,7 +34,7 @@ class Binning:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of time in which a face was there without a break.
+    """A stretch of time in which a face was seen without a break.
 
     Attributes:
         edges_s: Edges of its bins, (N + 1,).
@@ -82,7 +82,7 @@ class Curve:
         """Merge neighbouring bins in pairs."""
         self._bins, self._sums = _merged(self._bins[: self._count] // 2, self._sums[: self._count])
         self._count = len(self._bins)
-        # With room for one more, because a full array grows by doubling, which an empty one could not.
+        # Leave room for one more bin: `add` doubles a full array, and doubling an empty one adds nothing.
         self._bins = np.append(self._bins, 0)
         self._sums = np.append(self._sums, np.zeros_like(self._sums[:1]), axis=0)
 
@@ -100,12 +100,12 @@ class Curve:
         return bins, probabilities, sums[:, _COUNT + 1 :].argmax(axis=1)
 
     def stretches(self, binning: Binning, points: int, away_s: float) -> Iterator[Stretch]:
-        """Yield the stretches in which the face was there.
+        """Yield the stretches in which the face was seen.
 
         Args:
             binning: The timeline's division into bins.
-            points: Approximate largest number of bins for the whole time.
-            away_s: A gap that is shorter than this does not count.
+            points: Approximate maximum number of bins for the whole time.
+            away_s: A shorter gap does not end a stretch.
         """
         merge = max(1, math.ceil(binning.span_s / points / binning.bin_s))
         bins, probabilities, labels = self.means(merge)

@@ -108,7 +108,8 @@ def _draw_picture(axes: Axes, image_bgr: np.ndarray, charted: Sequence[Face], fa
                 )
             )
         if len(faces) > 1 and face.id in ids:
-            # Above the box, so that it does not cover a small face, or inside it at the top of the picture.
+            # Put the id above the box, so that it does not cover a small face. At the top of the picture it
+            # goes inside.
             is_above = top > 0.06 * height
             axes.annotate(
                 str(face.id),

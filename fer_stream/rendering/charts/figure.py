@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Points across a timeline. Fewer than pixels, because an hour should show its course, not the noise of each
-# frame.
+# Points across a timeline. There are fewer than pixels, because the curve of an hour should show trends, not
+# the noise of each frame.
 CURVE_POINTS = 240
 
 WIDTH_IN, MARGIN_IN, LEFT_IN, RIGHT_IN = 12.0, 0.3, 3.2, 0.4
-# In units of the probability axis, bottom and height. A thin line where the label is "unsure".
+# Bottom and height, in units of the probability axis. The strip is thinner where the label is "unsure".
 STRIP, UNSURE_STRIP = (-0.17, 0.12), (-0.13, 0.04)
 PEAK_Y = 1.07
 UNSURE_STRIP_HEX = "#c4c8ce"
@@ -162,7 +162,7 @@ def _draw_axes(
 def _draw_curve(axes: Axes, row: Row, binning: Binning) -> None:
     """Draw stacked areas of the probabilities over a strip of the labels, with gaps where the face was away.
 
-    Area and strip come from the same bins, so that they begin and end together.
+    Area and strip use the same bins, so that they begin and end together.
     """
     stretches = list(row.curve.stretches(binning, CURVE_POINTS, away_s=MOMENT_S))
     times_s, tops = _area(stretches)
@@ -178,7 +178,7 @@ def _draw_curve(axes: Axes, row: Row, binning: Binning) -> None:
             height = UNSURE_STRIP if label == UNSURE else STRIP
             axes.broken_barh(strip[index], height, color=_strip_hex(label), linewidth=0, zorder=2)
     unsure = strip[LABELS.index(UNSURE)]
-    if unsure:  # a veil: the probabilities are there, but none of them counts as an answer
+    if unsure:  # a veil: the probabilities stay visible, but none of them counts as an answer
         axes.broken_barh(unsure, (0, 1), color="white", alpha=0.62, linewidth=0, zorder=3)
 
 
@@ -195,13 +195,13 @@ def _area(stretches: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strip(stretches: Sequence[Stretch]) -> list[list[tuple[float, float]]]:
-    """Return for each of `LABELS` the pieces of the strip, as beginning and length in seconds."""
+    """Return the pieces of the strip for each of `LABELS`, as start and length in seconds."""
     strip: list[list[tuple[float, float]]] = [[] for _ in LABELS]
     for stretch in stretches:
-        turns = np.flatnonzero(np.diff(stretch.labels, prepend=-1))
-        for turn, next_turn in zip(turns, [*turns[1:], len(stretch.labels)], strict=True):
-            begin_s, end_s = stretch.edges_s[turn], stretch.edges_s[next_turn]
-            strip[int(stretch.labels[turn])].append((begin_s, end_s - begin_s))
+        changes = np.flatnonzero(np.diff(stretch.labels, prepend=-1))
+        for change, next_change in zip(changes, [*changes[1:], len(stretch.labels)], strict=True):
+            begin_s, end_s = stretch.edges_s[change], stretch.edges_s[next_change]
+            strip[int(stretch.labels[change])].append((begin_s, end_s - begin_s))
     return strip
 
 

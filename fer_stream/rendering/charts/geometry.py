@@ -1,4 +1,4 @@
-"""Sizes and poses of faces, for choosing the faces and pictures of a chart."""
+"""Measure the size and pose of a face, to choose which faces and pictures to show."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def area_px(face: Face) -> float:
 def frontality(face: Face) -> float:
     """Return 1 if the nose is midway between the eyes, and less (at least 0.3) for a turned head."""
     left_eye, right_eye, nose = face.landmarks_xy[:3]
-    apart_px = float(np.linalg.norm(right_eye - left_eye))
-    if apart_px < 1:
+    eye_distance_px = float(np.linalg.norm(right_eye - left_eye))
+    if eye_distance_px < 1:
         return 0.3
-    aside = abs(float(np.dot(nose - (left_eye + right_eye) / 2, right_eye - left_eye))) / apart_px**2
-    return max(0.3, 1 - aside)
+    offset = abs(float(np.dot(nose - (left_eye + right_eye) / 2, right_eye - left_eye))) / eye_distance_px**2
+    return max(0.3, 1 - offset)

@@ -12,8 +12,8 @@ from fer_stream.rendering.charts.geometry import area_px, frontality
 from fer_stream.types import AnalyzedFrame, Face
 
 SIDE_PX = 96
-STEP = 0.01  # probabilities of the same whole percent are equal peaks, of which the better view counts
-BETTER_LOOK = 1.15  # minimum gain in quality, so that an approaching face is not cut out in every frame
+STEP = 0.01  # probabilities that round to the same percent are equal peaks; the better view of them wins
+BETTER_LOOK = 1.15  # a new picture must be better by this factor, so that not every frame gives one
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Portraits:
         self.by_label: dict[str, Portrait] = {}
 
     def look(self, analyzed: AnalyzedFrame, face: Face) -> None:
-        """Keep this picture if it is the peak of its label, or an equal peak with a better view."""
+        """Keep the face's picture if it is the peak of its label, or an equal peak with a better view."""
         best = self.by_label.get(face.label)
         rank = 0 if face.unsure else round(face.confidence / STEP)
         if best is not None and rank < best.rank:
@@ -61,7 +61,7 @@ def _square_rgb(analyzed: AnalyzedFrame, face: Face) -> np.ndarray:
     half = 0.62 * max(right - left, bottom - top)
     width, height = analyzed.frame.size_wh
     half = min(half, width / 2, height / 2)
-    # Moved into the frame rather than cropped, so that it stays square.
+    # Move the square into the frame instead of clipping it, so that it stays square.
     center_x = min(max(center_x, half), width - half)
     center_y = min(max(center_y, half), height - half)
     x0, y0 = max(int(center_x - half), 0), max(int(center_y - half), 0)

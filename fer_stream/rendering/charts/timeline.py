@@ -12,7 +12,7 @@ from fer_stream.rendering.plotting import check_chart_path, save_figure
 from fer_stream.types import AnalyzedFrame
 
 MOST_ROWS = 12
-MOST_KEPT_FACES = 48  # with their curves, while a video runs
+MOST_KEPT_FACES = 48  # faces whose curves are kept while a video runs
 MOST_BINS = 4096
 FIRST_BIN_S = 1 / 64  # shorter than any frame; doubles whenever a face fills its bins
 RETURN_S = 2.0  # a face that is away for longer may be dropped
@@ -30,13 +30,13 @@ class _Record:
 class Timeline:
     """Every face's seven probabilities over the time of a video, drawn when it has ended.
 
-    Memory is bounded for any length of video and any crowd: the bins of curves double when they are full, and
-    of the faces that have left only the longest-seen are kept.
+    Memory is bounded for any length of video and any crowd. When a curve has too many bins, all bins become
+    twice as wide. Of the faces that have left, only those seen longest are kept.
 
     Args:
         path: The file that `save` writes, one of `CHART_SUFFIXES`.
         source_name: Name of the video in the title.
-        interval_s: Average time from frame to frame, which is also the time of the first frame.
+        interval_s: Average time from frame to frame; the first frame counts for this long.
 
     Raises:
         UsageError: The extension is unknown.
@@ -90,8 +90,8 @@ class Timeline:
         if self._frames > 1:
             frame_s = (self._last_s - self._first_s) / (self._frames - 1)
         records = sorted(self._records.values(), key=lambda record: (-record.time.seen_s, record.time.id))
-        lasting = [record for record in records if record.time.seen_s >= MOMENT_S] or records
-        shown = sorted(lasting[:MOST_ROWS], key=lambda record: record.time.id)
+        listed = [record for record in records if record.time.seen_s >= MOMENT_S] or records
+        shown = sorted(listed[:MOST_ROWS], key=lambda record: record.time.id)
         shown_ids = {record.time.id for record in shown}
         left_out_s = [record.time.seen_s for record in records if record.time.id not in shown_ids]
         figure = timeline_figure(
@@ -114,7 +114,7 @@ class Timeline:
         )
 
     def _drop_briefest(self, time_s: float) -> None:
-        """Drop half of the faces, but keep the longest-seen and those that may still be there."""
+        """Drop half of the faces, but keep those seen longest and those that may still be in view."""
         by_length = sorted(self._records.values(), key=lambda record: -record.time.seen_s)
         for record in by_length[MOST_KEPT_FACES // 2 :]:
             if record.time.last_s < time_s - RETURN_S:

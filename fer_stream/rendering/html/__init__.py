@@ -13,7 +13,7 @@ from typing import Any
 
 from fer_stream.expressions import COLORS_RGB, LABELS, UNSURE, UNSURE_RGB
 
-LEAST_CONTRAST = 3.0  # of a line against the page, as WCAG 2.2 asks of graphics (1.4.11)
+LEAST_CONTRAST = 3.0  # of a line against the page, as WCAG 2.2 (1.4.11) requires for graphics
 _LIGHT_PAGE_RGB = (255, 255, 255)
 _DARK_PAGE_RGB = (24, 26, 29)
 
@@ -31,7 +31,7 @@ def uplot_script() -> str:
 def palette_css() -> str:
     """Return CSS variables for the overlay's colours: `--fill-happy`, and `--line-happy` for thin lines.
 
-    If the overlay's colour would be hard to see, lines are darker on a light page and lighter on a dark one.
+    A line is darker on a light page, and lighter on a dark one, if the overlay's colour would be hard to see.
     """
 
     def variables(page_rgb: tuple[int, int, int]) -> str:
@@ -54,7 +54,7 @@ def csp_hash(text: str) -> str:
 def json_for_script(content: Any) -> str:
     """Return JSON that is safe inside `<script type="application/json">`, whatever its strings contain."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    # Only "</script" and "<!--" end or change a script; without any "<" there is neither.
+    # Only "</script" and "<!--" end or change a script, and both need a "<".
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -74,9 +74,9 @@ def _luminance(rgb: tuple[int, int, int]) -> float:
 def _visible(rgb: tuple[int, int, int], page_rgb: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return a colour, moved towards black or white until it shows on the page."""
     page = _luminance(page_rgb)
-    towards = 0 if page > 0.5 else 255
+    target = 0 if page > 0.5 else 255
     for step in range(21):
-        mixed = tuple(round(value + (towards - value) * step / 20) for value in rgb)
+        mixed = tuple(round(value + (target - value) * step / 20) for value in rgb)
         red, green, blue = mixed
         bright, dark = sorted((_luminance((red, green, blue)), page), reverse=True)
         if (bright + 0.05) / (dark + 0.05) >= LEAST_CONTRAST:

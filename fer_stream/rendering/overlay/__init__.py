@@ -14,7 +14,9 @@ from fer_stream.types import AnalyzedFrame
 
 
 class Overlay:
-    """Annotates the frames of one stream. It remembers places, so use one for each stream.
+    """Annotates the frames of one stream.
+
+    It remembers where parts were placed, so use one overlay for each stream.
 
     Args:
         show_bars: Draw the seven probability bars, not only the box and its label.

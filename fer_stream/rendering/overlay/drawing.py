@@ -1,8 +1,8 @@
 """Draw placed parts, fast.
 
-Parts that do not change between frames (plates, words, numbers, shapes of bars) are drawn once as sprites:
-colour times coverage, and the remaining share of the background. Blending a sprite touches only the pixels
-that it covers, with two OpenCV calls in 8-bit arithmetic.
+Parts that do not change between frames (plates, words, numbers, shapes of bars) are drawn once, as sprites. A
+sprite holds its colour times its opacity, and the share of the background that shows through. Blending a
+sprite touches only the pixels that it covers, with two OpenCV calls in 8-bit arithmetic.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ DIM_BGR: ColorBgr = (206, 202, 200)
 INK_BGR: ColorBgr = (20, 16, 14)
 TRACK_OPACITY = 0.13
 UNSURE_OPACITY = 0.78
-NO_ROW = -1  # in place of the row to emphasize, if there is none
+NO_ROW = -1  # there is no row to emphasize
 
-# OpenCV's built-in variable sans-serif. Its weight is set during drawing, without the interpreter's lock, so
-# overlays in two threads take turns. They meet only for texts that are not cached yet.
+# OpenCV's built-in variable sans-serif font. Drawing sets its weight without holding the GIL, so only one
+# thread may draw at a time. Threads wait for each other only for texts that are not cached yet.
 _FONT = cv2.FontFace("sans")
 _FONT_LOCK = threading.Lock()
 
@@ -51,7 +51,7 @@ class Sprite:
 
     Attributes:
         premultiplied: uint8 (h, w, 3), BGR times opacity.
-        background: uint8 (h, w, 3), the remaining share of the background, 0 to 255.
+        background: uint8 (h, w, 3), the share of the background that shows through, 0 to 255.
     """
 
     premultiplied: np.ndarray
@@ -98,7 +98,7 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
     for edge in (whole[:thin], whole[-thin:], whole[thin:-thin, :thin], whole[thin:-thin, -thin:]):
         if edge.size:
             cv2.convertScaleAbs(edge, dst=edge, alpha=0.6, beta=0.4 * 255)
-    # In steps of 4 px, so that an approaching face does not need new corners for every frame.
+    # Round to steps of 4 px, so that an approaching face does not need new corners in every frame.
     reach = min(int(0.22 * min(box.width, box.height)), 14 * line) // 4 * 4
     reach = max(reach, 2 * line)
     corners = _corners(reach, line, color_bgr(placed.face.label))
@@ -110,9 +110,9 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
 
 
 def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draw a face's tag in place: expression, percentage and, more quietly, its id.
+    """Draw a face's tag in place: expression, percentage and, fainter, its id.
 
-    An unsure face gets a grey tag that stays in the background.
+    An unsure face gets a grey tag that catches the eye less.
     """
     if placed.tag is None:
         return
@@ -132,7 +132,7 @@ def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
 
 
 def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draw a face's bars in place. Do nothing if they have no place."""
+    """Draw a face's bars in place. Do nothing if no room was found for them."""
     if placed.panel is None:
         return
     rect, style, opacity = placed.panel.rect, placed.panel.style, placed.panel.opacity
@@ -263,7 +263,7 @@ def plate(width: int, height: int, radius: int, color: ColorBgr, opacity: float)
 
 @lru_cache(maxsize=128)
 def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
-    """Return the static part of a panel: the plate, the bars' tracks and the names, the top one stronger."""
+    """Return the static part of a panel: plate, tracks of the bars, and names, the top one in bold."""
     width, height = style.size_wh
     color = np.full((height, width, 3), PLATE_BGR, np.uint8)
     background = np.full((height, width, 3), round(255 * (1 - PLATE_OPACITY)), np.uint8)
@@ -313,7 +313,7 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 def _rounded(width: int, height: int, radius: int) -> np.ndarray:
     """Return the coverage of a rectangle with round corners, float (height, width), 0 to 1."""
-    # Distance from each pixel's centre to the rounded outline. Half a pixel of it is antialiasing.
+    # The distance from each pixel's centre to the rounded outline gives antialiasing half a pixel wide.
     radius = min(radius, width // 2, height // 2)
     x = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - radius)
     y = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius)

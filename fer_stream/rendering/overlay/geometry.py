@@ -74,7 +74,7 @@ def is_free(rect: Rect, obstacles: Iterable[Rect]) -> bool:
 
 
 def room_px(rect: Rect, view: Rect, obstacles: Iterable[Rect]) -> float:
-    """Return the distance to the nearest obstacle or edge of the frame, along one axis."""
+    """Return the free distance to the nearest obstacle or edge of the frame, across or down."""
     room: float = min(
         rect.left - view.left, rect.top - view.top, view.right - rect.right, view.bottom - rect.bottom
     )

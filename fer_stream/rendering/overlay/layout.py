@@ -1,6 +1,7 @@
-"""The layout of a frame's overlay: sizes for the frame, then tags, then panels, with a memory.
+"""Arrange a frame's overlay: choose sizes, place the tags, then place the panels.
 
-Pure geometry. `tag_placement` and `panel_placement` hold the rules.
+This module only computes places and draws nothing. `tag_placement` and `panel_placement` hold the rules. The
+layout remembers where parts were, so that they do not jump from frame to frame.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MEMORY_S = 1.0  # a face that is away for less than this gets its old place back
 
 @dataclass
 class _Memory:
-    """The past of one face."""
+    """Where the parts of one face were in earlier frames."""
 
     seen_s: float
     tag: TagMemory = field(default_factory=TagMemory)
@@ -101,7 +102,7 @@ class Layout:
         step_s = time_s - self._now_s
         is_same = self._last == (source, size_wh)
         self._last, self._now_s = (source, size_wh), time_s
-        # If time stands still, this is another picture: those of a folder are all at 0.
+        # If time stands still, this is another picture, because the pictures of a folder are all at time 0.
         if not is_same or step_s <= 0:
             self._memories.clear()
             self._crowded_s = -math.inf

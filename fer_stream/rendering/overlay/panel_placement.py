@@ -1,8 +1,8 @@
 """Place the panels of bars.
 
-Two rules compete: nothing may cover a face, a tag or another panel, and nothing may jump. So a panel keeps
-its place beside the box as long as that is free, and glides after its face. Only when the place is lost, it
-takes the best free one. No face is nearer to a panel than the panel's own.
+Two rules compete: a panel must not cover a face, a tag or another panel, and it must not jump. So a panel
+keeps its place beside the box as long as that place is free, and glides along with its face. When it loses
+its place, it takes the best free one. No other face is nearer to a panel than its own face.
 
 A mini panel has no names, so from a distance nobody could tell whose it is. It touches its face's box or lies
 in it, or it is not drawn. A larger panel is tied to the box by a short bridge.
@@ -27,12 +27,12 @@ from fer_stream.rendering.overlay.parts import (
 )
 
 GLIDE_S = 0.12  # time constant of a panel that follows its face
-FADE_S = 0.2  # a panel that has to change its place fades in there
-HOLD_S = 0.6  # a panel that loses a new place sooner than this waits for the rest of the time
-RECHECK_S = 0.4  # a better panel must fit at two looks, this far apart
-ENOUGH_ROOM = 4  # gaps; more room does not make a place better
-ORDER_COST = 0.9  # gaps; a place further down the order needs about this much more room
-MOVE_BACK_COST = 4  # gaps; so the place that was just lost is taken last
+FADE_S = 0.2  # a panel that moves to a new place fades in over this time
+HOLD_S = 0.6  # a panel that loses its new place within this time waits until the time is over
+RECHECK_S = 0.4  # a larger panel must fit in two searches this far apart
+ENOUGH_ROOM = 4  # in gaps; more room than this does not make a place better
+ORDER_COST = 0.9  # in gaps; each step down the order must be made up for by this much more room
+MOVE_BACK_COST = 4  # in gaps; makes the place that was just lost the last choice
 CROWDED_SHARE = 0.2  # if full panels would cover more of the frame than this, all become compact
 
 SPOTS_BESIDE = tuple(f"{side}-{align}" for align in ("top", "middle", "bottom") for side in ("right", "left"))
@@ -43,14 +43,14 @@ SPOTS_OVER_UNDER = tuple(
 
 @dataclass
 class PanelMemory:
-    """The past of a face's panel, and the size that the face deserves.
+    """State of a face's panel from frame to frame.
 
     Attributes:
         wanted: The largest panel for a face of this size; None before the first frame.
         text_step: Index into `TEXT_STEPS` for a face of this size.
         level: Level of detail; `TAG` if there is no panel, or it is inside the box.
         spot: Its place beside the box, "right-top"; None if the panel is inside the box or not drawn.
-        xy: Its left top corner on screen, which glides.
+        xy: Position of its top left corner, which glides.
         placed_s: Time at which it came to its place.
         fades: Whether it fades in there.
         checked_s: Time of the last search for a place.
@@ -68,16 +68,16 @@ class PanelMemory:
     better_seen: bool = False
 
     def update_size(self, lines: float, *, crowded: bool) -> None:
-        """Choose sizes for a face, with hysteresis so that a breathing box changes nothing.
+        """Choose sizes for a face, with hysteresis, so that a box that wobbles changes nothing.
 
         Args:
-            lines: Height of the face's box in heights of ordinary text.
+            lines: Height of the face's box, measured in heights of ordinary text.
             crowded: Whether there are too many faces for full panels.
         """
         before = self.wanted
         self.wanted = Level.TAG
-        for level, least in ((Level.MINI, 1.2), (Level.COMPACT, 2.0), (Level.FULL, 3.0)):
-            if lines >= least * (0.85 if before is not None and before >= level else 1.0):
+        for level, minimum in ((Level.MINI, 1.2), (Level.COMPACT, 2.0), (Level.FULL, 3.0)):
+            if lines >= minimum * (0.85 if before is not None and before >= level else 1.0):
                 self.wanted = level
         if crowded:
             self.wanted = min(self.wanted, Level.COMPACT)
@@ -104,12 +104,12 @@ class PanelPlacer:
 
         Args:
             scene: The frame.
-            memories: For each face the past of its panel, with its sizes updated. They are updated in place.
+            memories: State of each face's panel, after `update_size`. They are updated in place.
             tags: The tags that were placed.
 
         Returns:
-            For each face its panel, or None if there is no place for one. No panel covers a face's box,
-            a tag or another panel, except one in its own face's box.
+            For each face its panel, or None if there is no place for one. No panel covers a tag, another
+            panel, or the box of another face.
         """
         count = len(scene.boxes)
         kept: list[Rect | None] = [None] * count
@@ -118,7 +118,7 @@ class PanelPlacer:
         def parts(index: int) -> list[Rect]:
             return [*tags, *(rect for at, rect in enumerate(kept) if rect and at != index)]
 
-        # Panels with a place keep it, the longest-known first. Only then the others search for one.
+        # First, panels that have a place keep it, in the order of the ids. Then the others search for one.
         for index, memory in enumerate(memories):
             if memory.spot and memory.xy and memory.level <= (memory.wanted or Level.TAG):
                 style = self._style_for(memory, memory.level, scene.text_px)
@@ -131,11 +131,11 @@ class PanelPlacer:
         for index in by_size:
             memory = memories[index]
             found = None
-            if _may_look(memory, scene.now_s, has_panel=kept[index] is not None):
+            if _should_search(memory, scene.now_s, has_panel=kept[index] is not None):
                 above = memory.level if kept[index] else Level.TAG
                 found = self._find(memory, above, index, scene, parts(index))
             if kept[index]:
-                # A larger panel only after it would have fitted for a while, because room comes and goes.
+                # Switch to a larger panel only if it fits in two searches, because room comes and goes.
                 if found and not memory.better_seen:
                     memory.better_seen, found = True, None
                 if not found:
@@ -179,13 +179,13 @@ class PanelPlacer:
             style = self._style_for(memory, Level(level), scene.text_px)
             best: tuple[float, str, Rect] | None = None
             spots = (*SPOTS_BESIDE, *SPOTS_OVER_UNDER)
-            if level == Level.MINI:  # as wide as a face, so it looks best below one
+            if level == Level.MINI:  # it is about as wide as a face, so it looks best below one
                 spots = (*SPOTS_OVER_UNDER, *SPOTS_BESIDE)
             for order, spot in enumerate(spots):
                 panel = _panel_at(spot, index, style, scene, is_placed=False)
                 if panel is None or not _is_allowed(panel, index, scene.boxes, parts, margin_px=scene.gap):
                     continue
-                # Room around it is time until it has to move. The order is a matter of taste.
+                # The more room a panel has around it, the longer it can stay. The order is a matter of taste.
                 room = min(room_px(panel, scene.view, [*parts, *others]), ENOUGH_ROOM * scene.gap)
                 score = room / scene.gap - ORDER_COST * order
                 score -= MOVE_BACK_COST if spot == memory.spot else 0
@@ -216,7 +216,7 @@ def _is_allowed(
         index: Index of its face.
         boxes: The boxes of all faces.
         parts: Tags and the other panels.
-        margin_px: Minimum difference of the distances.
+        margin_px: How much nearer its own face must be, px.
     """
     if not is_free(panel, boxes) or not is_free(panel, parts):
         return False
@@ -224,11 +224,11 @@ def _is_allowed(
     return all(panel.distance_px(other) >= own_px for at, other in enumerate(boxes) if at != index)
 
 
-def _may_look(memory: PanelMemory, now_s: float, *, has_panel: bool) -> bool:
-    """Return whether to search for a place.
+def _should_search(memory: PanelMemory, now_s: float, *, has_panel: bool) -> bool:
+    """Return whether to search for a place now.
 
-    Searches at once if a place was lost, unless it had only just been found, and from time to time for a
-    better one.
+    A panel that has lost its place searches at once, unless it had only just found it. Every other panel
+    searches for a better place from time to time.
     """
     if has_panel and memory.level >= (memory.wanted or Level.TAG):
         memory.better_seen = False
@@ -271,7 +271,7 @@ def _panel_at(spot: str, index: int, style: PanelStyle, scene: Scene, *, is_plac
     """Return the panel at a place beside its box, slid along the box into the frame.
 
     Return None if there is no room. A mini panel touches the box. Near the frame's edge, the gaps around a
-    larger panel shrink before the panel is given up. They shrink further for a panel that has its place.
+    larger panel shrink before the panel is given up. They shrink further for a panel that is already placed.
     """
     box, view, (width, height) = scene.boxes[index], scene.view, style.size_wh
     gap, least_gap = scene.gap, scene.gap // 2 if is_placed else scene.gap
@@ -306,7 +306,7 @@ def _panel_at(spot: str, index: int, style: PanelStyle, scene: Scene, *, is_plac
 
 
 def _panel_inside(box: Rect, size_wh: tuple[int, int], gap: int) -> Rect | None:
-    """Return the panel at the lower edge of the box, if it takes no more than a chin's height of it."""
+    """Return the panel at the lower edge of the box; None if it would cover more than about the chin."""
     width, height = size_wh
     if box.width < width + 2 * gap or box.height < 4 * height:
         return None
@@ -315,10 +315,10 @@ def _panel_inside(box: Rect, size_wh: tuple[int, int], gap: int) -> Rect | None:
 
 
 def _tie(panel: Rect, box: Rect, thickness: int) -> Rect | None:
-    """Return the bridge from a panel to its box; None if they touch or do not face each other."""
+    """Return the bridge from a panel to its box; None if they touch or no straight bridge fits."""
     low, high = max(panel.top, box.top), min(panel.bottom, box.bottom)
     if high - low >= thickness:
-        # At the height of the eyes, if the panel reaches it: a panel below the head would tie the shoulder.
+        # Put it at eye level if the panel reaches that high. Lower down it would point at the shoulder.
         middle = min(max((2 * box.top + box.bottom) // 3, low + thickness // 2), high - thickness // 2)
         top = middle - thickness // 2
         left, right = min(panel.right, box.right), max(panel.left, box.left)

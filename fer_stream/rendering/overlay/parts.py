@@ -18,7 +18,7 @@ REGULAR, SEMIBOLD = 400, 600  # font weights
 # Factors on the size of the text, for a small, an ordinary and a large face.
 TEXT_STEPS = (0.8, 1.0, 1.25)
 
-# (text, size_px, weight) -> width in px; an argument, so that placement needs no font.
+# (text, size_px, weight) -> width in px; passed in, so that placement needs no font.
 MeasureText = Callable[[str, int, int], int]
 
 
@@ -33,16 +33,16 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class PanelStyle:
-    """Inner measures of a panel in px.
+    """Dimensions inside a panel, px.
 
     Attributes:
         level: Level of detail.
         text_px: Size of its text.
         padding: Space inside the plate's edge.
-        row: Height of a row; of a mini panel, the width of a column with its gap.
+        row: Height of a row; in a mini panel, the width of a column with its gap.
         name_width: Width of the names' column.
         gap: Space between columns.
-        bar_wh: The longest bar's length and its thickness; of a mini panel, width and height.
+        bar_wh: Length and thickness of the longest bar; in a mini panel, its width and height.
         number_width: Width of the numbers' column.
     """
 
@@ -76,7 +76,7 @@ class PlacedTag:
     """A face's tag.
 
     Attributes:
-        rect: Its plate.
+        rect: Its background plate.
         text_px: Size of its text.
         padding: Space inside its left and right edge.
         shows_id: Whether it has room for the face's id.
@@ -93,8 +93,8 @@ class PlacedPanel:
     """A face's bars.
 
     Attributes:
-        rect: Their plate.
-        style: Inner measures.
+        rect: Their background plate.
+        style: Dimensions inside the panel.
         opacity: 0 to 1; a panel fades in at a new place.
         tie: The short bridge between the panel and its face's box; None if they touch.
     """
@@ -135,7 +135,7 @@ class Scene:
         text_px: Size of ordinary text in a frame of this size.
         gap: Ordinary space between parts, px.
         now_s: Time of the frame.
-        step_s: Time since the frame before; 0 for the first.
+        step_s: Time since the previous frame; 0 for the first.
     """
 
     view: Rect
@@ -153,7 +153,7 @@ def tag_text(face: Face) -> str:
 
 
 def widest_tag_text(face: Face) -> str:
-    """Return the text that a tag reserves room for: two wide digits, so that the plate does not twitch."""
+    """Return the text that a tag reserves room for. Its digits are wide, so that the plate keeps its size."""
     return tag_text(face) if face.unsure or percent(face.confidence) == 100 else f"{face.expression} 88 %"
 
 
@@ -168,7 +168,7 @@ def scaled_text_px(text_px: int, factor: float) -> int:
 
 
 def panel_style(level: Level, text_px: int, measure: MeasureText) -> PanelStyle:
-    """Return the measures of a panel for a size of text."""
+    """Return the dimensions of a panel for a size of text."""
     if level <= Level.MINI:
         width = max(3, round(0.45 * text_px))
         return PanelStyle(

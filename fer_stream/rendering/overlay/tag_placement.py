@@ -3,13 +3,13 @@
 A tag touches its own face's box: above it, below it, or inside its upper edge. Three rules hold in
 every frame:
 
-- No face is nearer to the tag than the tag's own: neither to its plate nor to the middle of it.
+- No other face is nearer to the tag than its own face, measured from the plate and from its middle.
 - Tags do not overlap.
 - A tag outside its box is never moved onto another face's box.
 
-A tag keeps its place as long as the rules allow. It never hops from above its box to below it, or back,
-from one frame to the next: it goes inside or is left out for `PAUSE_S` first. It changes sides at most
-every `TURN_S`.
+A tag keeps its place as long as the rules allow. It never hops between above and below its box from one
+frame to the next: it first goes inside or is left out for `PAUSE_S`. It changes sides at most once per
+`TURN_S`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from fer_stream.rendering.overlay.parts import (
 )
 from fer_stream.types import Face
 
-PAUSE_S = 0.12  # a tag is on neither side for this long before it comes to the other side
+PAUSE_S = 0.12  # before a tag changes sides, it is on neither side for this long
 TURN_S = 1.0  # minimum time between two changes of sides
 LEFT_OUT_S = 0.12  # a tag that found no place looks for one again after this time
 RETURN_S = 1.0  # a better place must have been free this long before the tag returns to it
 COVERED_SHARE = 0.12  # share of another face's box that a tag may cover before it moves away
-CROWDED_COST = 3  # value of room to the next face, in steps down the order of places
-TURN_COST = 2  # value of staying on the same side, in such steps
+CROWDED_COST = 3  # cost of a place close to another face, in steps down the order of places
+TURN_COST = 2  # cost of changing sides, in such steps
 
 
 class Spot(NamedTuple):
@@ -63,15 +63,15 @@ SPOTS = (*OUTSIDE, *INSIDE, *(spot._replace(shows_id=False) for spot in (*OUTSID
 
 @dataclass
 class TagMemory:
-    """The past of a face's tag.
+    """State of a face's tag from frame to frame.
 
     Attributes:
         spot: The place of the tag in the last frame; None if it had none.
         side: `above` or `below`, the side of its box that it was on last; empty if it was on neither.
         side_s: Time at which it was last on that side.
-        turned_s: Time at which it came there from the other side.
+        turned_s: Time at which it last came there from the other side.
         left_out_s: Time at which it last found no place.
-        better_since_s: Time since which a better place has been free; infinite if none is.
+        better_since_s: Time at which a better place became free; infinite if none is.
     """
 
     spot: Spot | None = None
@@ -103,7 +103,7 @@ def place_tags(
 
     Args:
         scene: The frame.
-        memories: For each face the past of its tag. They are updated in place.
+        memories: State of each face's tag. They are updated in place.
         text_factors: For each face a factor on the size of ordinary text.
         measure: Returns the width of a text.
 
@@ -118,18 +118,18 @@ def place_tags(
     def taken(index: int) -> list[Rect]:
         return [rect for at, rect in enumerate(placed) if rect is not None and at != index]
 
-    # Tags that can stay do so before the others search for a place, so no tag is driven away by a new one.
-    looking = []
+    # Tags that can stay do so before the others search for a place, so a new tag drives no other away.
+    searching = []
     for index, memory in enumerate(memories):
         rect = None
         if memory.spot is not None:
             rect = plates[index].rect_at(memory.spot, scene.boxes[index], scene.view)
-            if rect and not _is_allowed(rect, index, scene.boxes, taken(index), keeps=True):
+            if rect and not _is_allowed(rect, index, scene.boxes, taken(index), is_placed=True):
                 rect = None
         placed[index] = rect
         if rect is None or _may_improve(memory):
-            looking.append(index)
-    for index in looking:
+            searching.append(index)
+    for index in searching:
         _move(index, memories[index], plates[index], placed, taken(index), scene)
 
     tags: list[PlacedTag | None] = []
@@ -170,23 +170,23 @@ class _Plate:
 
 
 def _is_allowed(
-    rect: Rect, index: int, boxes: Sequence[Rect], taken: Sequence[Rect], *, keeps: bool = False
+    rect: Rect, index: int, boxes: Sequence[Rect], taken: Sequence[Rect], *, is_placed: bool = False
 ) -> bool:
     """Return whether the rules allow a tag here. A tag that is already here may cover a little more."""
     if not is_free(rect, taken):
         return False
     own = boxes[index]
-    # Every place touches the own box, so no other box is nearer to the plate. Its middle may be nearer to
-    # one.
+    # Every place touches the face's own box, so no other box is nearer to the plate. Another box may still be
+    # nearer to the plate's middle.
     own_center_px = rect.center_distance_px(own)
-    may_cover_some = keeps or rect.overlap_px(own) > 0
+    may_overlap = is_placed or rect.overlap_px(own) > 0
     for at, other in enumerate(boxes):
         if at == index:
             continue
         if own_center_px and rect.center_distance_px(other) < own_center_px:
             return False
         covered_px = rect.overlap_px(other)
-        if covered_px and not (may_cover_some and covered_px <= COVERED_SHARE * other.width * other.height):
+        if covered_px and not (may_overlap and covered_px <= COVERED_SHARE * other.width * other.height):
             return False
     return True
 
@@ -203,13 +203,13 @@ def _move(
     taken: Sequence[Rect],
     scene: Scene,
 ) -> None:
-    """Find the best place for one tag that has none, or only a makeshift one."""
+    """Find the best place for one tag that has none, or only a second-best one."""
     if scene.now_s - memory.left_out_s < LEFT_OUT_S:
         return
     others = [box for at, box in enumerate(scene.boxes) if at != index]
     best: tuple[float, Spot, Rect] | None = None
-    worse_than = SPOTS.index(memory.spot) if placed[index] is not None and memory.spot else len(SPOTS)
-    for order, spot in enumerate(SPOTS[:worse_than]):
+    current_order = SPOTS.index(memory.spot) if placed[index] is not None and memory.spot else len(SPOTS)
+    for order, spot in enumerate(SPOTS[:current_order]):
         if best is not None and order >= best[0]:
             break  # places further down the order cost more
         if not memory.may_turn(spot.side, scene.now_s):
@@ -223,7 +223,7 @@ def _move(
         if best is None or cost < best[0]:
             best = cost, spot, rect
 
-    if placed[index] is not None:  # it has a makeshift place
+    if placed[index] is not None:  # it has a second-best place
         if best is None:
             memory.better_since_s = math.inf
             return
