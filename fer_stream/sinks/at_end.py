@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class AtEndSink(Sink):
-    """Gathers what a recording's frames hold, and writes one file when the recording has ended.
+    """Collects results while a recording is analyzed, and writes one file when it has ended.
 
-    Subclasses gather in `_take` and write in `_write_file`.
+    Subclasses collect in `_add` and write in `_write_file`.
 
     Attributes:
         extensions: Accepted extensions.
-        for_pictures: The option to use for pictures instead.
+        for_pictures: The option that a user should choose for pictures instead.
     """
 
     extensions: ClassVar[Sequence[str]]
@@ -44,9 +44,9 @@ class AtEndSink(Sink):
 
         Args:
             path: The file.
-            info: What is read.
+            info: Facts about the source.
             overwrite: Whether an existing file is replaced.
-            placed_at: Where the file will be in the end, if it is written elsewhere first.
+            placed_at: Final path of the file, if it is written to another place first.
 
         Raises:
             UsageError: The extension is unknown, or the source is pictures.
@@ -68,14 +68,14 @@ class AtEndSink(Sink):
         self._closed = self._written = False
 
     def begin(self, context: RunContext) -> None:
-        """Take note of what made the results, and of the video that the same run writes. See `Sink.begin`."""
+        """Remember the provenance and the video that the same run writes. See `Sink.begin`."""
         self._provenance, self._saved_video = context.provenance, context.saved_video
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: object = None) -> None:
-        """Take in one frame. See `Sink.write`."""
+        """Add one frame. See `Sink.write`."""
         if self._first_s is None:
             self._first_s = analyzed.frame.time_s
-        self._take(analyzed)
+        self._add(analyzed)
 
     def close(self) -> None:
         """Write the file, if there was a frame. See `Sink.close`."""
@@ -94,8 +94,8 @@ class AtEndSink(Sink):
         return [self._path] if self._written else []
 
     @abstractmethod
-    def _take(self, analyzed: AnalyzedFrame) -> None:
-        """Take in one frame."""
+    def _add(self, analyzed: AnalyzedFrame) -> None:
+        """Add one frame."""
 
     @abstractmethod
     def _write_file(self, path: Path, first_s: float) -> None:

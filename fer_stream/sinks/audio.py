@@ -16,7 +16,8 @@ from fer_stream.errors import reason_of
 from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_container, pick_video_stream
 from fer_stream.sources.running_time import sound_in_running_time
 
-# Codecs that players of these files understand. Sound in another codec is encoded again. None: all codecs.
+# Codecs that players of these files understand. Sound in another codec is encoded again. None means all
+# codecs.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
     ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}),
     ".mkv": None,
@@ -45,9 +46,9 @@ class _Track:
 
 
 class AudioTracks:
-    """Reads the audio streams of a recording again, and muxes them as the video advances.
+    """Reads the audio streams of a recording a second time, and muxes them as the video advances.
 
-    It holds one packet at a time. Damage may end a track, but never the video; it is noted in `problems`.
+    It holds one packet at a time. Damage may end a track, but never the video. It is noted in `problems`.
     """
 
     def __init__(self, path: Path, extension: str, problems: list[str]) -> None:
@@ -99,7 +100,7 @@ class AudioTracks:
                 time_base = sources[0].time_base or Fraction(1, av.time_base)
                 self._input.seek(int(offset_s / time_base), stream=sources[0])
             except MEDIA_ERRORS:
-                pass  # the file can't be sought, so it is read from its start
+                pass  # seeking failed, so the file is read from its start
         self._cut = cut
         video = pick_video_stream(self._input) if may_be_joined(self._input) else None
         if video is None:
@@ -124,7 +125,7 @@ class AudioTracks:
             track = self._tracks.get(packet.stream.index)
             if track is not None and not (self._cut and time_s < 0):
                 try:
-                    self._carry(track, packet)
+                    self._mux_packet(track, packet)
                 except MEDIA_ERRORS as error:
                     self._drop(track, error)
             self._advance_one()
@@ -184,7 +185,7 @@ class AudioTracks:
         except MEDIA_ERRORS as error:
             self._problem(f"the sound of {self._path} is damaged ({reason_of(error)}); saved up to there")
 
-    def _carry(self, track: _Track, packet: av.Packet) -> None:
+    def _mux_packet(self, track: _Track, packet: av.Packet) -> None:
         """Mux one packet, copied or encoded again, with the times of the output."""
         if not track.copied:
             for frame in self._decoded(packet):
@@ -230,7 +231,7 @@ class AudioTracks:
 
 
 def goes_on_after(path: Path, time_s: Fraction) -> bool:
-    """Return whether a recording has video after a time, so that the saved part ends before it does."""
+    """Return whether a recording's video goes on after a time."""
     try:
         with open_container(path) as container:
             stream = pick_video_stream(container)

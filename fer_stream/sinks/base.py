@@ -31,7 +31,7 @@ class RunContext:
     Attributes:
         source: Facts about the source.
         status: State of the run. Read it in the thread of `Sink.write`.
-        provenance: Program, weights and options that make the results.
+        provenance: Program, weights and options that produce the results.
         crop_scale: Side of the network's crop, relative to the longer side of a face's box.
         blurred: Whether the faces in every frame's own picture are hidden.
         saved_video: The annotated video that the same run writes; None if it writes none.
@@ -68,8 +68,8 @@ class Sink(ABC):
         self.problems: list[str] = []
         self.stop_requested = False
 
-    def begin(self, context: RunContext) -> None:  # noqa: B027  most sinks know enough already
-        """Receive the run that starts. Called once, before the first frame.
+    def begin(self, context: RunContext) -> None:  # noqa: B027  most sinks need nothing from the run
+        """Receive the context of the run. Called once, before the first frame.
 
         Raises:
             OutputError: The output can't be written.
@@ -95,7 +95,7 @@ class Sink(ABC):
         """
 
     def idle(self) -> None:  # noqa: B027  most sinks have nothing to do
-        """Do what is due while no frame comes. Called again and again, in the thread of `write`.
+        """Do pending work while no frame comes. Called repeatedly, in the thread of `write`.
 
         Raises:
             OutputError: The output can't be written any further.
@@ -115,7 +115,7 @@ class Sink(ABC):
 
     @abstractmethod
     def outputs(self) -> list[Path]:
-        """Return the files, or the folder, that were made so far."""
+        """Return the files or folders that were made so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +124,7 @@ class Sink(ABC):
         try:
             self.close()
         except OutputError:
-            # The first error matters; an error while closing only follows from it.
+            # The first error matters. An error while closing is only its consequence.
             if error is None:
                 raise
 
@@ -143,7 +143,7 @@ def check_output(
     Args:
         path: The file to be written.
         overwrite: Whether an existing file may be replaced.
-        source_path: The input, which must not be replaced; None if it is no file.
+        source_path: The input, which must not be replaced; None if it is not a file.
         extensions: Accepted extensions, such as `.csv`; None accepts all.
 
     Returns:
@@ -189,13 +189,13 @@ def check_folder(folder: Path | str, *, overwrite: bool, pattern: str, source_pa
         overwrite: Whether files in it may be replaced.
         pattern: Glob of the files to be made, relative to the folder. A file that matches it counts as
             existing output.
-        source_path: The input; None if it is no file or folder.
+        source_path: The input; None if it is not a file or folder.
 
     Returns:
         `folder` as a `Path`.
 
     Raises:
-        OutputError: The folder contains such files, is the input, is no folder, or can't be written.
+        OutputError: The folder contains such files, is the input, is not a folder, or can't be written.
     """
     folder = Path(folder)
     try:
@@ -228,7 +228,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _refuse_dead_link(path: Path) -> None:
-    """Refuse a link to itself, or to nothing, with an OutputError."""
+    """Raise an OutputError for a link that leads to itself or to nothing."""
     if path.is_symlink() and not path.exists():
         raise OutputError(f"can't write {path}: it is a link that leads nowhere; choose another place")
 

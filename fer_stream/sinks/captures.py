@@ -29,9 +29,9 @@ class Captures:
     An error is reported, but the other outputs go on.
 
     Args:
-        folder: The folder for the files. It is made with the first one.
+        folder: The folder for the files. It is made together with the first file.
         info: Facts about the source.
-        say: Called with a line that says what was done, or why it was not.
+        say: Called with a line that says what was saved, or why it was not.
     """
 
     def __init__(self, folder: Path, info: SourceInfo, say: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Cut the faces out of the frames, into one folder per face."""
+"""Save crops of the faces, in one folder per face."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class CropsSink(Sink):
     """Writes every face of every frame as `<face_id>/<frame>.jpg`.
 
     A crop is the square that the network sees, in the frame's own resolution and without the overlay. A
-    tilted head stays tilted, although the network sees it upright. Outside the frame, the crop repeats its
-    border.
+    tilted head stays tilted, although the network sees it upright. Where the square reaches beyond the frame,
+    the crop repeats the frame's border pixels.
     """
 
     name = "crops"

@@ -1,4 +1,4 @@
-"""The base of sinks that write a file for each picture, and the writing of pictures."""
+"""The base of sinks that write a file for each picture, and `write_image`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class PicturesSink(Sink):
-    """Writes a file for each picture of an image source. All are checked before any work starts.
+    """Writes a file for each picture of an image source. All output files are checked before any work starts.
 
-    One picture goes to the named file. Several, or those of a folder or glob, go into a folder. If two would
-    get the same name, the second becomes `name-2.jpg`.
+    One picture goes to the named file. Several pictures, or those of a folder or glob, go into a folder. If
+    two would get the same name, the second becomes `name-2.jpg`.
 
     Attributes:
         what: Name of a file in messages, such as "chart".
@@ -112,7 +112,7 @@ class PicturesSink(Sink):
     def _free_name(self, wanted: str) -> str:
         """Return a name that no other picture has, with a number if needed."""
         name, number = wanted, 1
-        # Many file systems do not tell upper from lower case.
+        # Many file systems do not distinguish upper and lower case.
         while name.casefold() in self._used_names:
             number += 1
             name = f"{Path(wanted).stem}-{number}{Path(wanted).suffix}"
@@ -121,10 +121,10 @@ class PicturesSink(Sink):
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture, in full or not at all.
 
-    OpenCV only encodes it, because its own writer accepts no Unicode names on Windows and hides the reason of
-    a failure.
+    OpenCV only encodes it, because its own writer accepts no Unicode names on Windows and hides why it
+    failed.
 
     Args:
         path: One of `IMAGE_EXTENSIONS`; its folder exists.

@@ -1,6 +1,6 @@
 """Provenance of a run's results: program, weights, annotation, options and source.
 
-Outputs store it beside the numbers, so that a reader can see later how they were made, and repeat it.
+Outputs store it beside the numbers, so that a reader can later see how they were made and reproduce them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Provenance:
         weights_name: Name of the weights file.
         weights_sha256: Its SHA-256, hexadecimal; empty if not known.
         labels: The annotation that the probabilities follow, `ferplus` or `fer2013`.
-        unsure_below: A face whose best probability is lower is "unsure"; 0 is never.
+        unsure_below: A face whose best probability is lower is "unsure"; 0 means never.
         device: Compute device, `cpu` or `cuda:0`.
-        options: The options that were given, by name without the dashes.
+        options: The options that the user gave, by name without the dashes.
         version: Version of fer-stream.
         started_at: When the run started, in UTC.
     """
@@ -52,7 +52,7 @@ class Provenance:
     def source_sha256(self) -> str:
         """SHA-256 of the source file, hexadecimal; empty if there is no file or it can't be read.
 
-        The file is read when this is first asked for, which takes about two seconds per gigabyte.
+        The file is read on the first access, which takes about two seconds per gigabyte.
         """
         if self.source_path is None or not self.source_path.is_file():
             return ""
@@ -62,7 +62,7 @@ class Provenance:
             return ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it, the hash of the source included, as JSON can say it."""
+        """Return all fields and the source's hash, ready for JSON."""
         return {
             "program": "fer-stream",
             "version": self.version,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-LONGEST_WAIT_S = 1.0  # for the time of a recording's next frame, because Ctrl-C waits as long
+LONGEST_WAIT_S = 1.0  # for the time of the next frame; Ctrl-C waits this long, too
 _STEP_S = 0.03
 
 
@@ -20,7 +20,7 @@ class RealTime:
 
         Args:
             time_s: Time of the frame in the recording.
-            meanwhile: Called again and again while waiting.
+            meanwhile: Called repeatedly while waiting.
         """
         now_s = time.monotonic()
         if self._began_s is None:

@@ -45,8 +45,8 @@ class _Known:
 
     Attributes:
         label: The label that counted last, see `Face.label`; None if none has counted yet.
-        candidate: A different label that it has now, if any.
-        since_s: Time since which it has the candidate.
+        candidate: A different label that it shows now, if any.
+        since_s: Time at which the candidate first appeared.
         seen_s: Time at which it was last seen.
     """
 
@@ -59,10 +59,10 @@ class _Known:
 class StillsSink(Sink):
     """Writes annotated stills, at regular times and when a face's expression changes.
 
-    A face counts as changed if it is new, or has another label than the last one that counted, and has kept
-    it without a break for `hold_s`. So flicker between two labels gives no still, and the still shows the new
-    label well established, `hold_s` late. "Unsure" is a label like the expressions: while a face is unsure,
-    it does not matter which expression is ahead.
+    A face counts as changed when it is new or its label differs from the last one that counted, and it has
+    kept this label without a break for `hold_s`. So flicker between two labels gives no still. A still shows
+    a label that is well established, `hold_s` late. "Unsure" is a label like the expressions: while a face is
+    unsure, it does not matter which expression is the most probable.
 
     Stills are named after their position in the source, and sort by it:
     `frame-000123_00-00-05.120.jpg` is frame 123, at 5.12 seconds.
@@ -133,7 +133,7 @@ class StillsSink(Sink):
             return False
         if self._first_s is None:
             self._first_s = time_s
-        # A microsecond of slack: 5.999999... seconds are 6.
+        # Allow a microsecond of slack, so that 5.999999... seconds count as 6.
         tick = int((time_s - self._first_s + 1e-6) / self._every_s)
         if tick < self._next_tick:
             return False

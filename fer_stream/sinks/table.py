@@ -1,4 +1,4 @@
-"""The data table: one row a face a frame, as CSV, JSON lines or Parquet."""
+"""The data table: one row per face per frame, as CSV, JSON lines or Parquet."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _ROW_GROUP_ROWS = 8192
 
 
 class TableSink(Sink):
-    """Writes the table as it comes.
+    """Writes the table while the run goes on.
 
-    CSV and JSON lines are on disk, in whole lines, half a second after they were written; standard
-    output after every frame. A Parquet file can't be read before its end is written, so its rows go
-    to `PATH.partial.jsonl` first, as JSON lines, and are turned into the Parquet file when the sink
-    is closed. A run that is killed leaves the JSON lines, to be read or moved away.
+    CSV and JSON lines reach the disk about every half second, in whole lines. Standard output gets them after
+    every frame. A Parquet file can't be read before its end is written, so its rows go to
+    `PATH.partial.jsonl` first, as JSON lines, and are turned into the Parquet file when the sink is closed. A
+    run that is killed leaves the JSON lines behind, for the user to read or move.
 
-    A reader of standard output that goes away (`| head`) ends in an `OutputError` whose
-    `__cause__` is the `BrokenPipeError`.
+    If the reader of standard output goes away (`| head`), the sink raises an `OutputError` whose `__cause__`
+    is the `BrokenPipeError`.
     """
 
     name = "table"
@@ -58,7 +58,7 @@ class TableSink(Sink):
 
         Args:
             path: One of `TABLE_EXTENSIONS`; `-` is JSON lines on standard output.
-            info: What is read.
+            info: Facts about the source.
             overwrite: Whether an existing file is replaced.
 
         Raises:
@@ -95,8 +95,8 @@ class TableSink(Sink):
         for row in table_rows(analyzed):
             self._pending += csv_line(row) if self._kind == ".csv" else _json_line(row)
         self._written = True
-        late = time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S
-        if self._path is None or late or len(self._pending) >= _FLUSH_BYTES:
+        flush_due = time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S
+        if self._path is None or flush_due or len(self._pending) >= _FLUSH_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class TableSink(Sink):
         return [self._path if self._path.exists() else self._rows_path]
 
     def _flush(self) -> None:
-        """Hands all pending lines over, in one piece."""
+        """Write all pending lines, in one piece."""
         if self._failed:
             return
         try:
@@ -130,9 +130,9 @@ class TableSink(Sink):
             else:
                 if self._file is None:
                     self._file = open_new(self._rows_path, overwrite=self._overwrite)
-                left = memoryview(bytes(self._pending))
-                while left:
-                    left = left[self._file.write(left) :]
+                remaining = memoryview(bytes(self._pending))
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
         except OutputError:
             self._failed = True
             raise
@@ -155,7 +155,7 @@ def table_schema() -> pyarrow.Schema:
 
 
 def printable_source(name: str) -> str:
-    """Return a source's name as it is written: odd bytes of a file name are spelled out."""
+    """Return a source's name as outputs write it, with bytes that are not valid text escaped."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -183,7 +183,7 @@ def table_rows(analyzed: AnalyzedFrame) -> Iterator[tuple[Any, ...]]:
 
 
 def parquet_metadata(provenance: Provenance) -> dict[str, str]:
-    """Return the schema metadata of a Parquet file: what made its numbers.
+    """Return the schema metadata of a Parquet file, which says what produced its numbers.
 
     The keys are `fer_stream.version`, `fer_stream.weights_sha256`, `fer_stream.labels` (the annotation that
     the probabilities follow), `fer_stream.unsure_below` and `fer_stream.options`, a JSON object.
@@ -210,7 +210,7 @@ def _json_line(row: tuple[Any, ...]) -> bytes:
 
 
 def _finish_parquet(rows_path: Path, path: Path, metadata: Mapping[str, str]) -> None:
-    """Turn JSON lines into a Parquet file, a row group at a time, and removes them.
+    """Turn JSON lines into a Parquet file, a row group at a time, and remove them.
 
     Raises:
         OutputError: It can't be written; the JSON lines stay.

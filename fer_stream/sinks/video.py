@@ -47,19 +47,20 @@ class _Format:
     muxer_options: dict[str, str]
 
 
-# A trade of size for speed, at constant quality; the bit rate follows from the picture. Compared with
-# veryfast at 20: half the time and the same quality (SSIM), for 2 to 25 % more bytes.
+# Trade size for speed at constant quality; the bit rate depends on the picture. Compared with veryfast at 20,
+# this takes half the time for the same quality (SSIM), and 2 to 25 % more bytes.
 _H264 = {"preset": "superfast", "crf": "22", "forced-idr": "1"}
 _VP9 = {
     **{"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "tile-columns": "2"},
     **{"crf": "30", "b": "0", "lag-in-frames": "0"},
 }
-# The longest time between keyframes. A player can seek to them, and the file of a killed run plays up to one.
+# The longest time between keyframes. A player can seek to a keyframe, and the file of a killed run plays up
+# to the last one.
 KEYFRAME_EVERY_S = Fraction(2)
 
-# The file is written as fragments and becomes an ordinary file at the end. FFmpeg 7.1 and 8.0 have that too,
-# but with delay_moov the file loses its beginning. There it stays fragmented, which plays too but seeks
-# slower.
+# The file is written as fragments and becomes an ordinary file at the end. FFmpeg 7.1 and 8.0 can do that
+# too, but with delay_moov the file loses its beginning. With these versions the file stays fragmented: it
+# plays, but seeks more slowly.
 _HYBRID = av.library_versions["libavformat"] >= (62, 12, 0)
 _MOVFLAGS = "hybrid_fragmented" if _HYBRID else "empty_moov+default_base_moof"
 _COMMON = {
@@ -67,7 +68,8 @@ _COMMON = {
     # The longest time for which packets wait for those of the other streams, in microseconds.
     "max_interleave_delta": "1000000",
 }
-# Sound may begin before the picture, by the encoder's delay. Matroska would shift everything to avoid that.
+# Sound may begin before the picture, because the encoder has a delay. Matroska would shift everything to
+# avoid that.
 _MATROSKA = {**_COMMON, "cluster_time_limit": "1000", "avoid_negative_ts": "disabled"}
 # The index waits for the first fragment (delay_moov), because not all times are known earlier.
 _MP4 = {**_COMMON, "movflags": f"{_MOVFLAGS}+frag_keyframe+delay_moov"}
@@ -84,7 +86,7 @@ VIDEO_EXTENSIONS = tuple(_FORMATS)
 _BT709 = 1
 _LIMITED = 1
 
-SILENT_S = 1  # a live source without a frame for longer than this has gone quiet
+SILENT_S = 1  # a live source that sends no frame for longer than this has gone quiet
 
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
 _UNKNOWN_RATE = Fraction(30)
@@ -145,7 +147,7 @@ class VideoSink(Sink):
         self._output: Any = None
         self._stream: Any = None
         self._audio: AudioTracks | None = None
-        self._reformatter = VideoReformatter()  # kept, because it computes tables for the first frame
+        self._reformatter = VideoReformatter()  # reused, because it computes tables for the first frame
         self._size_wh = (0, 0)
         self._offset_pts = 0
         self._last_pts: int | None = None
@@ -242,7 +244,7 @@ class VideoSink(Sink):
         width, height = self._size_wh
         options = dict(self._format.muxer_options)
         if self._extension == ".mp4":
-            # The unit of a track's start: fine enough for the sound, and exact for the picture.
+            # The unit of a track's start time must be fine enough for the sound, and exact for the picture.
             ticks = self._time_base.denominator
             options["movie_timescale"] = str(ticks * -(-90_000 // ticks))
         self._output = av.open(
@@ -340,10 +342,10 @@ def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
 
 
 class _MuxedFile:
-    """The file that the muxer writes to. After a failed write it is never changed again.
+    """The file that the muxer writes to. After a write has failed, it is never changed again.
 
-    Finishing an MP4 file rewrites its beginning. On a full disk, that would turn fragments that play into a
-    file that does not.
+    Finishing an MP4 file rewrites its beginning. On a full disk, that would turn playable fragments into a
+    file that does not play.
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
@@ -353,10 +355,10 @@ class _MuxedFile:
 
     def write(self, data: bytes) -> int:
         """Write all of the data, unless a write has failed before."""
-        left = memoryview(data)
+        remaining = memoryview(data)
         try:
-            while left and self._error is None:
-                left = left[self._file.write(left) :]
+            while remaining and self._error is None:
+                remaining = remaining[self._file.write(remaining) :]
         except OSError as error:
             self._error = error
         return len(data)

@@ -27,8 +27,8 @@ EPISODE_EXTENSIONS = tuple(WRITERS)
 class EpisodesSink(AtEndSink):
     """Writes the episodes when the source has ended.
 
-    The times of `.csv` count in the source, as in the table. Those of `.vtt` and `.eaf` are on the clock of
-    the video that belongs beside them: the annotated video of the same run, else the source.
+    The times of `.csv` count in the source, as in the table. Times in `.vtt` and `.eaf` count in the video
+    that they accompany: the annotated video of the same run, or else the source.
     """
 
     name = "episodes"
@@ -48,7 +48,7 @@ class EpisodesSink(AtEndSink):
         self._builder = EpisodeBuilder(average_interval_s(info.frame_rate))
         self._source = ""
 
-    def _take(self, analyzed: AnalyzedFrame) -> None:
+    def _add(self, analyzed: AnalyzedFrame) -> None:
         self._source = self._source or printable_source(analyzed.frame.source)
         self._builder.add(analyzed)
 
@@ -59,7 +59,7 @@ class EpisodesSink(AtEndSink):
         else:
             is_file = self._info.path is not None and self._info.path.is_file()
             media, media_starts_s = self._info.path if is_file else None, 0.0
-        found = EpisodeList(
+        episode_list = EpisodeList(
             self._builder.episodes(), self._source, media, media_starts_s, self._folder, self._provenance
         )
-        WRITERS[self._path.suffix.lower()](found, path)
+        WRITERS[self._path.suffix.lower()](episode_list, path)

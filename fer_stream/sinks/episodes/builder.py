@@ -1,4 +1,4 @@
-"""Episodes: the readings of each face joined into stretches of one expression."""
+"""Build episodes: join the readings of each face into stretches of one expression."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 SHORTEST_S = 0.3  # a shorter stretch joins its longer neighbour
-LONGEST_GAP_S = 0.5  # a face that is away for longer starts a new stretch
+LONGEST_GAP_S = 0.5  # after a longer absence, a face starts a new stretch
 _KEPT_INTERVALS = 15
 _SAME_S = 1e-6  # the resolution of the table's times
 
@@ -60,7 +60,10 @@ class _Stretch:
         return self.end_s - self.start_s
 
     def absorb(self, other: _Stretch) -> None:
-        """Take over an adjacent stretch. The label stays, and the confidence is that of its own frames."""
+        """Join an adjacent stretch to this one.
+
+        The label stays. Frames with another label do not count in the confidence.
+        """
         self.start_s, self.end_s = min(self.start_s, other.start_s), max(self.end_s, other.end_s)
         if other.label != self.label:
             return
@@ -71,7 +74,7 @@ class _Stretch:
 
 @dataclass
 class _Track:
-    """One face: its finished episodes, and the stretches since it was last away."""
+    """One face: its finished episodes, and the stretches since it last came back."""
 
     done: list[Episode] = field(default_factory=list)
     stretches: list[_Stretch] = field(default_factory=list)
@@ -85,7 +88,7 @@ class EpisodeBuilder:
     as long as a frame does at that point of the source.
 
     Args:
-        frame_interval_s: Seconds from frame to frame, as far as known before the first frame.
+        frame_interval_s: Expected seconds from frame to frame, used until frames show the real interval.
     """
 
     def __init__(self, frame_interval_s: float) -> None:
@@ -95,16 +98,16 @@ class EpisodeBuilder:
         self._now_s: float | None = None
 
     def add(self, analyzed: AnalyzedFrame) -> None:
-        """Take in one frame."""
+        """Add one frame."""
         time_s = float(analyzed.frame.time_s)
         if self._now_s is not None:
             time_s = max(time_s, self._now_s)  # a live source's clock may be set back
             if time_s > self._now_s:
                 self._intervals_s.append(time_s - self._now_s)
-                # The median: one hole in a recording says nothing about its frame rate.
+                # The median, because a hole in a recording says nothing about its frame rate.
                 self._interval_s = statistics.median(self._intervals_s)
         self._now_s = time_s
-        longest_gap_s = max(LONGEST_GAP_S, 1.5 * self._interval_s)  # of a slow source, frame to frame
+        longest_gap_s = max(LONGEST_GAP_S, 1.5 * self._interval_s)  # frames of a slow source are far apart
         for face in analyzed.faces:
             track = self._tracks.setdefault(face.id, _Track())
             label, confidence = face.label, face.confidence
@@ -149,7 +152,7 @@ def without_short(stretches: list[_Stretch]) -> list[_Stretch]:
     """Join every stretch under `SHORTEST_S` with its longer neighbour, the shortest stretch first.
 
     Args:
-        stretches: Adjacent stretches of one face, in order; left as they are.
+        stretches: Adjacent stretches of one face, in order. They are not changed.
 
     Returns:
         The joined stretches. A single one stays, however short.
@@ -158,12 +161,12 @@ def without_short(stretches: list[_Stretch]) -> list[_Stretch]:
     before = list(range(-1, len(kept) - 1))
     after = list(range(1, len(kept) + 1))
 
-    def join(into: int, gone: int) -> None:
-        target, source = kept[into], kept[gone]
+    def join(into: int, removed: int) -> None:
+        target, source = kept[into], kept[removed]
         assert target is not None and source is not None
         target.absorb(source)
-        kept[gone] = None
-        left, right = before[gone], after[gone]
+        kept[removed] = None
+        left, right = before[removed], after[removed]
         if left >= 0:
             after[left] = right
         if right < len(kept):
@@ -175,7 +178,7 @@ def without_short(stretches: list[_Stretch]) -> list[_Stretch]:
         duration_s, index = heapq.heappop(queue)
         stretch = kept[index]
         if stretch is None or stretch.duration_s != duration_s:
-            continue  # joined meanwhile; if it has grown, it is queued again
+            continue  # it was joined meanwhile; a stretch that grew was queued again
         if duration_s >= SHORTEST_S - _SAME_S:
             break
         neighbours = [
@@ -187,7 +190,7 @@ def without_short(stretches: list[_Stretch]) -> list[_Stretch]:
             break
         into = max(neighbours)[2]  # the earlier one of two that are equally long
         join(into, index)
-        for beside in (before[into], after[into]):  # the two sides of what is gone may agree now
+        for beside in (before[into], after[into]):  # neighbours that now touch may have the same label
             grown, other = kept[into], kept[beside] if 0 <= beside < len(kept) else None
             if grown is not None and other is not None and other.label == grown.label:
                 join(into, beside)

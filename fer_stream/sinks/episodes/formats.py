@@ -1,4 +1,4 @@
-"""Episodes as files: CSV for tables, WebVTT for players, EAF for the annotation tool ELAN."""
+"""Write episodes to files: CSV for tables, WebVTT for players, EAF for the annotation tool ELAN."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class EpisodeList:
     """The episodes of one source, ready to be written.
 
     Attributes:
-        episodes: By face and then by time; times count in the source.
+        episodes: Sorted by face and then by time; times count in the source.
         source: The source's name, as in the table.
         media: The video for players to show beside the episodes; None without a video.
         media_starts_s: Time in the source at which that video starts.
         folder: Where the file of the episodes will be.
-        provenance: What made them.
+        provenance: What produced them.
     """
 
     episodes: Sequence[Episode]
@@ -49,15 +49,15 @@ class EpisodeList:
         return max(0, round((time_s - self.media_starts_s) * 1000))
 
 
-def write_csv(found: EpisodeList, path: Path) -> None:
+def write_csv(episode_list: EpisodeList, path: Path) -> None:
     """Write one row per episode; times count in the source, as in the table."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(EPISODE_COLUMNS)
-        for episode in found.episodes:
+        for episode in episode_list.episodes:
             rows.writerow(
                 (
-                    found.source,
+                    episode_list.source,
                     episode.face_id,
                     round(episode.start_s, 6),
                     round(episode.end_s, 6),
@@ -68,27 +68,27 @@ def write_csv(found: EpisodeList, path: Path) -> None:
             )
 
 
-def write_vtt(found: EpisodeList, path: Path) -> None:
+def write_vtt(episode_list: EpisodeList, path: Path) -> None:
     """Write subtitles (WebVTT): one cue per episode, on the video's clock."""
-    blocks = [f"WEBVTT\n\nNOTE fer-stream {found.provenance.version}"]
-    for episode in sorted(found.episodes, key=lambda each: (each.start_s, each.face_id)):
-        start_ms, end_ms = found.media_ms(episode.start_s), found.media_ms(episode.end_s)
+    blocks = [f"WEBVTT\n\nNOTE fer-stream {episode_list.provenance.version}"]
+    for episode in sorted(episode_list.episodes, key=lambda each: (each.start_s, each.face_id)):
+        start_ms, end_ms = episode_list.media_ms(episode.start_s), episode_list.media_ms(episode.end_s)
         if end_ms > start_ms:
             text = f"Person {episode.face_id}: {episode.expression}"
             blocks.append(f"{_vtt_time(start_ms)} --> {_vtt_time(end_ms)}\n{text}")
     path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
-def write_eaf(found: EpisodeList, path: Path) -> None:
+def write_eaf(episode_list: EpisodeList, path: Path) -> None:
     """Write an ELAN document: one tier per person, on the clock of the linked video."""
     from pympi import Eaf
 
-    eaf = Eaf(author=f"fer-stream {found.provenance.version}")
+    eaf = Eaf(author=f"fer-stream {episode_list.provenance.version}")
     eaf.remove_tier("default")
     eaf.remove_linguistic_type("default-lt")
     eaf.adocument |= {
         # pympi's own date is wrong in time zones of half an hour.
-        "DATE": found.provenance.started_at.isoformat(),
+        "DATE": episode_list.provenance.started_at.isoformat(),
         "VERSION": _EAF_VERSION,
         "FORMAT": _EAF_VERSION,
         "xsi:noNamespaceSchemaLocation": f"http://www.mpi.nl/tools/elan/EAFv{_EAF_VERSION}.xsd",
@@ -100,19 +100,21 @@ def write_eaf(found: EpisodeList, path: Path) -> None:
         eaf.add_cv_entry(_VOCABULARY, f"cveid_{value}", [(value, "eng", None)])
     eaf.add_linguistic_type(_EXPRESSION_TYPE)
     eaf.linguistic_types[_EXPRESSION_TYPE]["CONTROLLED_VOCABULARY_REF"] = _VOCABULARY
-    for face_id in dict.fromkeys(episode.face_id for episode in found.episodes):
+    for face_id in dict.fromkeys(episode.face_id for episode in episode_list.episodes):
         person = f"Person {face_id}"
-        eaf.add_tier(person, ling=_EXPRESSION_TYPE, part=person, ann=f"fer-stream {found.provenance.version}")
-    for episode in found.episodes:
-        start_ms, end_ms = found.media_ms(episode.start_s), found.media_ms(episode.end_s)
+        eaf.add_tier(
+            person, ling=_EXPRESSION_TYPE, part=person, ann=f"fer-stream {episode_list.provenance.version}"
+        )
+    for episode in episode_list.episodes:
+        start_ms, end_ms = episode_list.media_ms(episode.start_s), episode_list.media_ms(episode.end_s)
         if end_ms > start_ms:
             eaf.add_annotation(f"Person {episode.face_id}", start_ms, end_ms, episode.expression)
-    if found.media is not None:
-        kind = mimetypes.guess_type(found.media.name)[0] or "video/unknown"
-        relative = os.path.relpath(found.media, found.folder).replace(os.sep, "/")
+    if episode_list.media is not None:
+        kind = mimetypes.guess_type(episode_list.media.name)[0] or "video/unknown"
+        relative = os.path.relpath(episode_list.media, episode_list.folder).replace(os.sep, "/")
         relative = relative if relative.startswith("..") else f"./{relative}"
         eaf.add_linked_file(
-            found.media.resolve().as_uri(), relpath=quote(os.fsencode(relative)), mimetype=kind
+            episode_list.media.resolve().as_uri(), relpath=quote(os.fsencode(relative)), mimetype=kind
         )
     eaf.to_file(str(path))
 

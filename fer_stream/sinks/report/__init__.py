@@ -1,6 +1,6 @@
 """`--report`: one self-contained HTML file about a recording.
 
-`people` gathers what it shows, `page` puts it into the page, `static` holds the page itself.
+`people` collects each person's data, `page` fills the page with it, and `static` holds the page itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ REPORT_EXTENSIONS = (".html", ".htm")
 class ReportSink(AtEndSink):
     """Writes the report when the source has ended.
 
-    With an annotated video in the same run, the report plays it by a relative link. Faces that `--blur` hides
-    are hidden in the thumbnails as well, because these come from the frame's own picture.
+    If the same run saves an annotated video, the report plays it through a relative link. Faces that `--blur`
+    hides are hidden in the thumbnails as well, because thumbnails are cut out of the blurred frames.
     """
 
     name = "report"
@@ -57,20 +57,20 @@ class ReportSink(AtEndSink):
         self._hashing: Task[str] | None = None
 
     def begin(self, context: RunContext) -> None:
-        """Take in the run; the source's hash is computed beside it. See `Sink.begin`."""
+        """Remember the run, and start to hash the source in the background. See `Sink.begin`."""
         super().begin(context)
         self._blurred = context.blurred
         self._hashing = Task(lambda: context.provenance.source_sha256)
 
     def close(self) -> None:
-        """Write the file, when the source's hash is known. See `Sink.close`."""
+        """Wait for the source's hash, and write the file. See `Sink.close`."""
         if self._hashing is not None:
             self._hashing.result()
             self._hashing.close()
             self._hashing = None
         super().close()
 
-    def _take(self, analyzed: AnalyzedFrame) -> None:
+    def _add(self, analyzed: AnalyzedFrame) -> None:
         time_s = analyzed.frame.time_s
         self._frames += 1
         self._last_s = max(self._last_s, time_s)

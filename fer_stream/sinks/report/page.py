@@ -1,4 +1,4 @@
-"""The report's page: its content as JSON, and the file that holds it with all scripts and styles."""
+"""Make the report's page: its content as JSON, and the HTML file with all scripts and styles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fer_stream.sinks.report.people import Curves, Thumbnails
     from fer_stream.sources import SourceInfo
 
-# People beyond these limits, counted from the longest seen, get a single picture or no picture, so that the
+# Only the people seen longest get several pictures. The next get one picture, and the rest none, so that the
 # report of a crowd stays small.
 FULL_PEOPLE = 30
 PICTURED_PEOPLE = 150
@@ -50,7 +50,7 @@ class SavedVideo:
         relative = os.path.relpath(self.path, self.report_folder).replace(os.sep, "/")
         # The dot keeps a name such as "a:b.mp4" from being read as a scheme.
         address = quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
-        return {"src": address, "name": _shown(self.path.name), "starts_s": round(self.starts_s, 6)}
+        return {"src": address, "name": one_line(self.path.name), "starts_s": round(self.starts_s, 6)}
 
 
 def report_content(
@@ -66,22 +66,22 @@ def report_content(
     thumbnails: Thumbnails,
     video: SavedVideo | None,
 ) -> dict[str, Any]:
-    """Return what the report shows, as JSON can say it.
+    """Return what the report shows, ready for JSON.
 
     Args:
         info: The source.
-        provenance: What made the results.
+        provenance: What produced the results.
         blurred: Whether faces are hidden in the pictures.
         span_s: Times of the first and the last frame in the source.
         frames: Number of frames.
-        people: For how long each person was seen.
-        episodes: By face and then by time.
-        curves: Knows the probabilities.
-        thumbnails: Knows the pictures.
+        people: How long each person was seen.
+        episodes: Sorted by face and then by time.
+        curves: Everyone's probabilities over time.
+        thumbnails: Everyone's pictures.
         video: The annotated video; None without one.
     """
     longest_first = sorted(people, key=lambda each: (-each.seen_s, each.id))
-    name = _shown(printable_source(info.name))
+    name = one_line(printable_source(info.name))
     return {
         "title": Path(name).name or name,
         "labels": list(LABELS),
@@ -93,12 +93,12 @@ def report_content(
         "people": [_person(person, rank, curves, thumbnails) for rank, person in enumerate(longest_first)],
         "episodes": [_episode(each) for each in episodes],
         "video": None if video is None else video.as_dict(),
-        "provenance": {key: _shown_value(value) for key, value in provenance.as_dict().items()},
+        "provenance": {key: _printable(value) for key, value in provenance.as_dict().items()},
     }
 
 
 def _person(person: PersonTime, rank: int, curves: Curves, thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return what the report shows of a person. Those who were seen for the longest time have pictures."""
+    """Return what the report shows of a person. Only the people seen longest have pictures."""
     entry: dict[str, Any] = {
         "id": person.id,
         "seconds": {label: round(value, 3) for label, value in person.label_s.items() if value},
@@ -128,7 +128,7 @@ def _episode(episode: Episode) -> list[float]:
 
 
 def report_page(content: dict[str, Any]) -> str:
-    """Return the file: the page with its content, scripts and styles. No others can run in it.
+    """Return the HTML file with its content, scripts and styles. No other script can run in it.
 
     Args:
         content: What `report_content` returns.
@@ -171,11 +171,7 @@ def report_page(content: dict[str, Any]) -> str:
     return before
 
 
-def _shown(text: str) -> str:
-    return one_line(text)
-
-
-def _shown_value(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _shown(str(each)) for key, each in value.items()}
-    return _shown(printable_source(value)) if isinstance(value, str) else value
+        return {key: one_line(str(each)) for key, each in value.items()}
+    return one_line(printable_source(value)) if isinstance(value, str) else value

@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame, Face
 
 FIRST_STEP_S = 0.04
-MOST_POINTS = 150_000  # of all curves together: 11 bytes each, a third more in base64
+MOST_POINTS = 150_000  # in all curves together; a point takes 11 bytes, and a third more in base64
 THUMBNAIL_PX = 112
-THUMBNAIL_SCALE = 1.5  # side of a thumbnail over the longer side of the face's box: hair and chin
+THUMBNAIL_SCALE = 1.5  # side of a thumbnail over the longer side of the face's box, for hair and chin
 _CLEARLY_BETTER = 1.05
-_LARGE_FACE_PX = 160.0  # a larger face is not a better thumbnail
+_LARGE_FACE_PX = 160.0  # a face larger than this makes no better thumbnail
 
 
 class Curves:
-    """The probabilities of every face over time, averaged over steps that double when there are many.
+    """The probabilities of every face over time, averaged over steps.
+
+    When there are too many steps, they double in length.
 
     Args:
-        most_points: Steps of all faces together.
-        first_step_s: Seconds of a step at first.
+        most_points: Maximum number of steps of all faces together.
+        first_step_s: Length of a step at first, in seconds.
 
     Attributes:
-        step_s: Seconds of a step now.
+        step_s: Length of a step now, in seconds.
     """
 
     def __init__(self, most_points: int = MOST_POINTS, first_step_s: float = FIRST_STEP_S) -> None:
@@ -42,12 +44,12 @@ class Curves:
         self._faces: dict[int, _Curve] = {}
 
     def add(self, analyzed: AnalyzedFrame) -> None:
-        """Take in one frame."""
+        """Add one frame."""
         for face in analyzed.faces:
             self.add_reading(face.id, analyzed.frame.time_s, face.probabilities)
 
     def add_reading(self, face_id: int, time_s: float, probabilities: np.ndarray) -> None:
-        """Take in one reading of one face."""
+        """Add one reading of one face."""
         step = int(max(time_s, 0.0) / self.step_s)
         self._count += self._faces.setdefault(face_id, _Curve()).add(step, probabilities)
         if self._count > self._most_points:
@@ -64,11 +66,11 @@ class Curves:
         """Return one face's curve in base64: `steps` uint32, `values` uint8 (points, 7), 255 is certainty."""
         curve = self._faces[face_id]
         values = np.array(curve.values, np.float32).reshape(-1, len(EXPRESSIONS))
-        bytes_ = np.rint(values * 255).astype(np.uint8)
+        values_uint8 = np.rint(values * 255).astype(np.uint8)
         steps = np.array(curve.steps, "<u4")
         return {
             "steps": base64.b64encode(steps.tobytes()).decode(),
-            "values": base64.b64encode(bytes_.tobytes()).decode(),
+            "values": base64.b64encode(values_uint8.tobytes()).decode(),
         }
 
 
@@ -81,7 +83,7 @@ class _Curve:
     readings: list[int] = field(default_factory=list)
 
     def add(self, step: int, values: np.ndarray, readings: int = 1) -> int:
-        """Add readings to their step; returns the number of points by which the curve grew."""
+        """Add readings to their step. Return the number of points by which the curve grew."""
         if self.steps and step <= self.steps[-1]:
             total = self.readings[-1] + readings
             self.values[-1] = self.values[-1] + (values - self.values[-1]) * (readings / total)
@@ -104,7 +106,7 @@ class Thumbnail:
     """A picture of one face.
 
     Attributes:
-        score: How good it is, for comparison.
+        score: Quality, for comparison with others.
         time_s: Time of its frame in the source.
         label: The expression that the face shows, or `unsure`.
         jpeg: The picture, `THUMBNAIL_PX` wide and high.
@@ -116,7 +118,7 @@ class Thumbnail:
     jpeg: bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as the page takes it."""
+        """Return the thumbnail in the form that the page takes."""
         address = f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
         return {"time_s": round(self.time_s, 3), "label": self.label, "src": address}
 
@@ -155,7 +157,7 @@ class Thumbnails:
 
 
 def picture_quality(face: Face) -> float:
-    """Return how well a picture shows a face, 0 to 1: large, surely a face, and turned to the camera."""
+    """Return how well a picture shows a face, 0 to 1. Large, certain and frontal faces are best."""
     left, top, right, bottom = (float(value) for value in face.box_xyxy)
     size = min(max(right - left, bottom - top) / _LARGE_FACE_PX, 1.0)
     return float(face.detection_score) * size**0.5 * frontality(face)
@@ -163,7 +165,7 @@ def picture_quality(face: Face) -> float:
 
 def _jpeg(bgr: np.ndarray, face: Face) -> bytes:
     square_xyxy = face_square(face.box_xyxy, THUMBNAIL_SCALE)
-    # Slid into the frame as far as it fits: beyond the border there is nothing to see.
+    # Slide the square into the frame as far as it fits, because beyond the border there is nothing to see.
     for first, size in ((0, bgr.shape[1]), (1, bgr.shape[0])):
         low, high = float(square_xyxy[first]), float(square_xyxy[first + 2])
         if high - low <= size:

@@ -33,8 +33,8 @@ __all__ = ["WindowSink", "display_available", "why_no_window"]
 
 _FIRST_SIZE_WH = (1280, 720)  # a larger picture opens in a window of this size
 _LEAST_WIDTH = 640  # a smaller picture opens in a window of this width, in which text can be read
-_SMALLEST_SIDE = 64  # px; a window that is dragged smaller is drawn in this size
-_REDRAW_S = 1 / 60  # most screens show no more
+_SMALLEST_SIDE = 64  # px; a window that the user makes smaller is drawn in this size
+_REDRAW_S = 1 / 60  # most screens refresh no faster
 _STATUS_EVERY_S = 0.5  # numbers that change faster can't be read
 _NOTE_S = 3.0
 _OPENING_S = 0.3  # the longest wait for a window to be on the screen
@@ -161,7 +161,7 @@ class WindowSink(Sink):
     # The window
 
     def _guard(self, action: Callable[[], None]) -> None:
-        """Do something with the window, in the thread that made it.
+        """Run an action on the window, in the thread that made it.
 
         Raises:
             OutputError: OpenCV failed.
@@ -201,8 +201,8 @@ class WindowSink(Sink):
             code = cv2.waitKeyEx(1)
             if code == -1:
                 break
-            # The bits above 16 are for Shift, Ctrl and so on. The code of an arrow is no character, although
-            # its last 8 bits look like one.
+            # The bits above 16 stand for Shift, Ctrl and so on. An arrow key is not a character, although the
+            # last 8 bits of its code look like one.
             character = code & 0xFFFF
             if character < 0x80:
                 self._press(character)

@@ -15,9 +15,9 @@ import cv2
 
 _ANSWER_S = 5.0  # a server behind ssh on a slow line needs seconds
 
-# Opens the display with the library that Qt uses, says so, and keeps it open until its input ends. This is a
-# process of its own, because it can be ended if the server never answers, and because libxcb writes the
-# reason of a refusal to standard error only.
+# Opens the display with the library that Qt uses, says so, and keeps it open until its input ends. It runs in
+# a separate process, because a process can be killed if the server never answers, and because libxcb writes
+# the reason for a refusal only to standard error.
 _PROBE = """
 import ctypes, sys
 x11 = ctypes.CDLL("libX11.so.6")
@@ -43,8 +43,8 @@ def display_available() -> bool:
 def why_no_window() -> str | None:
     """Return the reason why no window can be made here, or None if one can.
 
-    On Linux, OpenCV's Qt ends the whole process if there is no display, or one that refuses it. So another
-    process tries it first. The answer is kept.
+    On Linux, OpenCV's Qt ends the whole process if there is no display or the display refuses it. So another
+    process tries first. The answer is cached.
     """
     gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if gui is not None and gui[1].upper() == "NONE":
@@ -63,13 +63,13 @@ def end_probes() -> None:
 
 @functools.cache
 def _why_no_x11(display: str, _cookies: str | None) -> str | None:
-    """Return the reason why the X server of a display takes no window, or None if it does."""
+    """Return why a display's X server refuses windows, or None if it accepts them."""
     probe = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _PROBE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in the terminal is not for it
+        start_new_session=True,  # so that Ctrl-C in the terminal does not reach it
     )
     assert probe.stdout is not None
     if not select.select([probe.stdout], [], [], _ANSWER_S)[0]:
@@ -78,14 +78,14 @@ def _why_no_x11(display: str, _cookies: str | None) -> str | None:
         _probes.append(probe)
         return None
     reasons = probe.communicate()[1].decode(errors="replace").split("\n")
-    said = [line.strip() for line in reasons if line.strip()]
-    if not said:
+    messages = [line.strip() for line in reasons if line.strip()]
+    if not messages:
         return _NO_DISPLAY
-    return f"the display {display} refuses a window ({said[-1]}); see the environment's XAUTHORITY"
+    return f"the display {display} refuses a window ({messages[-1]}); see the environment's XAUTHORITY"
 
 
 def _wayland_answers() -> bool:
-    """Return whether a Wayland compositor answers that OpenCV can use."""
+    """Return whether there is a Wayland compositor that OpenCV can use."""
     name, folder = os.environ.get("WAYLAND_DISPLAY", ""), os.environ.get("XDG_RUNTIME_DIR", "")
     if not name or not folder:
         return False

@@ -36,7 +36,7 @@ KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 RED_BGR: ColorBgr = (64, 64, 235)
 AMBER_BGR: ColorBgr = (60, 176, 250)
-DISCREET = 0.62  # opacity of plates that are always there
+DISCREET = 0.62  # opacity of plates that are always shown
 CLEAR = 0.9  # opacity of plates that should be noticed
 
 
@@ -123,8 +123,8 @@ def fitted(picture_bgr: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     scale = min(width / picture_bgr.shape[1], height / picture_bgr.shape[0])
     inner_wh = max(1, round(picture_bgr.shape[1] * scale)), max(1, round(picture_bgr.shape[0] * scale))
     if inner_wh != (picture_bgr.shape[1], picture_bgr.shape[0]):
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        picture_bgr = cv2.resize(picture_bgr, inner_wh, interpolation=how)
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        picture_bgr = cv2.resize(picture_bgr, inner_wh, interpolation=interpolation)
     left, top = (width - inner_wh[0]) // 2, (height - inner_wh[1]) // 2
     canvas = np.full((height, width, 3), PLATE_BGR, np.uint8)
     canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = picture_bgr
@@ -179,8 +179,8 @@ class _Line:
         """Draw the plate and everything on it."""
         size_px, middle = self._size_px, top + self._height // 2
         if self._opacity:
-            ground = plate(self.width, self._height, self._height // 4, PLATE_BGR, self._opacity)
-            blend(self._canvas, ground, left, top)
+            background = plate(self.width, self._height, self._height // 4, PLATE_BGR, self._opacity)
+            blend(self._canvas, background, left, top)
         for at, kind, color in self._marks:
             if kind == "dot":
                 side = round(0.7 * size_px)
@@ -207,7 +207,7 @@ def _draw_keys(canvas: np.ndarray, size_px: int) -> None:
     height, width = canvas.shape[:2]
     size_px = round(1.1 * size_px)
     while size_px > 7 and any(
-        wanted > had for wanted, had in zip(_keys_wh(size_px), (width, height), strict=True)
+        wanted > available for wanted, available in zip(_keys_wh(size_px), (width, height), strict=True)
     ):
         size_px -= 1
     wide, high = _keys_wh(size_px)
