@@ -5,7 +5,7 @@ first). The caller's thread writes, because windows belong to the main thread an
 Writing video alone takes as long as everything else together. The queues between the threads are bounded.
 
 Ctrl-C and SIGTERM end a run between two frames, because an exception within a sink could leave half a row or
-half a packet behind. A second one after some seconds ends the run at once.
+half a packet behind. A second one, some seconds later, ends the run at once.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from fer_stream.sources import Source, SourceInfo, SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
 from fer_stream.system.closing import first_error
-from fer_stream.system.interrupts import interrupts_told
+from fer_stream.system.interrupts import call_on_interrupt
 from fer_stream.system.memory import frames_ahead
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
 ANALYZED_AHEAD = 4  # with their pictures
 # A second Ctrl-C this long after the first one ends a run that hangs. If it follows at once, it is the same
-# wish told twice, as when a terminal and a wrapper script both pass it on.
+# request delivered twice, for example by the terminal and by a wrapper script.
 INSIST_AFTER_S = 2.0
 IDLE_S = 0.03  # while no frame comes, a window is served at this interval
 
@@ -82,11 +82,11 @@ class RunOptions:
     Attributes:
         blur: Hide the faces before anything is drawn or written; see `blur.hide_faces`. A face that is never
             found is never hidden, so give the analyzer `scan_every=1` and `cautious=True`.
-        provenance: Program, weights and options that make the results, for outputs that store them.
+        provenance: Program, weights and options that produce the results, for outputs that store them.
         profile: Receives the time of each stage.
         status: Receives the state of the run.
         on_frame: Called after each frame has gone to every sink.
-        on_idle: Called again and again while no frame comes.
+        on_idle: Called repeatedly while no frame comes.
     """
 
     blur: bool = False
@@ -114,7 +114,8 @@ def run(
         options: Further options.
 
     Returns:
-        The summary. If a sink requests the end, such as a closed window, the run counts as done.
+        The summary. If a sink requests the end, for example because its window was closed, the run counts as
+        completed.
 
     Raises:
         SourceError: The source ended in an error. The frames before it are written.
@@ -124,15 +125,15 @@ def run(
     running = _Run(source, analyzer, overlay, sinks, options or RunOptions())
     summary = running.summary
     failure: BaseException | None = None
-    with interrupts_told(running.interrupt):
+    with call_on_interrupt(running.interrupt):
         try:
             running.write_all()
-        except KeyboardInterrupt:  # raised by a callback, or asked for again
+        except KeyboardInterrupt:  # raised by a callback or by a second interrupt
             summary.interrupted = True
         except BaseException as error:
             failure = error
         running.end_threads()
-        # All of them, also after an impatient Ctrl-C: the other files still count.
+        # Close every sink, even after a second Ctrl-C, so that the other files are finished.
         unfinished = first_error(sink.close for sink in sinks)
         failure = failure or unfinished
     summary.dropped = running.dropped
@@ -173,7 +174,7 @@ class _Run:
             written_files=lambda: written_files(sinks),
         )
         self._count = _Count(self.summary, source.info)
-        self._asked_s: float | None = None
+        self._interrupted_s: float | None = None
 
         live = source.info.is_live
         frame_bytes = 3 * math.prod(source.info.size_wh or (0, 0))
@@ -184,7 +185,7 @@ class _Run:
         )
         analysis = analyzer.analyze_frames(self._frames, source.info.kind)
         if options.blur:
-            analysis = _hidden(analysis)
+            analysis = _with_hidden_faces(analysis)
         self._drawn = Background(
             _drawn(analysis, overlay, sinks, options.profile),
             queue_size=1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes),
@@ -196,20 +197,20 @@ class _Run:
         return self._frames.dropped + self._source.dropped
 
     def interrupt(self) -> None:
-        """End after the current frame. If asked again after some seconds, end at once."""
-        if self._asked_s is not None and time.monotonic() - self._asked_s > INSIST_AFTER_S:
+        """End after the current frame. At a second interrupt some seconds later, end at once."""
+        if self._interrupted_s is not None and time.monotonic() - self._interrupted_s > INSIST_AFTER_S:
             raise KeyboardInterrupt
-        if self._asked_s is None:
-            self._asked_s = time.monotonic()
+        if self._interrupted_s is None:
+            self._interrupted_s = time.monotonic()
             self.summary.interrupted = True
             self._drawn.stop()
 
     def write_all(self) -> None:
-        """Give every frame to every sink, until the source ends or the end is asked for."""
+        """Give every frame to every sink, until the source ends or somebody stops the run."""
         sinks, status = self._sinks, self._options.status
         for sink in sinks:
             sink.begin(self._context)
-        for drawn in self._drawn.beats(IDLE_S):
+        for drawn in self._drawn.poll(IDLE_S):
             status.dropped = self.dropped
             status.source = self._source.status
             status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
@@ -223,7 +224,7 @@ class _Run:
     def end_threads(self) -> None:
         """End the threads, the decoder first.
 
-        The analyzer may wait for the decoder, and that for a picture that may never come.
+        The analyzer may be waiting for the decoder, and the decoder for a picture that never comes.
         """
         try:
             if self._source.info.is_live:
@@ -231,7 +232,7 @@ class _Run:
             self._frames.close()
             self._drawn.close()
         except KeyboardInterrupt:
-            pass  # a second Ctrl-C: a thread hangs; as a daemon it ends with the program
+            pass  # a second Ctrl-C, because a thread hangs; it is a daemon, so it ends with the program
 
     def _write(self, drawn: _Drawn) -> None:
         analyzed, options = drawn.analyzed, self._options
@@ -290,7 +291,9 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
         yield frame
 
 
-def _hidden(analysis: Generator[AnalyzedFrame, None, None]) -> Generator[AnalyzedFrame, None, None]:
+def _with_hidden_faces(
+    analysis: Generator[AnalyzedFrame, None, None],
+) -> Generator[AnalyzedFrame, None, None]:
     """Pass the frames on with their faces hidden."""
     with closing(analysis):
         for analyzed in analysis:
@@ -316,7 +319,7 @@ def _drawn(
     analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
 ) -> Iterator[_Drawn]:
     """Pass the frames on, with annotated pictures for the sinks that need them."""
-    with closing(analysis):  # in this thread, to which its resources belong
+    with closing(analysis):  # close it in this thread, which owns its resources
         for analyzed in analysis:
             image_bgr = None
             image_needed = tuple(sink.needs_image(analyzed) for sink in sinks)

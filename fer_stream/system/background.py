@@ -1,12 +1,12 @@
 """Every thread of this package starts here, and is joined here.
 
     Background      a stage with a bounded queue, so that stages work on different frames at the same time
-    Task            one call beside the caller
+    Task            one call in its own thread
     side_by_side    one function for many items
     call_later      a call from a signal handler, after a pause
 
-An error in a thread is raised in the one that reads from it, as in PySceneDetect's scene manager. Libraries
-such as asyncio join their own threads. `inference.threads` decides how many cores a stage uses.
+An error in a thread is raised in the thread that reads from it, as in PySceneDetect's scene manager.
+Libraries such as asyncio join their own threads. `inference.threads` decides how many cores a stage uses.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int
     """
     if threads == 1 or len(items) < 2:
         return [do(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor  # not at the top, which commands load first of all
+    from concurrent.futures import ThreadPoolExecutor  # here, because commands load this module first
 
-    # The threads end with the call, so nothing needs to be closed.
-    with ThreadPoolExecutor(threads - 1, thread_name_prefix=_NAME) as others:
-        rest = [others.submit(do, item) for item in items[1:]]
+    # The threads end with this call, so nothing needs to be closed.
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix=_NAME) as pool:
+        futures = [pool.submit(do, item) for item in items[1:]]
         try:
-            return [do(items[0]), *(one.result() for one in rest)]
+            return [do(items[0]), *(future.result() for future in futures)]
         finally:
-            for one in rest:
-                one.cancel()
+            for future in futures:
+                future.cancel()
 
 
 def call_later(call: Callable[[], object], pause_s: float) -> None:
@@ -113,7 +113,7 @@ class Background(Generic[_T]):
                     break
             if isinstance(items, Generator):
                 items.close()  # in this thread, because its resources may belong to it
-        except BaseException as error:  # raised in the reader, whatever it is
+        except BaseException as error:  # the reader raises it, whatever it is
             self.error = error
         finally:
             with self._changed:
@@ -140,12 +140,12 @@ class Background(Generic[_T]):
         Raises:
             FerStreamError: The error that ended the source, after the items that came before it.
         """
-        for item in self.beats(math.inf):
+        for item in self.poll(math.inf):
             if item is not None:
                 yield item
 
-    def beats(self, every_s: float) -> Iterator[_T | None]:
-        """Yield the items as they come, and None whenever there is no item for a while.
+    def poll(self, every_s: float) -> Iterator[_T | None]:
+        """Yield the items as they come, and None whenever none comes for a while.
 
         This is for readers that have work to do while a live source is silent, such as updating a window.
 
@@ -200,7 +200,7 @@ class Background(Generic[_T]):
     def close(self, limit_s: float = math.inf) -> None:
         """Stop reading and join the thread. May be called more than once.
 
-        Waits until the worker has finished its current item.
+        This waits until the worker has finished its current item.
 
         Args:
             limit_s: Longest time to wait for a thread that can't be interrupted. After that, it ends when it

@@ -23,7 +23,7 @@ _KEPT = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 def set_opencv_environment() -> None:
-    """Set those of OpenCV's variables that are not set, or not to a number, which would abort OpenCV."""
+    """Set OpenCV's variables, except those that hold a number. Any other value would abort OpenCV."""
     for name, value in {**OPENCV_SETTINGS, "OPENCV_IO_MAX_IMAGE_PIXELS": str(_pixels_or_default())}.items():
         if not os.environ.get(name, "").removeprefix("-").isdecimal():
             os.environ[name] = value
@@ -49,7 +49,7 @@ def clean_environment() -> None:
 
 
 def plain_matplotlib() -> bool:
-    """Return whether `clean_environment` was called.
+    """Return whether matplotlib's settings must be reset, because `clean_environment` was called.
 
     matplotlib prefers a file in the current folder over the one that the environment names. So the file's
     settings have to be undone after matplotlib has loaded.
@@ -79,7 +79,7 @@ def check_pixels(name: object, size_wh: tuple[int, int], most: int) -> None:
     """Refuse a picture that states more pixels than `most`.
 
     Raises:
-        SourceError: It does.
+        SourceError: It has too many.
     """
     width, height = size_wh
     if width * height > most:
@@ -97,7 +97,10 @@ def _max_pixels(megapixels: int) -> int:
 
 
 def _pixels_or_default() -> int:
-    """Return `max_image_pixels`, or the default if the variable is wrong. Reading an image reports that."""
+    """Return `max_image_pixels`, or the default if the variable is wrong.
+
+    Reading an image reports that error.
+    """
     try:
         return max_image_pixels()
     except UsageError:

@@ -1,4 +1,4 @@
-"""Check optional packages, and name the command that installs them."""
+"""Check that optional packages are installed, and name the command that installs them."""
 
 from __future__ import annotations
 

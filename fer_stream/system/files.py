@@ -1,4 +1,4 @@
-"""Write files so that they appear whole or not at all, and tell special files from regular ones."""
+"""Write files in full or not at all, and tell special files from regular ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def resolved(path: Path) -> Path:
 
 @contextmanager
 def temporary_beside(path: Path, suffix: str = ".part") -> Iterator[Path]:
-    """Yield a path in the same folder that does not exist yet, and remove what is there at the end."""
+    """Yield a path in the same folder that does not exist yet, and remove the file at the end."""
     # Not the target's name with a suffix, which may be longer than the file system allows.
     temporary = path.with_name(f".fer-stream-{os.getpid()}-{secrets.token_hex(4)}{suffix}")
     try:
@@ -86,7 +86,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def open_new(path: Path, *, overwrite: bool) -> BinaryIO:
     """Open a new file for writing, unbuffered, so that two runs never write into the same one.
 
-    If two runs replace the same file, the later one gets the name, and the earlier one's file loses it.
+    If two runs replace the same file, the later one gets the name. The earlier one goes on writing to a file
+    without a name.
 
     Args:
         path: The file.

@@ -3,7 +3,7 @@
 1. While modules load, nothing is open: `end_on_interrupt` ends the process with one line. `start` sets it.
 2. The run begins before the first output is opened: `interrupts_raised` raises KeyboardInterrupt, so that
    every context manager finishes. Where an exception could leave half a row or half a packet behind,
-   `interrupts_told` calls a function instead.
+   `call_on_interrupt` calls a function instead.
 
 When the exit code is decided, `end_program` ignores the signals.
 """
@@ -29,8 +29,8 @@ _AGAIN_S = 0.05  # time after which an interrupt during an import is tried again
 
 _Handler = Callable[[int, FrameType | None], None]
 
-# What the run's handler calls instead of raising KeyboardInterrupt.
-_told: Callable[[], object] | None = None
+# The function that the handler calls instead of raising KeyboardInterrupt.
+_call: Callable[[], object] | None = None
 
 
 def end_on_interrupt(prog: str) -> None:
@@ -58,31 +58,35 @@ def interrupts_raised() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_told(told: Callable[[], object]) -> Iterator[None]:
-    """Call `told` in the main thread at each interrupt, instead of raising KeyboardInterrupt.
+def call_on_interrupt(call: Callable[[], object]) -> Iterator[None]:
+    """Call a function in the main thread at each interrupt, instead of raising KeyboardInterrupt.
 
     Args:
-        told: Runs between any two instructions of the main thread, so it must take no lock. It may raise.
+        call: The function. It runs between any two instructions of the main thread, so it must take no lock.
+            It may raise.
     """
-    global _told
+    global _call
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     with interrupts_raised():  # again, because a program may call `pipeline.run` without a command
-        before, _told = _told, told
+        before, _call = _call, call
         try:
             yield
         finally:
-            _told = before
+            _call = before
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Restore the handlers at the end, because a library may replace them. Main thread only; else nothing."""
+    """Restore the signal handlers at the end, because a library may replace them.
+
+    Does nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _heeded()}
+    before = {number: signal.getsignal(number) for number in _handled_signals()}
     try:
         yield
     finally:
@@ -99,8 +103,8 @@ def ignore_interrupts() -> None:
 
 
 def _interrupt_run(_number: int, _frame: FrameType | None) -> None:
-    if _told is not None:
-        _told()
+    if _call is not None:
+        _call()
     elif _importing(sys._getframe()):
         # Libraries do not expect KeyboardInterrupt during their import: numpy turns it into an ImportError of
         # twenty lines, OpenCV swallows it, and torch crashes.
@@ -118,13 +122,14 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _set(handler: _Handler) -> None:
-    for number in _heeded():
+    for number in _handled_signals():
         signal.signal(number, handler)
 
 
-def _heeded() -> list[int]:
+def _handled_signals() -> list[int]:
     # If SIGHUP is ignored, nohup did that, because the program should outlive its terminal. If SIGINT is
-    # ignored, a shell did that for a background job, but somebody who sends one by hand means it.
+    # ignored, a shell did that for a background job. We still handle it, because somebody who sends one means
+    # it.
     return [
         number
         for number in _SIGNALS

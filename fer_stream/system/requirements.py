@@ -11,7 +11,8 @@ _OPENCV_WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-# A requirement of every installation, such as "av<19,>=16". Those of extras or of one system have a marker.
+# A requirement of every installation, such as "av<19,>=16". Requirements of an extra or of one system have a
+# marker and do not match.
 _REQUIREMENT = re.compile(r"([\w.-]+?)((?:[<>]=?[\d.]+,?)+)")
 
 
@@ -68,10 +69,10 @@ def _unmet_requirement() -> str | None:
             continue
         name, bounds = parts.groups()
         candidates = _OPENCV_WHEELS if name == "opencv-python" else (name,)
-        found = [given for candidate in candidates if (given := version(candidate)) is not None]
-        if not found:
+        installed = [number for candidate in candidates if (number := version(candidate)) is not None]
+        if not installed:
             return f"{name} is not installed; install it with: pip install '{requirement}'"
-        newest = max(found, key=_numbers)
+        newest = max(installed, key=_numbers)
         for bound in bounds.split(","):
             limit = _numbers(bound.strip("<>="))
             if bound.startswith(">=") and _numbers(newest) < limit:

@@ -100,7 +100,7 @@ def test_a_reader_learns_of_a_silence_and_misses_no_frame() -> None:
 
     seen: list[int | None] = []
     with Silent(3) as source, Background(source) as frames:
-        for frame in frames.beats(0.01):
+        for frame in frames.poll(0.01):
             seen.append(None if frame is None else frame.index)
             if seen.count(None) == 3:
                 speak.set()
@@ -114,7 +114,7 @@ def test_a_stage_that_cannot_begin_is_an_error() -> None:
             raise ZeroDivisionError("a bug")
 
     with Background(Broken()) as items, pytest.raises(ZeroDivisionError):
-        next(items.beats(10.0))
+        next(items.poll(10.0))
 
 
 @pytest.mark.parametrize("error", [SourceError("the cable is out"), ZeroDivisionError("a bug")])

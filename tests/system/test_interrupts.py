@@ -1,4 +1,4 @@
-"""Interrupts of a run: raised, or told, and never lost to a library's own handler."""
+"""Interrupts of a run: raised, or passed to a function, and never lost to a library's own handler."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from fer_stream.system.interrupts import handlers_kept, interrupts_raised, interrupts_told
+from fer_stream.system.interrupts import call_on_interrupt, handlers_kept, interrupts_raised
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
@@ -15,7 +15,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM]
 def test_an_interrupt_is_raised_except_where_a_function_is_told(number: int) -> None:
     before, told = signal.getsignal(number), []
     with interrupts_raised():
-        with interrupts_told(lambda: told.append(number)):
+        with call_on_interrupt(lambda: told.append(number)):
             signal.raise_signal(number)
         assert told == [number]
         with pytest.raises(KeyboardInterrupt):
