@@ -59,15 +59,15 @@ def token_from_environment() -> str:
     Raises:
         UsageError: The variable's value is too short, or has characters that an address can't hold.
     """
-    given = os.environ.get(TOKEN_VARIABLE, "")
-    if not given:
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if not token:
         return secrets.token_urlsafe(24)
-    if len(given) < _SHORTEST_TOKEN or not _TOKEN.fullmatch(given):
+    if len(token) < _SHORTEST_TOKEN or not _TOKEN.fullmatch(token):
         raise UsageError(
             f"{TOKEN_VARIABLE} needs at least {_SHORTEST_TOKEN} characters: letters, digits and . _ ~ -; "
             "leave it out for a random one"
         )
-    return given
+    return token
 
 
 def page_address(host: str, port: int, token: str) -> str:

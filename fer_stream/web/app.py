@@ -33,7 +33,7 @@ ACTIONS = ("still", "record", "stop")
 
 @dataclass(frozen=True)
 class Answers:
-    """The parts of the run that requests need.
+    """The parts of the run that the answers to requests come from.
 
     Attributes:
         hub: The live channels.
@@ -68,7 +68,8 @@ def make_app(answers: Answers) -> Starlette:
 
 
 async def _page(request: Request) -> Response:
-    if "token" in request.query_params:  # in the cookie now; must not stay in the browser's history
+    if "token" in request.query_params:
+        # The cookie holds the token now, and the browser's history must not.
         return RedirectResponse("/", 303)
     return Response(static_text("static/index.html", __package__), media_type="text/html")
 
@@ -120,10 +121,10 @@ class _Requests:
         if name not in ACTIONS:
             return PlainTextResponse("There is no such action.\n", 404)
         try:
-            said = await asyncio.wait_for(asyncio.wrap_future(self._answers.ask(name)), _ACTION_WAIT_S)
+            message = await asyncio.wait_for(asyncio.wrap_future(self._answers.ask(name)), _ACTION_WAIT_S)
         except TimeoutError:
             return JSONResponse({"message": "no answer yet: the source sends no pictures"}, 503)
-        return JSONResponse({"message": said})
+        return JSONResponse({"message": message})
 
     async def file(self, request: Request) -> Response:
         """Send a file of the run."""

@@ -97,9 +97,9 @@ class Guard:
             return HTMLResponse(_NO_TOKEN, 401)
         return None
 
-    def _may_be_host(self, given: str) -> bool:
+    def _may_be_host(self, host: str) -> bool:
         try:
-            name = (urlsplit(f"//{given}").hostname or "").lower()
+            name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             return False
         # An address can't be rebound, because only names are looked up.
@@ -107,12 +107,12 @@ class Guard:
 
     def _has_token(self, request: Request) -> bool:
         bearer = request.headers.get("authorization", "")
-        given = [
+        candidates = [
             request.query_params.get("token", ""),
             request.cookies.get(self._cookie, ""),
             bearer[len("Bearer ") :] if bearer.startswith("Bearer ") else "",
         ]
-        return any(hmac.compare_digest(text.encode(), self._token) for text in given)
+        return any(hmac.compare_digest(text.encode(), self._token) for text in candidates)
 
 
 def own_names(host: str) -> set[str]:

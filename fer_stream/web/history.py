@@ -1,6 +1,6 @@
 """Keep the readings so far, for a page that is opened late.
 
-A live source keeps its last minute, a recording everything.
+For a live source the last minute is kept, for a recording everything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_POINTS = 20_000  # for all faces of a recording together, which take 300 K
 
 
 class History:
-    """Keeps readings in bounded memory. It is filled by one thread and read by another.
+    """Keeps readings in bounded memory. One thread fills it and another one reads it.
 
     Args:
         live: Whether to keep only the last minute.

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from fer_stream.status import Recording
     from fer_stream.types import AnalyzedFrame
 
-MOST_PICTURES_PER_S = 30.0  # drawn for the page, because a recording may run faster than anybody can see
+# No more pictures are drawn for the page, because a recording may run faster than anybody can see.
+MOST_PICTURES_PER_S = 30.0
 _STATUS_EVERY_S = 0.5
 _FACE_COLUMNS = TABLE_COLUMNS[TABLE_COLUMNS.index("face_id") :]
 
@@ -40,8 +41,8 @@ _FACE_COLUMNS = TABLE_COLUMNS[TABLE_COLUMNS.index("face_id") :]
 class PageSink(Sink):
     """Shows the run on a web page, and handles its buttons.
 
-    The page's server runs in its own thread. There, a button only leaves a request. `write` and `idle` carry
-    it out in the pipeline's thread, so that only that thread touches the run.
+    The page's server runs in its own thread. There, a button only queues a request. `write` and `idle` carry
+    it out in the pipeline's thread, so that no other thread touches the run.
 
     Attributes:
         address: The address that opens the page, with its token.
@@ -92,8 +93,8 @@ class PageSink(Sink):
         self._still_wanted: Future[str] | None = None
         self._newest: AnalyzedFrame | None = None
         self._context: RunContext | None = None
-        self._drawn_s = self._told_s = -math.inf
-        self._said = ""
+        self._drawn_s = self._status_sent_s = -math.inf
+        self._last_note = ""
         self._state = "starting"
         app = make_app(Answers(self._hub, self._history, self._ask, self._file))
         guarded = Guard(app, token=token, port=port, host_names=own_names(host))
@@ -102,20 +103,20 @@ class PageSink(Sink):
     def __enter__(self) -> PageSink:
         """Start serving, so that the page can be opened while the networks load."""
         self._server.start()
-        self._tell()
+        self._send_status()
         return self
 
     def begin(self, context: RunContext) -> None:
-        """Note the run's context. See `Sink.begin`."""
+        """Remember the run's context. See `Sink.begin`."""
         self._context, self._status, self._state = context, context.status, "running"
-        self._tell()
+        self._send_status()
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
         """Return whether anybody is watching, or something is saved. See `Sink.needs_image`."""
         if self._captures.recording or self._still_wanted is not None:
             return True
         now_s = time.monotonic()
-        # With a little slack, so that all frames are shown if 30 come per second.
+        # Allow a little slack, so that all frames are shown if 30 come per second.
         if not self._hub.images.readers or now_s - self._drawn_s < 0.9 / MOST_PICTURES_PER_S:
             return False
         self._drawn_s = now_s
@@ -133,19 +134,19 @@ class PageSink(Sink):
             if self._hub.images.readers:
                 self._hub.images.put(image_bgr)
             if self._still_wanted is not None:
-                asked, self._still_wanted = self._still_wanted, None
+                reply, self._still_wanted = self._still_wanted, None
                 self._captures.save_still(image_bgr)
-                self._answer(asked)
+                self._answer(reply)
             self._captures.write(analyzed, image_bgr)
         self.idle()
 
     def idle(self) -> None:
         """Handle the buttons, and send the status of the run. See `Sink.idle`."""
         while self._actions:
-            name, asked = self._actions.popleft()
-            self._act(name, asked)
-        if time.monotonic() - self._told_s >= _STATUS_EVERY_S:
-            self._tell()
+            name, reply = self._actions.popleft()
+            self._act(name, reply)
+        if time.monotonic() - self._status_sent_s >= _STATUS_EVERY_S:
+            self._send_status()
 
     def close(self) -> None:
         """Tell the page that the run has ended, and stop serving."""
@@ -153,10 +154,10 @@ class PageSink(Sink):
             return
         self._captures.close()
         self._state = "ended"
-        for asked in (*(asked for _, asked in self._actions), self._still_wanted):
-            if asked is not None:
-                _settle(asked, "the run has ended")
-        self._tell()
+        for reply in (*(reply for _, reply in self._actions), self._still_wanted):
+            if reply is not None:
+                _settle(reply, "the run has ended")
+        self._send_status()
         self._hub.close()
         self._server.stop()
 
@@ -171,9 +172,9 @@ class PageSink(Sink):
     # Called in the server's thread
 
     def _ask(self, name: str) -> Future[str]:
-        asked: Future[str] = Future()
-        self._actions.append((name, asked))
-        return asked
+        reply: Future[str] = Future()
+        self._actions.append((name, reply))
+        return reply
 
     def _file(self, number: int) -> Path | None:
         with self._lock:
@@ -181,37 +182,37 @@ class PageSink(Sink):
 
     # Called in the pipeline's thread
 
-    def _act(self, name: str, asked: Future[str]) -> None:
+    def _act(self, name: str, reply: Future[str]) -> None:
         if name == "stop":
             self.stop_requested = True
-            _settle(asked, "stopping")
+            _settle(reply, "stopping")
         elif name == "record" and self._newest is not None:
-            self._said = "recording stopped" if self._captures.recording else "recording"
+            self._last_note = "recording stopped" if self._captures.recording else "recording"
             self._captures.toggle_recording(self._newest.frame.time_s)
-            self._answer(asked)
+            self._answer(reply)
         elif name == "still" and self._newest is not None:
             shown_bgr = self._hub.images.newest if self._hub.images.readers else None
             if shown_bgr is not None:  # works even while the source sends nothing
                 self._captures.save_still(shown_bgr)
-                self._answer(asked)
+                self._answer(reply)
             elif self._still_wanted is None or self._still_wanted.cancelled():
-                self._still_wanted = asked  # the next frame is drawn for it
+                self._still_wanted = reply  # the next frame is drawn for it
             else:
-                _settle(asked, "one moment")
+                _settle(reply, "one moment")
         else:
-            _settle(asked, "wait for the first picture")
+            _settle(reply, "wait for the first picture")
 
-    def _answer(self, asked: Future[str]) -> None:
-        _settle(asked, self._said)
-        self._tell()
+    def _answer(self, reply: Future[str]) -> None:
+        _settle(reply, self._last_note)
+        self._send_status()
 
     def _note(self, text: str) -> None:
-        self._said = one_line(text)
+        self._last_note = one_line(text)
         self._status.notice(text)
 
-    def _tell(self) -> None:
+    def _send_status(self) -> None:
         """Send the status of the run. Readers that come later get the newest one."""
-        self._told_s = time.monotonic()
+        self._status_sent_s = time.monotonic()
         self._hub.status.put(to_json(self._describe()))
 
     def _describe(self) -> dict[str, Any]:
@@ -258,10 +259,10 @@ class PageSink(Sink):
         return listed
 
 
-def _settle(asked: Future[str], text: str) -> None:
+def _settle(reply: Future[str], text: str) -> None:
     """Answer a request, unless its sender has left."""
-    if asked.set_running_or_notify_cancel():
-        asked.set_result(text)
+    if reply.set_running_or_notify_cancel():
+        reply.set_result(text)
 
 
 def frame_event(analyzed: AnalyzedFrame) -> dict[str, Any]:

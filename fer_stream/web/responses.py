@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 _BLOCK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
-# The browser shows these itself. It saves everything else, so that a report's scripts do not run here.
+# The browser shows these kinds itself. It saves all others, so that a report's scripts do not run here.
 _VIEWED = ("image/jpeg", "image/png", "image/webp", "video/mp4", "video/webm", "video/x-matroska")
 _VIEWER_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
 _SAVED_POLICY = "sandbox; default-src 'none'"
@@ -46,11 +46,11 @@ class LiveResponse(Response):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
 
-        async def gone() -> None:
+        async def wait_for_disconnect() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        tasks = [asyncio.create_task(stream()), asyncio.create_task(gone())]
+        tasks = [asyncio.create_task(stream()), asyncio.create_task(wait_for_disconnect())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -80,10 +80,10 @@ def file_response(request: Request, path: Path) -> Response:
         "Content-Security-Policy": _VIEWER_POLICY if viewed else _SAVED_POLICY,
     }
     start, end, status = 0, size, 200
-    asked = _RANGE.fullmatch(request.headers.get("range", ""))
-    if asked and (asked[1] or asked[2]):
-        start = int(asked[1]) if asked[1] else max(0, size - int(asked[2]))
-        end = min(size, int(asked[2]) + 1) if asked[1] and asked[2] else size
+    requested = _RANGE.fullmatch(request.headers.get("range", ""))
+    if requested and (requested[1] or requested[2]):
+        start = int(requested[1]) if requested[1] else max(0, size - int(requested[2]))
+        end = min(size, int(requested[2]) + 1) if requested[1] and requested[2] else size
         if start >= end:
             os.close(descriptor)
             return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})

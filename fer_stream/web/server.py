@@ -13,7 +13,7 @@ from fer_stream.system.background import Task
 from fer_stream.web.hub import Hub
 
 _MOST_CONNECTIONS = 64
-_LAST_WORDS_S = 1  # time for readers to receive the end of the run, before stuck streams are cut off
+_GRACE_S = 1  # time for readers to receive the end of the run, before stuck streams are cut off
 _STOP_WITHIN_S = 3.0
 ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request within this time is closed
 
@@ -44,7 +44,7 @@ class Server:
                 proxy_headers=False,
                 limit_concurrency=_MOST_CONNECTIONS,
                 timeout_keep_alive=5,
-                timeout_graceful_shutdown=_LAST_WORDS_S,
+                timeout_graceful_shutdown=_GRACE_S,
             )
         )
         self._serving: Task[None] | None = None
@@ -55,7 +55,7 @@ class Server:
         self._hub.loop_ready.wait(10)
 
     def stop(self) -> None:
-        """Stop serving, without waiting for open streams for longer than a second."""
+        """Stop serving. Wait at most a second for open streams."""
         self._server.should_exit = True
         if self._serving is not None:
             self._serving.close(_STOP_WITHIN_S)
