@@ -1,7 +1,7 @@
 """The `fer-stream` command: turn options into objects, and errors into one line and an exit code.
 
 Options, source, output paths and the weights file are checked in this order before any network loads. A
-failure there leaves nothing behind. Messages go to standard error, so that `--data -` has standard output for
+failed check leaves nothing behind. Messages go to standard error, so that `--data -` has standard output to
 itself.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-STARTED_S = time.monotonic()  # before the imports, because the user waits for them, too
+STARTED_S = time.monotonic()  # before the imports, because the user also waits for them
 
 import argparse  # noqa: E402
 import platform  # noqa: E402
@@ -190,7 +190,7 @@ def _list_cameras() -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Check the options by themselves. Replace the address of the page by its host and port."""
+    """Check the options before anything is opened. Replace the page's address by its host and port."""
     from fer_stream.inference.devices import pick_device
     from fer_stream.sources.times import parse_time
     from fer_stream.system.extras import require_extra

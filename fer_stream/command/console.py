@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 class PatientConsole(Console):
-    """A console whose failing writes do not end the run, because its files matter more than its messages."""
+    """A console whose failing writes do not end the run: the files matter more than the messages."""
 
     @property
     def file(self) -> Any:

@@ -12,7 +12,7 @@ LOGGER = logging.getLogger("fer_stream")
 
 
 def log_to_standard_error(prog: str, *, verbose: bool) -> None:
-    """Start or stop logging to standard error. An earlier call is undone.
+    """Start or stop logging to standard error. This undoes an earlier call.
 
     Args:
         prog: The command's name, which begins each line.
@@ -27,7 +27,7 @@ def log_to_standard_error(prog: str, *, verbose: bool) -> None:
 
 
 class _StandardError(logging.Handler):
-    """Write to today's `sys.stderr`, which the commands and the progress line replace while they run."""
+    """Writes to the current `sys.stderr`, because the commands replace it while they run."""
 
     def __init__(self, prog: str) -> None:
         super().__init__()

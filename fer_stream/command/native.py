@@ -1,6 +1,6 @@
-"""Messages that C libraries write to standard error: held back, but shown if the process dies.
+"""Hold back what C libraries write to standard error, but show it if the process dies.
 
-libpng reports damaged files in this way, for example, and FFmpeg and ONNX Runtime say why they abort.
+For example, libpng reports damaged files in this way, and FFmpeg and ONNX Runtime say why they abort.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LAST_LINES = 40
 
 @contextmanager
 def native_messages(*, shown: bool) -> Iterator[None]:
-    """Hold the messages of C libraries back, but show the last ones if the process dies, with a traceback.
+    """Hold back the messages of C libraries. If the process dies, show the last ones and a traceback.
 
     Text that Python writes to `sys.stderr` gets through.
 
@@ -30,19 +30,24 @@ def native_messages(*, shown: bool) -> Iterator[None]:
         is_standard = before is not None and before.fileno() == 2
     except (OSError, ValueError):  # not a file
         is_standard = False
-    kept = os.dup(2)
-    traces = not faulthandler.is_enabled()
+    real_stderr = os.dup(2)
+    prints_traceback = not faulthandler.is_enabled()
     holder: subprocess.Popen[bytes] | None = None
     try:
-        if traces:
-            faulthandler.enable(kept)
+        if prints_traceback:
+            faulthandler.enable(real_stderr)
         if not shown:
             if is_standard:
                 before.flush()
                 sys.stderr = open(  # noqa: SIM115
-                    kept, "w", encoding=before.encoding, errors=before.errors, buffering=1, closefd=False
+                    real_stderr,
+                    "w",
+                    encoding=before.encoding,
+                    errors=before.errors,
+                    buffering=1,
+                    closefd=False,
                 )
-            holder = _hold(kept)
+            holder = _hold(real_stderr)
         yield
     finally:
         if is_standard:
@@ -50,18 +55,18 @@ def native_messages(*, shown: bool) -> Iterator[None]:
                 sys.stderr.flush()
             sys.stderr = before
         if holder is not None:
-            holder.kill()  # before its input ends
+            holder.kill()  # before its input ends, or it would print the messages
             holder.wait()
-        os.dup2(kept, 2)
-        if traces:
+        os.dup2(real_stderr, 2)
+        if prints_traceback:
             faulthandler.disable()
-        os.close(kept)
+        os.close(real_stderr)
 
 
 def _hold(standard_error: int) -> subprocess.Popen[bytes] | None:
     """Redirect descriptor 2 to a program that prints the last lines when this process has died.
 
-    Only another process can still print then. If there is no `tail`, the messages are lost.
+    Only another process can still print at that time. If there is no `tail`, the messages are lost.
     """
     try:
         holder = subprocess.Popen(
@@ -69,7 +74,7 @@ def _hold(standard_error: int) -> subprocess.Popen[bytes] | None:
             stdin=subprocess.PIPE,
             stdout=standard_error,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in the terminal is not for it
+            start_new_session=True,  # so that Ctrl-C in the terminal does not reach it
         )
     except OSError:
         target = os.open(os.devnull, os.O_WRONLY)

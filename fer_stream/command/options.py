@@ -1,4 +1,4 @@
-"""Options that all commands share, checked as they are parsed, and errors in one line."""
+"""Options that all commands share, and the reporting of errors in one line."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ LOOK_THROUGH = "look the result through before you hand it on: a face that was n
 def end_program(code: int) -> NoReturn:
     """End the process of a command whose `main` has returned, with its exit code.
 
-    A second Ctrl-C must not replace the code by that of a signal. A thread that is still blocked in a silent
-    stream must not wake up in an interpreter that is shutting down. An output stream that accepts no more
-    text must not change the code.
+    A second Ctrl-C must not replace the code with that of a signal. A thread that is still blocked in a
+    silent stream must not wake up in an interpreter that is shutting down. An output stream that accepts no
+    more text must not change the code.
     """
     ignore_interrupts()
     for stream in (sys.stdout, sys.stderr):
@@ -70,7 +70,7 @@ class CommandParser(argparse.ArgumentParser):
         options, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             value = getattr(options, action.dest, None)
-            # [[]] if the option may be given several times.
+            # It is [[]] if the option may be given several times.
             if action.nargs is None and isinstance(value, list) and (not value or [] in value):
                 self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
         return options, rest
@@ -119,7 +119,7 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
 
 
 def _in_words(error: Exception) -> FerStreamError | None:
-    """Return an error as one to show to the user, or None if it is a bug in this program."""
+    """Return the error to show to the user, or None if it is a bug in this program."""
     if is_out_of_memory(error) and not isinstance(error, OutOfMemoryError):
         return OutOfMemoryError()
     if isinstance(error, FerStreamError):
@@ -237,7 +237,7 @@ def add_labels_option(parser: argparse._ActionsContainer) -> None:
 
 def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments for `Analyzer` from the given options of `add_analysis_options`."""
-    given = {
+    settings = {
         "labels": options.labels,
         "unsure_below": options.unsure_below,
         "min_face": options.min_face,
@@ -245,7 +245,7 @@ def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
         "smooth_s": options.smooth,
         "batch": options.batch,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _scan_every(text: str) -> ScanEvery:

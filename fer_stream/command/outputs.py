@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PROG = "fer-stream"
 _FILE_OUTPUTS = ("save", "data", "episodes", "chart", "report", "profile")
 _FOLDER_OUTPUTS = ("stills", "crops")
-# Options that provenance has elsewhere, or that change no result.
-_UNNAMED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrite", "serve")
+# Options that provenance stores in other fields, or that change no result.
+_OMITTED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrite", "serve")
 
 
 def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
@@ -62,7 +62,7 @@ def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) 
     from fer_stream.sources.images import images_of_source
 
     for path in _output_paths(options, _FILE_OUTPUTS).values():
-        with suppress(OSError):  # a missing file is no input
+        with suppress(OSError):  # a missing file is not an input
             if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
                 raise OutputError(f"{path} is an input itself; choose another name for the output")
 
@@ -129,9 +129,9 @@ def open_window(
     if reason is None:
         return WindowSink(info, status=status, folder=options.stills or ".")
     if not has_outputs:
-        rather = "" if options.show else ", or --no-show for the terminal alone"
+        alternative = "" if options.show else ", or --no-show for the terminal alone"
         raise OutputError(
-            f"{reason}, and nothing else is asked for; add --save, --data or another output{rather}"
+            f"{reason}, and nothing else is asked for; add --save, --data or another output{alternative}"
         )
     if options.show or not options.quiet:
         say(PROG, f"{reason}; going on without it")
@@ -144,7 +144,7 @@ def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, 
     Args:
         options: The command's options.
         info: The source.
-        status: How the run is doing.
+        status: State of the run.
         only: Whether the page is the only output; a recording then plays in real time.
     """
     from fer_stream.web.page import PageSink
@@ -168,7 +168,7 @@ def provenance_of(
         name.replace("_", "-"): str(value)
         for name, value in vars(options).items()
         # 0 is a value: `0 in (None, False)` would be true.
-        if value is not None and value is not False and name not in _UNNAMED_OPTIONS
+        if value is not None and value is not False and name not in _OMITTED_OPTIONS
     }
     return Provenance(
         source_name=info.name,

@@ -1,4 +1,4 @@
-"""A run of `fer-stream`: open everything, run the pipeline, and sum up.
+"""Run `fer-stream` once: open everything, run the pipeline, and sum up.
 
 The command imports this module after its options are checked, because OpenCV, PyAV and the rest load with it.
 """
@@ -117,12 +117,12 @@ def _profile_path(options: argparse.Namespace, info: SourceInfo) -> Path | None:
 
 
 def _load_analyzer(options: argparse.Namespace, weights: Path, profile: Profile) -> Analyzer:
-    given = analysis_settings(options)
+    settings = analysis_settings(options)
     if options.blur:
-        # A face that is found in one frame only, or hardly, is to be hidden too.
-        given |= {"scan_every": 1, "cautious": True}
-    # In a thread of its own, because an interrupt can't wait for the import of torch that it may take.
-    analyzer = Task(lambda: Analyzer(options.device, weights, profile=profile, **given)).result()
+        # Also hide faces that are found in only one frame, or only weakly.
+        settings |= {"scan_every": 1, "cautious": True}
+    # Load it in another thread, because it may import torch, and an interrupt must not wait for that.
+    analyzer = Task(lambda: Analyzer(options.device, weights, profile=profile, **settings)).result()
     LOGGER.debug("networks loaded on %s, with %s", analyzer.device, weights)
     return analyzer
 

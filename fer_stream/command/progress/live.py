@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from fer_stream.status import RunStatus
     from fer_stream.types import AnalyzedFrame, Face
 
-REFRESH_S = 1 / 8  # bars seem to move, for a few per cent of a core
+REFRESH_S = 1 / 8  # fast enough for bars to move smoothly; costs a few per cent of a core
 LINE_EVERY_S = 5.0
 MOST_NAMED_FACES = 6  # in a line
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = " ▁▂▃▄▅▆▇█"
-_LEAST_BLOCK, _MOST_BLOCK, _GAP = 24, 40, 3  # width of a face's block and of the gap between two, characters
+_LEAST_BLOCK, _MOST_BLOCK, _GAP = 24, 40, 3  # characters: width of a face's block, and of the gap between two
 _BLOCK_ROWS = len(EXPRESSIONS) + 2  # title, bars and an empty line
 _COMPACT_WIDTH = 32  # "face 12 surprise 100 %  ▁▂▃▄▅▆▇"
 _COMPACT_FOR_S = 2.0  # so that the panel does not jump when faces are missed for a moment
@@ -38,7 +38,7 @@ class Lines:
     def __init__(self, status: RunStatus, say: Callable[[str], None]) -> None:
         self._status, self._say = status, say
         self._faces: tuple[Face, ...] = ()
-        self._said_s = time.monotonic()
+        self._printed_s = time.monotonic()
         self._connected = True
 
     def start(self) -> None:
@@ -48,15 +48,15 @@ class Lines:
         """Do nothing."""
 
     def update(self, analyzed: AnalyzedFrame | None) -> None:
-        """Take note of a finished frame; None while none comes."""
+        """Show a finished frame; None while no frame comes."""
         if analyzed is not None:
             self._faces = analyzed.faces
         status, now_s = self._status, time.monotonic()
         if status.source.connected != self._connected:
             self._connected = status.source.connected
             self._say("the source is back" if self._connected else one_line(status.source.message))
-        if status.frames and now_s - self._said_s >= LINE_EVERY_S:
-            self._said_s = now_s
+        if status.frames and now_s - self._printed_s >= LINE_EVERY_S:
+            self._printed_s = now_s
             self._say(self._line())
 
     def _line(self) -> str:
@@ -110,7 +110,7 @@ class Panel:
         self._live.stop()
 
     def update(self, analyzed: AnalyzedFrame | None) -> None:
-        """Take note of a finished frame; None while none comes."""
+        """Show a finished frame; None while no frame comes."""
         if analyzed is not None:
             self._faces = analyzed.faces
         now_s = time.monotonic()

@@ -19,14 +19,14 @@ MOST_LABELS = 4
 
 
 def people_lines(summary: Summary) -> list[Text]:
-    """Return a line for each person: id, time seen, main labels with their share of that time.
+    """Return a line for each person: id, time seen, and the main labels with their shares of that time.
 
-    The people who were seen longest are named, in the order of their ids. A line counts the others, and
-    the last one is about all faces together, if there are several.
+    Only the people seen longest get a line, in the order of their ids. Another line counts the others. If
+    there are several faces, the last line is about all of them.
     """
     by_length = sorted(summary.people.people.values(), key=lambda person: (-person.seen_s, person.id))
-    lasting = [person for person in by_length if person.seen_s >= MOMENT_S] or by_length
-    named = sorted(lasting[:MOST_LINES], key=lambda person: person.id)
+    listed = [person for person in by_length if person.seen_s >= MOMENT_S] or by_length
+    named = sorted(listed[:MOST_LINES], key=lambda person: person.id)
     rows = [(f"face {person.id}", person.seen_s, person.shares()) for person in named]
     others = [person.seen_s for person in by_length if person not in named]
     if summary.faces > 1:
