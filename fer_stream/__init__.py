@@ -46,7 +46,7 @@ __all__ = [
     "run",
 ]
 
-# Imported when first asked for: the command checks its options before OpenCV and the rest load.
+# Imported on first access, because the command checks its options before OpenCV and the rest load.
 _MODULES = {
     "Analyzer": "analyzer",
     "Overlay": "rendering.overlay",

@@ -1,4 +1,4 @@
-"""Analyzer: frames in, analyzed frames out."""
+"""The Analyzer: frames go in, analyzed frames come out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fer_stream.types import AnalyzedFrame, Face, Frame
 
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces are read together
-LAST_FRAME_S = 10.0  # longest wait for the frame in progress when an analysis is abandoned
+LAST_FRAME_S = 10.0  # longest wait for the frame in progress when a caller abandons the analysis
 
 
 class Analyzer:
@@ -45,20 +45,20 @@ class Analyzer:
         weights: A checkpoint of fer-train; None for the built-in one.
         labels: The annotation to follow, `ferplus` or `fer2013`; None for FER+ if the weights have it.
         unsure_below: A face whose best probability is below this (0 to 1) is unsure. 0 turns this off; None
-            takes the threshold of the weights.
+            uses the threshold of the weights.
         min_face: Side in px of the smallest face to find.
         scan_every: Search the whole frame for faces at least every this many frames of a video. `auto`
-            searches a live source as often as the machine keeps up with, and a recording every 10 frames, or
-            every 3 while there are three faces or more, even on a slow machine.
+            searches a live source as often as the machine can keep up with. It searches a recording every 10
+            frames, or every 3 while there are three faces or more, even on a slow machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 for no smoothing.
-        batch: Frames of a recording in work at a time. The faces of one half are read together while the
-            other half is searched.
+        batch: Frames of a recording that are processed at a time. The faces in one half are read together
+            while the other half is searched for faces.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
             calling thread.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
         profile: Receives the time of each stage.
         detector: Finds the faces; None for MTCNN, with `min_face` and `cautious`.
-        other_readers: Read more than the expression from each face, into `Face.readings`. None for those of
+        other_readers: Readers of more than the expression, which fill `Face.readings`. None for those in
             `readers.OTHER_READERS`.
 
     Raises:
@@ -141,7 +141,7 @@ class Analyzer:
         """Analyze every frame of a source, in order.
 
         Args:
-            source: What `open_source` returns, which stays the caller's to close, or what it takes.
+            source: An open source, which the caller closes, or any argument that `open_source` takes.
 
         Yields:
             The frames with their faces. A recording is read half a second ahead of the frame that is yielded.
@@ -170,7 +170,7 @@ class Analyzer:
             yield from self._analyze_live(frames)
 
     def _analyze_picture(self, frame: Frame) -> AnalyzedFrame:
-        """Analyze a picture by itself: other people, other ids."""
+        """Analyze a picture by itself. Ids start again from 1."""
         found = find_in_picture(frame, self._detector, self._profile)
         read = read_every_face(found, self._readers, self._profile)
         faces = [self._face(face.tracked.track_id, face.tracked, face.values) for face in read.faces]
@@ -178,10 +178,10 @@ class Analyzer:
         return AnalyzedFrame(frame, tuple(faces), np.concatenate([boxes, read.weak_xyxy]))
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Find, read and decide. On several cores, the next faces are found while others are read."""
-        left = threading.Event()
+        """Find, read and decide. On several cores, finding and reading run at the same time."""
+        abandoned = threading.Event()
         found = find_in_recording(
-            _until(left, frames),
+            _until(abandoned, frames),
             self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
@@ -193,14 +193,15 @@ class Analyzer:
                 background = Background(found, queue_size=1)
                 found = iter(background)
 
-                def leave() -> None:
-                    left.set()  # before the thread is waited for
+                def abandon() -> None:
+                    abandoned.set()  # before waiting for the thread
                     background.close(LAST_FRAME_S)
 
-                # A generator that a program has left half read is closed when threads run no more.
-                atexit.register(leave)
-                stack.callback(atexit.unregister, leave)
-                stack.callback(leave)
+                # At exit, Python closes an abandoned generator only when threads no longer run, so stop the
+                # thread earlier.
+                atexit.register(abandon)
+                stack.callback(atexit.unregister, abandon)
+                stack.callback(abandon)
             look_ahead = LookAhead(self._smooth_s)
             read = UntilError(read_recording(found, self._readers, self._smooth_s, self._profile))
             for one in read:
@@ -219,7 +220,7 @@ class Analyzer:
             analyzed = self._decided(decider.decide(read))
             analysis_s = time.perf_counter() - began_s
             yield analyzed
-            finder.scan_ahead(found, analysis_s)  # handed out first, scanned afterwards
+            finder.scan_ahead(found, analysis_s)  # after the yield, so that the scan does not delay the frame
 
     def _decided(self, decided: DecidedFrame) -> AnalyzedFrame:
         faces = [self._face(face.id, face.tracked, face.values) for face in decided.faces]
@@ -238,9 +239,9 @@ class Analyzer:
         )
 
 
-def _until(left: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Pass frames on until nobody wants them any more."""
+def _until(abandoned: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Yield frames until the analysis is abandoned."""
     for frame in frames:
-        if left.is_set():
+        if abandoned.is_set():
             return
         yield frame

@@ -55,9 +55,10 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason of a system's or library's error, for the end of a message.
+    """Return why the system or a library failed, for the end of a message.
 
-    This is the system's own text, such as "No space left on device", or else the first line of the message.
+    This is the system's own text, such as "No space left on device", or else the first line of the error's
+    message.
     """
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]

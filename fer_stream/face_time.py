@@ -43,7 +43,7 @@ class FrameClock:
         """Return the seconds that the next frame stands for.
 
         Args:
-            time_s: Its time; frames come in order.
+            time_s: Time of the frame. Frames must come in order.
         """
         last_s = time_s - self._interval_s if self._last_s is None else self._last_s
         self._last_s = time_s

@@ -85,7 +85,7 @@ class Face:
         detection_score: The detector's confidence, 0 to 1.
         probabilities: float32 (7,), in the order of `EXPRESSIONS`, smoothed; they sum to 1.
         unsure: Whether the best probability is below the threshold of the weights or of `--unsure-below`.
-        readings: Numbers by other readers than the expression's, smoothed, by the name of their column.
+        readings: Numbers from readers other than the expression's, smoothed, by column name.
     """
 
     id: int

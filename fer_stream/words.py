@@ -11,7 +11,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def percent(probability: float) -> int:
-    """Return a probability in whole percent. Only certainty gives 100, so the number never overstates."""
+    """Return a probability in whole percent. It rounds up to 100 only from 99.95 %."""
     return min(math.floor(100 * probability + 0.5), 99 if probability < 0.9995 else 100)
 
 
