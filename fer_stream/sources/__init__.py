@@ -1,7 +1,7 @@
 """Sources of frames. `open_source` recognizes a source and opens it.
 
-base.py has the contract. video.py reads recordings, images.py reads pictures, and live.py reads what
-cameras.py and network.py open. Names load on first use, because the commands need addresses and times
+base.py defines what every source does. video.py reads recordings, images.py reads pictures, and live.py reads
+what cameras.py and network.py open. Names load on first use, because the commands need addresses and times
 before OpenCV loads.
 """
 

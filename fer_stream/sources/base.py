@@ -1,4 +1,4 @@
-"""The contract of all sources, and the lock that makes closing safe."""
+"""The base of all sources: the interface, the facts about a source, and a lock that makes closing safe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SourceInfo:
             unknown or live.
         start_s: Start of the part, presentation time.
         end_s: End of the part (exclusive); None for the end of the recording.
-        can_seek: Whether the file can be sought by time. False if its timestamps restart before the part.
+        can_seek: Whether seeking by time works. False if timestamps restart before the part.
     """
 
     name: str
@@ -68,16 +68,16 @@ class SourceInfo:
 
     @property
     def is_live(self) -> bool:
-        """True if frames come in real time and are lost unless they are fetched."""
+        """True if frames come in real time and are lost unless somebody fetches them."""
         return self.kind in (SourceKind.CAMERA, SourceKind.NETWORK)
 
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """State of a source at this moment, for display.
+    """Current state of a source, for display.
 
     Attributes:
-        connected: Whether pictures can come. False while a lost live source is being reopened.
+        connected: Whether the source is open. False while a lost live source is being reopened.
         attempt: Number of the attempt to reopen it, from 1; 0 while it is connected.
         since_s: Seconds since the last picture; 0 for sources that are not live.
         message: A message for the user, such as `reconnecting, attempt 3, no picture for 12 s`; empty if all
@@ -91,7 +91,7 @@ class SourceStatus:
 
 
 class Source(ABC):
-    """A stream of frames. It is open from the start, is read once, and is closed by its user.
+    """A stream of frames. It is open from the start and is read once. Its user closes it.
 
     A subclass opens in `__init__`, fails there at once, sets `info`, and reads in `_read`.
 
@@ -111,7 +111,7 @@ class Source(ABC):
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames in order, each once. Ends early if the source is closed.
+        """Yield the frames in order, each once. Stop early if the source is closed.
 
         Raises:
             SourceError: The source ended in an error.
@@ -130,7 +130,7 @@ class Source(ABC):
 
     @property
     def status(self) -> SourceStatus:
-        """State of the source. Any thread may ask, also while another one waits for a frame."""
+        """State of the source. Any thread may read it, also while another one waits for a frame."""
         return SourceStatus()
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class _Backend:
 
 
 # The number of buffers stays at its default. With a single one, the driver has none to fill while a picture
-# is decoded, and loses every second picture. A thread of its own reads the buffers, so they never fill up.
+# is decoded, and loses every second picture. A separate thread reads the buffers, so they never fill up.
 _BACKENDS = {
     "linux": [_Backend(cv2.CAP_V4L2, wants_mjpg=True)],
     "darwin": [_Backend(cv2.CAP_AVFOUNDATION)],
@@ -63,7 +63,7 @@ class Camera(Feed):
     """A camera of this machine, by its index."""
 
     kind = SourceKind.CAMERA
-    patience_s = 3.0  # while it adapts to the light, or a laptop wakes up
+    patience_s = 3.0  # long enough for a camera to adapt to the light, or a laptop to wake up
     # macOS asks the user for permission, which works in the main thread only.
     opens_in_callers_thread = sys.platform == "darwin"
 
@@ -108,8 +108,8 @@ class Camera(Feed):
         """Return advice. See `Feed.no_picture_help`."""
         return self._help()
 
-    def unmet_wishes(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
-        """Return the settings that the camera did not accept. See `Feed.unmet_wishes`."""
+    def refused_settings(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
+        """Return a line for each setting that the camera did not accept. See `Feed.refused_settings`."""
         unmet = []
         if self._size_wh is not None and size_wh != self._size_wh:
             unmet.append(
@@ -210,9 +210,9 @@ def _ask_v4l2(path: Path) -> tuple[bool, bool]:
         try:
             fcntl.ioctl(node, _QUERYCAP, capability)
         except OSError:
-            return False, False  # not of Video4Linux
-        abilities = struct.unpack_from("I", capability, 88)[0]
-        buffers = next((kind for ability, kind in _CAPTURE_TYPES.items() if abilities & ability), None)
+            return False, False  # it does not belong to Video4Linux
+        capabilities = struct.unpack_from("I", capability, 88)[0]
+        buffers = next((kind for flag, kind in _CAPTURE_TYPES.items() if capabilities & flag), None)
         if buffers is None:
             return False, False
         # Setting the current format again changes nothing, and is refused while another program captures.
@@ -231,7 +231,7 @@ def _ask_v4l2(path: Path) -> tuple[bool, bool]:
 def _linux_cameras() -> list[CameraInfo]:
     """Return the nodes that capture pictures. Cameras have further nodes for metadata.
 
-    cv2-enumerate-cameras would not say which are in use or refused, and leaves some kinds out.
+    cv2-enumerate-cameras does not say which are in use or refused, and leaves out some kinds.
     """
     cameras = []
     for path in Path("/dev").glob("video*"):
@@ -241,7 +241,7 @@ def _linux_cameras() -> list[CameraInfo]:
         try:
             captures, busy = _ask_v4l2(path)
             note = f"{path}, in use" if busy else str(path)
-        except OSError as error:  # it can't be opened, but it is there
+        except OSError as error:  # it exists, but can't be opened
             captures, note = (
                 error.errno in (errno.EACCES, errno.EPERM, errno.EBUSY),
                 f"{path}: {error.strerror}",

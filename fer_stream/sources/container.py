@@ -30,9 +30,9 @@ COUNTABLE_CODECS = frozenset(
 # Above this rate FFmpeg has probably taken the resolution of the timestamps for the frame rate.
 _HIGHEST_RATE = 300
 
-# The containers that may be opened; FFmpeg knows hundreds. Left out are all that name other files or
-# addresses (playlists, session descriptions) and the formats of old games, which are little tested.
-# The pipes are single pictures.
+# The containers that may be opened; FFmpeg knows hundreds. Formats that name other files or addresses
+# (playlists, session descriptions) are left out, and so are the formats of old games, which are little
+# tested. The names ending in _pipe are single pictures.
 _CONTAINERS = (
     *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "av1", "obu"),
     *("ivf", "m4v", "h263", "flv", "live_flv", "asf", "asf_o", "ogg", "mxf", "gxf", "dv", "nut", "rm", "wtv"),
@@ -42,7 +42,7 @@ _CONTAINERS = (
     *("mp3", "aac", "flac", "wav", "aiff", "caf", "amr", "ac3", "eac3", "w64"),
 )
 
-_OPENING = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
+_OPEN_OPTIONS = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
 
 # Containers that state how long their video is. For the others FFmpeg guesses or measures.
 _STATING_CONTAINERS = ("mov", "matroska", "avi", "asf")
@@ -110,13 +110,13 @@ def open_container(file: Path | BinaryIO) -> InputContainer:
         file: A path, or a binary file open for reading.
 
     Raises:
-        FFmpegError: It is no recording, or of a kind that is not read.
+        FFmpegError: It is not a recording, or its container is not allowed.
         OSError: It can't be read.
     """
-    # "file:" because FFmpeg takes a name with a colon for a protocol. "replace" because metadata in
+    # "file:" because FFmpeg mistakes a name with a colon for a protocol. "replace" because metadata in
     # another encoding is no reason to refuse a video.
     source = f"file:{file}" if isinstance(file, Path) else file
-    options = {**_OPENING, "max_pixels": str(max_video_pixels())}
+    options = {**_OPEN_OPTIONS, "max_pixels": str(max_video_pixels())}
     return av.open(source, "r", options=options, metadata_errors="replace")
 
 
@@ -139,7 +139,7 @@ def pick_video_stream(container: InputContainer) -> VideoStream | None:
 
 def _is_cover(stream: VideoStream) -> bool:
     """Return whether a stream is the cover picture of a song, which FFmpeg reports as video."""
-    # PyAV 14.0 does not tell; there it is read as a video of one frame.
+    # PyAV 14.0 lacks this flag, so there a cover is read as a video of one frame.
     disposition = getattr(stream, "disposition", None)
     return disposition is not None and bool(disposition.value & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
 
@@ -162,7 +162,7 @@ def frame_rate(stream: VideoStream) -> Fraction | None:
     if not rates:
         return None
     average, guessed = rates[0], rates[-1]
-    # A last frame cut short puts the average a little beside the rate of the recording.
+    # If the last frame is cut short, the average differs a little from the recording's rate.
     return guessed if abs(guessed / average - 1) < Fraction(5, 1000) else average
 
 
@@ -182,7 +182,8 @@ def stated_end_s(container: InputContainer, stream: VideoStream) -> float | None
         return None
     start_s = float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
     if kind == "avi" and stream.frames and stream.average_rate:
-        return start_s + float(stream.frames / stream.average_rate)  # its duration is that of the index
+        # The duration of an AVI stream is that of its index, not of its header.
+        return start_s + float(stream.frames / stream.average_rate)
     if stream.duration and stream.duration > 0 and stream.time_base:
         return start_s + float(stream.duration * stream.time_base)
     if tag := stream.metadata.get("DURATION"):  # Matroska states the time at which each stream ends

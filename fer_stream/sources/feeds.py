@@ -15,13 +15,13 @@ class Connection:
 
     Attributes:
         capture: The source of its pictures.
-        is_paced: Whether pictures arrive faster than they should be shown, in bursts or all at once.
+        needs_pacing: Whether the pictures need to be held back, because they arrive in bursts or all at once.
         frame_count: Approximate number of pictures in a recording, which is not reopened; None for a stream
             without an end.
     """
 
     capture: Capture
-    is_paced: bool = False
+    needs_pacing: bool = False
     frame_count: int | None = None
 
 
@@ -53,6 +53,6 @@ class Feed(ABC):
         """Return advice for a feed that opens but gives no picture."""
         return "see that it sends video"
 
-    def unmet_wishes(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
+    def refused_settings(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
         """Return a line for each setting that the feed did not accept."""
         return []

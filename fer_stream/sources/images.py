@@ -1,4 +1,4 @@
-"""Single images, folders and globs of images."""
+"""Read single images, and folders and globs of images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HEADER_BYTES = 2**20  # the header of a JPEG file may contain a preview
 
 
 def is_image_path(path: Path) -> bool:
-    """Return whether a name is that of an image, by its extension in any case."""
+    """Return whether a path has the extension of an image, in upper or lower case."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -49,7 +49,7 @@ def images_in_folder(folder: Path) -> list[Path]:
     if not paths and any(path.suffix.lower() in RECORDING_EXTENSIONS for path in files):
         raise SourceError(f"{folder} holds videos; fer-batch analyzes a folder of them, fer-stream one video")
     if not paths:
-        raise SourceError(f"{folder} holds no image; {_WHAT_IS_READ}")
+        raise SourceError(f"{folder} holds no image; {_ACCEPTED_IMAGES}")
     return sorted(paths, key=_natural_order)
 
 
@@ -63,7 +63,7 @@ def images_of_glob(pattern: str) -> list[Path]:
     matches = map(Path, glob.glob(pattern))  # noqa: PTH207
     paths = [path for path in matches if is_image_path(path) and not path.is_dir()]
     if not paths:
-        raise SourceError(f"{pattern} matches no image; {_WHAT_IS_READ}")
+        raise SourceError(f"{pattern} matches no image; {_ACCEPTED_IMAGES}")
     return sorted(paths, key=_natural_order)
 
 
@@ -76,7 +76,7 @@ def images_of_source(info: SourceInfo) -> list[Path]:
     return images_in_folder(info.path) if info.path.is_dir() else [info.path]
 
 
-_WHAT_IS_READ = f"images are {', '.join(sorted(IMAGE_SUFFIXES))}, and folders inside are not searched"
+_ACCEPTED_IMAGES = f"images are {', '.join(sorted(IMAGE_SUFFIXES))}, and folders inside are not searched"
 
 
 def _natural_order(path: Path) -> tuple[list[str | int], str]:
@@ -106,8 +106,8 @@ class ImagesSource(Source):
         """
         super().__init__(mirror=mirror)
         self._waiting = deque(enumerate(images))
-        # Read now, so that an unreadable image shows at once. The first read hands it out.
-        self._first = self._step()
+        # Read the first image now, so that an error shows at once. The first call of `_read` returns it.
+        self._first = self._next_image()
         if self._first is None:
             if len(images) == 1:
                 raise SourceError(self.problems[0])
@@ -125,13 +125,13 @@ class ImagesSource(Source):
         )
 
     def _read(self) -> Frame | None:
-        step, self._first = self._first or self._step(), None
-        if step is None:
+        next_image, self._first = self._first or self._next_image(), None
+        if next_image is None:
             return None
-        bgr, index, path = step
+        bgr, index, path = next_image
         return self._frame(bgr, index, 0.0, str(path))
 
-    def _step(self) -> tuple[np.ndarray, int, Path] | None:
+    def _next_image(self) -> tuple[np.ndarray, int, Path] | None:
         while self._waiting:
             index, path = self._waiting.popleft()
             try:
@@ -196,13 +196,13 @@ def _stated_size(head: bytes) -> tuple[int, int]:
     """Return the width and height that an image's header states; (0, 0) if that is unclear."""
     import PIL.Image  # here, because only images need it
 
-    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # our own limit counts
+    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # our own limit applies
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with PIL.Image.open(io.BytesIO(head)) as image:
                 return image.size
-    except Exception:  # damaged, or a longer header than was read: OpenCV's own limit counts then
+    except Exception:  # damaged, or a longer header than was read; then OpenCV's own limit applies
         return 0, 0
     finally:
         PIL.Image.MAX_IMAGE_PIXELS = limit

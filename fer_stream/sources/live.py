@@ -25,12 +25,12 @@ SILENCE_S = 2.0
 # Drivers and network code can't be interrupted, so closing waits no longer than this for the reading thread.
 # That thread holds nothing that others need, and ends when its read or its opening times out.
 CLOSE_WAIT_S = 0.5
-_WHOLE = 0.9  # with this share of its pictures, a recording counts as read to its end
+_COMPLETE_SHARE = 0.9  # with this share of its pictures, a recording counts as read to its end
 _RETRY_S = 0.05  # between reads of a camera that has no picture yet
 
 
 class LiveSource(Source):
-    """Reads a feed in a thread of its own and hands out its newest picture.
+    """Reads a feed in its own thread and yields its newest picture.
 
     A feed that stalls or goes away is reopened, with growing pauses, until the source is closed. `time_s`
     counts from the first picture; its clock runs on while the feed is away.
@@ -52,11 +52,11 @@ class LiveSource(Source):
         self._attempt = 0  # to reopen the feed; 0 while it is connected
         self._outages = 0
         self._away_s = 0.0
-        self._away_told = False
+        self._outages_reported = False
         self._is_read = False
         self._dropped_before = 0  # pictures that came before the first read
         connection = feed.open() if feed.opens_in_callers_thread else None
-        self._frames = Background(self._read_always(connection), drop_old=True)
+        self._frames = Background(self._read_feed(connection), drop_old=True)
         try:
             first = self._frames.peek()
         except BaseException:
@@ -75,7 +75,7 @@ class LiveSource(Source):
             frame_count=None,
         )
         rate = None if self._frame_rate is None else float(self._frame_rate)
-        self.problems += feed.unmet_wishes(first.size_wh, rate)
+        self.problems += feed.refused_settings(first.size_wh, rate)
 
     @property
     def dropped(self) -> int:
@@ -105,16 +105,16 @@ class LiveSource(Source):
 
     def _release(self) -> None:
         self._frames.close(CLOSE_WAIT_S)
-        if self._outages and not self._away_told:
-            self._away_told = True
+        if self._outages and not self._outages_reported:
+            self._outages_reported = True
             times = "once" if self._outages == 1 else f"{self._outages} times"
             away_s = self._away_s + (time.monotonic() - self._last_picture_s if self._attempt else 0)
             self.problems.append(f"{self._feed.name} was away {times}, for {away_s:.0f} s in all")
 
     # The methods from here on run in the reading thread.
 
-    def _read_always(self, connection: Connection | None) -> Iterator[Frame]:
-        """Yield the pictures as they come, across all reconnections."""
+    def _read_feed(self, connection: Connection | None) -> Iterator[Frame]:
+        """Yield the pictures as they come. Reconnect after each loss."""
         connection = connection or self._feed.open()
         self._frame_rate = connection.capture.frame_rate
         pause_s = FIRST_PAUSE_S
@@ -128,9 +128,8 @@ class LiveSource(Source):
             if connection.frame_count is not None:
                 self._check_end(connection.frame_count)
                 return
-            if (
-                self._last_picture_s - opened_s > pause_s
-            ):  # it held for a while, so start with short pauses again
+            if self._last_picture_s - opened_s > pause_s:
+                # It held for a while, so start with short pauses again.
                 pause_s = FIRST_PAUSE_S
             self._outages += self._attempt == 0
             connection, pause_s = self._reopen(pause_s)
@@ -140,7 +139,7 @@ class LiveSource(Source):
 
         The stated number of frames may be off by a few.
         """
-        if self._index < _WHOLE * frame_count and not self._closing.is_set():
+        if self._index < _COMPLETE_SHARE * frame_count and not self._closing.is_set():
             raise SourceError(
                 f"{self._feed.name} broke off after {self._index} of {frame_count} pictures; "
                 "download it, or start again"
@@ -163,33 +162,33 @@ class LiveSource(Source):
     def _read_until_lost(self, connection: Connection) -> Iterator[Frame]:
         """Yield the pictures of one connection, then close it."""
         capture = connection.capture
-        pacer = Pacer() if connection.is_paced else None
-        came_s = time.monotonic()
+        pacer = Pacer() if connection.needs_pacing else None
+        received_s = time.monotonic()
         try:
             while not self._closing.is_set():
                 bgr = capture.read_bgr()
                 if bgr is None:
-                    if time.monotonic() - came_s >= self._feed.patience_s:
+                    if time.monotonic() - received_s >= self._feed.patience_s:
                         return
                     self._closing.wait(_RETRY_S)
                     continue
                 if pacer is not None:
                     self._closing.wait(pacer.wait_s(capture.position_s, time.monotonic()))
-                came_s = time.monotonic()
-                yield self._frame_of(bgr, came_s)
+                received_s = time.monotonic()
+                yield self._frame_of(bgr, received_s)
         finally:
             capture.release()
 
-    def _frame_of(self, bgr: np.ndarray, came_s: float) -> Frame:
+    def _frame_of(self, bgr: np.ndarray, received_s: float) -> Frame:
         """Make a frame of a picture, and note that the feed is connected."""
         if self._size_wh is None:
-            self._size_wh, self._started_s = (bgr.shape[1], bgr.shape[0]), came_s
+            self._size_wh, self._started_s = (bgr.shape[1], bgr.shape[0]), received_s
         elif self._size_wh != (bgr.shape[1], bgr.shape[0]):  # the feed came back with another size
             bgr = cv2.resize(bgr, self._size_wh, interpolation=cv2.INTER_AREA)
         if self._attempt:
-            self._away_s += came_s - self._last_picture_s
+            self._away_s += received_s - self._last_picture_s
             self._attempt = 0
-        self._last_picture_s = came_s
-        frame = self._frame(bgr, self._index, came_s - self._started_s, self._feed.name)
+        self._last_picture_s = received_s
+        frame = self._frame(bgr, self._index, received_s - self._started_s, self._feed.name)
         self._index += 1
         return frame

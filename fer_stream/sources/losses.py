@@ -1,4 +1,4 @@
-"""Count the frames that are missing from a damaged recording, while it is read."""
+"""Count the frames that are missing from a damaged recording."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _REGULAR_SHARE = 0.9
 class Losses:
     """Compares the frames of a recording with the length and the rate that it states.
 
-    FFmpeg reports no error for a file that ends too early: there are just no more packets. Nor does it for
-    damage in a container whose reader skips to the next intact piece.
+    FFmpeg reports no error for a file that ends too early: there are just no more packets. It also reports
+    none for damage in a container whose reader skips to the next intact piece.
     """
 
     def __init__(self, name: str, rate: Fraction | None, stated_end_s: float | None) -> None:
-        """Start before the first frame.
+        """Start to count, before the first frame.
 
         Args:
             name: Name of the recording for messages.

@@ -15,7 +15,7 @@ from fer_stream.sources.playlist import is_endless
 
 # A camera on a slow link needs seconds to answer. Nobody should wait longer than this for an error.
 _OPEN_TIMEOUT_MS = 10_000
-# FFmpeg can't go on after a read that took too long, so the stream is reopened.
+# FFmpeg can't go on after a read has timed out, so the stream is reopened.
 _READ_TIMEOUT_MS = 5_000
 # FFmpeg decodes H.264 and H.265 with one frame per thread, and each thread after the first adds a frame of
 # delay. Two threads keep up with 4K.
@@ -29,7 +29,7 @@ _PARAMETERS = (
 
 
 class NetworkStream(Feed):
-    """The address of a stream. RTSP runs over TCP, or over UDP if the server knows nothing else."""
+    """The address of a stream. RTSP runs over TCP, or over UDP if the server supports nothing else."""
 
     kind = SourceKind.NETWORK
 
@@ -51,7 +51,8 @@ class NetworkStream(Feed):
                 f"{self.name} can't be opened: see that the address is right, that the device answers, "
                 "and that it needs no other user or password"
             )
-        # Over HTTP, a whole file arrives as fast as the line allows, and HLS in pieces of some seconds.
+        # Over HTTP, a file arrives as fast as the connection allows, and HLS arrives in pieces of a few
+        # seconds.
         frame_count = capture.frame_count if self._is_http else None
         return Connection(capture, self._is_hls or frame_count is not None, frame_count)
 
@@ -65,7 +66,7 @@ class Pacer:
         self._offset_s: float | None = None
 
     def wait_s(self, position_s: float, now_s: float) -> float:
-        """Return for how many seconds to hold a picture; 0 if it is late.
+        """Return how many seconds to hold a picture back; 0 if it is late.
 
         Args:
             position_s: Presentation time of the picture.

@@ -1,4 +1,4 @@
-"""Turn frames upright, by the display matrix in which a phone states how it was held."""
+"""Turn frames upright with their display matrix, which says how the phone was held."""
 
 from __future__ import annotations
 

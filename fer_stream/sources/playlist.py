@@ -18,7 +18,7 @@ _MOST_VARIANTS = 50
 
 
 def is_endless(address: str) -> bool:
-    """Return whether a playlist names playlists that name playlists again.
+    """Return whether the playlists that a playlist names name further playlists.
 
     Args:
         address: http or https, with its user and password.

@@ -1,4 +1,4 @@
-"""Keep a recording's time running: timestamps become times that rise, across restarts and jumps.
+"""Turn a recording's timestamps into times that keep rising, across restarts and jumps.
 
 Timestamps restart where transport streams or Matroska files were joined byte by byte (`cat a.ts b.ts`),
 and they jump where a recorder split its files by day. Both are breaks: the next frame follows one frame
@@ -23,8 +23,9 @@ FALLBACK_RATE = Fraction(25)  # FFmpeg's assumption for a stream that states no 
 SHORTEST_RESTART_S = 0.5
 # A step ahead of more than this many seconds is a jump, unless the recording has made such steps before.
 LONGEST_STEP_S = 60.0
-USUAL_STEPS = 3  # steps before a jump can be told from a recording of a few frames a minute
-MUCH_LONGER = 3
+# No step counts as a jump before this many steps, because a recording may have only a few frames a minute.
+USUAL_STEPS = 3
+MUCH_LONGER = 3  # a jump is also longer than the longest step so far, by this factor
 
 # Sound packets that wait for the video to reach the same break: a second of sound has 30 to 50.
 _MOST_WAITING = 500
@@ -39,7 +40,7 @@ class BreakFinder:
     """
 
     def __init__(self, time_base: Fraction, interval: int) -> None:
-        """Start before the first timestamp.
+        """Start to look, before the first timestamp.
 
         Args:
             time_base: Seconds per tick.
@@ -54,7 +55,7 @@ class BreakFinder:
         self._steps = 0
         self._longest_step = 0
 
-    def running(self, timestamp: int) -> int:
+    def running_time(self, timestamp: int) -> int:
         """Return the running time of the next timestamp, which may step back by less than a restart."""
         if self._last is not None:
             step = timestamp - self._last
@@ -77,7 +78,7 @@ class Clock:
     """
 
     def __init__(self, stream: VideoStream, *, has_timestamps: bool, may_break: bool) -> None:
-        """Start before the first frame.
+        """Start the clock, before the first frame.
 
         Args:
             stream: The stream, for its rate and time base.
@@ -103,17 +104,17 @@ class Clock:
         if self._time_base is None or self._finder is None:
             return float(index / self._rate)
         if frame.pts is not None:
-            running = self._finder.running(frame.pts) if self._may_break else frame.pts
+            rising = self._finder.running_time(frame.pts) if self._may_break else frame.pts
         else:
             assert self._last is not None  # the first frame has a timestamp, see has_timestamps
-            running = self._last + self._interval
+            rising = self._last + self._interval
         if self._last is not None:
-            running = max(running, self._last + 1)
-        self._last = running
-        return float(running * self._time_base)
+            rising = max(rising, self._last + 1)
+        self._last = rising
+        return float(rising * self._time_base)
 
     def restart(self, frame: VideoFrame) -> float:
-        """Return the time of a frame that was sought, whatever came before it."""
+        """Return the time of the first frame after a seek, and forget what came before."""
         self._last = None
         if self._finder is not None and self._time_base is not None:
             self._finder = BreakFinder(self._time_base, self._interval)
@@ -152,13 +153,13 @@ def sound_in_running_time(
     for packet in packets:
         index = packet.stream.index
         if index == video.index and packet.dts is not None:
-            video_finder.running(packet.dts)
+            video_finder.running_time(packet.dts)
             if video_finder.breaks == len(shifts_s):
                 shifts_s.append(video_finder.shift * time_base)
         elif index in wanted and packet.pts is not None and packet.size:
             if index not in finders:
                 finders[index] = BreakFinder(packet.time_base, packet.duration or 1)
-            finders[index].running(packet.pts)
+            finders[index].running_time(packet.pts)
             waiting.append((packet, finders[index].breaks))
         while waiting and (waiting[0][1] < len(shifts_s) or len(waiting) > _MOST_WAITING):
             yield shifted(*waiting.popleft())

@@ -54,7 +54,7 @@ def find_start(
         duration_s: The recording's length in seconds for the message, if known.
 
     Returns:
-        The place; None where packets can't tell, or where timestamps restart before the place.
+        The place; None if packets don't show it, or if timestamps restart before it.
 
     Raises:
         NoFramesError: The recording ends before that time.
@@ -88,7 +88,7 @@ def find_start(
 
 @dataclass(frozen=True)
 class _Packets:
-    """What packets say about their frames.
+    """What the packets of a recording say about their frames.
 
     Attributes:
         pts: The presentation timestamp of each, in the order of decoding.
@@ -107,7 +107,7 @@ def _packets_until(
     finder, can_break = BreakFinder(time_base, 1), may_be_joined(container)
     pts: list[int] = []
     keyframes: list[tuple[int, int, int | None]] = []
-    after = 0
+    packets_after_start = 0
     try:
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
@@ -115,15 +115,15 @@ def _packets_until(
             if packet.pts is None:
                 return None
             timestamp = packet.pts if packet.dts is None else packet.dts
-            finder.running(timestamp)
+            finder.running_time(timestamp)
             if finder.breaks and can_break:
                 return None
             pts.append(packet.pts)
             if packet.is_keyframe:
                 keyframes.append((packet.pts, timestamp, packet.pos))
             # Nothing is shown before it is decoded, so from here on all frames are later than the start.
-            after += timestamp * time_base >= start_s
-            if after > _REORDER_PACKETS:
+            packets_after_start += timestamp * time_base >= start_s
+            if packets_after_start > _REORDER_PACKETS:
                 break
     except av.error.FFmpegError:
         pass  # the packets before the damage still count

@@ -6,14 +6,14 @@ import re
 
 from fer_stream.errors import UsageError
 
-MOST_HOURS = 10**9  # with more, a time would lose its milliseconds, and at last not be finite
+MOST_HOURS = 10**9  # with more, a float would lose the milliseconds, and finally overflow
 # ASCII digits only: \d alone would also accept digits of other scripts.
 _SECONDS = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)", re.ASCII)
 
 
 def parse_time(text: str) -> float:
-    """Return the seconds of a time that somebody wrote.
+    """Parse a time and return it in seconds.
 
     Args:
         text: Seconds ("90", "12.5") or a clock time ("1:30", "01:02:03.250").

@@ -75,7 +75,8 @@ class VideoSource(Source):
             self._display_matrix = display_matrix(first)
             self._has_timestamps = has_timestamps(self._container, self._stream, first)
             self._clock = self._new_clock()
-            # Decoded now, so that an empty part fails at once. The first read hands it out.
+            # Decode the first frame now, so that an empty part fails at once. The first call of `_read`
+            # returns it.
             self._first: tuple[VideoFrame, float] | None = None
             first, self._index, time_s = self._go_to(start_s, first)
             self.info = self._describe(start_s)
@@ -93,10 +94,10 @@ class VideoSource(Source):
             raise
 
     def _open(self) -> None:
-        """Open the file at its beginning. It may be open already."""
+        """Open the file, or reopen it, at its beginning."""
         self._container, self._stream = open_video(self._path, self._name)
-        # Frames of several threads at once; without it a decoder works on one core. Each thread holds frames,
-        # so of frames that are larger than 4K only parts are decoded side by side.
+        # Decode frames in several threads at once. Without this, the decoder uses one core. Each thread holds
+        # a frame, so threads share one frame if frames are larger than 4K.
         frame_bytes = 3 * self._stream.width * self._stream.height
         self._stream.thread_type = "AUTO" if frame_bytes <= LARGE_FRAME_BYTES else "SLICE"
         self._stream.codec_context.options = {"max_pixels": str(max_video_pixels())}
@@ -141,9 +142,9 @@ class VideoSource(Source):
     def _go_to(self, start_s: float, first: VideoFrame) -> tuple[VideoFrame, int, float]:
         """Return the first frame at or after the start, its index and its time in seconds.
 
-        Counting packets gives the index, and the keyframe to seek to, without decoding what comes before.
-        The frame found there is used only if it is the one that the packets promised. A file whose packets
-        can't be counted, or that can't be sought, is decoded from its beginning.
+        Counting packets gives the index and the keyframe to seek to, without decoding earlier frames. The
+        result of the seek is used only if it is the frame that the packets announced. If packets can't be
+        counted or seeking fails, the file is decoded from its beginning.
         """
         first_s = time_s = self._clock.time_s(first, 0)
         if time_s >= start_s:
@@ -176,9 +177,9 @@ class VideoSource(Source):
         self._decoded = self._decode()
         for frame in self._decoded:
             if frame.pts is None or frame.pts >= place.pts:
-                # In a file with restarts the same timestamp stands at several positions.
-                came_late = (self._first_position or 0) > (place.position or 0)
-                return frame if frame.pts == place.pts and not came_late else None
+                # In a file with restarts, the same timestamp occurs at several positions.
+                is_too_late = (self._first_position or 0) > (place.position or 0)
+                return frame if frame.pts == place.pts and not is_too_late else None
         return None
 
     def _decode(self) -> Iterator[VideoFrame]:
@@ -191,7 +192,7 @@ class VideoSource(Source):
             except av.error.FFmpegError as error:
                 if is_out_of_memory(error):
                     raise
-                # The file is read up to here; the rest is missing or can't be reached.
+                # The file could be read up to here. The rest is missing or can't be reached.
                 self._read_error = reason_of(error)
                 self._unreachable = error.errno in UNREACHABLE
                 packet = None
@@ -211,20 +212,20 @@ class VideoSource(Source):
                 return
 
     def _read(self) -> Frame | None:
-        step, self._first = self._first or self._step(), None
-        if step is None:
+        decoded_frame, self._first = self._first or self._next_frame(), None
+        if decoded_frame is None:
             if self._unreachable:
                 reason, self._read_error, self._unreachable = self._read_error, "", False
                 raise SourceError(f"{self._name} can't be read any further: {reason}; is its drive there?")
             self._note_problems()
             self._note_losses()
             return None
-        decoded, time_s = step
+        decoded, time_s = decoded_frame
         frame = self._frame(self._to_bgr(decoded), self._index, time_s, self._name)
         self._index += 1
         return frame
 
-    def _step(self) -> tuple[VideoFrame, float] | None:
+    def _next_frame(self) -> tuple[VideoFrame, float] | None:
         """Decode the next frame of the part; return None at its end."""
         decoded = next(self._decoded, None)
         if decoded is None:
@@ -246,8 +247,8 @@ class VideoSource(Source):
     def _to_bgr(self, frame: VideoFrame) -> np.ndarray:
         """Return the picture, uint8 (H, W, 3), upright, in the size of the first frame.
 
-        Colours follow FFmpeg's defaults: matrix and range as the frame is tagged, else BT.601 and limited
-        range, whatever the size. Interlaced frames stay woven, and alpha is dropped. A picture
+        Colours follow FFmpeg's defaults: matrix and range as the frame is tagged, or else BT.601 and limited
+        range, whatever the size. Interlaced frames are not deinterlaced, and alpha is dropped. A picture
         whose size changes midway is scaled, because boxes and saved video need one size.
         """
         width, height = self._coded_size_wh
@@ -261,7 +262,7 @@ class VideoSource(Source):
         return upright(picture.to_ndarray(), self._display_matrix)
 
     def _note_losses(self) -> None:
-        """Note frames that the recording states but that were not found."""
+        """Note the frames that are missing from the recording."""
         # If timestamps restart, the stated end can't be compared with the running time.
         if self._losses is not None and not self._clock.breaks:
             # If the part ended before the file did, no end is missing.
@@ -269,7 +270,7 @@ class VideoSource(Source):
         self._losses = None
 
     def _note_problems(self) -> None:
-        """Note the damage and the breaks in time so far, once."""
+        """Note the damage and the breaks in time since the last call."""
         if self._damaged_packets:
             packets = "packet was" if self._damaged_packets == 1 else "packets were"
             self.problems.append(f"{self._name}: {self._damaged_packets} damaged {packets} skipped")

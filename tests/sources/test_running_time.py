@@ -101,11 +101,11 @@ def test_a_slow_frame_rate_is_not_a_break(tmp_path: Path) -> None:
 
 def test_jitter_is_not_a_break() -> None:
     finder = BreakFinder(Fraction(1, 100), 4)
-    assert [finder.running(tick) for tick in (0, 4, 8, 6, 12, 80)] == [0, 4, 8, 6, 12, 80]
+    assert [finder.running_time(tick) for tick in (0, 4, 8, 6, 12, 80)] == [0, 4, 8, 6, 12, 80]
     assert finder.breaks == 0
-    assert (finder.running(2), finder.breaks) == (84, 1)
-    assert (finder.running(6), finder.breaks) == (88, 1)
-    assert (finder.running(100_000), finder.breaks) == (92, 2)
+    assert (finder.running_time(2), finder.breaks) == (84, 1)
+    assert (finder.running_time(6), finder.breaks) == (88, 1)
+    assert (finder.running_time(100_000), finder.breaks) == (92, 2)
 
 
 def test_an_mp4_has_one_timeline(tmp_path: Path) -> None:
