@@ -22,7 +22,7 @@ class OnnxNetwork:
     Args:
         model_path: The ONNX file.
         weights: Arrays for initializers that the file declares as external data, by name.
-        threads: CPU threads for one run; 0 takes one per core.
+        threads: CPU threads for one run; 0 for one per core.
         max_batch: Split larger batches into runs of at most this size, whose activations stay in the
             processor's cache; 0 runs any batch at once.
 

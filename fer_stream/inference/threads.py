@@ -1,9 +1,9 @@
 """Share the cores of the CPU between the stages.
 
-Measured on 2 cores that other programs used at the same time: a scan in two parts side by side takes 15 to
-23 % less time than on one thread, and 6 to 8 % more CPU time. ONNX Runtime's own second thread costs up to
-22 % more CPU time. The number of threads makes no clear difference for the encoder (1, 2, or its own choice,
-3) or for OpenCV (1 or 2). The decoder's own choice was not changed.
+Measured on 2 cores that other programs used at the same time: a scan split over two threads takes 15 to 23 %
+less time than on one thread, and 6 to 8 % more CPU time. ONNX Runtime's own second thread costs up to 22 %
+more CPU time. The number of threads makes no clear difference for the encoder (1, 2, or its own choice, 3) or
+for OpenCV (1 or 2). The decoder's own choice was not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fer_stream.system.background import side_by_side
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ENCODER_THREADS = CORES
 WORKERS = 2  # parts of a scan or of a batch that run side by side
-LEAST_PART = 4  # crops; a part with fewer is not worth a thread
+LEAST_PART = 4  # in crops; a smaller part is not worth a thread
 
 _T = TypeVar("_T")
 

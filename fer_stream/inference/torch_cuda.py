@@ -176,12 +176,12 @@ class BatchFunction:
         dtype, largest = torch_dtype(batch), self._sizes[-1]
         outputs = []
         for start in range(0, len(batch), largest):
-            some = batch[start : start + largest]
-            size = next(size for size in self._sizes if size >= len(some))
+            part = batch[start : start + largest]
+            size = next(size for size in self._sizes if size >= len(part))
             recorded = self.of_shape((size, *batch.shape[1:]), dtype)
-            recorded.host_input[: len(some)] = some
-            recorded.host_input[len(some) :] = 0
-            outputs.append(recorded()[: len(some)].copy())
+            recorded.host_input[: len(part)] = part
+            recorded.host_input[len(part) :] = 0
+            outputs.append(recorded()[: len(part)].copy())
         return np.concatenate(outputs)
 
     def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:

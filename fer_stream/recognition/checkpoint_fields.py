@@ -1,4 +1,4 @@
-"""Check the fields of a checkpoint one by one: their types, their ranges and their shapes."""
+"""Check the fields of a checkpoint one by one: types, ranges and shapes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CheckpointFields:
         """Return a number from `low` to `high`."""
         value = self.content.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise self._says(name, value, f"which should be a number from {low:g} to {high:g}")
+            raise self._wrong_value(name, value, f"which should be a number from {low:g} to {high:g}")
         return float(value)
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
@@ -58,7 +58,7 @@ class CheckpointFields:
             or len(values) != 3
             or not all(isinstance(value, (int, float)) and low <= value <= high for value in values)
         ):
-            raise self._says(name, values, f"not three numbers from {low:g} to {high:g}")
+            raise self._wrong_value(name, values, f"not three numbers from {low:g} to {high:g}")
         red, green, blue = (float(value) for value in values)
         return red, green, blue
 
@@ -66,17 +66,17 @@ class CheckpointFields:
         """Return True or False."""
         value = self.content.get(name, default)
         if not isinstance(value, bool):
-            raise self._says(name, value, "which should be True or False")
+            raise self._wrong_value(name, value, "which should be True or False")
         return value
 
     def group(self, name: str) -> CheckpointFields | None:
         """Return the fields of a group, such as the FER+ layer; None if it is missing."""
-        given = self.content.get(name)
-        if given is None:
+        group = self.content.get(name)
+        if group is None:
             return None
-        if not isinstance(given, dict):
+        if not isinstance(group, dict):
             raise wrong_field(self.path, f"says {name}, but does not hold a last layer there")
-        return CheckpointFields(given, self.path, name)
+        return CheckpointFields(group, self.path, name)
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return an array of finite numbers, as float32."""
@@ -107,7 +107,7 @@ class CheckpointFields:
             raise wrong_field(self.path, "holds numbers that are not finite")
         return arrays
 
-    def _says(self, name: str, value: object, but: str) -> WeightsError:
+    def _wrong_value(self, name: str, value: object, but: str) -> WeightsError:
         return wrong_field(self.path, f"says {name} = {reprlib.repr(value)}, {but}")
 
 

@@ -47,9 +47,10 @@ class Classifier:
 
     Attributes:
         labels: The annotation of the probabilities.
-        unsure_below: The weights' threshold for it, see `weights.Head`.
+        unsure_below: The threshold of the weights, see `weights.Head`.
         input: The preprocessing that the network expects.
-        enough_faces: Once this many faces wait, it does not pay to wait for those of further frames.
+        enough_faces: When this many faces are waiting, waiting for those of further frames saves no more
+            time.
 
     Raises:
         UsageError: There is no such annotation.
@@ -111,14 +112,14 @@ class Classifier:
             float32 (N, 7), each row summing to 1, in the order of `EXPRESSIONS`.
 
         Raises:
-            WeightsError: The weights are so large that a reading is no number.
+            WeightsError: The weights are so large that a reading is not a number.
         """
         if not len(batch):
             return np.zeros((0, len(EXPRESSIONS)), np.float32)
         logits: list[np.ndarray] = []
         for start in range(0, len(batch), MAX_BATCH):
-            some = batch[start : start + MAX_BATCH]
-            parts = [some[part] for part in self._workers.parts(len(some))]
+            chunk = batch[start : start + MAX_BATCH]
+            parts = [chunk[part] for part in self._workers.parts(len(chunk))]
             logits += self._workers.map(lambda part: self._network(part)[0], parts)
         with np.errstate(over="ignore", invalid="ignore"):
             probabilities = softmax(np.concatenate(logits) / self._temperature)

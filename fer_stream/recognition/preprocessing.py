@@ -34,8 +34,8 @@ class InputSpec:
         std: Per channel (RGB), of values in 0..1.
         grayscale: Whether the picture is reduced to its luma, repeated in the three channels.
         crop_scale: Side of the training pictures over the longer side of the detector's box in them.
-        native_size: Side in px of the training pictures. A larger face is reduced to it first,
-            because the network has never seen finer detail.
+        native_size: Side in px of the training pictures. A larger face is first reduced to it, because the
+            network has never seen finer detail.
         standardize: Whether each picture gets the same mean and standard deviation first, so that neither
             the light nor the contrast matters.
     """
@@ -53,7 +53,7 @@ class InputSpec:
 # stretched to full contrast, because it would show only noise.
 STANDARD_MEAN, STANDARD_STD, LOWEST_STD = 0.5, 0.25, 0.02
 
-# Radians. Heads in FER2013's pictures are tilted, too, so a face with a tilt up to this looks as in training.
+# Radians. Heads in FER2013's pictures are tilted, too, so a face tilted by up to this looks like those.
 UPRIGHT_WITHIN = math.radians(10)
 
 
@@ -84,8 +84,8 @@ def face_roll(landmarks_xy: np.ndarray) -> float:
     """
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks_xy, np.float64)
     # The longer of the two lines counts for more. In a profile the other is a few pixels of noise.
-    along = (right_eye - left_eye) + (right_mouth - left_mouth)
-    tilt = math.atan2(along[1], along[0])
+    across = (right_eye - left_eye) + (right_mouth - left_mouth)
+    tilt = math.atan2(across[1], across[0])
     return math.copysign(max(0.0, abs(tilt) - UPRIGHT_WITHIN), tilt)
 
 
@@ -186,11 +186,11 @@ def network_input(
     if crop.shape[0] != spec.size:
         crop = cv2.resize(crop, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
-    gain, lift = 1.0, 0.0
+    gain, shift = 1.0, 0.0
     if spec.standardize:
         gain = STANDARD_STD / max(float(crop.std()) / 255, LOWEST_STD)
-        lift = STANDARD_MEAN - gain * float(crop.mean()) / 255
-    scale, offset = gain / (255 * std), (lift - mean) / std
+        shift = STANDARD_MEAN - gain * float(crop.mean()) / 255
+    scale, offset = gain / (255 * std), (shift - mean) / std
     if spec.grayscale:
         return crop[None].astype(np.float32) * scale[:, None, None] + offset[:, None, None]
     rgb = crop[:, :, ::-1].astype(np.float32) * scale + offset

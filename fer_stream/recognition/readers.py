@@ -1,8 +1,8 @@
-"""The contract of a reader of faces, and the list of readers of other things than the expression.
+"""The interface of a face reader, and the list of readers of anything but the expression.
 
-To add a reader, of age for example, write a module with a class that fulfils `FaceReader`, and add the class
-to `OTHER_READERS`. Its columns then follow those of the expression in every table and on the live page, and
-`Face.readings` holds its values.
+To add a reader, of age for example, write a module with a class that implements `FaceReader`, and add the
+class to `OTHER_READERS`. Its columns then follow those of the expression in every table and on the live page,
+and `Face.readings` holds its values.
 """
 
 from __future__ import annotations

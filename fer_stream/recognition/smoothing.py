@@ -2,8 +2,8 @@
 
 A reading holds the probabilities of the seven expressions and then the values of any other readers.
 
-For a live source, which can only look back, there is `Smoother`. For a recording, which can look both ways,
-there is `CentredSmoother`, which adds no delay.
+`Smoother` is for a live source, which can only look back. `CentredSmoother` is for a recording: it looks both
+ways and shifts nothing in time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import numpy as np
 from fer_stream.expressions import EXPRESSIONS
 
 DEFAULT_SMOOTH_S = 0.3
-FORGET_S = 2.0  # after a gap this long, a face starts again
+FORGET_S = 2.0  # after a longer gap, a face's smoothing starts again
 # The centred smoother uses readings up to REACH_S + GUIDE_S away, so a recording has to look that far ahead.
 REACH_S = 0.38
 GUIDE_S = 0.12  # a guide is the median of the readings up to this long before and after its time
 GUIDE_SHARE = 0.4  # or up to this share of the time constant, if that is shorter
-SAME_EXPRESSION = (
-    0.25  # at this total variation (0 to 1), a reading has exp(-1/2) of the weight of an equal one
-)
+# At this total variation (0 to 1), a reading has exp(-1/2) of the weight of an equal one.
+SAME_EXPRESSION = 0.25
 
 
 class Smoother:
@@ -133,9 +132,11 @@ class CentredSmoother:
             return _between(readings.times_s, readings.own, time_s)
         guides = np.array([self._guide(readings, index) for index in range(first, end)])
         times_s = readings.times_s[first:end]
-        apart_s = np.array(times_s) - time_s
-        apart = np.abs(guides - _between(times_s, guides, time_s)).sum(axis=1) / 2
-        weights = np.exp(-0.5 * ((apart_s / self._time_constant_s) ** 2 + (apart / SAME_EXPRESSION) ** 2))
+        distances_s = np.array(times_s) - time_s
+        differences = np.abs(guides - _between(times_s, guides, time_s)).sum(axis=1) / 2
+        weights = np.exp(
+            -0.5 * ((distances_s / self._time_constant_s) ** 2 + (differences / SAME_EXPRESSION) ** 2)
+        )
         return (weights / weights.sum() @ np.array(readings.own[first:end])).astype(np.float32)
 
     def forget(self, before_s: float) -> None:
@@ -158,11 +159,11 @@ class CentredSmoother:
 
 
 def _between(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
-    """Interpolate the values at a time between the nearest ones. The times are in order."""
+    """Interpolate between the two values nearest in time. The times are in order."""
     after = min(bisect_left(times_s, time_s), len(times_s) - 1)
     before = after if times_s[after] <= time_s else max(after - 1, 0)
-    apart_s = times_s[after] - times_s[before]
-    if apart_s <= 0:
+    gap_s = times_s[after] - times_s[before]
+    if gap_s <= 0:
         return np.asarray(values[after])
-    share = np.float32(min(max((time_s - times_s[before]) / apart_s, 0.0), 1.0))
+    share = np.float32(min(max((time_s - times_s[before]) / gap_s, 0.0), 1.0))
     return np.asarray((1 - share) * values[before] + share * values[after])

@@ -57,11 +57,11 @@ _CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class NotATorchFileError(Exception):
-    """The file is not a PyTorch archive. If it is known what it is instead, the message says so."""
+    """The file is not a PyTorch archive. If the reader knows what it is instead, the message says so."""
 
 
 class UnsafeTorchFileError(Exception):
-    """The file is damaged or holds more than weights need. The message says which."""
+    """The file is damaged, or holds more than weights need. The message says which."""
 
 
 def load_torch_file(path: Path) -> Any:

@@ -67,15 +67,15 @@ def _enlarger(side: int, size: int, device: torch.device) -> Callable[[torch.Ten
     share = (place - first).astype(np.float32)
     low, high = first.clip(0, side - 1), (first + 1).clip(0, side - 1)
     low_weight, high_weight = np.rint((1 - share) * 2**11), np.rint(share * 2**11)
-    at_low, at_high = torch.from_numpy(low).to(device), torch.from_numpy(high).to(device)
-    of_low = torch.from_numpy(low_weight.astype(np.int32)).to(device)
-    of_high = torch.from_numpy(high_weight.astype(np.int32)).to(device)
+    low_index, high_index = torch.from_numpy(low).to(device), torch.from_numpy(high).to(device)
+    low_factor = torch.from_numpy(low_weight.astype(np.int32)).to(device)
+    high_factor = torch.from_numpy(high_weight.astype(np.int32)).to(device)
 
     def enlarge(pixels: torch.Tensor) -> torch.Tensor:
         whole = pixels.to(torch.int32)
-        across = (whole[..., at_low] * of_low + whole[..., at_high] * of_high) >> 4
-        down = ((across[..., at_low, :] * of_low[:, None]) >> 16) + (
-            (across[..., at_high, :] * of_high[:, None]) >> 16
+        across = (whole[..., low_index] * low_factor + whole[..., high_index] * high_factor) >> 4
+        down = ((across[..., low_index, :] * low_factor[:, None]) >> 16) + (
+            (across[..., high_index, :] * high_factor[:, None]) >> 16
         )
         return (down + 2) >> 2
 

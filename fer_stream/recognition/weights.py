@@ -1,4 +1,4 @@
-"""Save, load and check `best-weights.pt`, and find the built-in weights.
+"""Save, load and check weights files (`best-weights.pt`), and find the built-in weights.
 
 Weights may come from strangers. `torch_files.py` reads them in a way that can neither run code nor allocate
 unlimited memory, and every field is checked before it is used.
@@ -32,7 +32,7 @@ from fer_stream.system.files import replacing
 if TYPE_CHECKING:
     import torch
 
-FORMAT_VERSION = 1  # keys that older programs can ignore, such as `ferplus`, do not raise it
+FORMAT_VERSION = 1  # adding keys that older programs can ignore, such as `ferplus`, does not raise it
 FEATURES = {"efficientnet_b0": 1280}  # the architectures, and the inputs of their last layers
 LAST_LAYER = "classifier"  # timm's name for it
 BUILT_IN_WEIGHTS = DATA / "best-weights.pt"
@@ -225,7 +225,7 @@ def check_weights_file(path: Path, labels: str | None = None) -> str:
         UsageError: There is no such annotation.
         WeightsError: The weights can't be used. The message, of one line, says why.
     """
-    if path == BUILT_IN_WEIGHTS:  # need no check, which would take a twentieth of a second at each start
+    if path == BUILT_IN_WEIGHTS:  # a check would take a twentieth of a second at each start
         return annotation(labels, has_ferplus=True)
     checkpoint = load_checkpoint(path)
     with name_in_errors(path):
