@@ -1,1 +1,1 @@
-"""The stages of the analysis: find the faces, read them, and decide with what the next frames show."""
+"""The stages of the analysis: find the faces, read them, and decide what to show."""

@@ -24,7 +24,7 @@ class FoundFrame:
     Attributes:
         frame: The frame.
         tracked: Its faces.
-        earlier: Faces that were found with it in earlier frames.
+        earlier: Its new faces in earlier frames, see `Backfill`.
     """
 
     frame: Frame
@@ -33,7 +33,7 @@ class FoundFrame:
 
 
 def find_in_picture(frame: Frame, detector: FaceDetector, profile: Profile) -> FoundFrame:
-    """Find the faces in a picture that has nothing to do with the one before."""
+    """Find the faces in a picture that has nothing to do with the previous one."""
     with profile.stage("detect"):
         return FoundFrame(frame, Tracker(detector).update(frame.bgr, frame.time_s))
 
@@ -53,7 +53,7 @@ def find_in_recording(
         frames: The frames, in order.
         detector: Finds the faces.
         scan_every: See `Analyzer`.
-        batch: Most frames to yield at once.
+        batch: Maximum number of frames to yield at once.
         enough_faces: Yield fewer frames once they hold this many faces.
         profile: Receives the time of each frame.
 
@@ -102,7 +102,7 @@ class LiveFinder:
             self._tracker = Tracker(
                 self._detector,
                 self._pace,
-                # A pace that changes has no fixed frames to scan.
+                # If the pace changes, the frames to scan are not fixed.
                 first_index=None if self._live_pace else frame.index,
                 scans_ahead=self._live_pace is not None,
             )
@@ -110,7 +110,7 @@ class LiveFinder:
             return FoundFrame(frame, self._tracker.update(frame.bgr, frame.time_s))
 
     def scan_ahead(self, found: FoundFrame, analysis_s: float) -> None:
-        """Make the scan that is due, for the next frame, when this one has been handed out.
+        """Make the scan that is due, for use in the next frame. Call it when this frame has been handed out.
 
         Args:
             found: The frame.

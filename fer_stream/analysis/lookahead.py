@@ -1,9 +1,10 @@
 """The window in which a recording looks ahead, for smoothing, people and hidden places.
 
 A frame waits here with its faces and their readings until the frames of the next half second are known. Then
-it is known who is a person and who is who, what each face's expression is, and where faces may be. The result
-for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S` if frames come slowly). So a
-recording that is analyzed in overlapping parts gives the same as in one pass.
+it is known which tracks are people, which tracks are the same person, what each face's expression is, and
+where faces may be. The result for a frame depends on nothing later than `AHEAD_S` after it (`LONGEST_AHEAD_S`
+if frames come slowly). So a recording that is analyzed in overlapping parts gives the same result as in one
+pass.
 
 A live source can't wait, see `NoLookAhead`.
 """
@@ -45,7 +46,7 @@ class ReadFace:
 
 @dataclass(frozen=True, eq=False)
 class EarlierFace:
-    """A face that was found later in a frame before the newest one.
+    """A face in an earlier frame, found by following it back from the newest one.
 
     Attributes:
         frame: That frame.
@@ -64,7 +65,7 @@ class ReadFrame:
         frame: The frame.
         faces: Its faces.
         scene: Number of cuts before it.
-        earlier: Faces that were found with it in earlier frames.
+        earlier: Its new faces in earlier frames, see `Backfill`.
         weak_xyxy: float32 (N, 4) px, weak detections.
     """
 
@@ -135,7 +136,7 @@ class LookAhead:
         self._identities.see([face.tracked for face in read.faces], time_s, read.scene)
         self._possible_faces.see_weak(read.weak_xyxy, time_s, read.scene)
         for face in read.faces:
-            self._take_in(waiting, face)
+            self._add_face(waiting, face)
         for earlier in read.earlier:
             self._add_earlier(earlier, read.scene)
 
@@ -156,9 +157,9 @@ class LookAhead:
         for waiting in self._waiting:
             if waiting.frame.index == earlier.frame.index and waiting.scene == scene:
                 self._identities.see_earlier(earlier.face.tracked, earlier.frame.time_s)
-                self._take_in(waiting, earlier.face)
+                self._add_face(waiting, earlier.face)
 
-    def _take_in(self, waiting: _Waiting, face: ReadFace) -> None:
+    def _add_face(self, waiting: _Waiting, face: ReadFace) -> None:
         waiting.faces.append(face.tracked)
         self._possible_faces.see([face.tracked], waiting.frame.time_s, waiting.scene)
         self._smoother.add(face.tracked.track_id, face.values, waiting.frame.time_s)

@@ -2,10 +2,10 @@
 
 Reading a face takes longer than following it, and its expression seldom changes from one frame to the next.
 So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ, the frames
-between them are read as well, so that a change keeps its time. The other frames get values between those of
-their neighbours. docs/speed.md compares the result with that of reading every frame.
+between them are read as well, so that a change keeps its time. The other frames get values interpolated
+between those of their neighbours. docs/speed.md compares the result with that of reading every frame.
 
-The readings are due at fixed times of the recording, so that parts of it that are analyzed apart have them in
+The readings are due at fixed times of the recording, so that parts of it that are analyzed separately read
 the same frames.
 """
 
@@ -31,7 +31,9 @@ from fer_stream.types import Frame
 READ_EVERY_S = 0.12  # three frames at 25 frames per second
 READ_EVERY_SHARE = 0.4  # or this share of the time constant of the smoothing, if that is shorter
 MOST_UNREAD = 8  # frames between two readings, whatever the frame rate; they hold their pictures
-CHANGED = 0.2  # total variation (0 to 1) of two readings from which the frames between them are read
+CHANGED = (
+    0.2  # if two readings differ by more than this total variation (0 to 1), the frames between them are read
+)
 
 
 @dataclass(eq=False)
@@ -41,7 +43,8 @@ class _FaceToRead:
     Attributes:
         frame: Its frame.
         face: The face.
-        values: float32 (K,), the values of all readers; None until it is read, or until its neighbours are.
+        values: float32 (K,), the values of all readers; None until it is read, or interpolated between its
+            neighbours.
     """
 
     frame: Frame
@@ -86,11 +89,11 @@ def _read(faces: Sequence[_FaceToRead], readers: Sequence[FaceReader]) -> None:
     """Give these faces their values, in one batch for each reader."""
     if not faces:
         return
-    of_readers = []
+    by_reader = []
     for reader in readers:
         crops = [reader.crop(one.frame.bgr, one.face.box_xyxy, one.face.landmarks_xy) for one in faces]
-        of_readers.append(reader.read(np.stack(crops)))
-    for one, values in zip(faces, np.concatenate(of_readers, axis=1), strict=True):
+        by_reader.append(reader.read(np.stack(crops)))
+    for one, values in zip(faces, np.concatenate(by_reader, axis=1), strict=True):
         one.values = values
 
 
@@ -114,7 +117,7 @@ def read_recording(
     """Read the faces of a recording, see the module's docstring.
 
     Args:
-        found: The frames, some at a time.
+        found: The frames, a few at a time.
         readers: The reader of the expression, then any others.
         smooth_s: Time constant of the smoothing in seconds; with 0, every face is read in every frame.
         profile: Receives the time.
@@ -124,10 +127,10 @@ def read_recording(
     """
     reading = _RecordingReading(readers, min(READ_EVERY_S, READ_EVERY_SHARE * smooth_s))
     until_error = UntilError(found)
-    for some in until_error:
+    for batch in until_error:
         began_s = time.perf_counter()
-        ready = reading.add(some)
-        profile.add("classify", time.perf_counter() - began_s, frames=len(some))
+        ready = reading.add(batch)
+        profile.add("classify", time.perf_counter() - began_s, frames=len(batch))
         yield from ready
     yield from reading.rest()
     until_error.raise_error()
@@ -146,7 +149,7 @@ class _Rhythm:
     _frames_in_slot: int = 0
 
     def is_due(self, frame: Frame) -> bool:
-        """Go on to the next frame, and return whether its faces are read."""
+        """Return whether the faces of the next frame are read."""
         if self.every_s <= 0 or frame.bgr.nbytes > LARGE_FRAME_BYTES:
             return True
         slot = int(frame.time_s / self.every_s + 1e-6)
@@ -167,7 +170,7 @@ class _RecordingReading:
     readers: Sequence[FaceReader]
     every_s: float
     _waiting: deque[_WaitingFrame] = field(default_factory=deque)
-    # For each face of the newest frame: itself in the frames from its latest reading on.
+    # For each face of the newest frame, its sightings since its latest reading.
     _runs: dict[int, list[_FaceToRead]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -222,7 +225,7 @@ def _changed(run: Sequence[_FaceToRead]) -> bool:
 
 
 def _fill(run: Sequence[_FaceToRead]) -> None:
-    """Give the unread faces of a run values between those of its two ends."""
+    """Interpolate the values of a run's unread faces between those of its two ends."""
     first, last = run[0], run[-1]
     assert first.values is not None and last.values is not None
     elapsed_s = last.frame.time_s - first.frame.time_s
