@@ -1,1 +1,1 @@
-"""Find the faces in each frame and follow them: MTCNN's cascade, the tracker, and when to scan."""
+"""Find the faces in each frame and follow them: MTCNN's cascade, the scan schedule, and the tracker."""

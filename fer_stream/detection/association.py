@@ -1,4 +1,4 @@
-"""Match detections with known faces, and find boxes that have run onto the same face."""
+"""Match detections with known faces, and find boxes that have drifted onto the same face."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.types import Detections
 
 MATCH_IOU = 0.25  # least overlap of a detection with the expected box of the same face
-DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have run onto the same face
+DUPLICATE_OVERLAP = 0.7  # two followed boxes that overlap this much have drifted onto the same face
 REGAIN_DISTANCE = 1.0  # in sizes of the face: a face that overlaps nothing is searched for this far away
 REGAIN_SIZE_RATIO = 0.6  # least ratio of the smaller to the larger side for the same face
-CROWDED_IOU = 0.1  # boxes that overlap more disturb each other, so their motion is ignored
+CROWDED_IOU = 0.1  # boxes that overlap more disturb each other, so their motion is not measured
 # Between scans, a followed face counts as still there from this score on. A scan requires a higher score
-# (`detector.O_NET_THRESHOLD`). With 0.7 here as well, flickering faces would cause every second scan of a
+# (`detector.O_NET_THRESHOLD`). With 0.7 here as well, flickering faces would cause half of the scans of a
 # crowd.
 STILL_THERE_SCORE = 0.45
 
@@ -34,7 +34,7 @@ def match(expected_xyxy: np.ndarray, found_xyxy: np.ndarray) -> list[tuple[int, 
 def nearness(expected_xyxy: np.ndarray, last_xyxy: np.ndarray, found_xyxy: np.ndarray) -> np.ndarray:
     """Rate how near found boxes are to faces of about their size that they do not overlap.
 
-    For faces that were hidden or moved unexpectedly.
+    This is for faces that were hidden or moved unexpectedly.
 
     Args:
         expected_xyxy: (N, 4) px, where each face should be now.
@@ -75,18 +75,19 @@ def crowded(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def duplicates(boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Return which pairs of followed boxes have run onto the same face, bool (N, N)."""
+    """Return which pairs of followed boxes have drifted onto the same face, bool (N, N)."""
     overlap = overlap_of_smaller(boxes_xyxy, boxes_xyxy)
     np.fill_diagonal(overlap, 0)
     return overlap > DUPLICATE_OVERLAP
 
 
 def still_there(found: Detections, preference: np.ndarray | None = None) -> np.ndarray:
-    """Return which followed faces are still faces, and not another followed one: bool (N,).
+    """Return which followed boxes still hold a face that no better box holds, bool (N,).
 
     Args:
         found: A detection for each followed face.
-        preference: (N,), the one with the highest number stays if several are on one face. None: by score.
+        preference: (N,). If several boxes are on one face, the one with the highest value stays. None uses
+            the scores.
     """
     best_first = np.argsort(-(found.scores if preference is None else preference), kind="stable")
     rank = np.argsort(best_first)

@@ -15,15 +15,15 @@ from fer_stream.detection.tracker import TrackedFace, TrackedFrame
 from fer_stream.system.memory import frames_waiting
 from fer_stream.types import Frame
 
-BACK_SCORE = (
-    0.6  # from which there is a face: nobody has seen it there yet, so more is asked than of a followed one
-)
-MOST_BACK = 10  # frames; the largest distance of two scans
+# Minimum score of a face in an earlier frame. It is higher than for a followed face, because nothing has
+# found a face there before.
+BACK_SCORE = 0.6
+MOST_BACK = 10  # frames; the largest distance between two scans
 
 
 @dataclass(frozen=True, eq=False)
 class FoundEarlier:
-    """A face that was found later in a frame before the newest one.
+    """A face in an earlier frame, found by following it back from the newest one.
 
     Attributes:
         frame: That frame.
@@ -41,7 +41,7 @@ class _Past:
 
 
 class Backfill:
-    """Remembers the frames since the last scan, and finds in them the faces that the next scan finds.
+    """Remembers the frames since the last scan, and finds in them the faces that the next scan discovers.
 
     Args:
         detector: Finds a face near a known place. Nothing else may use it at the same time.
@@ -51,10 +51,10 @@ class Backfill:
         self._detector = detector
         self._past: deque[_Past] = deque(maxlen=MOST_BACK)
         self._scene = 0
-        self._seen: frozenset[int] = frozenset()  # tracks in the frame before
+        self._seen: frozenset[int] = frozenset()  # tracks in the previous frame
 
     def earlier(self, frame: Frame, tracked: TrackedFrame) -> tuple[FoundEarlier, ...]:
-        """Add the next frame, and return its new faces in the frames before it, back to the last scan."""
+        """Add the next frame. Return where its new faces were in the frames since the last scan."""
         if tracked.scene != self._scene:
             self._past.clear()
             self._scene = tracked.scene
@@ -72,18 +72,20 @@ class Backfill:
         return tuple(found)
 
     def _follow_back(self, face: TrackedFace) -> Iterator[FoundEarlier]:
-        step = np.zeros(4, np.float32)  # how the box moves from a frame to the one before
+        step = np.zeros(4, np.float32)  # motion of the box from a frame to the previous one
         for past in reversed(self._past):
-            there = self._detector.refine(past.frame.bgr, (face.box_xyxy + step)[None])
-            box = there.boxes_xyxy[0]
-            taken = overlap_of_smaller(there.boxes_xyxy, past.boxes_xyxy).max(initial=0) > DUPLICATE_OVERLAP
-            jumped = iou_matrix(there.boxes_xyxy, face.box_xyxy[None])[0, 0] < MATCH_IOU
-            if there.scores[0] < BACK_SCORE or taken or jumped:
+            found = self._detector.refine(past.frame.bgr, (face.box_xyxy + step)[None])
+            box = found.boxes_xyxy[0]
+            is_taken = (
+                overlap_of_smaller(found.boxes_xyxy, past.boxes_xyxy).max(initial=0) > DUPLICATE_OVERLAP
+            )
+            has_jumped = iou_matrix(found.boxes_xyxy, face.box_xyxy[None])[0, 0] < MATCH_IOU
+            if found.scores[0] < BACK_SCORE or is_taken or has_jumped:
                 return
             moved = (box[:2] + box[2:] - face.box_xyxy[:2] - face.box_xyxy[2:]) / 2
             step = np.concatenate([moved, moved]).astype(np.float32)
             face = replace(
-                face, box_xyxy=box, landmarks_xy=there.landmarks_xy[0], score=float(there.scores[0])
+                face, box_xyxy=box, landmarks_xy=found.landmarks_xy[0], score=float(found.scores[0])
             )
             past.boxes_xyxy = np.concatenate([past.boxes_xyxy, box[None]])
             yield FoundEarlier(past.frame, face)

@@ -25,7 +25,7 @@ TakeStrip = Callable[[np.ndarray, np.ndarray, float, int], _T]
 # A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
 # P-Net's first layer takes 40 bytes a pixel.
 STRIP_PIXELS = 2**19
-LARGEST_KEPT = 4096 * 2160  # pixels; the sums of a larger picture are not held for the next one
+LARGEST_KEPT = 4096 * 2160  # pixels; the memory of a larger picture's sums is not kept for the next one
 
 
 class Pixels(Protocol):
@@ -86,7 +86,7 @@ def load_cascade(device: str, threads: int = 0) -> Cascade:
 
     Args:
         device: `cpu` or `cuda:N`, as `pick_device` returns it.
-        threads: CPU threads; 0 takes one a core.
+        threads: CPU threads; 0 for one per core.
     """
     if device == "cpu":
         return CpuCascade(threads)
@@ -114,7 +114,7 @@ class CpuCascade:
     """The three networks on the CPU.
 
     Args:
-        threads: CPU threads; 0 takes one a core.
+        threads: CPU threads; 0 for one per core.
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -131,7 +131,7 @@ class CpuCascade:
         height, width = image_bgr.shape[:2]
         last: SummedPixels | None = self._last.__dict__.pop("pixels", None)
         if last is not None and last.size_wh != (width, height):
-            last = None  # freed before the next takes its memory
+            last = None  # free it before the next one is allocated
         pixels = SummedPixels(image_bgr, reuse=last)
         if width * height <= LARGEST_KEPT:
             self._last.pixels = pixels
@@ -155,17 +155,17 @@ class CpuCascade:
 
     def r_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `Cascade.r_net`."""
-        return self._look_at(self._r_net, R_NET_INPUT, pixels, squares_xyxy)
+        return self._run_on_squares(self._r_net, R_NET_INPUT, pixels, squares_xyxy)
 
     def o_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares; see `Cascade.o_net`."""
-        return self._look_at(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
+        return self._run_on_squares(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
 
-    def _look_at(
+    def _run_on_squares(
         self, network: Network, size: int, pixels: SummedPixels, squares_xyxy: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        def look(part: slice) -> tuple[np.ndarray, ...]:
+        def run(part: slice) -> tuple[np.ndarray, ...]:
             return network(pixels.crops(squares_xyxy[part], size))
 
-        outputs = self._workers.map(look, self._workers.parts(len(squares_xyxy)))
+        outputs = self._workers.map(run, self._workers.parts(len(squares_xyxy)))
         return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))

@@ -4,8 +4,7 @@ Source: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascad
 Networks, 2016. Weights and arithmetic are facenet-pytorch's, but faster:
 
 - The picture is summed once (an integral image). All scales of the pyramid and all crops come from the sums,
-with the
-  same averages that MTCNN computes by reading the whole frame for each.
+  with the same averages that MTCNN computes by reading the whole frame for each.
 - A known face needs no scan: R-Net and O-Net around its last box give its new box.
 
 MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
@@ -31,13 +30,13 @@ from fer_stream.types import Detections
 
 PYRAMID_FACTOR = 0.709  # about the square root of one half: each level has half the pixels
 P_NET_THRESHOLD, R_NET_THRESHOLD, O_NET_THRESHOLD = 0.6, 0.7, 0.7
-# These also find faces in profile, and hair and coats. Lower ones would add more coats than faces.
+# These also find faces in profile, and hair and coats. Lower thresholds would add more coats than faces.
 CAUTIOUS_R_NET_THRESHOLD, CAUTIOUS_O_NET_THRESHOLD = 0.6, 0.5
 MAX_CANDIDATES = 1000  # so that a picture full of texture does not keep the later stages busy for ever
 SEARCH_REACH = 3.0  # side of the area searched for a lost face, relative to its box
 SEARCH_SIZES = 2.0  # factor by which it may have grown or shrunk
 # If R-Net sees a known face at several places, O-Net looks only at the best few.
-KNOWN_IOU, LOOKED_AT_OF_KNOWN = 0.5, 2
+KNOWN_IOU, MOST_PER_KNOWN = 0.5, 2
 REFINE_MARGIN = 1.1  # side of O-Net's crop, relative to the longer side of the last box
 
 
@@ -63,7 +62,7 @@ class Detector:
     Args:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
         min_face: Side in px of the smallest face to find.
-        threads: CPU threads; 0 takes one a core.
+        threads: CPU threads; 0 for one per core.
         cautious: Also return weak detections, with a score of `O_NET_THRESHOLD` or less.
     """
 
@@ -197,7 +196,7 @@ def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
     keep = np.ones(len(boxes_xyxy), bool)
     for known in range(len(known_xyxy)):
         on_it = (overlap.argmax(axis=1) == known) & (overlap[:, known] > KNOWN_IOU)
-        keep[np.flatnonzero(on_it)[LOOKED_AT_OF_KNOWN:]] = False
+        keep[np.flatnonzero(on_it)[MOST_PER_KNOWN:]] = False
     return keep
 
 
@@ -243,7 +242,7 @@ def _joined(parts: Sequence[_Places]) -> _Places:
 def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarray:
     """Return the boxes moved by the network's regression, which is in units of their sides.
 
-    R-Net and O-Net count the last pixel into a side, so `pixel` is 1 for them, and 0 for P-Net.
+    R-Net and O-Net include the last pixel in a side, so `pixel` is 1 for them, and 0 for P-Net.
     """
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + pixel
     return boxes_xyxy + shifts * np.concatenate([sides, sides], axis=1)

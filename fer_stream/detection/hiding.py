@@ -18,7 +18,8 @@ from fer_stream.detection.tracker import TrackedFace
 
 BEFORE_S = AFTER_S = 0.5
 WEAK_S = 0.25  # a weak detection counts for this long before and after, because it is often no face
-SAME_PLACE_OVERLAP = 0.7  # share of the smaller box; a weak detection that overlaps a place more adds nothing
+# Share of the smaller box. A weak detection that overlaps a place by more than this adds nothing.
+SAME_PLACE_OVERLAP = 0.7
 LONGEST_GAP_S = 1.0
 LIVE_AFTER_S = 1.0  # the time for which the tracker remembers a lost face
 PACE_S = 0.2  # the motion of a face is measured over this long
@@ -58,7 +59,7 @@ class _Path:
         return None
 
     def _moved(self, near: int, step: int, time_s: float) -> np.ndarray:
-        """Return the box of a sighting moved to another time, at its speed there."""
+        """Return the box of a sighting moved to another time, at the speed that it had."""
         far = near
         while (
             0 <= far + step < len(self.times_s)
@@ -115,7 +116,7 @@ class PossibleFaces:
         return self._with_weak(places, time_s, scene)
 
     def _with_weak(self, places_xyxy: np.ndarray, time_s: float, scene: int) -> np.ndarray:
-        """Add weak detections to the places, once if several frames had one at the same place."""
+        """Add weak detections to the places. Add only one if several frames had one at the same place."""
         self._weak = [weak for weak in self._weak if time_s - weak[0] <= WEAK_S + 1e-6]
         for seen_s, seen_scene, box in sorted(self._weak, key=lambda weak: abs(weak[0] - time_s)):
             away_s = abs(seen_s - time_s)

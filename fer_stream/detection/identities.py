@@ -1,8 +1,9 @@
 """Decide which tracks are people, and which tracks are the same person.
 
-A track is shown once it is confirmed: more than one frame saw its face, and in a recording for long enough. A
-confirmed track gets the number of a person who was lost a moment ago if place, size and looks agree,
-otherwise the next number. A wrong merge is worse than a new number, so in doubt the track gets a new one.
+A track is shown once it is confirmed: its face was seen in more than one frame and, in a recording, for long
+enough. A confirmed track gets the number of a person who was lost a moment ago if place, size and looks
+agree, otherwise the next number. A wrong merge is worse than a new number, so in doubt the track gets a new
+one.
 
 Decisions depend only on the frame, the seconds before it and the look-ahead. So a recording that is analyzed
 in overlapping parts gets the ids of one pass.
@@ -26,11 +27,11 @@ CONFIRMED_S = 0.25  # from the first of them to the last, in a recording
 REMEMBERED_S = 3.5
 # Least similarity of one person before and after. Different people reach 0.92 in similar light and coats.
 SAME_LIKENESS = 0.87
-LIKELIER_BY = 0.02  # lead over anyone else, so that of two people who look the same none is continued
+LIKELIER_BY = 0.02  # lead over everyone else, so that neither of two people who look alike is continued
 REACH, REACH_PER_S = 1.0, 0.6  # in sizes of the face: its largest distance from the expected place
 LONGEST_WALK_S = 1.0  # a lost person is expected to keep walking for this long
 PACE_S = 0.4  # the pace of a walk is measured over this long
-FORGET_TRACK_S = 5.0  # longer than a track is remembered
+FORGET_TRACK_S = 5.0  # longer than the tracker remembers a track
 
 
 @dataclass(eq=False)
@@ -105,7 +106,7 @@ class Identities:
                 track.sightings += 1
 
     def see_earlier(self, face: TrackedFace, time_s: float) -> None:
-        """Add a face that was found later in a frame before the newest one."""
+        """Add a face in an earlier frame, found by following it back from the newest one."""
         track = self._tracks[face.track_id]
         track.sightings += 1
         if time_s < track.first_s:
@@ -150,7 +151,7 @@ class Identities:
 
     def _regained(self, tracks: Sequence[_Track]) -> list[tuple[_Track, _Person]]:
         """Return the new tracks that are lost people, each with its person, the most similar first."""
-        alike = []
+        candidates = []
         for track in tracks:
             looks = [likeness(track.last.looks, person.face.looks) for person in self._people]
             possible = [_can_be(track, person) for person in self._people]
@@ -159,9 +160,9 @@ class Identities:
                 margins[index] = 0.0
                 needed = max(look + margin for look, margin in zip(looks, margins, strict=True))
                 if looks[index] >= max(needed, SAME_LIKENESS):
-                    alike.append((looks[index], track, self._people[index]))
+                    candidates.append((looks[index], track, self._people[index]))
         pairs: list[tuple[_Track, _Person]] = []
-        for _, track, person in sorted(alike, key=lambda pair: -pair[0]):
+        for _, track, person in sorted(candidates, key=lambda pair: -pair[0]):
             if all(track is not one and person is not other for one, other in pairs):
                 pairs.append((track, person))
         return pairs
@@ -178,7 +179,7 @@ class Identities:
 
 
 def _settle(track: _Track, time_s: float) -> None:
-    """Decide about a track that is back after another track took over its person.
+    """Decide who a track is that returns after another track took over its person.
 
     It gets the person back unless the other track is in sight. Then it is a new person.
     """
@@ -208,7 +209,7 @@ def _can_be(track: _Track, person: _Person) -> bool:
     earlier_s, earlier = person.earlier
     pace = (last_xy - (earlier[:2] + earlier[2:]) / 2) / max(person.shown_s - earlier_s, 1e-3)
     walk = pace * min(away_s, LONGEST_WALK_S) if person.shown_s > earlier_s else 0 * pace
-    # Between the place where the person was lost and the place to which walking would have led.
+    # Measure from the nearest point of the line that the person may have walked since.
     share = float(np.clip((found_xy - last_xy) @ walk / max(float(walk @ walk), 1e-6), 0, 1))
     distance = float(np.linalg.norm(found_xy - last_xy - share * walk))
     return distance <= max(side, found_side) * (REACH + REACH_PER_S * away_s)

@@ -15,7 +15,8 @@ P_NET_INPUT = 12  # side in px of the face that P-Net recognizes
 P_NET_STRIDE = 2
 R_NET_INPUT = 24  # side in px
 O_NET_INPUT = 48
-# Measured: in one run, 360 crops of a crowd take R-Net a quarter longer each, 27 take O-Net a sixth.
+# Measured: with 360 crops of a crowd in one run, R-Net takes a quarter longer per crop. With 27, O-Net takes
+# a sixth longer.
 _MAX_BATCHES = {"PNet": 0, "RNet": 64, "ONet": 8}
 
 
@@ -24,6 +25,6 @@ def load_mtcnn(name: Literal["PNet", "RNet", "ONet"], threads: int) -> Network:
 
     Args:
         name: Its class in facenet-pytorch.
-        threads: CPU threads for one run of the network; 0 takes one per core.
+        threads: CPU threads for one run of the network; 0 for one per core.
     """
     return OnnxNetwork(DATA / f"{name.lower()}.onnx", threads=threads, max_batch=_MAX_BATCHES[name])

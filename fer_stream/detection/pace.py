@@ -9,11 +9,11 @@ from typing import Literal
 from fer_stream.types import Frame
 
 # Frames. One or two faces are followed well, and a new one is seen after 10 frames at the latest. In a crowd,
-# people come into sight all the time.
+# new people appear all the time.
 CALM_EVERY, CROWD_EVERY = 10, 3
 CROWD = 3  # faces
 LONGEST_GAP = 30  # frames, so that even the slowest machine finds new faces
-BUSY_SHARE = 0.7  # share of the time between two frames for the analysis; the rest is a reserve
+BUSY_SHARE = 0.7  # share of the time between two frames that the analysis may take; the rest is a reserve
 NEW_SHARE = 0.2  # weight of the latest measurement in the averages
 LONGEST_INTERVAL_S = 1.0  # between two frames; a longer interval is an outage
 
@@ -25,7 +25,7 @@ class ScanPace:
     """Rate of scans, in frames.
 
     Attributes:
-        every: A scan is due after this many frames; None: it depends on the number of faces.
+        every: A scan is due after this many frames; None if that depends on the number of faces.
         gap: No scan comes sooner than this, even if faces are lost or the picture is empty.
     """
 

@@ -1,4 +1,4 @@
-"""Decide which frames to scan: the pace, counted from the start of the recording or from the last scan."""
+"""Decide which frames to scan. Frames are counted from the start of the recording, or from the last scan."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from fer_stream.detection.pace import CALM_EVERY, CROWD_EVERY, ScanPace
 
-# Both paces of `auto` scan the frames whose index is a multiple of this. There the motion of faces is
-# measured from zero, so that only ids remain of earlier frames, and trackers that started elsewhere see the
-# same.
+# Both paces of `auto` scan the frames whose index is a multiple of this. At these frames, the motion of faces
+# is measured from zero. So only ids depend on earlier frames, and trackers that started at different frames
+# give the same boxes.
 RESET_EVERY = math.lcm(CALM_EVERY, CROWD_EVERY)
 
 
@@ -46,7 +46,7 @@ class ScanSchedule:
         self._frames_since_scan = pace.gap  # the first frame is scanned
 
     def next(self, faces: int) -> Slot:
-        """Go on to the next frame, with the number of followed faces."""
+        """Return the schedule for the next frame. `faces` is the number of followed faces."""
         self._frames_since_scan += 1
         every = self._pace.due_after(faces)
         allowed = self._frames_since_scan >= self._pace.gap

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-R_NET_SIZES = (64, 256)  # crops; a crowd's first candidates are some hundreds
+R_NET_SIZES = (64, 256)  # in crops; a crowd gives a few hundred candidates at first
 O_NET_SIZES = (4, 16, 64)
-FIRST_BUFFER = 4096 * 2160  # pixels; a larger picture makes it grow
+FIRST_BUFFER = 4096 * 2160  # in pixels; it grows for a larger picture
 P_NETS_KEPT = 2  # sizes of frames whose pyramid stays recorded
 _RGB_OF_BGR = (2, 1, 0)
 
@@ -61,7 +61,7 @@ class TorchCascade:
         self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
 
     def _make_buffers(self, pixels: int) -> None:
-        """Make the buffers of a frame and of its sums. Recordings with the old buffers are dropped."""
+        """Make the buffers of a frame and of its sums. CUDA graphs that use the old buffers are dropped."""
         import torch
 
         values = 3 * pixels
@@ -69,10 +69,10 @@ class TorchCascade:
         self._frame = torch.empty(values, dtype=torch.uint8, device=self._lane.device)
         self._sums = torch.empty(values, dtype=torch.int32, device=self._lane.device)
         self._pyramids: dict[tuple[tuple[int, int], tuple[float, ...]], _Pyramid] = {}
-        self._look_r = self._looker(self._r_net, R_NET_INPUT, R_NET_SIZES)
-        self._look_o = self._looker(self._o_net, O_NET_INPUT, O_NET_SIZES)
+        self._run_r_net = self._on_squares(self._r_net, R_NET_INPUT, R_NET_SIZES)
+        self._run_o_net = self._on_squares(self._o_net, O_NET_INPUT, O_NET_SIZES)
 
-    def _looker(
+    def _on_squares(
         self, network: Callable[..., tuple[torch.Tensor, ...]], size: int, sizes: Sequence[int]
     ) -> BatchFunction:
         import torch
@@ -82,13 +82,13 @@ class TorchCascade:
         index = torch.arange(size, device=self._lane.device)
         rgb = torch.tensor(_RGB_OF_BGR, device=self._lane.device)[:, None, None]
 
-        def look(places: torch.Tensor) -> torch.Tensor:
+        def run(places: torch.Tensor) -> torch.Tensor:
             return torch.cat(network(_crops(sums, places, index, rgb)), dim=1)
 
-        look_at = BatchFunction(look, self._lane, sizes)
+        batch_function = BatchFunction(run, self._lane, sizes)
         if len(sums):
-            look_at.warm_up((6,), torch.int64)
-        return look_at
+            batch_function.warm_up((6,), torch.int64)
+        return batch_function
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> DeviceSums:
         """Send a frame to the device and sum it there; see `cascade.Cascade.read`."""
@@ -104,8 +104,8 @@ class TorchCascade:
         if 3 * rows * columns > len(self._host):
             self._make_buffers(rows * columns)
         values = 3 * rows * columns
-        self._lane.wait()  # for the frame before to leave the buffer
-        # Zeros above and to the left: a sum begins with them.
+        self._lane.wait()  # until the previous frame has left the buffer
+        # An integral image begins with a row and a column of zeros.
         host = self._host[:values].numpy().reshape(rows, columns, 3)
         host[0], host[:, 0] = 0, 0
         host[1:, 1:] = image_bgr
@@ -113,7 +113,7 @@ class TorchCascade:
             self._frame[:values].copy_(self._host[:values], non_blocking=True)
             planes = self._frame[:values].view(rows, columns, 3).permute(2, 0, 1)
             sums = planes.to(torch.int32, memory_format=torch.contiguous_format).cumsum(2, dtype=torch.int32)
-            # Along the rows both times, which a GPU sums much faster than along columns.
+            # Sum along the rows both times, because a GPU does that much faster than along columns.
             out = self._sums[:values].view(3, columns, rows)
             torch.cumsum(sums.transpose(1, 2).contiguous(), 2, dtype=torch.int32, out=out)
         return DeviceSums((width, height), origin, (columns - 1, rows - 1))
@@ -132,12 +132,14 @@ class TorchCascade:
 
     def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `cascade.Cascade.r_net`."""
-        shifts, probabilities = np.split(self._look_r(_places(pixels, squares_xyxy)), [4], axis=1)
+        shifts, probabilities = np.split(self._run_r_net(_places(pixels, squares_xyxy)), [4], axis=1)
         return shifts, probabilities
 
     def o_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares; see `cascade.Cascade.o_net`."""
-        shifts, points, probabilities = np.split(self._look_o(_places(pixels, squares_xyxy)), [4, 14], axis=1)
+        shifts, points, probabilities = np.split(
+            self._run_o_net(_places(pixels, squares_xyxy)), [4, 14], axis=1
+        )
         return shifts, points, probabilities
 
 

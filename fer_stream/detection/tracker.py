@@ -7,7 +7,7 @@ the next scan forward to the same frame. If a scan is due at the next frame, or 
 for one, a lost face is only searched for nearby.
 
 A live source with the pace `auto` can't wait for a scan while there are faces to show. Its scan comes after
-the frame is handed out (`scan_ahead`), and new faces are looked for again in the next frame, near their
+the frame is handed out (`scan_ahead`), and new faces are searched for again in the next frame, near the same
 place.
 
 A track is one face as far as it can be followed. `identities` decides later whether two tracks are one
@@ -45,7 +45,7 @@ REGAIN_LIKENESS = 0.75  # if the face is at least this similar
 VELOCITY_S = 0.1  # the motion of a face is averaged over this long
 MAX_STEP = 0.5  # a face moves by at most this share of its size from frame to frame
 MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
-MISSED_SCANS = 2  # a followed face is dropped if this many scans ahead in a row do not find it
+MISSED_SCANS = 2  # a followed face is dropped after this many scans ahead in a row that do not find it
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture (of 255) that counts as a cut
 THUMBNAIL_WH = (32, 18)
 LOOKS = 5  # number of descriptions of a face that are kept
@@ -200,20 +200,20 @@ class Tracker:
         followed = [track for track in self._tracks if track.visible]
         slot = self._schedule.next(len(followed))
         scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
-        # A due scan does not depend on earlier frames, so that trackers that started at different frames come
-        # to see the same.
+        # A due scan does not depend on earlier frames, so trackers that started at different frames find the
+        # same.
         known: np.ndarray | None = None
         if not scans:
             expected = _expected_boxes(followed, time_s)
             refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
             found, newcomers = refined[: len(followed)], refined[len(followed) :]
-            there = self._still_there(image_bgr, found, followed)
-            scans = slot.allowed and not slot.due_next and not there.all()
+            present = self._still_there(image_bgr, found, followed)
+            scans = slot.allowed and not slot.due_next and not present.all()
             if scans:  # it finds lost faces again, and the places of the others are known
-                known = found.boxes_xyxy[there]
+                known = found.boxes_xyxy[present]
             else:
-                self._move(image_bgr, followed, found, there, expected, time_s)
-                self._take_in(image_bgr, newcomers, time_s)
+                self._move(image_bgr, followed, found, present, expected, time_s)
+                self._add_newcomers(image_bgr, newcomers, time_s)
                 self._to_scan = image_bgr if slot.allowed and slot.due else None
         self._newcomers, weak = Detections.none(), Detections.none()
         if scans:
@@ -251,7 +251,8 @@ class Tracker:
     def _still_there(self, image_bgr: np.ndarray, found: Detections, followed: list[_Track]) -> np.ndarray:
         """Return which followed faces are still there, bool (N,).
 
-        If two have run onto one face, as happens when faces cross, the one that looks more like it stays.
+        If two boxes have drifted onto one face, as happens when faces cross, the track that looks more like
+        it stays.
         """
         preference = found.scores.copy()
         for index in np.flatnonzero(duplicates(found.boxes_xyxy).any(axis=1)):
@@ -264,22 +265,22 @@ class Tracker:
         image_bgr: np.ndarray,
         followed: list[_Track],
         found: Detections,
-        there: np.ndarray,
+        present: np.ndarray,
         expected_xyxy: np.ndarray,
         time_s: float,
     ) -> None:
-        """Move the followed faces to their new places. Faces that a search nearby does not find are gone."""
-        if not there.all():
-            found = self._search(image_bgr, found, expected_xyxy, _last_boxes(followed), there)
-            there = still_there(found)
+        """Move the followed faces to their new places, and search nearby for those that are lost."""
+        if not present.all():
+            found = self._search(image_bgr, found, expected_xyxy, _last_boxes(followed), present)
+            present = still_there(found)
         near_another = crowded(found.boxes_xyxy)
         for index, track in enumerate(followed):
-            if there[index]:
+            if present[index]:
                 track.see(found, index, time_s, crowded=bool(near_another[index]))
             else:
                 track.visible = False
 
-    def _take_in(self, image_bgr: np.ndarray, newcomers: Detections, time_s: float) -> None:
+    def _add_newcomers(self, image_bgr: np.ndarray, newcomers: Detections, time_s: float) -> None:
         """Add the faces of a scan ahead that are still there and not followed yet."""
         if not len(newcomers):
             return
@@ -297,26 +298,26 @@ class Tracker:
         found: Detections,
         expected_xyxy: np.ndarray,
         last_xyxy: np.ndarray,
-        there: np.ndarray,
+        present: np.ndarray,
     ) -> Detections:
-        """Return the detections, with the results of a search nearby for lost faces.
+        """Search nearby for lost faces. Return the detections with the results.
 
         A face that is not found gets a score of 0.
         """
         boxes, scores, landmarks = found.boxes_xyxy.copy(), found.scores.copy(), found.landmarks_xy.copy()
-        there = there.copy()
-        for index in np.flatnonzero(~there):
+        present = present.copy()
+        for index in np.flatnonzero(~present):
             near = self._detector.search(image_bgr, expected_xyxy[index])
-            taken = overlap_of_smaller(near.boxes_xyxy, boxes[there]).max(axis=1, initial=0)
+            taken = overlap_of_smaller(near.boxes_xyxy, boxes[present]).max(axis=1, initial=0)
             near = near[(taken <= DUPLICATE_OVERLAP) & (near.scores > O_NET_THRESHOLD)]
             expected, last = expected_xyxy[index][None], last_xyxy[index][None]
             pairs = match(expected, near.boxes_xyxy)
             pairs = pairs or best_pairs(nearness(expected, last, near.boxes_xyxy), 0)
             scores[index] = 0.0
-            for _, one in pairs:
-                boxes[index], scores[index] = near.boxes_xyxy[one], near.scores[one]
-                landmarks[index] = near.landmarks_xy[one]
-                there[index] = True
+            for _, found_index in pairs:
+                boxes[index], scores[index] = near.boxes_xyxy[found_index], near.scores[found_index]
+                landmarks[index] = near.landmarks_xy[found_index]
+                present[index] = True
         return Detections(boxes, scores, landmarks)
 
     def _assign(self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], time_s: float) -> None:
@@ -351,7 +352,7 @@ class Tracker:
     def _unlike(
         self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], possible: np.ndarray
     ) -> np.ndarray:
-        """Return a mask of pairs of a hidden track and a detection that look like two people, bool (N, M)."""
+        """Return which pairs of a hidden track and a detection look like different people, bool (N, M)."""
         unlike = np.zeros(possible.shape, bool)
         hidden = np.array([not track.visible and bool(track.looks) for track in tracks], bool)
         for index in np.flatnonzero((possible & hidden[:, None]).any(axis=0)):
@@ -361,7 +362,7 @@ class Tracker:
         return unlike
 
     def _is_cut(self, image_bgr: np.ndarray) -> bool:
-        """Return whether this picture differs so much from the one before that it follows a cut."""
+        """Return whether this picture differs so much from the previous one that it follows a cut."""
         # Every 8th pixel or so is enough. Reading all would cost as much as following a face.
         step = max(1, min(image_bgr.shape[:2]) // 90)
         small = cv2.resize(image_bgr[::step, ::step], THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
