@@ -1,13 +1,13 @@
 """The `fer-batch` command: analyze many recordings with many processes.
 
     inputs.py         finds the recordings: paths, globs, folders, lists, addresses that fsspec opens
-    settings.py       settings of the analysis, and those of them that shape the results
+    settings.py       settings of a run, and a key for those that shape the results
     parts.py          cuts long recordings, and joins their parts into one table
     tables.py         the rows of a recording, and the files with them
-    work.py           the tasks of a worker: look at a recording, analyze a part of it, join its parts
+    work.py           the tasks of a worker: read a header, analyze a part, join the parts
     watchdog.py       ends a worker that makes no progress
     archive.py        the driver: hands out tasks and collects their results
-    cluster.py        Ray: places the tasks, and repeats those that were lost with a worker
+    cluster.py        Ray: runs the tasks, and repeats those that were lost with a worker
     output_folder.py  the folder of results, local or at an address that fsspec writes to
     manifest.py       the record of every recording: manifest.parquet and the summary
     index.py          the index page of the reports

@@ -1,7 +1,7 @@
 """The driver: hand out tasks and collect their results. Ray decides when and where they run.
 
-For each recording, a task looks at it, tasks analyze it as a whole or in parts, and a task joins the parts.
-The driver holds no more recordings than keep the workers busy, and only the manifest's record of each.
+For each recording, one task reads its header, one or more tasks analyze it, and a last one joins the parts.
+The driver submits only as many tasks as keep the workers busy. It keeps one record for each recording.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from fer_stream.batch.progress import Progress
 from fer_stream.batch.settings import Settings
 from fer_stream.errors import FerStreamError, OutputError
 
-TASKS_AHEAD = 4  # per task that can run, so that a growing cluster sees waiting tasks
+TASKS_AHEAD = 4  # submitted per task that can run, so that a cluster sees that it should grow
 LEAST_TASKS_AHEAD = 32
 REFRESH_S = 0.5
-# The manifest of a million recordings takes seconds to write, so it is written seldom.
+# The manifest of a million recordings takes seconds to write, so it is not written often.
 SAVE_EVERY_S = 10.0
 SAVE_SHARE = 0.05
 
@@ -41,7 +41,7 @@ class _Job:
         recording: The recording.
         parts: Its parts.
         footers: Footers of the finished parts, by index.
-        error: The error with which it failed; None if it did not fail.
+        error: The error that made it fail; None if it did not fail.
     """
 
     recording: Recording
@@ -86,7 +86,7 @@ class Archive:
             OutputError: Workers or the driver can't write the output.
         """
         prepared = self._cluster.submit(work.prepare, self._settings, self._weights, self._output)
-        while not self._cluster.wait([prepared], REFRESH_S):  # a cluster may have to grow first
+        while not self._cluster.wait([prepared], REFRESH_S):  # takes long if the cluster must grow first
             self._output.refresh_mark()
         self._cluster.result(prepared)
         self._progress.begin()
@@ -116,7 +116,7 @@ class Archive:
         self._save_took_s = self._saved_s - began_s
 
     def _fill(self, waiting: Iterator[Recording]) -> bool:
-        """Hand out recordings while workers may need them. Return whether tasks are pending."""
+        """Submit tasks for more recordings while workers may need them. Return whether tasks are pending."""
         enough = max(LEAST_TASKS_AHEAD, TASKS_AHEAD * self._cluster.slots(self._settings))
         while len(self._pending) < enough and (recording := next(waiting, None)) is not None:
             self._submit(_Job(recording), None, work.inspect, recording)
@@ -165,7 +165,7 @@ class Archive:
 
     @property
     def exit_code(self) -> int:
-        """Exit code: 0 if nothing failed, else that of an output error or, without one, of a source error."""
+        """Exit code: 0 if nothing failed, else that of an output error, or else that of a source error."""
         codes = {error.exit_code for error in self.errors}
         return OutputError.exit_code if OutputError.exit_code in codes else max(codes, default=0)
 
@@ -195,7 +195,7 @@ class Estimate:
 
 
 def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, cluster: Cluster) -> Estimate:
-    """Estimate a run: look at all recordings and analyze a little of some, as many at once as a run would.
+    """Estimate a run: read all headers, and analyze short clips with as many tasks as a run would use.
 
     Raises:
         WeightsError: The weights can't be used.

@@ -1,4 +1,4 @@
-"""The `fer-batch` command: turn options into a run over an archive, and errors into a line and an exit code.
+"""The `fer-batch` command: turn options into a run, and errors into one line and an exit code.
 
 Options, recordings, weights and the output are checked in this order before Ray starts.
 """
@@ -125,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and returns its exit code."""
+    """Run the command and return its exit code."""
     return exit_code_of(PROG, lambda: _run(build_parser().parse_args(argv)))
 
 
@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
         blur=options.blur,
         **analysis_settings(options) | {"labels": labels} | ({"scan_every": 1} if options.blur else {}),
     )
-    # The GPUs are known only after Ray has started. Until then, results of either kind of device count.
+    # The GPUs are known only after Ray has started. Until then, results of both kinds of device are accepted.
     kinds = ("cpu", "cuda") if options.device == "auto" else (options.device,)
     with interrupts_raised(), ExitStack() as stack:
         output = Output(address)
@@ -208,11 +208,11 @@ def _with_cluster(
     ):
         kind = _device(options.device, cluster)
         settings = replace(settings, device=kind, device_kind=kind)
-        handed_out = None if settings.built_in_weights else cluster.put(weights.read_bytes())
+        weights_reference = None if settings.built_in_weights else cluster.put(weights.read_bytes())
         if options.dry_run:
-            _tell(estimate(todo, settings, handed_out, cluster), done_before)
+            _print_estimate(estimate(todo, settings, weights_reference, cluster), done_before)
             return 0
-        archive = Archive(records, settings, handed_out, output, cluster, progress)
+        archive = Archive(records, settings, weights_reference, output, cluster, progress)
         try:
             archive.run(todo)
         except KeyboardInterrupt:
@@ -225,7 +225,7 @@ def _with_cluster(
 
 
 def _check(options: argparse.Namespace) -> float | None:
-    """Check the options by themselves. Return the length of a part, if given."""
+    """Check the options before anything is opened. Return the length of a part if the user chose one."""
     if not options.videos and options.from_file is None:
         raise UsageError(f"no recordings are given; see {PROG} --help")
     if not options.output:
@@ -252,7 +252,7 @@ def _device(name: str, cluster: Cluster) -> str:
     return "cuda" if name != "cpu" and cluster.has_gpus else "cpu"
 
 
-def _tell(estimated: Estimate, done_before: int) -> None:
+def _print_estimate(estimated: Estimate, done_before: int) -> None:
     """Print what would be done: a line per recording to standard output, the rest to standard error."""
     for recording, duration_s, parts in estimated.parts:
         length = format_time(round(duration_s)) if duration_s else "?"

@@ -21,7 +21,7 @@ from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 from fer_stream.system.interrupts import handlers_kept
 
-RETRIES = 3  # of a task whose worker died; after the fourth death, the recording counts as the cause
+RETRIES = 3  # of a task whose worker died; after the fourth death, the recording is considered the cause
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
 
@@ -31,11 +31,11 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    # By default, Ray's workers run at low priority. Users who want that start `nice fer-batch`.
+    # By default, Ray's workers run at low priority. Users who want that can run `nice fer-batch`.
     "RAY_worker_niceness": "0",
 }
-# Otherwise Ray hides the other GPUs from a worker with a variable that PyTorch reads only once, and a process
-# that is used again would stay on its first GPU.
+# By default, Ray hides the other GPUs from a worker with a variable that PyTorch reads only once. A process
+# that runs several tasks would then stay on its first GPU.
 _ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
 
 
@@ -95,7 +95,7 @@ class Cluster:
         """Return the finished tasks, after `timeout_s` at the latest."""
         import ray
 
-        # All finished ones at once, because each call of wait goes through all pending ones.
+        # Take all finished ones at once, because each call of ray.wait goes through all pending ones.
         done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
         if not done:
             done, _ = ray.wait(list(pending), num_returns=1, timeout=timeout_s)
@@ -105,7 +105,7 @@ class Cluster:
         """Return the result of a task.
 
         Raises:
-            FerStreamError: The error that the task raised, or that its worker died again and again.
+            FerStreamError: The error that the task raised, or one that says that its worker died each time.
         """
         import ray.exceptions
 
@@ -173,7 +173,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
         folder: Path | None = None
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if address is None:
-            # A short path, because names of sockets may have about a hundred characters.
+            # A short path, because a socket's path may have only about a hundred characters.
             folder = Path(tempfile.mkdtemp(prefix="fer-ray-", dir="/tmp" if os.name == "posix" else None))
             settings |= {
                 "address": "local",
@@ -186,7 +186,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
             settings |= {"address": address, "runtime_env": {"env_vars": _ALL_GPUS}}
         try:
             try:
-                with _without_command_line(), handlers_kept():  # it replaces the one of SIGTERM
+                with _without_command_line(), handlers_kept():  # ray.init replaces the handler of SIGTERM
                     ray.init(**settings)
             except Exception as error:  # Ray raises many types, and a bare Exception if it starts too slowly
                 if address is None:
@@ -223,18 +223,18 @@ def _without_command_line() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress Ray's message about each dead worker, for which it has no setting."""
+    """Suppress Ray's message about each dead worker. Ray has no setting for that."""
     import ray._private.worker as driver
 
-    said = getattr(driver, "print_to_stdstream", None)
-    if said is None:
+    original = getattr(driver, "print_to_stdstream", None)
+    if original is None:
         yield
         return
     driver.print_to_stdstream = lambda *_arguments, **_options: None
     try:
         yield
     finally:
-        driver.print_to_stdstream = said
+        driver.print_to_stdstream = original
 
 
 def _on_cpu(function: Callable[..., Any], settings: Settings, *arguments: Any) -> Any:

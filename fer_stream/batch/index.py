@@ -1,4 +1,4 @@
-"""The index of an archive's reports, `index.html`: one row per recording, as a page that needs no script."""
+"""Write the index of an archive's reports, `index.html`: one row per recording, on a page without scripts."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def index_page(records: Iterable[Record]) -> str:
 def _row(record: Record) -> str:
     name = html.escape(one_line(record.source))
     if record.state != DONE:
-        said = html.escape(one_line(record.error)) if record.state == FAILED else "not done yet"
-        return f"<tr><td>{name}</td><td></td><td></td><td class='{record.state}'>{said}</td></tr>"
+        status = html.escape(one_line(record.error)) if record.state == FAILED else "not done yet"
+        return f"<tr><td>{name}</td><td></td><td></td><td class='{record.state}'>{status}</td></tr>"
     address = quote(f"reports/{record.output_name}.html")
     length = format_time(round(record.duration_s))
     return (

@@ -24,10 +24,10 @@ from fer_stream.system.files import resolved
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-ROOM_LEFT_BYTES = 2**30  # to leave free on the disk of a copy
+ROOM_LEFT_BYTES = 2**30  # stays free on the disk that holds the copy of a recording
 MAX_LIST_BYTES = 64 * 2**20  # of --from-file: a million names
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a drive's letter is no protocol
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a single letter is a drive, not a protocol
 _GLOB = re.compile(r"[*?[]")
 _NEXT_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # of a chain, zip://a.mp4::s3://bucket/b.zip
 # A password with an unescaped / ? or # looks like a port that is not a number.
@@ -78,10 +78,10 @@ def shown(address: str) -> str:
 
     In the path of an archive, `session=1` is a folder, not a secret.
     """
-    return "::".join(map(_link_shown, _NEXT_LINK.split(address))) if is_address(address) else address
+    return "::".join(map(_shown_link, _NEXT_LINK.split(address))) if is_address(address) else address
 
 
-def _link_shown(link: str) -> str:
+def _shown_link(link: str) -> str:
     return re.split("[?#]", _USER.sub("", _PASSWORD.sub(r"\1@", link)), maxsplit=1)[0]
 
 
@@ -129,7 +129,7 @@ def read_list(path: str) -> list[str]:
             fs, inner = file_system(path)
             content = fs.cat_file(inner, end=MAX_LIST_BYTES + 1).decode("utf-8-sig")
         else:
-            with Path(path).open("rb") as file:  # it may be a pipe without an end
+            with Path(path).open("rb") as file:  # it may be a pipe that never ends
                 content = file.read(MAX_LIST_BYTES + 1).decode("utf-8-sig", errors="surrogateescape")
     except UnicodeDecodeError as error:
         raise SourceError(f"{shown(path)} is no text in UTF-8") from error
@@ -152,13 +152,13 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
 
     Args:
         specs: Paths, globs, folders and addresses, as given by the user.
-        leave_out: The folder of results. Files in it are no input.
+        leave_out: The folder of results. Files in it are not used as input.
 
     Returns:
         Each recording once, in the order of `specs`; those of a folder or glob ordered by name.
 
     Raises:
-        SourceError: An entry of `specs` matches nothing, or can't be listed.
+        SourceError: An entry of `specs` matches no recording, or can't be listed.
         UsageError: fsspec does not know the file system.
     """
     output = None if leave_out is None or is_address(leave_out) else resolved(Path(leave_out))
@@ -270,7 +270,7 @@ def _of_path(path: Path) -> Recording:
         size_bytes, marks = stat.st_size, [stat.st_mtime_ns]
     except FileNotFoundError:
         raise
-    except OSError:  # such as a link to itself: its analysis reports the error, and the others go on
+    except OSError:  # such as a link to itself; its analysis will report the error, and the others go on
         size_bytes, marks = 0, []
     # In a name that is not valid Unicode, odd bytes are written as escapes, as in the table.
     name = _utf8(str(path)).decode()

@@ -1,7 +1,7 @@
-"""Records of all recordings: `manifest.parquet`, and `summary.parquet` to read beside the tables.
+"""Keep the records of all recordings in `manifest.parquet`, and write the summary for users.
 
-The footer of a finished table also contains its record. CSV tables have no footer, so for them
-`records/NAME.json` contains it. So a driver that is killed loses nothing that was finished.
+The footer of a finished table also contains its record. A CSV table has no footer, so its record is in
+`records/NAME.json`. So if the driver is killed, no finished work is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fer_stream.face_time import shares_of
 from fer_stream.sinks.table import csv_line, parquet_metadata
 from fer_stream.system.background import side_by_side
 
-READERS = 16  # footers read at once
+READERS = 16  # threads that read footers
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 MANIFEST = "manifest.parquet"
 SUMMARIES = {"parquet": "summary.parquet", "csv": "summary.csv"}
@@ -44,13 +44,13 @@ class Record:
         rows: Number of rows in the table.
         faces: Number of people.
         seconds: Total time of all workers.
-        error: The error if it failed; if it is done, problems that did not end the analysis.
+        error: The error if it failed. If it is done, the problems that did not end the analysis.
         table: Path of the table in the output folder.
         table_bytes: Size of its CSV table; 0 for Parquet, whose footer holds the number of rows.
         stamp: See `Recording.stamp`.
         settings: See `Settings.key`.
         label_s: Face-seconds of each label, an expression or "unsure".
-        output_name: See `Recording.output_name`; tells recordings of the same `source` apart.
+        output_name: See `Recording.output_name`. It differs even if two recordings have the same `source`.
     """
 
     source: str
@@ -71,7 +71,7 @@ class Record:
 
     @classmethod
     def of(cls, values: object) -> Record | None:
-        """Return the record in a footer or row; None if it has no complete record."""
+        """Return the record that a footer or row holds; None if it holds no complete one."""
         if not isinstance(values, dict):
             return None
         kept = {item.name: values[item.name] for item in fields(cls) if item.name in values}
@@ -108,7 +108,8 @@ _SCHEMA = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
     + [("label_s", pa.struct([(label, pa.float64()) for label in LABELS]))]
 )
-# Shares of the time that a face was seen; empty if none was. `expression` is the one with the largest share.
+# Shares of the time that a face was seen; empty if no face was seen. `expression` is the one with the largest
+# share.
 _SUMMARY_SCHEMA = pa.schema(
     [
         *(("source", pa.string()), ("table", pa.string()), ("duration_s", pa.float64())),
@@ -140,15 +141,15 @@ def read_manifest(output: Output) -> tuple[dict[str, Record], list[str]]:
     except Exception:  # damaged bytes raise many types
         return {}, [damaged]
     records = [Record.of(row) for row in rows]
-    whole = {record.output_name: record for record in records if record is not None and record.output_name}
-    return whole, [] if len(whole) == len(rows) else [damaged]
+    complete = {record.output_name: record for record in records if record is not None and record.output_name}
+    return complete, [] if len(complete) == len(rows) else [damaged]
 
 
 def write_manifest(output: Output, records: Iterable[Record], settings: Settings) -> None:
     """Write the manifest and the summary, the latter in the format of the tables.
 
     Raises:
-        OutputError: They can't be written.
+        OutputError: One of them can't be written.
     """
     records = sorted(records, key=lambda record: (record.source, record.output_name))
     rows = [asdict(record) | {"label_s": dict.fromkeys(LABELS, 0.0) | record.label_s} for record in records]
@@ -224,27 +225,29 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
 
     records, notes = read_manifest(output)
     wanted = settings[0].folders
-    there = {folder: output.sizes(folder) for folder in wanted}
+    existing = {folder: output.sizes(folder) for folder in wanted}
 
-    def look_at(recording: Recording) -> tuple[Record, str]:
+    def earlier_result(recording: Recording) -> tuple[Record, str]:
         record = records.get(recording.output_name)
         table = recording.output_name + settings[0].suffix("tables")
-        if not is_current(record, recording) and table in there["tables"]:
+        if not is_current(record, recording) and table in existing["tables"]:
             record = _kept_record(output, table) or record
         new = Record(recording.name, recording.stamp, settings[0].key, output_name=recording.output_name)
         names = {folder: recording.output_name + settings[0].suffix(folder) for folder in wanted}
         if record is None or not is_current(record, recording):
             return new, ""
-        if any(name not in there[folder] for folder, name in names.items()):
+        if any(name not in existing[folder] for folder, name in names.items()):
             return new, ""
         for folder, name in names.items():
-            if not there[folder][name]:
+            if not existing[folder][name]:
                 return new, f"{output.place(folder, name)} is empty; it is made again"
-        if problem := _table_problem(output, table, record, there["tables"][table]):
+        if problem := _table_problem(output, table, record, existing["tables"][table]):
             return new, f"{output.place('tables', table)} {problem}; it is made again"
         return record, ""
 
-    for recording, (record, note) in zip(recordings, side_by_side(look_at, recordings, READERS), strict=True):
+    for recording, (record, note) in zip(
+        recordings, side_by_side(earlier_result, recordings, READERS), strict=True
+    ):
         records[recording.output_name] = record
         notes += [note] if note else []
     return Earlier(records, tuple(notes))
@@ -268,9 +271,10 @@ def _table_problem(output: Output, table: str, record: Record, size_bytes: int) 
 
 
 def keep_record(settings: Settings, record: Record, output: Output) -> Record:
-    """Keep the record of a finished CSV table, and remove the table that an earlier run wrote as Parquet.
+    """Store the record of a finished CSV table, and remove the table that an earlier run wrote as Parquet.
 
-    A Parquet table has its record in its footer; then the table that an earlier run wrote as CSV is removed.
+    A Parquet table has its record in its footer. In that case, the table that an earlier run wrote as CSV is
+    removed.
 
     Returns:
         The record, with the size of a CSV table.
@@ -286,7 +290,7 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
             except OSError as error:
                 raise cannot_write(output.place(*_record_place(record.output_name)), error) from error
     for table_format in SUMMARIES:
-        if table_format != settings.table:  # removed unseen: listing a million tables takes longer
+        if table_format != settings.table:  # without a look, because listing a million tables takes longer
             output.remove("tables", f"{record.output_name}.{table_format}")
     return record
 
@@ -301,7 +305,7 @@ def _record_place(output_name: str) -> tuple[str, str]:
 
 
 def _kept_record(output: Output, table: str) -> Record | None:
-    """Return the record kept in a table's footer or beside it; None if there is no such record."""
+    """Return the record in a table's footer or beside the table; None if there is no such record."""
     output_name, _, table_format = table.rpartition(".")
     try:
         if table_format == "csv":

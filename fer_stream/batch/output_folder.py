@@ -5,7 +5,7 @@
     manifest.parquet      summary.parquet   index.html         one row per recording
     parts/NAME/*.parquet                                       only while a recording is being done
 
-A file is made in a local folder, copied beside its place under another name, and renamed.
+At an address, a file is made in a local folder, uploaded under a temporary name, and renamed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "reports": (".html",),
     "episodes": (".csv", ".vtt", ".eaf"),
 }
-# A run says every so often that it goes on; one that has not for so long was killed.
+# A run refreshes its mark this often. If a mark is older than STALE_MARK_S, its run was killed.
 REFRESH_MARK_S = 10.0
 STALE_MARK_S = 120.0
 _MARK = ".fer-batch-run-"
@@ -47,7 +47,7 @@ class Output:
 
     Args:
         address: An absolute path, or an address for fsspec.
-        mark: Name of a file in it by which a worker knows that it is the same folder.
+        mark: Name of a file in it, by which a worker recognizes that it sees the same folder.
     """
 
     def __init__(self, address: str, mark: str = "") -> None:
@@ -57,7 +57,7 @@ class Output:
         self._fs: AbstractFileSystem | None = None
 
     def __reduce__(self) -> tuple[type[Output], tuple[str, str]]:
-        return Output, (self.address, self._mark)  # open connections stay here
+        return Output, (self.address, self._mark)  # without open connections
 
     def place(self, *parts: str) -> str:
         """Return the path of something in the folder, without secrets, for messages."""
@@ -95,11 +95,11 @@ class Output:
         marked = Output(self.address, mark)
         marked.refresh_mark()
         try:
-            # After setting the own mark, so that two runs that start at once see each other.
+            # Look after setting our own mark, so that two runs that start at once see each other.
             for other in sorted(self.names() - {mark}):
                 if other.startswith(_MARK):
                     self._remove_stale(other)
-            for name in FOLDERS:  # readers of tables/*.parquet may trip over left-over files
+            for name in FOLDERS:  # left-over files would disturb readers of tables/*.parquet
                 for left_over in self.names(name):
                     if left_over.startswith((".fer-stream-", ".fer-batch-")):
                         self.remove(name, left_over)
@@ -117,20 +117,20 @@ class Output:
         now_s = time.time()
         if abs(now_s - self._marked_s) < REFRESH_MARK_S:
             return
-        said = {"host": platform.node(), "process": os.getpid(), "time_s": now_s}
+        content = {"host": platform.node(), "process": os.getpid(), "time_s": now_s}
         if is_address(self.address):  # written in place, so that workers always see it
             with self._errors(self._mark):
-                self.fs.pipe_file(self._path(self._mark), json.dumps(said).encode())
+                self.fs.pipe_file(self._path(self._mark), json.dumps(content).encode())
         else:
             with self.writing(self._mark) as path, _writing_to(self.place(self._mark)):
-                path.write_text(json.dumps(said), encoding="utf-8")
+                path.write_text(json.dumps(content), encoding="utf-8")
         self._marked_s = now_s
 
     def _read_mark(self, mark: str) -> dict[str, Any]:
         with self._errors(mark):
-            content = self.fs.cat_file(self._path(mark))
-        said: dict[str, Any] = json.loads(content)
-        return said
+            raw = self.fs.cat_file(self._path(mark))
+        content: dict[str, Any] = json.loads(raw)
+        return content
 
     def _remove_stale(self, mark: str) -> None:
         """Remove the mark of a run that was killed.
@@ -139,16 +139,16 @@ class Output:
             OutputError: That run is still alive.
         """
         try:
-            said = self._read_mark(mark)
+            content = self._read_mark(mark)
         except (OutputError, ValueError):
-            time.sleep(1.0)  # it may just be written
+            time.sleep(1.0)  # another process may be writing it right now
             try:
-                said = self._read_mark(mark)
+                content = self._read_mark(mark)
             except (OutputError, ValueError):
                 self.remove(mark)
                 return
-        age_s = abs(time.time() - said["time_s"])
-        host, process = said["host"], said["process"]
+        age_s = abs(time.time() - content["time_s"])
+        host, process = content["host"], content["process"]
         if age_s < STALE_MARK_S and not (host == platform.node() and _has_ended(process)):
             raise OutputError(
                 f"another fer-batch writes to {self.place()} (process {process} on {host}); "
@@ -160,7 +160,7 @@ class Output:
         """Check in a worker that this is the folder that the driver writes to.
 
         Raises:
-            OutputError: It is another folder with the same name.
+            OutputError: This machine sees another folder at the same path.
         """
         if self._mark and not self.fs.exists(self._path(self._mark)):
             raise OutputError(
@@ -170,7 +170,7 @@ class Output:
 
     @contextmanager
     def writing(self, *parts: str) -> Iterator[Path]:
-        """Yield a local path to write to. At the end it becomes the file, whole or not at all.
+        """Yield a local path to write to. At the end it becomes the file, in full or not at all.
 
         Raises:
             OutputError: The file can't be written.
@@ -194,7 +194,8 @@ class Output:
     @contextmanager
     def _local(self, path: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         """Yield a temporary path beside a local one, and rename it at the end."""
-        # The block itself is not covered, because an error while reading is not an error of the output.
+        # Errors of the block itself are not converted, because an error while reading is not one of the
+        # output.
         with _writing_to(self.place(*parts)):
             path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_beside(path, path.suffix) as temporary:

@@ -1,10 +1,10 @@
 """Cut a long recording into parts, and join the parts into the table that one pass would give.
 
-Reading a part begins some seconds before its start, so that the tracker knows what it would know in one pass:
-the same frames are scanned, and older memories are forgotten. Those seconds are analyzed twice, by the part
-before and by this one. Faces that both saw in the same place are the same, which joins the ids. A part is
-also read past its end, for as long as a recording looks ahead. The rows of that time belong to the next part
-and are dropped.
+Reading a part begins some seconds before its start, so that the tracker gets into the state that it would
+have in one pass: the same frames are scanned, and older frames no longer matter. Those seconds are analyzed
+twice, in the previous part and in this one. Faces that both see at the same place are the same, so their ids
+are joined. A part is also read past its end, for as long as a recording looks ahead. The rows of that time
+belong to the next part and are dropped.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Part:
 
     @property
     def until_s(self) -> float | None:
-        """Time at which reading ends, later than `end_s`, because the look-ahead needs what follows."""
+        """Time at which reading ends, later than `end_s`, because the look-ahead needs later frames."""
         return None if self.end_s is None else self.end_s + LONGEST_AHEAD_S
 
 
@@ -66,7 +66,7 @@ class Look:
     Attributes:
         first_s: Presentation time of its beginning.
         duration_s: Length in seconds; 0 if unknown.
-        can_be_cut: Whether reading can begin at any point at little cost.
+        can_be_cut: Whether reading can begin at any point without much work.
     """
 
     first_s: float = 0.0
@@ -81,7 +81,7 @@ def look(file: Path | BinaryIO) -> Look:
         file: A path or an open binary file.
 
     Returns:
-        Facts from the header; defaults if it can't be read, because the analysis will report the error.
+        Facts from the header. If it can't be read, the defaults, because the analysis will report the error.
     """
     try:
         if isinstance(file, Path) and unreadable_kind(file):
@@ -112,8 +112,8 @@ def cut(seen: Look, part_s: float, warm_up_s: float) -> list[Part]:
     cuts_s = [0.0]
     for index in range(1, count):
         cut_s = max(0.0, seen.first_s + seen.duration_s * index / count)
-        # Half a microsecond off, so that a cut divides the table's times, in microseconds, like those of the
-        # source.
+        # Put cuts between two microseconds. The table rounds times to microseconds, and a cut must divide
+        # them in the same way as the source's exact times.
         cuts_s.append(math.floor(cut_s * 1e6) / 1e6 + 5e-7)
     return [
         Part(index, start_s, end_s, max(0.0, start_s - warm_up_s) if index else 0.0)
@@ -131,7 +131,7 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
 
     Yields:
         The rows of one part after the other, without warm-up and look-ahead. Ids are joined, and count in
-        order of appearance. Frame numbers continue, even if damage made a part count differently.
+        order of appearance. Frame numbers continue, even if damage made one part count differently.
 
     Raises:
         SourceError: Two parts saw the same time, but have no frame in common.
@@ -148,7 +148,8 @@ def join(parts: Sequence[Part], read: Callable[[Part], pa.Table], name: str) -> 
         if before is not None:
             overlap = table.filter(pc.less(table["time_s"], part.start_s))
             earlier = before.filter(pc.greater_equal(before["time_s"], part.from_s))
-            if earlier.num_rows and overlap.num_rows:  # otherwise nothing overlaps, and all faces are new
+            # Without common rows the parts do not overlap, and all faces are new.
+            if earlier.num_rows and overlap.num_rows:
                 shift = _frame_shift(earlier, overlap, name)
             if shift:
                 table = _with_column(table, "frame", pc.add(table["frame"], shift))
@@ -207,8 +208,8 @@ def _frame_shift(earlier: pa.Table, overlap: pa.Table, name: str) -> int:
 def _same_faces(earlier: pa.Table, overlap: pa.Table) -> dict[int, int]:
     """Return a mapping from the ids of a part to those that the part before gave to the same faces.
 
-    It starts at the last common frame, because both parts are the more reliable the nearer they are to the
-    cut. Faces that are missing there are matched in earlier frames.
+    It starts at the last common frame, because both parts are most reliable near the cut. Faces that are
+    missing there are matched in earlier frames.
     """
     at_earlier, at_overlap = _faces_by_time(earlier), _faces_by_time(overlap)
     same: dict[int, int] = {}

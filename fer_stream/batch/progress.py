@@ -75,7 +75,7 @@ class Progress:
         self.refresh()
 
     def advance(self, recording: Recording, share: float) -> None:
-        """Note that a share of a recording (0 to 1) is analyzed."""
+        """Note that a share of a recording (0 to 1) has been analyzed."""
         self._done_bytes += share * _weight(recording)
 
     def done(self, recording: Recording, record: Record, share: float) -> None:
@@ -116,7 +116,7 @@ class Progress:
         """Print the summary.
 
         Args:
-            before: Number of recordings that earlier runs have done.
+            before: Number of recordings that earlier runs finished.
             place: The output, for messages.
             table: The format of the tables.
             interrupted: Whether the run was interrupted.

@@ -1,4 +1,4 @@
-"""Settings for the analysis of an archive, and the key of those that shape the results."""
+"""Settings for the analysis of an archive, and a key for those that shape the results."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0
-# A tracker that starts in the middle soon has the state that it would have had from the beginning: regular
-# scans do not depend on earlier frames, and every 30 frames motion is measured from zero
-# (`schedule.RESET_EVERY`). With a --scan-every that does not divide 30, that happens less often. But
-# differences in the expected motion fell to 1/e in 0.7 s in the portrait video, so after this time no
-# difference is left that would change a pixel of a crop.
+# A tracker that starts in the middle soon reaches the state that it would have had from the beginning:
+# regular scans do not depend on earlier frames, and every 30 frames motion is measured from zero
+# (`schedule.RESET_EVERY`). With a --scan-every that does not divide 30, that happens less often. But in the
+# portrait video, differences in the expected motion fell to 1/e in 0.7 s. So after this time, no difference
+# is left that would change a pixel of a crop.
 TRACKER_WARM_UP_S = 12.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a whole run, for the workers.
+    """Settings of a run, which every worker gets.
 
     Attributes:
         weights_hash: SHA-256 of the weights file, hexadecimal.
@@ -71,7 +71,7 @@ class Settings:
 
     @property
     def warm_up_s(self) -> float:
-        """Seconds before its start at which reading a part begins, so that tracking has settled."""
+        """Seconds by which reading a part begins before its start, so that tracking settles."""
         return TRACKER_WARM_UP_S
 
     def provenance(self, unsure_below: float | None = None) -> Provenance:
@@ -95,7 +95,7 @@ class Settings:
         )
 
     def analysis_only(self) -> Settings:
-        """Return these settings without those that only shape the outputs."""
+        """Return these settings, with those reset that only shape the outputs."""
         return replace(self, save=False, chart=False, report=False, episodes="", table="parquet", part_s=0.0)
 
     def suffix(self, folder: str) -> str:
@@ -117,7 +117,7 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """A text that changes with every setting that shapes the results, and with no other setting."""
+        """A text that changes if, and only if, a setting that shapes the results changes."""
         analysis = (
             self.device_kind,
             self.labels,

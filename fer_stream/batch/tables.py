@@ -1,4 +1,4 @@
-"""Tables of an archive: collect rows, and write them to files."""
+"""Collect the rows of an archive's tables, and write them to files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fer_stream.types import AnalyzedFrame
 
 ROW_GROUP_ROWS = 8192
 _FOOTER_KEY = "fer-batch"
-# Collected rows say whether the face is unsure, for the summary. The table itself does not.
+# For the summary, collected rows also say whether the face is unsure. The table itself does not.
 UNSURE_ROW = pa.field("unsure", pa.bool_())
 # The table of a part also contains landmarks, with which the timeline chooses a face's picture.
 LANDMARKS = pa.field("landmarks_xy", pa.list_(pa.float32()))
@@ -63,10 +63,10 @@ class Count:
         times_s = time_s[first_rows]
         if self._clock is None:
             self._clock, self._first_s = FrameClock(interval_s), float(times_s[0])
-        goes_on = int(indices[0]) == self._last_frame
-        new_s = [self._clock.step_s(time_s) for time_s in times_s[int(goes_on) :].tolist()]
-        steps_s = np.array([self._last_step_s, *new_s] if goes_on else new_s)
-        self.frames += len(indices) - int(goes_on)
+        continues_frame = int(indices[0]) == self._last_frame
+        new_s = [self._clock.step_s(time_s) for time_s in times_s[int(continues_frame) :].tolist()]
+        steps_s = np.array([self._last_step_s, *new_s] if continues_frame else new_s)
+        self.frames += len(indices) - int(continues_frame)
         self._last_s, self._last_frame = float(times_s[-1]), int(indices[-1])
         self._last_step_s = float(steps_s[-1])
         self.duration_s = round(self._last_s - self._first_s + interval_s, 6)
@@ -155,7 +155,7 @@ class CsvWriter:
             raise cannot_write(self._path.parent, error) from error
 
     def close(self, footer: dict[str, Any] | None = None) -> None:
-        """Finish the file. A CSV file has no footer; `Output` keeps it beside the tables."""
+        """Finish the file. A CSV file has no footer; `manifest.keep_record` writes it beside the tables."""
         try:
             self._out.close()
         except OSError as error:

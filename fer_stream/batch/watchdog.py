@@ -1,8 +1,8 @@
 """End a worker whose recording makes no progress, so that the other recordings go on.
 
-A decoder may hang in C code, where no Python thread runs any more. `faulthandler` ends the process from a
-thread of its own in C. Ray then gives the recording to another worker, which finds the note that
-the first one left, and fails the recording at once.
+A decoder may hang in C code, where no Python thread runs any more. `faulthandler` ends the process from its
+own C thread. Ray then gives the recording to another worker, which finds the note that the first one left,
+and fails the recording at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 from fer_stream.batch.inputs import Recording
 from fer_stream.errors import SourceError
 
-STUCK_S = 600.0  # without a frame; a slow disk or a part far into a file that can't be sought takes minutes
+# Seconds without a frame. Minutes may pass on a slow disk, or before a late part of a file in which seeking
+# fails.
+STUCK_S = 600.0
 _REARM_S = 5.0
 
 

@@ -1,4 +1,4 @@
-"""The tasks of a worker. Each function runs in the process that calls it, and needs no Ray.
+"""The tasks of a worker, as ordinary functions that need no Ray.
 
 Problems with a recording are raised as the package's own errors, with a one-line message.
 """
@@ -117,12 +117,12 @@ def _check_package(settings: Settings, weights: bytes | None) -> None:
 
 
 def prepare(settings: Settings, weights: bytes | None, output: Output | None) -> None:
-    """Load the networks once before many workers do, so that an error shows once."""
+    """Load the networks in one worker first, so that an error shows only once."""
     load(settings, weights, output)
 
 
 def inspect(_settings: Settings, recording: Recording) -> Look:
-    """Read the head of a recording, and no more than that of a remote one.
+    """Read the header of a recording, and nothing else of a remote one.
 
     Raises:
         SourceError: An earlier worker got stuck with it.
@@ -149,7 +149,7 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     analyzer = load(settings, weights, output)
     with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
-        # Entered first and so left last: if the table exists, the other outputs do, too.
+        # Opened first and so closed last: if the table exists, the other outputs do, too.
         writer = _table_writer(
             settings,
             recording,
@@ -293,14 +293,14 @@ class _Replay:
         self.crop_scale = 1.0  # for crops, which fer-batch does not write
 
     def analyze_frames(self, frames: Iterable[Frame], _kind: str) -> Iterator[AnalyzedFrame]:
-        """Yield the frames with their faces, matched by time, because damage may hide frames."""
+        """Yield the frames with their faces. They are matched by time, because damage may hide frames."""
         known = next(self._known, None)
         for frame in frames:
             while known is not None and known[0] < frame.time_s - _SAME_TIME_S:
                 known = next(self._known, None)
             is_known = known is not None and known[0] <= frame.time_s + _SAME_TIME_S
             yield AnalyzedFrame(frame, known[1] if is_known and known is not None else ())
-        for _ in self._known:  # reading the rest writes it to the table
+        for _ in self._known:  # reading the remaining rows writes them to the table
             pass
 
 
@@ -311,15 +311,15 @@ def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:
 def _other_outputs(
     settings: Settings, recording: Recording, output: Output, source: VideoSource, stack: ExitStack
 ) -> Iterator[Sink]:
-    """Yield the sinks of everything but the table.
+    """Yield the sinks for all outputs but the table.
 
     An output of an earlier run that is not requested now is removed, because it would contradict the table.
     """
     for folder in [folder for folder in FOLDERS if folder != "tables"]:
         wanted = recording.output_name + settings.suffix(folder) if folder in settings.folders else ""
-        there = output.names(folder)
+        existing = output.names(folder)
         for name in (recording.output_name + suffix for suffix in FOLDERS[folder]):
-            if name != wanted and name in there:
+            if name != wanted and name in existing:
                 output.remove(folder, name)
         if wanted:
             path = stack.enter_context(output.writing(folder, wanted))
@@ -338,9 +338,9 @@ def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording:
         case "reports":
             return ReportSink(path, info, overwrite=True, placed_at=placed_at)
         case "episodes":
-            # The local copy of a remote recording is gone afterwards, so nothing may link to it.
-            lasting = replace(info, path=None) if is_address(recording.address) else info
-            return EpisodesSink(path, lasting, overwrite=True, placed_at=placed_at)
+            # The local copy of a remote recording is removed afterwards, so nothing may link to it.
+            linkable_info = replace(info, path=None) if is_address(recording.address) else info
+            return EpisodesSink(path, linkable_info, overwrite=True, placed_at=placed_at)
     raise NotImplementedError(f"no sink for the folder {folder!r}")
 
 
