@@ -233,7 +233,7 @@ def _check(options: argparse.Namespace) -> float | None:
     if options.ray is not None and options.workers is not None:
         raise UsageError("--workers is for this machine; a cluster has as many processes as CPUs")
     if options.device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device is auto, cpu or cuda, not {options.device!r}: which GPU, Ray decides")
+        raise UsageError(f"--device is auto, cpu or cuda, not {options.device!r}: Ray decides which GPU")
     if options.gpu_share is not None and options.device == "cpu":
         raise UsageError("--gpu-share goes with GPUs; leave out --device cpu")
     if options.blur and (options.part is not None or options.scan_every not in (None, "auto", 1)):
@@ -265,7 +265,7 @@ def _print_estimate(estimated: Estimate, done_before: int) -> None:
         f"{sum(parts for *_, parts in estimated.parts)} parts to do{earlier}",
     )
     if estimated.run_s is None:
-        say(PROG, "how long that takes is not known: nothing of it could be analyzed")
+        say(PROG, "how long that takes is unknown: no recording could be analyzed")
         return
     say(
         PROG,

@@ -132,7 +132,7 @@ def read_list(path: str) -> list[str]:
             with Path(path).open("rb") as file:  # it may be a pipe that never ends
                 content = file.read(MAX_LIST_BYTES + 1).decode("utf-8-sig", errors="surrogateescape")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{shown(path)} is no text in UTF-8") from error
+        raise SourceError(f"{shown(path)} is not text in UTF-8") from error
     except OSError as error:
         raise _unreadable(path, error) from error
     except SourceError:
@@ -142,7 +142,7 @@ def read_list(path: str) -> list[str]:
     if len(content) > MAX_LIST_BYTES:
         raise SourceError(f"{shown(path)} is longer than {MAX_LIST_BYTES // 2**20} MiB; give shorter lists")
     if "\0" in content:
-        raise SourceError(f"{shown(path)} is no list of recordings but a binary file")
+        raise SourceError(f"{shown(path)} is a binary file, not a list of recordings")
     lines = (line.strip() for line in content.split("\n"))
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -218,7 +218,7 @@ def local_copy(recording: Recording) -> Iterator[Path]:
         if recording.size_bytes + ROOM_LEFT_BYTES > free_bytes:
             raise SourceError(
                 f"{recording.name} takes {recording.size_bytes / 2**30:.1f} GiB, and {tempfile.gettempdir()} "
-                f"has {free_bytes / 2**30:.1f} left; let TMPDIR name a larger disk"
+                f"has {free_bytes / 2**30:.1f} left; set TMPDIR to a folder on a larger disk"
             )
         try:
             fs, inner = file_system(recording.address)

@@ -152,7 +152,7 @@ class Output:
         if age_s < STALE_MARK_S and not (host == platform.node() and _has_ended(process)):
             raise OutputError(
                 f"another fer-batch writes to {self.place()} (process {process} on {host}); "
-                "wait for its end, or name another folder"
+                "wait until it ends, or name another folder"
             )
         self.remove(mark)
 

@@ -202,7 +202,7 @@ def _frame_shift(earlier: pa.Table, overlap: pa.Table, name: str) -> int:
     ):
         if time_s in numbers:
             return int(numbers[time_s] - frame)
-    raise SourceError(f"{name}: its parts do not meet; analyze it in one with a longer --part")
+    raise SourceError(f"{name}: its parts do not overlap; analyze it as one part with a longer --part")
 
 
 def _same_faces(earlier: pa.Table, overlap: pa.Table) -> dict[int, int]:

@@ -128,7 +128,7 @@ class Progress:
         failed = f", {self._failed} failed" if self._failed else ""
         earlier = f", {before} were done before" if before else ""
         left = self._total - self._done - self._failed
-        undone = f", {left} not done: the same command goes on" if interrupted and left else ""
+        undone = f", {left} not done: run the same command to continue" if interrupted and left else ""
         rate = f" ({rate})" if (rate := self._rate()) else ""
         took = format_time(round(time.monotonic() - self._began_s))
         say(PROG, f"{self._done} of {self._total} recordings done in {took}{rate}{failed}{earlier}{undone}")

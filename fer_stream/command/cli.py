@@ -185,7 +185,7 @@ def _list_cameras() -> None:
     cameras = list_cameras()
     width = max((len(camera.name) for camera in cameras), default=0)
     lines = [f"{each.index}  {one_line(each.name):<{width}}  {each.note}".rstrip() for each in cameras]
-    none = "no camera was found; connect one, or see that this program may use it"
+    none = "no camera was found; connect one, or check that this program may use it"
     to_standard_output("".join(f"{line}\n" for line in lines or [none]).encode())
 
 
@@ -206,7 +206,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.crops is not None and options.blur:
         raise UsageError("--crops saves the faces that --blur hides; leave one of them out")
     if options.blur and options.scan_every not in (None, "auto", 1):
-        raise UsageError("--blur searches every frame, so that nobody is seen before; leave --scan-every out")
+        raise UsageError("--blur searches every frame, so that it hides every face; leave --scan-every out")
     check_outputs_differ(options)
     if options.serve is not None:
         from fer_stream.web.addresses import parse_host_and_port

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_FRAMES = 256  # all of them are in memory at once
 # After a run with --blur.
-LOOK_THROUGH = "look the result through before you hand it on: a face that was never found is not hidden"
+LOOK_THROUGH = "check the result before you share it: a face that was never found is not hidden"
 
 
 def end_program(code: int) -> NoReturn:
@@ -72,7 +72,7 @@ class CommandParser(argparse.ArgumentParser):
             value = getattr(options, action.dest, None)
             # It is [[]] if the option may be given several times.
             if action.nargs is None and isinstance(value, list) and (not value or [] in value):
-                self.error(f"argument {'/'.join(action.option_strings)}: '--' is no value")
+                self.error(f"argument {'/'.join(action.option_strings)}: '--' is not a value")
         return options, rest
 
     def _print_message(self, message: str, file: object = None) -> None:

@@ -124,7 +124,7 @@ class Classifier:
         with np.errstate(over="ignore", invalid="ignore"):
             probabilities = softmax(np.concatenate(logits) / self._temperature)
         if not np.isfinite(probabilities).all():
-            raise WeightsError("the weights give readings that are no numbers; train them again")
+            raise WeightsError("the weights give readings that are not numbers; train them again")
         return probabilities
 
 

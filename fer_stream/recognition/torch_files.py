@@ -107,7 +107,7 @@ def _records(path: Path) -> dict[str, bytes]:
         with path.open("rb") as file:
             is_archive = file.read(2) == b"PK"
         if not is_archive:
-            raise NotATorchFileError("it is no archive of PyTorch") from error
+            raise NotATorchFileError("it is not a PyTorch archive") from error
         raise UnsafeTorchFileError("it is damaged") from error
     except (UnsafeTorchFileError, OSError):
         raise

@@ -156,7 +156,7 @@ def check_output(
     path = Path(path)
     if extensions is not None and path.suffix.lower() not in extensions:
         known = ", ".join(extensions)
-        raise UsageError(f"can't tell from its name what {path} is to be; give it one of {known}")
+        raise UsageError(f"can't tell from its name what {path} should be; give it one of {known}")
     try:
         exists = path.exists()
         if source_path is not None and _same(path, source_path):

@@ -24,7 +24,7 @@ _UNKNOWN_RATE = 30.0
 _REMEDIES = {
     "linux": "load one with: sudo modprobe v4l2loopback (package v4l2loopback-dkms)",
     "darwin": "install OBS, start its virtual camera once, and stop it",
-    "win32": "install OBS, which brings one",
+    "win32": "install OBS, which includes one",
 }
 
 

@@ -127,14 +127,14 @@ class Camera(Feed):
             cameras = list_cameras()
             if cameras and self._index not in [camera.index for camera in cameras]:
                 return _cameras_here(cameras)
-        return _HELP.get(sys.platform, "see that it is connected and that no other program uses it")
+        return _HELP.get(sys.platform, "check that it is connected and that no other program uses it")
 
 
 _HELP = {
     "linux": "close the program that uses it, or unplug it and plug it in again",
-    "darwin": "see that it is connected, that no other program uses it, and that your terminal may use it "
+    "darwin": "check that it is connected, that no other program uses it, and that your terminal may use it "
     "(System Settings, Privacy & Security, Camera)",
-    "win32": "see that it is connected, that no other program uses it, and that desktop apps may use it "
+    "win32": "check that it is connected, that no other program uses it, and that desktop apps may use it "
     "(Settings, Privacy & security, Camera)",
 }
 

@@ -55,7 +55,7 @@ MEDIA_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedEr
 
 # System errors, such as a drive that went away. A file that ends too soon gives other errors.
 UNREACHABLE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EACCES, getattr(errno, "ESTALE", errno.EIO))
-DAMAGED = "it is damaged, incomplete, or no video"
+DAMAGED = "it is damaged, incomplete, or not a video"
 
 
 def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:

@@ -51,7 +51,7 @@ class Feed(ABC):
 
     def no_picture_help(self) -> str:
         """Return advice for a feed that opens but gives no picture."""
-        return "see that it sends video"
+        return "check that it sends video"
 
     def refused_settings(self, size_wh: tuple[int, int], frame_rate: float | None) -> list[str]:
         """Return a line for each setting that the feed did not accept."""

@@ -189,7 +189,7 @@ def _check_size(path: Path, file: io.BufferedReader, size_bytes: int) -> None:
     file.seek(0)
     check_pixels(path, (width, height), pixels)
     if size_bytes > (width * height or pixels) * _BYTES_PER_PIXEL + _OTHER_BYTES:
-        raise SourceError(f"{path} is larger than an image of its size can be; it is damaged or no image")
+        raise SourceError(f"{path} is larger than an image of its size can be; it is damaged or not an image")
 
 
 def _stated_size(head: bytes) -> tuple[int, int]:

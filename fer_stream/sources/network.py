@@ -48,7 +48,7 @@ class NetworkStream(Feed):
         capture = Capture.open(self._address, cv2.CAP_FFMPEG, _PARAMETERS)
         if capture is None:
             raise SourceError(
-                f"{self.name} can't be opened: see that the address is right, that the device answers, "
+                f"{self.name} can't be opened: check that the address is right, that the device answers, "
                 "and that it needs no other user or password"
             )
         # Over HTTP, a file arrives as fast as the connection allows, and HLS arrives in pieces of a few

@@ -216,7 +216,9 @@ class VideoSource(Source):
         if decoded_frame is None:
             if self._unreachable:
                 reason, self._read_error, self._unreachable = self._read_error, "", False
-                raise SourceError(f"{self._name} can't be read any further: {reason}; is its drive there?")
+                raise SourceError(
+                    f"{self._name} can't be read any further: {reason}; is its drive still connected?"
+                )
             self._note_problems()
             self._note_losses()
             return None

@@ -60,7 +60,7 @@ def test_a_second_run_does_only_what_is_missing_failed_or_changed(batch, cluster
     }
     assert (rows["b.mp4"]["frames"], rows["b.mp4"]["faces"], rows["b.mp4"]["duration_s"]) == (30, 1, 30.0)
     assert rows["b.mp4"]["hash"] == file_hash(archive / "b.mp4") and rows["b.mp4"]["seconds"] > 0
-    assert rows["bad.mp4"]["error"].endswith("or no video")
+    assert rows["bad.mp4"]["error"].endswith("or not a video")
     # All tables can be read as one, and a recording's table equals that of fer-stream.
     assert pq.read_table(output / "tables").num_rows == 42
     summary = pq.read_table(output / "summary.parquet").to_pylist()

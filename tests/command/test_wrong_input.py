@@ -71,7 +71,7 @@ WRONG_SOURCES = {
     "no such file": (["nope.mp4"], "nope.mp4"),
     "no such glob": (["no*.jpg"], "no image"),
     "folder without images": (["{empty}"], "no image"),
-    "text named mp4": (["{text_mp4}"], "no video"),
+    "text named mp4": (["{text_mp4}"], "not a video"),
     "text named jpg": (["{text_jpg}"], "image"),
     "empty file": (["{zero_mp4}"], "empty"),
     "name too long": ([f"{'x' * 300}.mp4"], "can't be read" if sys.platform != "win32" else "x"),

@@ -85,5 +85,5 @@ def test_weights_whose_output_is_not_finite_are_an_error(tmp_path) -> None:
     save_checkpoint(tmp_path / "huge.pt", replaced(built_in, ferplus=head))
     classifier = Classifier("cpu", weights=tmp_path / "huge.pt", labels="ferplus")
     side = classifier.input.size
-    with pytest.raises(WeightsError, match="no numbers"):
+    with pytest.raises(WeightsError, match="not numbers"):
         classifier.read(np.zeros((1, 3, side, side), np.float32))

@@ -48,7 +48,7 @@ def why_no_window() -> str | None:
     """
     gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if gui is not None and gui[1].upper() == "NONE":
-        return "this OpenCV is built without windows (opencv-python has them, opencv-python-headless not)"
+        return "this OpenCV has no windows (opencv-python has them, opencv-python-headless does not)"
     if sys.platform in ("win32", "darwin") or _wayland_answers():
         return None
     display = os.environ.get("DISPLAY", "")
