@@ -206,7 +206,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.crops is not None and options.blur:
         raise UsageError("--crops saves the faces that --blur hides; leave one of them out")
     if options.blur and options.scan_every not in (None, "auto", 1):
-        raise UsageError("--blur searches every frame, so that it hides every face; leave --scan-every out")
+        raise UsageError("--blur always searches every frame; leave --scan-every out")
     check_outputs_differ(options)
     if options.serve is not None:
         from fer_stream.web.addresses import parse_host_and_port
