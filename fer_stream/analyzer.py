@@ -181,7 +181,7 @@ class Analyzer:
         """Find, read and decide. On several cores, finding and reading run at the same time."""
         abandoned = threading.Event()
         found = find_in_recording(
-            _until(abandoned, frames),
+            _until_abandoned(abandoned, frames),
             self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
@@ -204,9 +204,9 @@ class Analyzer:
                 stack.callback(abandon)
             look_ahead = LookAhead(self._smooth_s)
             read = UntilError(read_recording(found, self._readers, self._smooth_s, self._profile))
-            for one in read:
-                yield from map(self._decided, look_ahead.add(one))
-            yield from map(self._decided, look_ahead.rest())
+            for read_frame in read:
+                yield from map(self._to_analyzed, look_ahead.add(read_frame))
+            yield from map(self._to_analyzed, look_ahead.rest())
             read.raise_error()
 
     def _analyze_live(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
@@ -217,12 +217,12 @@ class Analyzer:
             began_s = time.perf_counter()
             found = finder.find(frame)
             read = read_every_face(found, self._readers, self._profile)
-            analyzed = self._decided(decider.decide(read))
+            analyzed = self._to_analyzed(decider.decide(read))
             analysis_s = time.perf_counter() - began_s
             yield analyzed
             finder.scan_ahead(found, analysis_s)  # after the yield, so that the scan does not delay the frame
 
-    def _decided(self, decided: DecidedFrame) -> AnalyzedFrame:
+    def _to_analyzed(self, decided: DecidedFrame) -> AnalyzedFrame:
         faces = [self._face(face.id, face.tracked, face.values) for face in decided.faces]
         return AnalyzedFrame(decided.frame, tuple(faces), decided.possible_faces_xyxy)
 
@@ -239,7 +239,7 @@ class Analyzer:
         )
 
 
-def _until(abandoned: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
+def _until_abandoned(abandoned: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
     """Yield frames until the analysis is abandoned."""
     for frame in frames:
         if abandoned.is_set():

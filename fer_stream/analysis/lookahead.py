@@ -1,4 +1,4 @@
-"""The window in which a recording looks ahead, for smoothing, people and hidden places.
+"""Hold a recording's frames back for a moment, so that later frames help to decide what is shown.
 
 A frame waits here with its faces and their readings until the frames of the next half second are known. Then
 it is known which tracks are people, which tracks are the same person, what each face's expression is, and

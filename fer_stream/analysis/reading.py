@@ -91,10 +91,10 @@ def _read(faces: Sequence[_FaceToRead], readers: Sequence[FaceReader]) -> None:
         return
     by_reader = []
     for reader in readers:
-        crops = [reader.crop(one.frame.bgr, one.face.box_xyxy, one.face.landmarks_xy) for one in faces]
+        crops = [reader.crop(each.frame.bgr, each.face.box_xyxy, each.face.landmarks_xy) for each in faces]
         by_reader.append(reader.read(np.stack(crops)))
-    for one, values in zip(faces, np.concatenate(by_reader, axis=1), strict=True):
-        one.values = values
+    for face, values in zip(faces, np.concatenate(by_reader, axis=1), strict=True):
+        face.values = values
 
 
 def read_every_face(found: FoundFrame, readers: Sequence[FaceReader], profile: Profile) -> ReadFrame:
@@ -180,11 +180,11 @@ class _RecordingReading:
         """Add the next frames, and return the frames that are read now."""
         complete: list[list[_FaceToRead]] = []  # runs whose last face is read now
         earlier: list[_FaceToRead] = []
-        for one in found:
-            waiting = _waiting(one)
+        for found_frame in found:
+            waiting = _waiting(found_frame)
             self._waiting.append(waiting)
             earlier += waiting.earlier
-            due = self._rhythm.is_due(one.frame)
+            due = self._rhythm.is_due(found_frame.frame)
             runs = {}
             for face in waiting.faces:
                 run = [*self._runs.pop(face.face.track_id, ()), face]
@@ -229,7 +229,7 @@ def _fill(run: Sequence[_FaceToRead]) -> None:
     first, last = run[0], run[-1]
     assert first.values is not None and last.values is not None
     elapsed_s = last.frame.time_s - first.frame.time_s
-    for one in run[1:-1]:
-        if one.values is None:
-            share = np.float32((one.frame.time_s - first.frame.time_s) / elapsed_s if elapsed_s > 0 else 0)
-            one.values = (1 - share) * first.values + share * last.values
+    for face in run[1:-1]:
+        if face.values is None:
+            share = np.float32((face.frame.time_s - first.frame.time_s) / elapsed_s if elapsed_s > 0 else 0)
+            face.values = (1 - share) * first.values + share * last.values

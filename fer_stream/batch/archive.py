@@ -92,11 +92,11 @@ class Archive:
         self._progress.begin()
         waiting = iter(recordings)
         try:
-            while self._fill(waiting):
+            while self._submit_more(waiting):
                 for reference in self._cluster.wait(list(self._pending), REFRESH_S):
                     job, part, step = self._pending.pop(reference)
                     try:
-                        self._go_on(job, part, step, self._cluster.result(reference))
+                        self._continue_job(job, part, step, self._cluster.result(reference))
                     except FerStreamError as error:
                         self._fail(job, error)
                 self._progress.refresh()
@@ -115,7 +115,7 @@ class Archive:
         self._saved_s = time.monotonic()
         self._save_took_s = self._saved_s - began_s
 
-    def _fill(self, waiting: Iterator[Recording]) -> bool:
+    def _submit_more(self, waiting: Iterator[Recording]) -> bool:
         """Submit tasks for more recordings while workers may need them. Return whether tasks are pending."""
         enough = max(LEAST_TASKS_AHEAD, TASKS_AHEAD * self._cluster.slots(self._settings))
         while len(self._pending) < enough and (recording := next(waiting, None)) is not None:
@@ -126,7 +126,7 @@ class Archive:
         reference = self._cluster.submit(function, self._settings, *arguments)
         self._pending[reference] = job, part, function.__name__
 
-    def _go_on(self, job: _Job, part: Part | None, step: str, result: Any) -> None:
+    def _continue_job(self, job: _Job, part: Part | None, step: str, result: Any) -> None:
         """Submit the tasks that follow from a finished one."""
         if job.error is not None:  # another part of the recording failed
             return

@@ -194,7 +194,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
                 raise UsageError(
                     f"no Ray cluster answers at {address}; give what `ray start --head` said"
                 ) from error
-            with _quiet():
+            with _without_death_messages():
                 yield Cluster(gpu_share, folder)
         finally:
             ray.shutdown()
@@ -222,7 +222,7 @@ def _without_command_line() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_death_messages() -> Iterator[None]:
     """Suppress Ray's message about each dead worker. Ray has no setting for that."""
     import ray._private.worker as driver
 

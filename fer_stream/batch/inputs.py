@@ -235,11 +235,11 @@ def _local(spec: str, output: Path | None) -> Iterator[Recording]:
     if path.is_dir():
         yield from _in_folder(path.absolute(), output)
     elif path.exists():
-        yield _of_path(path)
+        yield _recording_at(path)
     elif _GLOB.search(spec):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # any pattern, absolute too
-            if Path(name).is_file() and not _within(Path(name), output):
-                yield _of_path(Path(name))
+            if Path(name).is_file() and not _is_within(Path(name), output):
+                yield _recording_at(Path(name))
     else:
         raise SourceError(f"{spec}: no such file or folder")
 
@@ -249,21 +249,23 @@ def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
         raise error
 
     for parent, folders, files in os.walk(folder, onerror=fail):
-        here = Path(parent)
+        parent_path = Path(parent)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not _within(here / name, output)
+            name
+            for name in folders
+            if not name.startswith(".") and not _is_within(parent_path / name, output)
         )
         for name in sorted(files):
             if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
                 with suppress(FileNotFoundError):  # removed in the meantime, or a broken link
-                    yield _of_path(here / name)
+                    yield _recording_at(parent_path / name)
 
 
-def _within(path: Path, folder: Path | None) -> bool:
+def _is_within(path: Path, folder: Path | None) -> bool:
     return folder is not None and resolved(path).is_relative_to(folder)
 
 
-def _of_path(path: Path) -> Recording:
+def _recording_at(path: Path) -> Recording:
     path = Path(os.path.abspath(path))  # noqa: PTH100  # keeps the names of links but resolves ".."
     try:
         stat = path.stat()
@@ -295,10 +297,10 @@ def _remote(spec: str) -> Iterator[Recording]:
         raise SourceError(f"{shown(spec)}: no such file or folder")
     for entry in sorted(entries, key=lambda entry: entry["name"]):
         if entry["type"] == "file":
-            yield _of_entry(spec, entry)
+            yield _recording_of_entry(spec, entry)
 
 
-def _of_entry(spec: str, entry: dict[str, Any]) -> Recording:
+def _recording_of_entry(spec: str, entry: dict[str, Any]) -> Recording:
     size_bytes = int(entry.get("size") or 0)
     stamp = _stamp(size_bytes, [entry[name] for name in _STAMPS if entry.get(name) is not None])
     # A chain such as zip://a.mp4::s3://bucket/b.zip can't be rebuilt from its parts.

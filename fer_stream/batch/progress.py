@@ -88,7 +88,7 @@ class Progress:
         note = f"; {record.error}" if record.error else ""
         self._line(
             Text("done ", style="green"),
-            f"{_short(record.source)}: {length} of video, {faces}, in {took} of work{note}",
+            f"{_short_name(record.source)}: {length} of video, {faces}, in {took} of work{note}",
         )
 
     def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:
@@ -109,7 +109,7 @@ class Progress:
                 description=f"{self._done + self._failed}/{self._total} recordings",
                 failures=f"{self._failed} failed" if self._failed else "",
                 rate=self._rate(),
-                left=self._left(),
+                left=self._time_left(),
             )
 
     def summarize(self, before: int, place: str, table: str, *, interrupted: bool = False) -> None:
@@ -140,7 +140,7 @@ class Progress:
         if self._bar is not None:
             self._console.print(Text.assemble(word, one_line(text)), soft_wrap=True)
             return
-        state = ", ".join(part for part in (self._rate(), self._left()) if part)
+        state = ", ".join(part for part in (self._rate(), self._time_left()) if part)
         count = f"{self._done + self._failed}/{self._total}"
         say(PROG, f"{count} {word.plain}{text}" + (f" ({state})" if state else ""))
 
@@ -149,7 +149,7 @@ class Progress:
         elapsed_s = time.monotonic() - self._began_s
         return f"{self._video_s / elapsed_s:.1f} times real time" if self._video_s and elapsed_s else ""
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         elapsed_s = time.monotonic() - self._began_s
         left_bytes = self._total_bytes - self._done_bytes
         if not self._done_bytes or left_bytes < 0.5:
@@ -161,5 +161,5 @@ def _weight(recording: Recording) -> int:
     return max(1, recording.size_bytes)
 
 
-def _short(source: str) -> str:
+def _short_name(source: str) -> str:
     return PurePath(source).name or source

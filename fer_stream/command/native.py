@@ -47,7 +47,7 @@ def native_messages(*, shown: bool) -> Iterator[None]:
                     buffering=1,
                     closefd=False,
                 )
-            holder = _hold(real_stderr)
+            holder = _redirect_to_tail(real_stderr)
         yield
     finally:
         if is_standard:
@@ -63,7 +63,7 @@ def native_messages(*, shown: bool) -> Iterator[None]:
         os.close(real_stderr)
 
 
-def _hold(standard_error: int) -> subprocess.Popen[bytes] | None:
+def _redirect_to_tail(standard_error: int) -> subprocess.Popen[bytes] | None:
     """Redirect descriptor 2 to a program that prints the last lines when this process has died.
 
     Only another process can still print at that time. If there is no `tail`, the messages are lost.

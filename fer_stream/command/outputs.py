@@ -29,10 +29,10 @@ _OMITTED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrit
 
 def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
     """Return the given paths by option, without standard output."""
-    given = {name: getattr(options, name) for name in names}
+    paths = {name: getattr(options, name) for name in names}
     return {
         f"--{name}": Path(path)
-        for name, path in given.items()
+        for name, path in paths.items()
         if path is not None and (name, path) != ("data", "-")
     }
 
@@ -164,7 +164,7 @@ def provenance_of(
     from fer_stream.sinks.provenance import Provenance
     from fer_stream.system.files import file_hash
 
-    given = {
+    recorded = {
         name.replace("_", "-"): str(value)
         for name, value in vars(options).items()
         # 0 is a value: `0 in (None, False)` would be true.
@@ -178,5 +178,5 @@ def provenance_of(
         labels=analyzer.labels,
         unsure_below=analyzer.unsure_below,
         device=str(analyzer.device),
-        options=given,
+        options=recorded,
     )

@@ -1,4 +1,4 @@
-"""Start a command's process, so that an interrupt gets its message and exit code from the first moment.
+"""Start a command so that even an early interrupt gives its message and exit code.
 
 This module imports nothing heavy, and sets the interrupt handler before the command's own modules load.
 """

@@ -1,4 +1,4 @@
-"""Follow a face that a scan has just found back through the frames before the scan."""
+"""When a scan finds a new face, follow it back through the frames before the scan."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Detector:
             return Detections.none()
         squares = squared(boxes_xyxy, REFINE_MARGIN)
         pixels = self._cascade.read(image_bgr, squares)
-        return _inside(self._o_stage(pixels, squares), pixels)
+        return _clipped_to_frame(self._o_stage(pixels, squares), pixels)
 
     def _scales(self, size_wh: tuple[int, int]) -> list[float]:
         """Return the scales of the pyramid. P-Net's input is the smallest face that is found at each."""
@@ -156,13 +156,13 @@ class Detector:
         if len(boxes):
             boxes = self._r_stage(pixels, squared(boxes))
         if known_xyxy is not None and len(known_xyxy):
-            boxes = boxes[_few_of_each(boxes, known_xyxy)]
+            boxes = boxes[_limit_per_known_face(boxes, known_xyxy)]
         if not len(boxes):
             return Detections.none()
         found = self._o_stage(pixels, squared(boxes))
         found = found[found.scores > self._o_threshold]
         found = found[suppress_nested(found.boxes_xyxy, found.scores, 0.7)]
-        return _inside(found, pixels)
+        return _clipped_to_frame(found, pixels)
 
     def _propose(self, pixels: Pixels, scales: Sequence[float], *, whole: bool) -> np.ndarray:
         """Return the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
@@ -190,7 +190,7 @@ class Detector:
         )
 
 
-def _few_of_each(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
+def _limit_per_known_face(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:
     """Return a mask of the boxes (best first) that are on no known face or among the best few on it."""
     overlap = iou_matrix(boxes_xyxy.astype(np.float32), known_xyxy)
     keep = np.ones(len(boxes_xyxy), bool)
@@ -248,5 +248,5 @@ def _shifted(boxes_xyxy: np.ndarray, shifts: np.ndarray, pixel: int) -> np.ndarr
     return boxes_xyxy + shifts * np.concatenate([sides, sides], axis=1)
 
 
-def _inside(found: Detections, pixels: Pixels) -> Detections:
+def _clipped_to_frame(found: Detections, pixels: Pixels) -> Detections:
     return Detections(clipped(found.boxes_xyxy, pixels.size_wh), found.scores, found.landmarks_xy)

@@ -122,9 +122,9 @@ class Identities:
         tracks = [self._tracks[face.track_id] for face in faces]
         for track in tracks:
             track.confirmed = track.confirmed or self._is_confirmed(track)
-            _settle(track, time_s)
+            _reclaim_person(track, time_s)
         new = [track for track in tracks if track.confirmed and track.person is None]
-        for track, person in self._regained(new):
+        for track, person in self._match_lost_people(new):
             track.person, person.track = person, track
         for track in sorted(new, key=lambda track: float(track.first.box_xyxy[0])):
             if track.person is None:
@@ -137,7 +137,7 @@ class Identities:
         for face, track in zip(faces, tracks, strict=True):
             ids.append(None if track.person is None else track.person.id)
             if track.person is not None:
-                _note_shown(track.person, face, time_s)
+                _update_person(track.person, face, time_s)
         self._forget(time_s)
         return ids
 
@@ -149,12 +149,12 @@ class Identities:
         runs_out = track.last_s >= self._horizon_s and self._horizon_s - track.first_s < self._confirmed_s
         return seen_s >= self._confirmed_s - 1e-6 or runs_out
 
-    def _regained(self, tracks: Sequence[_Track]) -> list[tuple[_Track, _Person]]:
+    def _match_lost_people(self, tracks: Sequence[_Track]) -> list[tuple[_Track, _Person]]:
         """Return the new tracks that are lost people, each with its person, the most similar first."""
         candidates = []
         for track in tracks:
             looks = [likeness(track.last.looks, person.face.looks) for person in self._people]
-            possible = [_can_be(track, person) for person in self._people]
+            possible = [_may_be_same(track, person) for person in self._people]
             for index in np.flatnonzero(possible):
                 margins = [LIKELIER_BY if can_be else 0.0 for can_be in possible]
                 margins[index] = 0.0
@@ -178,7 +178,7 @@ class Identities:
             }
 
 
-def _settle(track: _Track, time_s: float) -> None:
+def _reclaim_person(track: _Track, time_s: float) -> None:
     """Decide who a track is that returns after another track took over its person.
 
     It gets the person back unless the other track is in sight. Then it is a new person.
@@ -190,13 +190,13 @@ def _settle(track: _Track, time_s: float) -> None:
             track.person.track = track
 
 
-def _note_shown(person: _Person, face: TrackedFace, time_s: float) -> None:
+def _update_person(person: _Person, face: TrackedFace, time_s: float) -> None:
     if time_s - person.earlier[0] > PACE_S:
         person.earlier = person.shown_s, person.face.box_xyxy
     person.shown_s, person.face = time_s, face
 
 
-def _can_be(track: _Track, person: _Person) -> bool:
+def _may_be_same(track: _Track, person: _Person) -> bool:
     """Return whether a track may be a lost person, by time, place and size."""
     away_s = track.first_s - person.track.last_s
     if not 0 < away_s <= REMEMBERED_S or track.scene != person.track.scene:

@@ -1,4 +1,4 @@
-"""Make the inputs of MTCNN's networks: all scales of the pyramid and all crops, from one sum.
+"""Make the inputs of MTCNN's networks: all scales of the pyramid and all crops, from one integral image.
 
 The integral image of a frame gives the mean of any rectangle with four reads. Reduction works as in MTCNN:
 output pixel i of n is the mean of the input pixels that it touches, from floor(i * N / n) to ceil((i + 1) * N
@@ -84,9 +84,9 @@ class SummedPixels:
         means = np.empty((len(squares_xyxy), 3, size, size), np.float32)
         step = max(1, PLACES_AT_ONCE // size**2)
         for first in range(0, len(means), step):
-            some = slice(first, first + step)
-            x, y = ((starts[some, axis], ends[some, axis]) for axis in (0, 1))
-            means[some] = self._means(x, y)
+            chunk = slice(first, first + step)
+            x, y = ((starts[chunk, axis], ends[chunk, axis]) for axis in (0, 1))
+            means[chunk] = self._means(x, y)
         return means
 
     def _means(self, x: _Bounds, y: _Bounds) -> np.ndarray:

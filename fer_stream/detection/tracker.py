@@ -325,8 +325,8 @@ class Tracker:
         expected, last = _expected_boxes(tracks, time_s), _last_boxes(tracks)
         overlap = iou_matrix(expected, found.boxes_xyxy)
         near = nearness(expected, last, found.boxes_xyxy)
-        unlike = self._unlike(image_bgr, found, tracks, (overlap >= MATCH_IOU) | (near >= 0))
-        overlap[unlike] = near[unlike] = -1
+        look_different = self._look_different(image_bgr, found, tracks, (overlap >= MATCH_IOU) | (near >= 0))
+        overlap[look_different] = near[look_different] = -1
         pairs = best_pairs(overlap, MATCH_IOU)
         for track_index, index in pairs:
             near[track_index, :] = near[:, index] = -1
@@ -349,17 +349,17 @@ class Tracker:
             )
             self._next_id += 1
 
-    def _unlike(
+    def _look_different(
         self, image_bgr: np.ndarray, found: Detections, tracks: list[_Track], possible: np.ndarray
     ) -> np.ndarray:
         """Return which pairs of a hidden track and a detection look like different people, bool (N, M)."""
-        unlike = np.zeros(possible.shape, bool)
+        look_different = np.zeros(possible.shape, bool)
         hidden = np.array([not track.visible and bool(track.looks) for track in tracks], bool)
         for index in np.flatnonzero((possible & hidden[:, None]).any(axis=0)):
             look = appearance(image_bgr, found.boxes_xyxy[index])
             for row in np.flatnonzero(possible[:, index] & hidden):
-                unlike[row, index] = likeness([look], tracks[row].looks) < REGAIN_LIKENESS
-        return unlike
+                look_different[row, index] = likeness([look], tracks[row].looks) < REGAIN_LIKENESS
+        return look_different
 
     def _is_cut(self, image_bgr: np.ndarray) -> bool:
         """Return whether this picture differs so much from the previous one that it follows a cut."""

@@ -125,15 +125,15 @@ class CentredSmoother:
         """
         readings = self._faces[face_id]
         if self._time_constant_s <= 0:
-            return _between(readings.times_s, readings.own, time_s)
+            return _interpolate(readings.times_s, readings.own, time_s)
         first = bisect_left(readings.times_s, time_s - REACH_S)
         end = bisect_right(readings.times_s, time_s + REACH_S)
         if first >= end:
-            return _between(readings.times_s, readings.own, time_s)
+            return _interpolate(readings.times_s, readings.own, time_s)
         guides = np.array([self._guide(readings, index) for index in range(first, end)])
         times_s = readings.times_s[first:end]
         distances_s = np.array(times_s) - time_s
-        differences = np.abs(guides - _between(times_s, guides, time_s)).sum(axis=1) / 2
+        differences = np.abs(guides - _interpolate(times_s, guides, time_s)).sum(axis=1) / 2
         weights = np.exp(
             -0.5 * ((distances_s / self._time_constant_s) ** 2 + (differences / SAME_EXPRESSION) ** 2)
         )
@@ -158,7 +158,7 @@ class CentredSmoother:
         return guide
 
 
-def _between(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
+def _interpolate(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
     """Interpolate between the two values nearest in time. The times are in order."""
     after = min(bisect_left(times_s, time_s), len(times_s) - 1)
     before = after if times_s[after] <= time_s else max(after - 1, 0)

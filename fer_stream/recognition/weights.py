@@ -99,7 +99,7 @@ class Checkpoint:
         try:
             weight, bias = (self.state_dict[f"{LAST_LAYER}.{name}"] for name in ("weight", "bias"))
         except KeyError as error:
-            raise self._misfit() from error
+            raise self._misfit_error() from error
         return Head(weight, bias, self.temperature, self.unsure_below)
 
     def network_arrays(self, labels: str | None = None) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ class Checkpoint:
         if arrays.keys() != shapes.keys() or any(
             array.dtype != np.float32 or list(array.shape) != shapes[name] for name, array in arrays.items()
         ):
-            raise self._misfit()
+            raise self._misfit_error()
         return arrays
 
     @property
@@ -127,7 +127,7 @@ class Checkpoint:
         """The ONNX graph of the architecture, without weights."""
         return DATA / f"{self.architecture}.onnx"
 
-    def _misfit(self) -> WeightsError:
+    def _misfit_error(self) -> WeightsError:
         return WeightsError(
             f"the weights do not fit {self.architecture} with {len(self.classes)} classes; "
             "train them again with fer-train, or choose another file"
@@ -288,7 +288,7 @@ def load_checkpoint(path: Path, *, any_architecture: bool = False) -> Checkpoint
     with _weights_errors(path):
         content = load_torch_file(path)
     try:
-        return _checked(content, path, any_architecture=any_architecture)
+        return _parse_checkpoint(content, path, any_architecture=any_architecture)
     except WeightsError:
         raise
     except Exception as error:  # a field of an unexpected type, such as a sparse tensor
@@ -301,7 +301,7 @@ def _is_name(architecture: object) -> bool:
     return isinstance(architecture, str) and re.fullmatch(r"[\w.-]{1,100}", architecture) is not None
 
 
-def _checked(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
+def _parse_checkpoint(content: Any, path: Path, *, any_architecture: bool) -> Checkpoint:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise wrong_field(path, "is a PyTorch file, but not a checkpoint of fer-train")
     fields = CheckpointFields(content, path)

@@ -1,4 +1,4 @@
-"""The contract of all sinks, and the checks of an output path before any work starts."""
+"""The interface of all sinks, and the checks of an output path before any work starts."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def check_output(
         raise UsageError(f"can't tell from its name what {path} should be; give it one of {known}")
     try:
         exists = path.exists()
-        if source_path is not None and _same(path, source_path):
+        if source_path is not None and _is_same_file(path, source_path):
             raise OutputError(f"{path} is the input itself; choose another name for the output")
         if path.is_dir():
             raise OutputError(f"can't write {path}: it is a folder; name a file")
@@ -199,7 +199,7 @@ def check_folder(folder: Path | str, *, overwrite: bool, pattern: str, source_pa
     """
     folder = Path(folder)
     try:
-        if source_path is not None and _same(folder, source_path):
+        if source_path is not None and _is_same_file(folder, source_path):
             raise OutputError(f"{folder} is the input itself; choose another folder for the output")
         _make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
@@ -233,7 +233,7 @@ def _refuse_dead_link(path: Path) -> None:
         raise OutputError(f"can't write {path}: it is a link that leads nowhere; choose another place")
 
 
-def _same(path: Path, other: Path) -> bool:
+def _is_same_file(path: Path, other: Path) -> bool:
     """Return whether two paths are the same file, also through links and before the file exists."""
     try:
         return path.samefile(other)

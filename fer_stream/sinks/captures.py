@@ -1,4 +1,4 @@
-"""Save the stills and recordings that a user asks for during a run, named after the time of day."""
+"""Save the stills and recordings that a user asks for during a run, named after the date and time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finish everything, even if something fails."""
+"""Finish several things, even if one of them fails."""
 
 from __future__ import annotations
 

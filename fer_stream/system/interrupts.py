@@ -42,7 +42,7 @@ def end_on_interrupt(prog: str) -> None:
             os.write(sys.stderr.fileno(), f"{prog}: interrupted\n".encode())
         os._exit(INTERRUPTED_EXIT_CODE)
 
-    _set(end)
+    _set_handlers(end)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def interrupts_raised() -> Iterator[None]:
     """
     with handlers_kept():
         if threading.current_thread() is threading.main_thread():
-            _set(_interrupt_run)
+            _set_handlers(_interrupt_run)
         yield
 
 
@@ -121,7 +121,7 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _set(handler: _Handler) -> None:
+def _set_handlers(handler: _Handler) -> None:
     for number in _handled_signals():
         signal.signal(number, handler)
 

@@ -99,7 +99,7 @@ class _Requests:
         Browsers open at most six connections to a server, for all pages together.
         """
         items = merged({"status": self._hub.status, "frame": self._hub.frames}, newest_first=True)
-        return LiveResponse(_named(items), "text/event-stream")
+        return LiveResponse(_named_events(items), "text/event-stream")
 
     async def still(self, _request: Request) -> Response:
         """Send the next picture, or the newest one if no other comes."""
@@ -179,7 +179,7 @@ async def _server_sent(items: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
             yield b"data: " + item + b"\n\n"
 
 
-async def _named(items: AsyncGenerator[tuple[str, bytes], None]) -> AsyncGenerator[bytes, None]:
+async def _named_events(items: AsyncGenerator[tuple[str, bytes], None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(items):
         async for name, item in items:
             yield b"event: " + name.encode() + b"\ndata: " + item + b"\n\n"

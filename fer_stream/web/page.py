@@ -156,7 +156,7 @@ class PageSink(Sink):
         self._state = "ended"
         for reply in (*(reply for _, reply in self._actions), self._still_wanted):
             if reply is not None:
-                _settle(reply, "the run has ended")
+                _send_reply(reply, "the run has ended")
         self._send_status()
         self._hub.close()
         self._server.stop()
@@ -185,7 +185,7 @@ class PageSink(Sink):
     def _act(self, name: str, reply: Future[str]) -> None:
         if name == "stop":
             self.stop_requested = True
-            _settle(reply, "stopping")
+            _send_reply(reply, "stopping")
         elif name == "record" and self._newest is not None:
             self._last_note = "recording stopped" if self._captures.recording else "recording"
             self._captures.toggle_recording(self._newest.frame.time_s)
@@ -198,12 +198,12 @@ class PageSink(Sink):
             elif self._still_wanted is None or self._still_wanted.cancelled():
                 self._still_wanted = reply  # the next frame is drawn for it
             else:
-                _settle(reply, "one moment")
+                _send_reply(reply, "one moment")
         else:
-            _settle(reply, "wait for the first picture")
+            _send_reply(reply, "wait for the first picture")
 
     def _answer(self, reply: Future[str]) -> None:
-        _settle(reply, self._last_note)
+        _send_reply(reply, self._last_note)
         self._send_status()
 
     def _note(self, text: str) -> None:
@@ -259,7 +259,7 @@ class PageSink(Sink):
         return listed
 
 
-def _settle(reply: Future[str], text: str) -> None:
+def _send_reply(reply: Future[str], text: str) -> None:
     """Answer a request, unless its sender has left."""
     if reply.set_running_or_notify_cancel():
         reply.set_result(text)

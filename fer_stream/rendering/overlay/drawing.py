@@ -1,4 +1,4 @@
-"""Draw placed parts, fast.
+"""Draw the parts of the overlay at their places, fast.
 
 Parts that do not change between frames (plates, words, numbers, shapes of bars) are drawn once, as sprites. A
 sprite holds its colour times its opacity, and the share of the background that shows through. Blending a

@@ -1,4 +1,4 @@
-"""Arrange a frame's overlay: choose sizes, place the tags, then place the panels.
+"""Arrange a frame's overlay: choose sizes, then place the tags, then the panels.
 
 This module only computes places and draws nothing. `tag_placement` and `panel_placement` hold the rules. The
 layout remembers where parts were, so that they do not jump from frame to frame.

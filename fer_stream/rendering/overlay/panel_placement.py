@@ -1,4 +1,4 @@
-"""Place the panels of bars.
+"""Decide where the panels of bars are placed.
 
 Two rules compete: a panel must not cover a face, a tag or another panel, and it must not jump. So a panel
 keeps its place beside the box as long as that place is free, and glides along with its face. When it loses

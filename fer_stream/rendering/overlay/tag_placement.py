@@ -1,4 +1,4 @@
-"""Place the tags of faces.
+"""Decide where the tags of faces are placed.
 
 A tag touches its own face's box: above it, below it, or inside its upper edge. Three rules hold in
 every frame:
