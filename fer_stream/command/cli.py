@@ -27,7 +27,7 @@ from fer_stream.command.options import (  # noqa: E402
     size_wh,
     whole,
 )
-from fer_stream.command.outputs import PROG, check_outputs_differ  # noqa: E402
+from fer_stream.command.outputs import OUTPUT_OPTIONS, PROG, check_outputs_differ  # noqa: E402
 from fer_stream.errors import UsageError, one_line  # noqa: E402
 from fer_stream.system.files import to_standard_output  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
@@ -59,12 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     outputs = parser.add_argument_group("outputs")
-    outputs.add_argument(
-        "--save", metavar="PATH", help="annotated video (.mp4, .mkv, .webm), or annotated image or folder"
-    )
-    outputs.add_argument(
-        "--stills", metavar="DIR", help="annotated stills of a video; also the folder for the window's keys"
-    )
+    for option in OUTPUT_OPTIONS:
+        outputs.add_argument(
+            f"--{option.name}", metavar="DIR" if option.is_folder else "PATH", help=option.help
+        )
     when = outputs.add_mutually_exclusive_group()
     when.add_argument(
         "--stills-every",
@@ -76,25 +74,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--stills-on",
         choices=["change"],
         help="save a still when a face appears or changes its expression for 0.3 s (the default)",
-    )
-    outputs.add_argument("--crops", metavar="DIR", help="face crops, as <face_id>/<frame>.jpg")
-    outputs.add_argument(
-        "--data",
-        metavar="PATH",
-        help="table (.csv, .jsonl, .parquet); - writes JSON lines to standard output",
-    )
-    outputs.add_argument(
-        "--episodes",
-        metavar="PATH",
-        help="stretches of one expression on one face: .csv, .vtt (subtitles) or .eaf (ELAN)",
-    )
-    outputs.add_argument(
-        "--chart",
-        metavar="PATH",
-        help="timeline of a video, or an image beside its bar chart (.png, .jpg, .svg, .pdf)",
-    )
-    outputs.add_argument(
-        "--report", metavar="PATH", help="report on a recording, one .html file that opens in any browser"
     )
     outputs.add_argument(
         "--show",

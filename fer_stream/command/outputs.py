@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,109 @@ if TYPE_CHECKING:
     from fer_stream.status import RunStatus
 
 PROG = "fer-stream"
-_FILE_OUTPUTS = ("save", "data", "episodes", "chart", "report", "profile")
-_FOLDER_OUTPUTS = ("stills", "crops")
 # Options that provenance stores in other fields, or that change no result.
 _OMITTED_OPTIONS = ("source", "weights", "device", "quiet", "verbose", "overwrite", "serve")
+
+
+@dataclass(frozen=True)
+class OutputOption:
+    """An option that asks for an output and names its path.
+
+    Attributes:
+        name: The option, without its dashes.
+        help: Its text for `--help`.
+        open: Makes the sink from the command's options and the source. It imports the sink only then, because
+            options are checked before OpenCV and the rest load.
+        is_folder: Whether the path names a folder.
+    """
+
+    name: str
+    help: str
+    open: Callable[[argparse.Namespace, SourceInfo], Sink]
+    is_folder: bool = False
+
+
+def _open_save(options: argparse.Namespace, info: SourceInfo) -> Sink:
+    from fer_stream.sinks import ImageSink, VideoSink
+    from fer_stream.sources import SourceKind
+
+    if info.kind == SourceKind.IMAGES:
+        return ImageSink(options.save, info, overwrite=options.overwrite)
+    return VideoSink(options.save, info, overwrite=options.overwrite)
+
+
+def _open_data(options: argparse.Namespace, info: SourceInfo) -> Sink:
+    from fer_stream.sinks import TableSink
+
+    return TableSink(options.data, info, overwrite=options.overwrite)
+
+
+def _open_episodes(options: argparse.Namespace, info: SourceInfo) -> Sink:
+    from fer_stream.sinks import EpisodesSink
+
+    return EpisodesSink(options.episodes, info, overwrite=options.overwrite)
+
+
+def _open_chart(options: argparse.Namespace, info: SourceInfo) -> Sink:
+    from fer_stream.sinks import FaceChartSink, TimelineSink
+    from fer_stream.sources import SourceKind
+
+    if info.kind == SourceKind.IMAGES:
+        return FaceChartSink(options.chart, info, overwrite=options.overwrite)
+    return TimelineSink(options.chart, info, overwrite=options.overwrite)
+
+
+def _open_report(options: argparse.Namespace, info: SourceInfo) -> Sink:
+    from fer_stream.sinks import ReportSink
+
+    return ReportSink(options.report, info, overwrite=options.overwrite)
+
+
+def _open_crops(options: argparse.Namespace, _: SourceInfo) -> Sink:
+    from fer_stream.sinks import CropsSink
+
+    return CropsSink(options.crops, overwrite=options.overwrite)
+
+
+def _open_stills(options: argparse.Namespace, info: SourceInfo) -> Sink:
+    from fer_stream.sinks import StillsSink
+    from fer_stream.sources import SourceKind
+
+    if info.kind == SourceKind.IMAGES:
+        raise UsageError("--stills takes stills of a video; save pictures with --save")
+    return StillsSink(
+        options.stills,
+        every_s=options.stills_every,
+        on_change=options.stills_every is None,
+        overwrite=options.overwrite,
+    )
+
+
+# A new sink is registered here. Everything else about its option follows from its entry.
+OUTPUT_OPTIONS = (
+    OutputOption("save", "annotated video (.mp4, .mkv, .webm), or annotated image or folder", _open_save),
+    OutputOption(
+        "data", "table (.csv, .jsonl, .parquet); - writes JSON lines to standard output", _open_data
+    ),
+    OutputOption(
+        "episodes",
+        "stretches of one expression on one face: .csv, .vtt (subtitles) or .eaf (ELAN)",
+        _open_episodes,
+    ),
+    OutputOption(
+        "chart", "timeline of a video, or an image beside its bar chart (.png, .jpg, .svg, .pdf)", _open_chart
+    ),
+    OutputOption("report", "report on a recording, one .html file that opens in any browser", _open_report),
+    OutputOption("crops", "face crops, as <face_id>/<frame>.jpg", _open_crops, is_folder=True),
+    OutputOption(
+        "stills",
+        "annotated stills of a video; also the folder for the window's keys",
+        _open_stills,
+        is_folder=True,
+    ),
+)
+_FILE_OUTPUTS = (*(option.name for option in OUTPUT_OPTIONS if not option.is_folder), "profile")
+_FOLDER_OUTPUTS = tuple(option.name for option in OUTPUT_OPTIONS if option.is_folder)
 
 
 def _output_paths(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Path]:
@@ -86,35 +186,13 @@ def empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
 
 def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:
     """Yield the sinks that the options ask for, each checked when it is made."""
-    from fer_stream import sinks
-    from fer_stream.sources import SourceKind
-
-    overwrite, images = options.overwrite, info.kind == SourceKind.IMAGES
-    if options.save is not None:
-        yield (sinks.ImageSink if images else sinks.VideoSink)(options.save, info, overwrite=overwrite)
-    if options.stills is not None:
-        if images:
-            raise UsageError("--stills takes stills of a video; save pictures with --save")
-        yield sinks.StillsSink(
-            options.stills,
-            every_s=options.stills_every,
-            on_change=options.stills_every is None,
-            overwrite=overwrite,
-        )
-    if options.crops is not None:
-        yield sinks.CropsSink(options.crops, overwrite=overwrite)
-    if options.data is not None:
-        yield sinks.TableSink(options.data, info, overwrite=overwrite)
-    if options.episodes is not None:
-        yield sinks.EpisodesSink(options.episodes, info, overwrite=overwrite)
-    if options.chart is not None:
-        yield (sinks.FaceChartSink if images else sinks.TimelineSink)(
-            options.chart, info, overwrite=overwrite
-        )
-    if options.report is not None:
-        yield sinks.ReportSink(options.report, info, overwrite=overwrite)
+    for option in OUTPUT_OPTIONS:
+        if getattr(options, option.name) is not None:
+            yield option.open(options, info)
     if options.virtual_camera:
-        yield sinks.VirtualCameraSink(info)
+        from fer_stream.sinks import VirtualCameraSink
+
+        yield VirtualCameraSink(info)
 
 
 def open_window(
