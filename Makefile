@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 test: check
 	$(BIN)/python -m pytest
 
-# The faults of docs/robustness.md in full: 20 minutes on two cores. `make test` runs a part of each.
+# The faults of docs/robustness.md in full: half an hour on two cores. `make test` runs a part of each.
 robustness: export FER_STREAM_ROBUSTNESS ?= 1
 robustness: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m robustness --durations=0 -vv
