@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_stream.sources import SourceStatus
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 
 RATE_OVER_S = 2.0  # the rate is averaged over this time, which is steady to read and quick to react
 LATENCY_S = 0.5  # time constant of the averaged latency

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 from train.clock import TRAINING_COST
 from train.config import TrainConfig
 from train.evaluation import Evaluation, Reading

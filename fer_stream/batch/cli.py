@@ -25,7 +25,7 @@ from fer_stream.command.options import (
     whole,
 )
 from fer_stream.errors import UsageError
-from fer_stream.sources.times import format_time, parse_time
+from fer_stream.sources.time_text import format_time, parse_time
 from fer_stream.system.extras import require_extra
 from fer_stream.system.files import to_standard_output
 from fer_stream.system.interrupts import interrupts_raised

@@ -12,7 +12,7 @@ from fer_stream.errors import cannot_write, one_line
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.rendering.html import csp_hash, palette_css, static_text
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 from fer_stream.words import counted, percent
 
 INDEX = "index.html"

@@ -15,7 +15,7 @@ from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
 from fer_stream.command.options import say
 from fer_stream.errors import FerStreamError, one_line
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 from fer_stream.words import counted
 
 PROG = "fer-batch"

@@ -18,7 +18,7 @@ from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
-from fer_stream.command.native import native_messages  # noqa: E402
+from fer_stream.command.native_messages import native_messages  # noqa: E402
 from fer_stream.command.options import (  # noqa: E402
     CommandParser,
     add_analysis_options,
@@ -171,7 +171,7 @@ def _list_cameras() -> None:
 def _check(options: argparse.Namespace) -> None:
     """Check the options before anything is opened. Replace the page's address by its host and port."""
     from fer_stream.inference.devices import pick_device
-    from fer_stream.sources.times import parse_time
+    from fer_stream.sources.time_text import parse_time
     from fer_stream.system.extras import require_extra
 
     if options.source is None and options.camera is None:

@@ -32,7 +32,7 @@ from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
 from fer_stream.rendering.overlay import Overlay
 from fer_stream.sinks import check_output
 from fer_stream.sources import Source, SourceInfo, open_source
-from fer_stream.sources.times import parse_time
+from fer_stream.sources.time_text import parse_time
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Task
 from fer_stream.system.files import replacing

@@ -14,7 +14,7 @@ from av.bitstream import BitStreamFilterContext
 
 from fer_stream.errors import reason_of
 from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_container, pick_video_stream
-from fer_stream.sources.running_time import sound_in_running_time
+from fer_stream.sources.timestamps import sound_in_running_time
 
 # Codecs that players of these files understand. Sound in another codec is encoded again. None means all
 # codecs.

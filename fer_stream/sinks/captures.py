@@ -15,7 +15,7 @@ from fer_stream.sinks.base import check_folder
 from fer_stream.sinks.images import write_image
 from fer_stream.sinks.video import VideoSink
 from fer_stream.sources import SourceKind
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo

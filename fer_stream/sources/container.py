@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError, reason_of
-from fer_stream.sources.times import parse_time
+from fer_stream.sources.time_text import parse_time
 from fer_stream.system.environment import check_pixels, max_video_pixels
 from fer_stream.system.files import unreadable_kind
 from fer_stream.system.memory import is_out_of_memory

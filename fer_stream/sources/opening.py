@@ -9,7 +9,7 @@ from fer_stream.errors import SourceError, UsageError, reason_of
 from fer_stream.sources.addresses import NETWORK_SCHEMES, has_scheme, is_network_address, without_password
 from fer_stream.sources.base import Source
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 
 
 def open_source(

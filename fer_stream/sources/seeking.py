@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 
 from fer_stream.errors import NoFramesError
 from fer_stream.sources.container import COUNTABLE_CODECS, may_be_joined, open_video
-from fer_stream.sources.running_time import BreakFinder
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
+from fer_stream.sources.timestamps import BreakFinder
 
 # No codec shows a picture later than this many packets after it was decoded.
 _REORDER_PACKETS = 32

@@ -23,11 +23,11 @@ from fer_stream.sources.container import (
     open_video,
     stated_end_s,
 )
-from fer_stream.sources.losses import Losses
+from fer_stream.sources.missing_frames import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
-from fer_stream.sources.running_time import Clock
 from fer_stream.sources.seeking import Place, find_start, past_the_end
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
+from fer_stream.sources.timestamps import Clock
 from fer_stream.system.environment import max_video_pixels
 from fer_stream.system.memory import LARGE_FRAME_BYTES, is_out_of_memory
 from fer_stream.types import Frame
@@ -37,7 +37,7 @@ class VideoSource(Source):
     """Reads a video file.
 
     `time_s` is the presentation time as stored, without an offset, and rises strictly. Where the timestamps
-    restart or jump, time runs on; see running_time.py. `index` counts from the recording's first frame
+    restart or jump, time runs on; see timestamps.py. `index` counts from the recording's first frame
     even if reading starts later.
     """
 

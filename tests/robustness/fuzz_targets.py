@@ -56,7 +56,7 @@ def try_weights(data: bytes) -> None:
 def try_times(data: bytes) -> None:
     """Read a time expression."""
     from fer_stream.errors import UsageError
-    from fer_stream.sources.times import format_time, parse_time
+    from fer_stream.sources.time_text import format_time, parse_time
 
     text = data.decode("utf-8", "surrogateescape")
     try:
@@ -145,7 +145,7 @@ def main() -> None:
         import fer_stream.batch.manifest
         import fer_stream.recognition.weights
         import fer_stream.sources.addresses
-        import fer_stream.sources.times  # noqa: F401
+        import fer_stream.sources.time_text  # noqa: F401
     for hook in ("RegEx", "str"):
         atheris.enabled_hooks.add(hook)
     atheris.Setup(sys.argv, atheris.instrument_func(TARGETS[name]))

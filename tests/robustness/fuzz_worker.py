@@ -179,7 +179,7 @@ def fuzz_options(material: Path, chance: random.Random, folder: Path) -> str | N
 def fuzz_time(_material: Path, chance: random.Random, _folder: Path) -> str | None:
     """Parse a hundred time expressions. Each is read, or refused in one line."""
     from fer_stream.errors import UsageError
-    from fer_stream.sources.times import format_time, parse_time
+    from fer_stream.sources.time_text import format_time, parse_time
 
     for _ in range(100):
         text = mutated(chance.choice(("1:30", "01:02:03.250", "12.5", "90", ".5")).encode(), chance)

@@ -260,7 +260,7 @@ RATE = st.integers(1, 240)
 @given(rate=RATE, frames=st.integers(1, 500), start=st.integers(0, 600), length=st.integers(1, 600))
 def test_losses_are_those_that_there_are(rate: int, frames: int, start: int, length: int):
     """A recording of some frames whose header claims `length` more."""
-    from fer_stream.sources.losses import Losses
+    from fer_stream.sources.missing_frames import Losses
 
     losses = Losses("clip", Fraction(rate), (start + frames + length) / rate)
     for index in range(start, start + frames):
@@ -277,7 +277,7 @@ def test_losses_are_those_that_there_are(rate: int, frames: int, start: int, len
 @pytest.mark.robustness(faults=100)
 @given(rate=RATE, before=st.integers(30, 200), gap=st.integers(1, 400), after=st.integers(30, 200))
 def test_a_gap_is_seen_where_it_is_long(rate: int, before: int, gap: int, after: int):
-    from fer_stream.sources.losses import Losses
+    from fer_stream.sources.missing_frames import Losses
 
     losses = Losses("clip", Fraction(rate), None)
     for index in [*range(before), *range(before + gap, before + gap + after)]:
@@ -292,7 +292,7 @@ def test_a_gap_is_seen_where_it_is_long(rate: int, before: int, gap: int, after:
 @pytest.mark.robustness(faults=100)
 @given(steps_ms=st.lists(st.integers(10, 2000), min_size=20, max_size=100))
 def test_a_varying_rate_has_no_gaps(steps_ms: list[int]):
-    from fer_stream.sources.losses import Losses
+    from fer_stream.sources.missing_frames import Losses
 
     times_s = [sum(steps_ms[:index]) / 1000 for index in range(len(steps_ms))]
     rate = Fraction(1000 * len(steps_ms), sum(steps_ms))

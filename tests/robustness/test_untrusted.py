@@ -321,4 +321,4 @@ def test_no_module_starts_a_shell_or_evaluates_text():
             code = path.read_text(encoding="utf-8").replace(".eval()", "")
             assert not [word for word in words if word in code], path
             # Nothing of the user's is on the lines of these programs.
-            assert "subprocess" not in code or path.name in ("display.py", "native.py"), path
+            assert "subprocess" not in code or path.name in ("display.py", "native_messages.py"), path

@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from fer_stream.errors import one_line
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo

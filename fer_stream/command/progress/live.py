@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fer_stream.errors import one_line
 from fer_stream.expressions import EXPRESSIONS, color_hex
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 from fer_stream.words import counted, percent
 
 if TYPE_CHECKING:

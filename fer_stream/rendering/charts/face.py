@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, color_hex
-from fer_stream.rendering.charts.geometry import area_px
+from fer_stream.rendering.charts.face_pose import area_px
 from fer_stream.rendering.plotting import QUIET_HEX, TEXT_HEX, check_chart_path, new_figure, save_figure
 from fer_stream.types import Face
 from fer_stream.words import counted, percent

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fer_stream.rendering.charts.geometry import area_px, frontality
+from fer_stream.rendering.charts.face_pose import area_px, frontality
 from fer_stream.types import AnalyzedFrame, Face
 
 SIDE_PX = 96

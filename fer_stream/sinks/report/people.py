@@ -11,7 +11,7 @@ import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import cut, face_square
-from fer_stream.rendering.charts.geometry import frontality
+from fer_stream.rendering.charts.face_pose import frontality
 
 if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame, Face

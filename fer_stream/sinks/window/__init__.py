@@ -21,7 +21,7 @@ from fer_stream.sinks.base import Sink
 from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud
 from fer_stream.sinks.window.display import display_available, end_probes, why_no_window
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 from fer_stream.status import RunStatus
 from fer_stream.types import AnalyzedFrame
 

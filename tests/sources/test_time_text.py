@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_stream.errors import UsageError
-from fer_stream.sources.times import format_time, parse_time
+from fer_stream.sources.time_text import format_time, parse_time
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from helpers.videos import index_in, make_clip, number_of, opened, times_of, wri
 
 from fer_stream.errors import NoFramesError
 from fer_stream.sources import open_source
-from fer_stream.sources.running_time import BreakFinder
+from fer_stream.sources.timestamps import BreakFinder
 
 FRAMES = 40
 TICK = Fraction(1, 25)

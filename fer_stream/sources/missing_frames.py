@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from fer_stream.sources.times import format_time
+from fer_stream.sources.time_text import format_time
 
 # A camera skips a picture now and then. A longer time without one, in a recording with a constant rate, means
 # that a piece is missing.
