@@ -30,7 +30,8 @@ from train.process import prepare_process
 PROG = "fer-train"
 HIGHEST_LR = 1  # far above any rate at which the optimizers converge
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 data, 4 output, 5 weights, 130 interrupted."
+    "Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a problem with the data, 4 with an output, "
+    "5 with the weights, 130 interrupted."
 )
 
 
@@ -57,13 +58,13 @@ def _train_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=PROG,
         usage="%(prog)s DATA [options]\n       %(prog)s evaluate WEIGHTS FOLDER [options]",
-        description="Trains the expression network on DATA/train/<class>/ and DATA/validation/<class>/. "
-        "Writes best-weights.pt, history.csv, curves.png, confusion-matrix.png and metrics.json. "
-        f"`{PROG} evaluate` measures weights on a folder; see `{PROG} evaluate --help`.",
+        description="Train the expression network on DATA/train/<class>/ and DATA/validation/<class>/. "
+        "Write best-weights.pt, history.csv, curves.png, confusion-matrix.png and metrics.json. "
+        f"`{PROG} evaluate` measures how good weights are; see `{PROG} evaluate --help`.",
         epilog=EXIT_CODES,
     )
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="holds train/<class>/ and validation/<class>/"
+        "data", type=Path, metavar="DATA", help="folder with train/<class>/ and validation/<class>/"
     )
 
     run = parser.add_argument_group("the run")
@@ -84,12 +85,16 @@ def _train_parser() -> argparse.ArgumentParser:
         "--workers",
         type=whole(0, 64),
         metavar="N",
-        help=f"processes that prepare pictures (default: {_default('workers')})",
+        help=f"extra processes that prepare pictures (default: {_default('workers')})",
     )
 
     recipe = parser.add_argument_group("the recipe")
     recipe.add_argument(
-        "--recipe", choices=sorted(RECIPES), default="baseline", help="(default: %(default)s)"
+        "--recipe",
+        choices=sorted(RECIPES),
+        default="baseline",
+        help="baseline is simple and short; strong also learns from FER+ votes, takes longer and reads "
+        "better (default: %(default)s)",
     )
     recipe.add_argument(
         "--epochs",
@@ -101,25 +106,26 @@ def _train_parser() -> argparse.ArgumentParser:
         "--minutes",
         type=number(lambda value: 0.1 <= value <= 100_000, "a number from 0.1 to 100000"),
         metavar="M",
-        help="fit the schedule to this time instead of a number of epochs; needs --recipe strong",
+        help="train for this time instead of a number of epochs; needs --recipe strong",
     )
     recipe.add_argument(
         "--architecture",
         metavar="NAME",
-        help="a network of timm, or resnet18_48px; fer-stream runs efficientnet_b0, others are teachers "
+        help="network to train: one of timm's, or resnet18_48px. fer-stream runs efficientnet_b0 only; other "
+        "networks are for use as teachers "
         f"(default: {_default('architecture')})",
     )
     recipe.add_argument(
         "--batch-size",
         type=whole(2, 65_536),
         metavar="N",
-        help=f"pictures in a step (default: {_default('batch_size')})",
+        help=f"pictures in a training step (default: {_default('batch_size')})",
     )
     recipe.add_argument(
         "--lr",
         type=number(lambda value: 0 < value <= HIGHEST_LR, f"a number above 0 and at most {HIGHEST_LR}"),
         metavar="RATE",
-        help=f"the learning rate, or its peak if it changes (default: {_default('lr')})",
+        help=f"learning rate, or its peak if the recipe changes it (default: {_default('lr')})",
     )
     recipe.add_argument(
         "--input-size",
@@ -137,22 +143,22 @@ def _train_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--pretrained",
         metavar="WHAT",
-        help="imagenet, none, or the path of a checkpoint or of weights of EfficientNet-B0 "
-        f"or -Lite0 (default: {_default('pretrained')})",
+        help="weights to start from: imagenet, none, or the path of a checkpoint or of weights of "
+        f"EfficientNet-B0 or -Lite0 (default: {_default('pretrained')})",
     )
     recipe.add_argument(
         "--teacher",
         action="append",
         metavar="PATH",
         dest="teachers",
-        help="a checkpoint of any architecture; its answers for the same pictures become part of the "
-        "target. Needs --recipe strong; may be given several times",
+        help="checkpoint of a trained network, of any architecture; the new network also learns its answers. "
+        "Needs --recipe strong; may be given several times",
     )
     recipe.add_argument(
         "--seed",
         type=whole(0, 2**31 - 1),
         metavar="N",
-        help=f"makes a run repeatable (default: {_default('seed')})",
+        help=f"seed of the random numbers, so that a run can be repeated (default: {_default('seed')})",
     )
 
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -163,29 +169,32 @@ def _train_parser() -> argparse.ArgumentParser:
 def _default(name: str) -> str:
     """Return the recipes' defaults for a setting, as text for the help."""
     values = {recipe: str(getattr(config, name)) for recipe, config in RECIPES.items()}
-    text = ", ".join(f"{value} {recipe}" for recipe, value in values.items())
+    text = ", ".join(f"{value} for {recipe}" for recipe, value in values.items())
     if len(set(values.values())) == 1:
         text = next(iter(values.values()))
     on_gpu = GPU_VALUES["strong"].get(name)
-    return text if on_gpu is None else f"{text}, {on_gpu} strong on a GPU"
+    return text if on_gpu is None else f"{text}, {on_gpu} for strong on a GPU"
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=f"{PROG} evaluate",
-        description="Measures weights on the pictures FOLDER/<class>/*: accuracy, macro-F1, recall, "
-        "calibration error (ECE) and the confusion matrix, against FER2013's labels (the folders) and "
-        "against the FER+ majority if the weights have a FER+ layer and ferplus-votes.csv lies beside "
-        "FOLDER. Also measures with the answers averaged over each picture and its mirror image, and "
-        "without the pictures that also occur in train/ beside FOLDER.",
+        description="Measure how well weights read the pictures in FOLDER/<class>/: accuracy, macro-F1, "
+        "recall, calibration error (ECE) and the confusion matrix. The labels are those of FER2013, which "
+        "the folders are named after, and also the FER+ majority if the weights have a FER+ layer and "
+        "ferplus-votes.csv lies beside FOLDER. All of this is measured once more with the answers averaged "
+        "over each picture and its mirror image, and once more without the pictures that also occur in "
+        "train/ beside FOLDER.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a best-weights.pt made by fer-train")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds a folder for each expression")
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="weights file made by fer-train")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="folder that holds a folder for each expression"
+    )
     parser.add_argument(
         "--labels",
         choices=ANNOTATIONS,
-        help="measure only this annotation (default: all that are possible)",
+        help="measure only against this annotation (default: against all that are possible)",
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
     parser.add_argument(

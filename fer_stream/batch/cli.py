@@ -50,10 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=PROG,
         description="Analyze many recordings with many processes, on this machine or on a Ray cluster. "
-        "Run again, it does only what is missing, failed or changed.",
-        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a recording failed, 4 output, "
-        "5 weights, "
-        "130 interrupted.",
+        "If you run it again, it does only what is missing, failed or changed.",
+        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a recording failed, 4 a problem "
+        "with an output, 5 with the weights, 130 interrupted.",
     )
     parser.add_argument(
         "videos",
@@ -62,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="files, folders, globs, or addresses such as s3://bucket/*.mp4",
     )
     parser.add_argument(
-        "--from-file", metavar="LIST", help="text file with one of these per line; - reads standard input"
+        "--from-file",
+        metavar="LIST",
+        help="text file that lists VIDEOS, one per line; - reads standard input",
     )
 
     outputs = parser.add_argument_group("outputs")
@@ -78,21 +79,25 @@ def build_parser() -> argparse.ArgumentParser:
         default="parquet",
         help="format of the tables and the summary (default: parquet)",
     )
-    outputs.add_argument("--save", action="store_true", help="also annotated videos, videos/*.mp4")
-    outputs.add_argument("--chart", action="store_true", help="also timelines, charts/*.png")
+    outputs.add_argument("--save", action="store_true", help="also write annotated videos, videos/*.mp4")
+    outputs.add_argument("--chart", action="store_true", help="also write timelines, charts/*.png")
     outputs.add_argument(
-        "--report", action="store_true", help="also reports, reports/*.html, and their index, index.html"
+        "--report",
+        action="store_true",
+        help="also write reports, reports/*.html, and index.html, which lists them",
     )
     outputs.add_argument(
         "--blur",
         action="store_true",
-        help="hide every face that is found in videos and pictures; searches every frame, in one part",
+        help="hide every face that is found, in all videos and pictures; searches every frame, and cuts no "
+        "recording into parts",
     )
     outputs.add_argument(
         "--episodes",
         choices=["csv", "vtt", "eaf"],
         default="",
-        help="also episodes, episodes/*: a table, subtitles, or documents for ELAN",
+        help="also write episodes, the stretches of one expression, to episodes/*: as tables, subtitles, "
+        "or for ELAN",
     )
 
     run = parser.add_argument_group("the run")
@@ -107,16 +112,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--part",
         metavar="T",
         help="cut long recordings into parts of this length, in seconds or [HH:]MM:SS (default: 10:00); "
-        "for a recording at an address, each part copies the whole file",
+        "each part of a recording at an address copies the whole file",
     )
     run.add_argument(
         "--gpu-share",
         type=number(lambda value: 0 < value <= 1, "a number above 0, up to 1"),
         metavar="F",
-        help=f"share of a GPU for each process (default: {DEFAULT_GPU_SHARE})",
+        help=f"share of a GPU that each process takes (default: {DEFAULT_GPU_SHARE})",
     )
     run.add_argument(
-        "--dry-run", action="store_true", help="print what would be done and about how long it would take"
+        "--dry-run",
+        action="store_true",
+        help="only print what would be done and about how long it would take",
     )
     add_analysis_options(parser, devices="auto, cpu or cuda")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -38,11 +38,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=PROG,
         description="Find every face in a video, a camera, pictures or a stream, and read its expression.",
-        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 source, 4 output, 5 weights, "
-        "130 interrupted.",
+        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a problem with the source, 4 with "
+        "an output, 5 with the weights, 130 interrupted.",
     )
     parser.add_argument(
-        "source", nargs="?", help="video file, image, folder or glob of images, or http or rtsp address"
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="a video file, a picture, a folder or glob of pictures, or an http or rtsp address",
     )
     parser.add_argument("--camera", type=whole(0), metavar="N", help="read camera N; the first is 0")
     parser.add_argument(
@@ -68,40 +71,41 @@ def build_parser() -> argparse.ArgumentParser:
         "--stills-every",
         type=number(lambda value: value > 0, "a number of seconds, more than 0"),
         metavar="SECONDS",
-        help="save a still every SECONDS",
+        help="with --stills: save a still every SECONDS",
     )
     when.add_argument(
         "--stills-on",
         choices=["change"],
-        help="save a still when a face appears or changes its expression for 0.3 s (the default)",
+        help="with --stills: save a still when a face appears or has had a new expression for 0.3 s (the "
+        "default)",
     )
     outputs.add_argument(
         "--show",
         action=argparse.BooleanOptionalAction,
-        help="live window (default: for live sources, if there is a display)",
+        help="open a live window, or none (default: open one for a live source, if there is a display)",
     )
     outputs.add_argument(
         "--serve",
         metavar="[HOST:]PORT",
-        help="live page for a browser, on this machine only unless HOST says otherwise; port 0 picks a "
-        "free one (needs fer-stream[web])",
+        help="live page for a browser, only on this machine unless you give a HOST such as 0.0.0.0; port 0 "
+        "picks a free port (needs the extra web)",
     )
     outputs.add_argument(
         "--virtual-camera",
         action="store_true",
-        help="send the annotated picture to meeting software (needs fer-stream[virtual-camera])",
+        help="send the annotated picture to meeting software (needs the extra virtual-camera)",
     )
     outputs.add_argument(
         "--blur",
         action="store_true",
-        help="hide every face that is found, in everything shown or written; searches every frame",
+        help="hide every face that is found, in everything that is shown or written; searches every frame",
     )
     outputs.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     outputs.add_argument(
-        "--profile", metavar="PATH", help="write the time of each stage and other figures as JSON"
+        "--profile", metavar="PATH", help="write the speed, the time of each stage and the memory as JSON"
     )
 
-    part = parser.add_argument_group("part of a recording, in seconds or [HH:]MM:SS[.mmm]")
+    part = parser.add_argument_group("part of a recording (T is in seconds or [HH:]MM:SS[.mmm])")
     part.add_argument("--start", metavar="T", help="start at this time")
     part.add_argument("--end", metavar="T", help="stop at this time (exclusive)")
 
@@ -110,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument(
-        "--verbose", action="store_true", help="log each step to standard error, and errors with tracebacks"
+        "--verbose", action="store_true", help="log each step to standard error, with tracebacks of errors"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

@@ -190,37 +190,45 @@ def add_analysis_options(
 ) -> argparse._ArgumentGroup:
     """Add the options of the analysis, and return their group. `devices` lists the values of `--device`."""
     analysis = parser.add_argument_group("analysis")
-    analysis.add_argument("--device", default="auto", help=f"{devices} (default: %(default)s)")
     analysis.add_argument(
-        "--weights", metavar="PATH", help="a checkpoint of fer-train (default: the built-in one)"
+        "--device", default="auto", help=f"where the networks run: {devices} (default: %(default)s)"
+    )
+    analysis.add_argument(
+        "--weights", metavar="PATH", help="weights file made by fer-train (default: the built-in weights)"
     )
     add_labels_option(analysis)
     analysis.add_argument(
         "--unsure-below",
         type=number(lambda value: 0 <= value <= 1, "a probability from 0 to 1"),
         metavar="P",
-        help='call a face "unsure" if its best probability is lower; 0 turns this off '
-        "(default: from the weights)",
+        help='call a face "unsure" if its most probable expression has a probability below P; 0 turns this '
+        "off (default: the threshold in the weights file)",
     )
-    analysis.add_argument("--min-face", type=whole(12), metavar="PX", help="smallest face (default: 40)")
+    analysis.add_argument(
+        "--min-face",
+        type=whole(12),
+        metavar="PX",
+        help="ignore faces smaller than this, in pixels (default: 40)",
+    )
     analysis.add_argument(
         "--scan-every",
         type=_scan_every,
         metavar="N",
-        help="search the whole frame for new faces at least every N frames; auto (the default) is 10, or 3 "
-        "with three faces or more, and for a live source as often as the machine keeps up",
+        help="search the whole frame for new faces at least every N frames (default: auto, which means every "
+        "10 frames, every 3 if there are three faces or more, and in a live source as often as the machine "
+        "can keep up)",
     )
     analysis.add_argument(
         "--smooth",
         type=number(lambda value: value >= 0, "a number of seconds"),
         metavar="SECONDS",
-        help="time constant of the smoothing; 0 gives each frame's own probabilities (default: 0.3)",
+        help="smooth the probabilities over about this time; 0 gives each frame its own (default: 0.3)",
     )
     analysis.add_argument(
         "--batch",
         type=whole(1, MAX_BATCH_FRAMES),
         metavar="N",
-        help="frames of a recording whose faces are read together (default: 8)",
+        help="read the faces of this many frames of a recording together (default: 8)",
     )
     return analysis
 
@@ -230,8 +238,8 @@ def add_labels_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--labels",
         choices=ANNOTATIONS,
-        help="annotation that the percentages follow: the majority of the ten FER+ annotators, or FER2013's "
-        f"single label (default: {FERPLUS} if the weights have it)",
+        help="annotation that the percentages follow: ferplus, the majority of ten people, or fer2013, the "
+        f"label of one person (default: {FERPLUS} if the weights have it)",
     )
 
 

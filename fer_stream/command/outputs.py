@@ -102,23 +102,29 @@ def _open_stills(options: argparse.Namespace, info: SourceInfo) -> Sink:
 
 # A new sink is registered here. Everything else about its option follows from its entry.
 OUTPUT_OPTIONS = (
-    OutputOption("save", "annotated video (.mp4, .mkv, .webm), or annotated image or folder", _open_save),
     OutputOption(
-        "data", "table (.csv, .jsonl, .parquet); - writes JSON lines to standard output", _open_data
+        "save", "annotated video (.mp4, .mkv, .webm); for pictures, a picture or a folder", _open_save
+    ),
+    OutputOption(
+        "data",
+        "table, one row per face per frame (.csv, .jsonl, .parquet); - writes JSON lines to standard output",
+        _open_data,
     ),
     OutputOption(
         "episodes",
-        "stretches of one expression on one face: .csv, .vtt (subtitles) or .eaf (ELAN)",
+        "stretches of one expression: as a table (.csv), as subtitles (.vtt) or for ELAN (.eaf)",
         _open_episodes,
     ),
     OutputOption(
-        "chart", "timeline of a video, or an image beside its bar chart (.png, .jpg, .svg, .pdf)", _open_chart
+        "chart",
+        "timeline of a video, or a picture beside its bar chart (.png, .jpg, .svg, .pdf)",
+        _open_chart,
     ),
-    OutputOption("report", "report on a recording, one .html file that opens in any browser", _open_report),
-    OutputOption("crops", "face crops, as <face_id>/<frame>.jpg", _open_crops, is_folder=True),
+    OutputOption("report", "report on a recording: one .html file that opens in any browser", _open_report),
+    OutputOption("crops", "folder for the cut-out faces, <face_id>/<frame>.jpg", _open_crops, is_folder=True),
     OutputOption(
         "stills",
-        "annotated stills of a video; also the folder for the window's keys",
+        "folder for annotated stills of a video, and for what you save in the live window or page",
         _open_stills,
         is_folder=True,
     ),
