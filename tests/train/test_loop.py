@@ -89,6 +89,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_remedy(data, tmp_path):
         train(data, tmp_path, replace(CONFIG, lr=1e30))
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
     steps = -(-TRAIN_COUNT // 14)
     command = [

@@ -366,6 +366,7 @@ def test_an_overwriting_run_interrupted_at_its_start_does_not_offer_resume(
     assert "start again with" in said and "--overwrite" in said and "--resume" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 def test_a_terminated_run_prints_the_command_that_resumes_it(data, tmp_path):
     output = tmp_path / "run"
