@@ -25,6 +25,7 @@ from fer_stream.analysis.lookahead import LONGEST_AHEAD_S
 from fer_stream.batch.tables import LANDMARKS, ROW_GROUP_ROWS, UNSURE_ROW
 from fer_stream.detection.association import best_pairs
 from fer_stream.detection.geometry import iou_matrix
+from fer_stream.detection.schedule import RESET_EVERY
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sources.container import COUNTABLE_CODECS, MEDIA_ERRORS, open_container, pick_video_stream
@@ -32,6 +33,9 @@ from fer_stream.system.files import unreadable_kind
 from fer_stream.types import Face
 
 SAME_FACE_IOU = 0.5
+# Trackers that started apart agree from the second frame on that resets motion, so a slow recording, such as
+# a time-lapse, needs a longer warm-up.
+WARM_UP_FRAMES = 2 * RESET_EVERY
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ class Look:
         first_s: Presentation time of its beginning.
         duration_s: Length in seconds; 0 if unknown.
         can_be_cut: Whether reading can begin at any point without much work.
+        frame_rate: Average frames per second; 0 if unknown.
     """
 
     first_s: float = 0.0
     duration_s: float = 0.0
     can_be_cut: bool = False
+    frame_rate: float = 0.0
 
 
 def look(file: Path | BinaryIO) -> Look:
@@ -99,13 +105,23 @@ def look(file: Path | BinaryIO) -> Look:
                 first_s=float((stream.start_time or 0) * stream.time_base),
                 duration_s=max(duration_s, 0.0),
                 can_be_cut=stream.codec_context.name in COUNTABLE_CODECS and not guesses_times,
+                frame_rate=float(stream.average_rate or 0),
             )
     except (*MEDIA_ERRORS, OSError):
         return Look()
 
 
 def cut(seen: Look, part_s: float, warm_up_s: float) -> list[Part]:
-    """Cut a recording into equal parts of at least `part_s`, and at least as long as the warm-up."""
+    """Cut a recording into equal parts of at least `part_s`, and at least as long as the warm-up.
+
+    Args:
+        seen: The recording.
+        part_s: Least length of a part in seconds.
+        warm_up_s: Seconds by which reading begins before a part. It is longer for a slow recording, so that
+            it spans `WARM_UP_FRAMES`.
+    """
+    if seen.frame_rate > 0:
+        warm_up_s = max(warm_up_s, WARM_UP_FRAMES / seen.frame_rate)
     count = int(seen.duration_s / max(part_s, warm_up_s, 1.0)) if seen.can_be_cut else 1
     if count < 2:
         return [WHOLE]

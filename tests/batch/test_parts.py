@@ -36,6 +36,13 @@ def test_only_recordings_that_can_be_entered_anywhere_are_cut():
     assert len(cut(long, 30, 50)) == 2  # a part is no shorter than its warm-up
 
 
+def test_a_slow_recording_warms_up_for_longer():
+    # At one frame per second, 12 s are fewer frames than the tracker needs to forget where it started.
+    slow, fast = (cut(Look(0, 300, can_be_cut=True, frame_rate=rate), 100, 12) for rate in (1, 25))
+    assert [round(part.start_s - part.from_s) for part in slow] == [0, 60, 60]
+    assert [round(part.start_s - part.from_s) for part in fast] == [0, 12, 12]
+
+
 def test_a_file_that_names_other_files_is_not_followed(clip, tmp_path):
     script = tmp_path / "list.mp4"
     shutil.copy(clip, tmp_path / "hopper.mp4")
