@@ -33,6 +33,7 @@ from fer_stream.types import AnalyzedFrame, Face, Frame
 DEFAULT_MIN_FACE = 40
 DEFAULT_BATCH = 8  # frames of a recording whose faces are read together
 LAST_FRAME_S = 10.0  # longest wait for the frame in progress when a caller abandons the analysis
+SHORTEST_SMOOTH_S = 0.001  # a shorter time constant is no smoothing
 
 
 class Analyzer:
@@ -98,7 +99,8 @@ class Analyzer:
         self._readers: tuple[FaceReader, ...] = (self._classifier, *other_readers)
         self._other_columns = tuple(column for reader in other_readers for column in reader.columns)
         self._scan_every = scan_every
-        self._smooth_s = smooth_s
+        # Divisions by a tiny time constant would overflow.
+        self._smooth_s = smooth_s if smooth_s >= SHORTEST_SMOOTH_S else 0.0
         self._batch = batch
         self._side_by_side = (threads or CORES) > 1
         self._profile = profile or Profile()

@@ -134,8 +134,9 @@ def test_a_gpu_gives_what_the_cpu_gives(half_size_clip: list[Frame], monkeypatch
     np.testing.assert_allclose(gpu[:, 7:], cpu[:, 7:], atol=1e-3)
 
 
-def test_smoothing_can_be_turned_off(half_size_clip: list[Frame]) -> None:
-    every_frame = Analyzer("cpu", smooth_s=0, scan_every=1)
+@pytest.mark.parametrize("smooth_s", [0, 1e-310])
+def test_smoothing_can_be_turned_off(smooth_s: float, half_size_clip: list[Frame]) -> None:
+    every_frame = Analyzer("cpu", smooth_s=smooth_s, scan_every=1)
     last = list(every_frame.analyze_frames(iter(half_size_clip[:4]), "video"))[-1]
     alone = every_frame.analyze(half_size_clip[3].bgr)
     for face, single in zip(last.faces, alone, strict=True):
