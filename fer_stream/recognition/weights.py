@@ -346,7 +346,9 @@ def _check_version(content: dict[str, Any], path: Path) -> None:
     if not isinstance(version, int) or version < 1:
         raise wrong_field(path, "does not say its format version")
     if version > FORMAT_VERSION:
-        raise WeightsError(f"{path} has format {version}, newer than this program knows; update fer-stream")
+        raise WeightsError(
+            f"{path} has format {reprlib.repr(version)}, newer than this program knows; update fer-stream"
+        )
 
 
 def _ferplus_head(fields: CheckpointFields, features: int | None) -> Head | None:

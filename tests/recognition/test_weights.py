@@ -122,6 +122,7 @@ def test_a_missing_field_is_named(field, content, tmp_path):
     ("field", "value", "said"),
     [
         ("format_version", 2, "update fer-stream"),
+        ("format_version", 10**600, "000...000"),
         ("format_version", "1", "format version"),
         ("format_version", None, "format version"),
         ("architecture", "resnet18", "resnet18"),
