@@ -87,7 +87,7 @@ def test_frame_numbers_continue_where_damage_hid_frames_from_a_part():
         joined = pa.concat_tables(join(parts, tables.__getitem__, "a"))
         assert joined["frame"].to_pylist() == [0, 1, 2, 3]
     apart = dict(zip(parts, (first, rows({2: {}, 9: {}})), strict=True))
-    with pytest.raises(SourceError, match="do not meet"):
+    with pytest.raises(SourceError, match="do not overlap"):
         list(join(parts, apart.__getitem__, "a"))
 
 

@@ -93,7 +93,7 @@ def test_the_summary_names_faces_shares_and_files(made):
         assert all(label in LABELS for label, *_ in shares)
         assert sum(int(share) for _, share, _ in shares) <= 101
     wrote = [line.removeprefix("wrote ") for line in lines if line.startswith("wrote ")]
-    names = ("o.mp4", "stills", "crops", "o.csv", "o.jpg", "p.json")
+    names = ("o.mp4", "o.csv", "o.jpg", "crops", "stills", "p.json")
     assert wrote == [str(made / name) for name in names]
 
 
