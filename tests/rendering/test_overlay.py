@@ -92,6 +92,17 @@ def test_a_face_that_fills_the_frame_keeps_its_eyes_free():
     assert placed[0].tag.rect.bottom < 0.15 * 360
 
 
+def test_a_panel_that_loses_its_place_for_a_moment_does_not_jump_onto_the_face():
+    layout = Layout(text_width_px)
+    with_room, without_room = face_at(1, (300, 60, 420, 200)), face_at(1, (5, 2, 635, 358))
+    assert layout.arrange(blank_frame((640, 360), [with_room], 0))[0].panel.style.level is Level.FULL
+    panels = [
+        layout.arrange(blank_frame((640, 360), [without_room], index))[0].panel for index in range(1, 30)
+    ]
+    assert panels[0] is None
+    assert panels[-1].style.level is Level.MINI  # it has waited long enough
+
+
 def test_sizes_grow_with_the_frame():
     def sizes(size_wh):
         width, height = size_wh

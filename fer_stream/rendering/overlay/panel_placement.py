@@ -150,7 +150,10 @@ class PanelPlacer:
             style = self._style_for(memory, Level.MINI, scene.text_px)
             inside = _panel_inside(scene.boxes[index], style.size_wh, scene.gap // 2)
             others = [box for at, box in enumerate(scene.boxes) if at != index]
-            if inside and (memory.wanted or Level.TAG) > Level.TAG and is_free(inside, parts(index) + others):
+            # A panel that will soon have a place again does not shrink and jump onto the mouth meanwhile.
+            waits = scene.now_s - memory.placed_s < HOLD_S
+            wants = (memory.wanted or Level.TAG) > Level.TAG and not waits
+            if inside and wants and is_free(inside, parts(index) + others):
                 kept[index], styles[index] = inside, style
 
         panels: list[PlacedPanel | None] = []
