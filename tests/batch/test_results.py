@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -160,6 +161,7 @@ with watched(Recording("/in/a.mp4", "/in/a.mp4", 100, "stamp"), stuck_s=0.5) as 
 def test_a_worker_without_progress_ends_and_its_recording_fails(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.getppid", os.getpid)  # as if this process and the stuck one had one parent
     process = subprocess.run(
         [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False
     )
