@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def run_check(check: str, rounds: int) -> str:
-    """Run one of `CHECKS` in a process of its own and return what it found."""
+    """Run one of `CHECKS` in another process and return its last lines."""
     if check == "first frame":
         return ", ".join(f"{seconds:.2f} s" for seconds in sorted(first_frame_s() for _ in range(rounds)))
     if check == "recall" and not SHARED_VIDEOS.is_dir():

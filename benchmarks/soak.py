@@ -174,7 +174,7 @@ def packets_of(clip: Path) -> list[tuple[int, bool, bytes]]:
         return [(packet.pts - packets[0].pts, packet.is_keyframe, bytes(packet)) for packet in packets]
 
 
-# What is watched
+# The measured quantities
 
 
 @dataclass(frozen=True)

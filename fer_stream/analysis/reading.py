@@ -205,7 +205,7 @@ class _RecordingReading:
         return [run for run in self._runs.values() if len(run) > 1]
 
     def _ready(self, earlier: list[_FaceToRead], complete: list[list[_FaceToRead]]) -> list[ReadFrame]:
-        """Read what these runs need, and return the frames whose faces all have values."""
+        """Read the unread faces of these runs, and return the frames whose faces all have values."""
         _read([*earlier, *(run[-1] for run in complete)], self.readers)
         _read([face for run in complete if _changed(run) for face in run[1:-1]], self.readers)
         for run in complete:

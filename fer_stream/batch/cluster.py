@@ -132,7 +132,10 @@ class Cluster:
         ray.cancel(reference, force=False)
 
     def _last_words(self) -> str:
-        """Keep what crashed workers wrote, which Ray's folder holds until the end. Return where it is."""
+        """Copy the messages of crashed workers, and return the end of an error that names the copy.
+
+        Ray's own folder is removed at the end of the run.
+        """
         logs = [] if self._folder is None else self._folder.glob("session_latest/logs/worker-*.err")
         try:
             crashed = [log for log in logs if _CRASH in log.read_bytes()]

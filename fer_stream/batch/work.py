@@ -341,7 +341,7 @@ def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording:
             # The local copy of a remote recording is removed afterwards, so nothing may link to it.
             linkable_info = replace(info, path=None) if is_address(recording.address) else info
             return EpisodesSink(path, linkable_info, overwrite=True, placed_at=placed_at)
-    raise NotImplementedError(f"no sink for the folder {folder!r}")
+    raise LookupError(f"no sink for the folder {folder!r}")
 
 
 def _table_writer(

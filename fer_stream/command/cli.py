@@ -148,7 +148,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Do what the options ask for, and return the exit code."""
+    """Run the command with these options, and return the exit code."""
     if options.list_cameras:
         if options.source is not None or options.camera is not None:
             raise UsageError("--list-cameras takes no source; leave one of them out")

@@ -88,7 +88,7 @@ def find_start(
 
 @dataclass(frozen=True)
 class _Packets:
-    """What the packets of a recording say about their frames.
+    """The timestamps of a recording's packets, and the places of its keyframes.
 
     Attributes:
         pts: The presentation timestamp of each, in the order of decoding.

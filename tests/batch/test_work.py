@@ -65,5 +65,5 @@ def test_each_folder_of_the_output_has_its_own_sink(settings, clip, tmp_path):
         path = tmp_path / f"a{settings.suffix(folder)}"
         names[folder] = work._sink(folder, path, path, make_info(), recording).name
     assert names == {"videos": "video", "charts": "chart", "reports": "report", "episodes": "episodes"}
-    with pytest.raises(NotImplementedError, match="'crops'"):
+    with pytest.raises(LookupError, match="'crops'"):
         work._sink("crops", tmp_path, tmp_path, make_info(), recording)

@@ -107,7 +107,7 @@ HEAD = """
 
 
 def run(program: str, display: str, folder: Path) -> str:
-    """Run a program in its own process, as windows require. Return what it printed."""
+    """Run a program in its own process, as windows require. Return its output."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(HEAD) + textwrap.dedent(program)],
         env=os.environ | {"DISPLAY": display, "PYTHONPATH": str(ROOT)},

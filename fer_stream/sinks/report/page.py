@@ -66,7 +66,7 @@ def report_content(
     thumbnails: Thumbnails,
     video: SavedVideo | None,
 ) -> dict[str, Any]:
-    """Return what the report shows, ready for JSON.
+    """Return the content of the report, ready for JSON.
 
     Args:
         info: The source.
@@ -98,7 +98,7 @@ def report_content(
 
 
 def _person(person: PersonTime, rank: int, curves: Curves, thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return what the report shows of a person. Only the people seen longest have pictures."""
+    """Return the part of the report about a person. Only the people seen longest have pictures."""
     entry: dict[str, Any] = {
         "id": person.id,
         "seconds": {label: round(value, 3) for label, value in person.label_s.items() if value},
