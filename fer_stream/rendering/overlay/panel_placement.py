@@ -151,8 +151,7 @@ class PanelPlacer:
             inside = _panel_inside(scene.boxes[index], style.size_wh, scene.gap // 2)
             others = [box for at, box in enumerate(scene.boxes) if at != index]
             # A panel that will soon have a place again does not shrink and jump onto the mouth meanwhile.
-            waits = scene.now_s - memory.placed_s < HOLD_S
-            wants = (memory.wanted or Level.TAG) > Level.TAG and not waits
+            wants = (memory.wanted or Level.TAG) > Level.TAG and not _is_held(memory, scene.now_s)
             if inside and wants and is_free(inside, parts(index) + others):
                 kept[index], styles[index] = inside, style
 
@@ -227,6 +226,11 @@ def _is_allowed(
     return all(panel.distance_px(other) >= own_px for at, other in enumerate(boxes) if at != index)
 
 
+def _is_held(memory: PanelMemory, now_s: float) -> bool:
+    """Return whether a panel came to its last place so recently that it waits before it takes another one."""
+    return now_s - memory.placed_s < HOLD_S
+
+
 def _should_search(memory: PanelMemory, now_s: float, *, has_panel: bool) -> bool:
     """Return whether to search for a place now.
 
@@ -237,7 +241,7 @@ def _should_search(memory: PanelMemory, now_s: float, *, has_panel: bool) -> boo
         memory.better_seen = False
         return False
     just_lost = not has_panel and memory.spot is not None
-    if just_lost and now_s - memory.placed_s < HOLD_S:
+    if just_lost and _is_held(memory, now_s):
         return False
     if not just_lost and now_s - memory.checked_s < RECHECK_S:
         return False
