@@ -238,7 +238,7 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
     parts, total_s = [], 0.0
     for each in recordings:
         seen = looks[each.output_name]
-        count = len(cut(seen, settings.part_s, settings.warm_up_s))
-        total_s += (seen.duration_s or mean_s) + (count - 1) * settings.warm_up_s
-        parts.append((each, seen.duration_s, count))
+        cuts = cut(seen, settings.part_s, settings.warm_up_s)
+        total_s += (seen.duration_s or mean_s) + sum(part.start_s - part.from_s for part in cuts)
+        parts.append((each, seen.duration_s, len(cuts)))
     return Estimate(parts, total_s, measured_s / took_s if took_s else 0.0, measured_s, slots)
