@@ -134,5 +134,5 @@ def more_people_text(count: int, longest_s: float) -> str:
     if count == 0:
         return ""
     if longest_s < MOMENT_S:
-        return f"+{counted(count, 'face')} seen for under {MOMENT_S} s"
-    return f"+{counted(count, 'face')} seen for {duration_text(longest_s)} or less"
+        return f"+{counted(count, 'person')} seen for under {MOMENT_S} s"
+    return f"+{counted(count, 'person')} seen for {duration_text(longest_s)} or less"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+_PLURALS = {"person": "people"}
+
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, "1 face" or "2 faces"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Return a number with its noun, "1 face" or "2 faces", "1 person" or "2 people"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {_PLURALS.get(noun, f'{noun}s')}"
 
 
 def percent(probability: float) -> int:

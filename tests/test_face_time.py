@@ -57,5 +57,5 @@ def test_no_face_seconds_give_shares_of_0():
 
 def test_people_without_a_line_are_counted():
     assert more_people_text(0, 0.0) == ""
-    assert more_people_text(3, 0.2) == "+3 faces seen for under 0.5 s"
-    assert more_people_text(1, 75.0) == "+1 face seen for 1:15 or less"
+    assert more_people_text(3, 0.2) == "+3 people seen for under 0.5 s"
+    assert more_people_text(1, 75.0) == "+1 person seen for 1:15 or less"

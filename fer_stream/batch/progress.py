@@ -83,12 +83,12 @@ class Progress:
         self.advance(recording, share)
         self._done += 1
         self._video_s += record.duration_s
-        faces = counted(record.faces, "face")
+        people = counted(record.faces, "person")
         length, took = format_time(round(record.duration_s)), format_time(round(record.seconds))
         note = f"; {record.error}" if record.error else ""
         self._line(
             Text("done ", style="green"),
-            f"{_short_name(record.source)}: {length} of video, {faces}, in {took} of work{note}",
+            f"{_short_name(record.source)}: {length} of video, {people}, in {took} of work{note}",
         )
 
     def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:

@@ -76,8 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     when.add_argument(
         "--stills-on",
         choices=["change"],
-        help="with --stills: save a still when a face appears or has had a new expression for 0.3 s (the "
-        "default)",
+        help="with --stills: save a still when a new person or a new expression has been there for "
+        "0.3 s (the default)",
     )
     outputs.add_argument(
         "--show",

@@ -64,7 +64,7 @@ def test_the_panel_fits_the_terminal(faces, size):
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_the_panel_names_faces_where_there_is_room(faces, size):
     lines = panel_lines(status_of_a_run(), faces, *size)
-    assert any("face 1 " in line for line in lines)
+    assert any("person 1 " in line for line in lines)
 
 
 def test_the_panel_shows_the_state_of_the_run_and_the_recording():
@@ -84,18 +84,18 @@ def test_the_panel_shows_the_state_of_the_run_and_the_recording():
 
 def test_an_unsure_face_is_called_unsure_and_keeps_its_bars():
     sure, unsure = (panel_lines(status_of_a_run(), 1, 80, 24, unsure=unsure) for unsure in (False, True))
-    (title,) = [line for line in unsure if line.startswith("face 1")]
-    assert title.split() == ["face", "1", "unsure"]
-    assert [line for line in unsure if not line.startswith("face 1")] == [
-        line for line in sure if not line.startswith("face 1")
+    (title,) = [line for line in unsure if line.startswith("person 1")]
+    assert title.split() == ["person", "1", "unsure"]
+    assert [line for line in unsure if not line.startswith("person 1")] == [
+        line for line in sure if not line.startswith("person 1")
     ]
     crowd = panel_lines(status_of_a_run(), 80, 80, 24, unsure=True)
-    assert any("face 1  unsure" in line for line in crowd) and not any("%" in line for line in crowd)
+    assert any("person 1  unsure" in line for line in crowd) and not any("%" in line for line in crowd)
 
 
 def test_faces_of_a_crowd_are_named_or_counted():
     lines = panel_lines(status_of_a_run(), 80, 80, 24)
-    named = sum(line.count("face ") for line in lines)
+    named = sum(line.count("person ") for line in lines)
     (more,) = [line for line in lines if line.startswith("and ")]
     assert named + int(more.split()[1]) == 80 and named >= 30
 
@@ -106,7 +106,7 @@ def test_an_outage_replaces_numbers_and_faces():
     lines = panel_lines(status, 2, 80, 24)
     assert lines[1] == "0:11 · 3 dropped · cpu", "the clock goes on"
     assert "reconnecting, attempt 2" in lines[2]
-    assert not any("face" in line for line in lines)
+    assert not any("person" in line for line in lines)
 
 
 def test_the_panel_works_without_block_characters():
@@ -130,9 +130,9 @@ def test_plain_lines_are_printed_without_a_terminal(monkeypatch, capfd):
         progress.update()
     said = capfd.readouterr().err.splitlines()
     assert "\x1b" not in "".join(said)
-    assert said[0].startswith("0:02: ") and "2 faces: 1 " in said[0]
+    assert said[0].startswith("0:02: ") and "2 people: 1 " in said[0]
     assert said[0].endswith("recording folder/annotated.mp4 1:01")
-    assert "2 faces: 1 unsure, 2 unsure; " in said[1]
+    assert "2 people: 1 unsure, 2 unsure; " in said[1]
     assert said[2] == "still saved: a.jpg"
     assert said[-2:] == ["reconnecting, attempt 1, no picture for 1 s", "the source is back"]
     assert len(said) == 6
@@ -173,8 +173,8 @@ def test_the_summary_has_a_line_per_person_and_counts_unsure():
         for face in faces:
             summary.label_s[face.label] += 0.2
     assert [line.plain for line in people_lines(summary)] == [
-        "face 1     seen 2.0 s  happy 60 %, unsure 40 %",
-        "face 2     seen 1.2 s  sad 100 %",
-        "+1 face seen for under 0.5 s",
-        "all faces  seen 3.4 s  happy 35 %, sad 35 %, unsure 24 %, fear 6 %",
+        "person 1    seen 2.0 s  happy 60 %, unsure 40 %",
+        "person 2    seen 1.2 s  sad 100 %",
+        "+1 person seen for under 0.5 s",
+        "all people  seen 3.4 s  happy 35 %, sad 35 %, unsure 24 %, fear 6 %",
     ]

@@ -83,7 +83,7 @@ def test_the_profile_has_plausible_figures(made):
 def test_the_summary_names_faces_shares_and_files(made):
     lines = (made / "said.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith(f"{SAMPLE}: 15 frames in ")
-    assert lines[1].startswith("2 faces; percentages are shares of the time")
+    assert lines[1].startswith("2 people; percentages are shares of the time")
     people = [line for line in lines[2:] if line.startswith("  face ")]
     assert [line.split()[1] for line in people] == ["1", "2"]
     for line in people:

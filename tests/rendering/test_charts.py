@@ -195,9 +195,9 @@ def test_a_crowd_stays_readable(tmp_path):
         faces += [make_face(100 + index // 5)] if index < 60 else []
         timeline.add(frame_at(index, 25, faces))
     timeline.save()
-    rows = [text for text in texts(path) if text.startswith("face ")]
-    assert rows == [f"face {face_id}" for face_id in range(3, 15)]
-    assert any(text.startswith("+14 faces seen for 12.8 s or less") for text in texts(path))
+    rows = [text for text in texts(path) if text.startswith("person ")]
+    assert rows == [f"person {face_id}" for face_id in range(3, 15)]
+    assert any(text.startswith("+14 people seen for 12.8 s or less") for text in texts(path))
 
 
 def test_faces_seen_for_a_moment_are_only_counted(tmp_path):
@@ -206,8 +206,8 @@ def test_faces_seen_for_a_moment_are_only_counted(tmp_path):
     for index in range(250):
         timeline.add(frame_at(index, 25, [make_face(1), make_face(2 + index // 5)]))
     timeline.save()
-    assert [text for text in texts(path) if text.startswith("face ")] == ["face 1"]
-    assert "+50 faces seen for under 0.5 s" in texts(path)
+    assert [text for text in texts(path) if text.startswith("person ")] == ["person 1"]
+    assert "+50 people seen for under 0.5 s" in texts(path)
 
 
 def test_a_timeline_without_faces_says_so(tmp_path):

@@ -102,7 +102,7 @@ class Progress:
                     bar = bar_text(share, SHARE_BAR_WIDTH, self._console, least_eighths=1)
                     self._say(f"  {label:<9}{share:>5.0%}  ", Text(bar, color_hex(label)))
         else:
-            self._say(f"{counted(summary.faces, 'face')}; percentages are shares of the time seen:")
+            self._say(f"{counted(summary.faces, 'person')}; percentages are shares of the time seen:")
             for line in people_lines(summary):
                 self._say("  ", line)
         for problem in summary.problems:

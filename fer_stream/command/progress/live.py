@@ -28,7 +28,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLUMNS = " ▁▂▃▄▅▆▇█"
 _LEAST_BLOCK, _MOST_BLOCK, _GAP = 24, 40, 3  # characters: width of a face's block, and of the gap between two
 _BLOCK_ROWS = len(EXPRESSIONS) + 2  # title, bars and an empty line
-_COMPACT_WIDTH = 32  # "face 12 surprise 100 %  ▁▂▃▄▅▆▇"
+_COMPACT_WIDTH = 34  # "person 12 surprise 100 %  ▁▂▃▄▅▆▇"
 _COMPACT_FOR_S = 2.0  # so that the panel does not jump when faces are missed for a moment
 
 
@@ -68,7 +68,7 @@ class Lines:
         if status.source.message:
             parts.append(one_line(status.source.message))
         else:
-            parts.append(f"{counted(len(faces), 'face')}: {named}" if faces else "no face")
+            parts.append(f"{counted(len(faces), 'person')}: {named}" if faces else "no face")
         parts += [
             f"recording {one_line(entry.path)} {format_time(int(entry.duration_s))}"
             for entry in status.recordings
@@ -174,7 +174,7 @@ class Panel:
 
     def _block(self, face: Face, width: int) -> list[Text]:
         """Return a face's title and its seven bars."""
-        title = Text(f"face {face.id}", style="dim")
+        title = Text(f"person {face.id}", style="dim")
         title.append(f"  {face.label}", style=_label_style(face))
         length = width - 15  # without "surprise " before and " 100 %" after the bar
         lines = [title]
@@ -191,7 +191,7 @@ class Panel:
 
     def _compact(self, face: Face) -> Text:
         """Return a face in one line: its label, and seven columns in the order of the expressions."""
-        line = Text(f"face {face.id:<3}", style="dim")
+        line = Text(f"person {face.id:<3}", style="dim")
         line.append(f"{face.label:<9}", style=_label_style(face))
         line.append("       " if face.unsure else f"{percent(face.confidence):>3} %  ", style="not dim")
         for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):

@@ -22,15 +22,15 @@ def people_lines(summary: Summary) -> list[Text]:
     """Return a line for each person: id, time seen, and the main labels with their shares of that time.
 
     Only the people seen longest get a line, in the order of their ids. Another line counts the others. If
-    there are several faces, the last line is about all of them.
+    there are several people, the last line is about all of them.
     """
     by_length = sorted(summary.people.people.values(), key=lambda person: (-person.seen_s, person.id))
     listed = [person for person in by_length if person.seen_s >= MOMENT_S] or by_length
     named = sorted(listed[:MOST_LINES], key=lambda person: person.id)
-    rows = [(f"face {person.id}", person.seen_s, person.shares()) for person in named]
+    rows = [(f"person {person.id}", person.seen_s, person.shares()) for person in named]
     others = [person.seen_s for person in by_length if person not in named]
     if summary.faces > 1:
-        rows.append(("all faces", sum(summary.label_s.values()), shares_of(summary.label_s)))
+        rows.append(("all people", sum(summary.label_s.values()), shares_of(summary.label_s)))
     width = max((len(name) for name, _, _ in rows), default=0)
     times = [duration_text(seen_s) for _, seen_s, _ in rows]
     time_width = max(map(len, times), default=0)

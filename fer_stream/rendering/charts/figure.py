@@ -106,7 +106,7 @@ def _draw_head(
         parse_math=False,
     )
     subtitle = [
-        counted(face_count, "face") if face_count else "no face found",
+        counted(face_count, "person") if face_count else "no face found",
         clock_text(binning.span_s, exact=binning.span_s < 10),
     ]
     if has_rows:
@@ -234,7 +234,7 @@ def _draw_person(
             axes.plot([portrait.time_s], [PEAK_Y], marker="v", markersize=4.5, color=TEXT_HEX,
                       clip_on=False, zorder=4, linestyle="none")  # fmt: skip
     text_x = (MARGIN_IN + side_in + 0.14) / WIDTH_IN
-    figure.text(text_x, 1 - (top_in + 0.02) / figure_in, f"face {row.time.id}", fontsize=10.5,
+    figure.text(text_x, 1 - (top_in + 0.02) / figure_in, f"person {row.time.id}", fontsize=10.5,
                 fontweight="bold", color=TEXT_HEX, va="top")  # fmt: skip
     figure.text(text_x, 1 - (top_in + 0.24) / figure_in, "\n".join(lines), fontsize=8, color=QUIET_HEX,
                 va="top", linespacing=1.35)  # fmt: skip

@@ -1,4 +1,4 @@
-// One card per face, with its seven bars.
+// One card per person, with seven bars.
 
 export const EXPRESSIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"];
 // In the source's time: however slow the run is, a face is away when it is missing from the picture for so long.
