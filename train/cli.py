@@ -43,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A folder of this name is given as ./evaluate.
         if arguments[:1] == ["evaluate"]:
             options = _evaluate_parser().parse_args(arguments[1:])
-            require_extra("train", f"{PROG} evaluate")
+            require_extra("train", "this command")
             _evaluate(options)
         else:
             options = _train_parser().parse_args(arguments)
-            require_extra("train", PROG)
+            require_extra("train", "this command")
             _train(options, arguments)
         return 0
 

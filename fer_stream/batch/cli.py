@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything, start Ray, and analyze the recordings that are not done."""
-    require_extra("batch", PROG)
+    require_extra("batch", "this command")
     part_s = _check(options)
     from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
     from fer_stream.batch.manifest import DONE, finished, write_manifest

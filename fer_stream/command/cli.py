@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parsed(argv)
         with native_messages(shown=options.verbose):
             log_to_standard_error(PROG, verbose=options.verbose)
-            LOGGER.debug("%s %s, Python %s, %s", PROG, __version__, platform.python_version(), sys.platform)
+            LOGGER.debug("version %s, Python %s, %s", __version__, platform.python_version(), sys.platform)
             return _run(options)
 
     return exit_code_of(PROG, run)
@@ -139,7 +139,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     options, rest = parser.parse_known_args(argv)
     if rest and options.source is not None and not any(argument.startswith("-") for argument in rest):
         raise UsageError(
-            f"{PROG} reads one source, and {1 + len(rest)} are given ({rest[0]!r} is the second); "
+            f"{1 + len(rest)} sources are given, and only one can be read ({rest[0]!r} is the second); "
             "fer-batch analyzes many recordings"
         )
     if rest:

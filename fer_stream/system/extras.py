@@ -36,7 +36,7 @@ def require_extra(extra: str, feature: str) -> None:
 
     Args:
         extra: Its name in pyproject.toml.
-        feature: The option or command that needs it, as the user gave it.
+        feature: The option that needs it, as the user gave it, or "this command".
 
     Raises:
         UsageError: Packages are missing. The message contains the command that installs them.
