@@ -62,6 +62,12 @@ def _train_parser() -> argparse.ArgumentParser:
         "Write best-weights.pt, history.csv, curves.png, confusion-matrix.png and metrics.json. "
         f"`{PROG} evaluate` measures how good weights are; see `{PROG} evaluate --help`.",
         epilog=EXIT_CODES,
+        examples=(
+            f"{PROG} DATA",
+            f"{PROG} DATA --recipe strong --minutes 600",
+            f"{PROG} DATA --recipe strong --minutes 600 --resume",
+            f"{PROG} evaluate runs/strong/best-weights.pt DATA/validation",
+        ),
     )
     parser.add_argument(
         "data", type=Path, metavar="DATA", help="folder with train/<class>/ and validation/<class>/"

@@ -53,6 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
         "If you run it again, it does only what is missing, failed or changed.",
         epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a recording failed, 4 a problem "
         "with an output, 5 with the weights, 130 interrupted.",
+        examples=(
+            f"{PROG} interviews/ --output results",
+            f"{PROG} interviews/ --output results --save --chart --report",
+            f"{PROG} --from-file list.txt --output results --table csv",
+            f"{PROG} interviews/ --output results --dry-run",
+        ),
     )
     parser.add_argument(
         "videos",

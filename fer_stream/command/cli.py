@@ -40,6 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find every face in a video, a camera, pictures or a stream, and read its expression.",
         epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a problem with the source, 4 with "
         "an output, 5 with the weights, 130 interrupted.",
+        examples=(
+            f"{PROG} interview.mp4 --save annotated.mp4 --data table.csv",
+            f"{PROG} interview.mp4 --report report.html --chart timeline.png",
+            f"{PROG} photos/ --save annotated/ --data photos.csv",
+            f"{PROG} --camera 0",
+            f"{PROG} --camera 0 --serve 8000",
+        ),
     )
     parser.add_argument(
         "source",

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,10 +60,21 @@ def end_program(code: int) -> NoReturn:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser that accepts full option names only and reports errors in one line."""
+    """An argument parser that accepts full option names only and reports errors in one line.
 
-    def __init__(self, **settings: object) -> None:
+    Args:
+        examples: Commands to show at the end of the help, each on a line of its own.
+        **settings: Settings of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **settings: object) -> None:
         super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
+        self.examples = tuple(examples)
+
+    def format_help(self) -> str:
+        """Return the help, with the examples at its end. argparse itself would wrap them."""
+        lines = [f"  {example}\n" for example in self.examples]
+        return super().format_help() + "".join(["\nexamples:\n", *lines] if lines else [])
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
         """Parse as usual, but refuse `--option=--`, which before Python 3.13 gives an empty list."""

@@ -222,6 +222,16 @@ def open_window(
     return None
 
 
+def nothing_saved(info: SourceInfo) -> str:
+    """Return a hint for a run without an output: options that keep the result of this kind of source."""
+    from fer_stream.sources import SourceKind
+
+    saved = "annotated.mp4"
+    if info.kind == SourceKind.IMAGES:
+        saved = "annotated.jpg" if info.path is not None and info.path.is_file() else "annotated/"
+    return f"nothing was saved; to keep the result, add --save {saved} or --data table.csv"
+
+
 def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, *, only: bool) -> Sink:
     """Return the live page and print its address.
 

@@ -18,6 +18,7 @@ from fer_stream.command.options import LOOK_THROUGH, analysis_settings, say
 from fer_stream.command.outputs import (
     PROG,
     empty_folders_removed,
+    nothing_saved,
     open_page,
     open_sinks,
     open_window,
@@ -94,6 +95,8 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
             _write_json(profile_path, profile_report(summary, profile, started_s))
             files.append(profile_path)
         _sum_up(options, summary, profile, progress, files)
+        if not (sinks or profile_path or options.quiet):
+            say(PROG, nothing_saved(source.info))
         if not summary.interrupted:
             made_folders.clear()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0

@@ -84,7 +84,7 @@ def test_the_summary_names_faces_shares_and_files(made):
     lines = (made / "said.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith(f"{SAMPLE}: 15 frames in ")
     assert lines[1].startswith("2 people; percentages are shares of the time")
-    people = [line for line in lines[2:] if line.startswith("  face ")]
+    people = [line for line in lines[2:] if line.startswith("  person ")]
     assert [line.split()[1] for line in people] == ["1", "2"]
     for line in people:
         seen_s, _, named = line.split("seen")[1].partition(" s ")
@@ -158,6 +158,23 @@ def test_odd_names_work(fer, loaded):
         assert said.err.startswith(f"{shown}: 2 frames in ") and f"wrote {shown}.csv" in said.err
         assert [row["source"] for row in csv_rows(data)] == [name] * 4
         assert audio_s(Path(save)) > 0.04
+
+
+@pytest.mark.parametrize(
+    ("source", "kept_by"),
+    [("one.jpg", "--save annotated.jpg"), ("in", "--save annotated/"), (SAMPLE, "--save annotated.mp4")],
+)
+def test_a_run_that_saves_nothing_says_how_to_keep_the_result(fer, loaded, hopper_bgr, source, kept_by):
+    Path("in").mkdir()
+    for path in ("one.jpg", "in/one.jpg"):
+        cv2.imwrite(path, cv2.resize(hopper_bgr, (256, 300), interpolation=cv2.INTER_AREA))
+    part = ("--end", "0.1") if source == SAMPLE else ()
+    said = fer(source, *part)
+    assert said.code == 0
+    last_line = said.err.splitlines()[-1]
+    assert last_line.startswith("fer-stream: nothing was saved;") and kept_by in last_line
+    assert "nothing was saved" not in fer(source, *part, "--data", "-").err
+    assert fer(source, *part, "--quiet").err == ""
 
 
 def test_a_folder_of_pictures_is_annotated(fer, loaded, hopper_bgr):

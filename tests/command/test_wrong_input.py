@@ -136,6 +136,7 @@ def test_wrong_input_is_one_line_before_any_network(fer, no_network, material, c
     said = fer(*(str(argument).format(**material) for argument in arguments), *outputs)
     assert said.code == code
     assert said.line.startswith("fer-stream: ") and says in said.line
+    assert not said.line.startswith("fer-stream: fer-stream")
     assert "secret" not in said.line
     assert said.out == ""
     assert files_below(Path.cwd()) == set(), "nothing is left behind"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from argparse import ArgumentParser
 
 import pytest
 from helpers.paths import ROOT
@@ -12,19 +13,26 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMAND = re.compile(r"^ {4}(fer-stream|fer-batch|fer-train) (.*)$", re.MULTILINE)
 
 
-def options_of(command: str) -> set[str]:
-    """Return the options of a command, with those of `fer-train evaluate` for fer-train."""
+def parsers_of(command: str) -> list[ArgumentParser]:
+    """Return the parser of a command, and for fer-train also that of `fer-train evaluate`."""
     from fer_stream.batch import cli as batch_cli
     from fer_stream.command import cli
     from train import cli as train_cli
 
-    parsers = {
+    return {
         "fer-stream": [cli.build_parser()],
         "fer-batch": [batch_cli.build_parser()],
         "fer-train": [train_cli._train_parser(), train_cli._evaluate_parser()],
-    }
+    }[command]
+
+
+def options_of(command: str) -> set[str]:
+    """Return the options of a command, with those of `fer-train evaluate` for fer-train."""
     return {
-        name for parser in parsers[command] for action in parser._actions for name in action.option_strings
+        name
+        for parser in parsers_of(command)
+        for action in parser._actions
+        for name in action.option_strings
     }
 
 
@@ -43,6 +51,20 @@ def test_the_pages_show_commands() -> None:
     shown = [match for page in PAGES for match in COMMAND.findall(page.read_text(encoding="utf-8"))]
     assert len(shown) > 50
     assert {command for command, _ in shown} == {"fer-stream", "fer-batch", "fer-train"}
+
+
+@pytest.mark.parametrize("command", ["fer-stream", "fer-batch", "fer-train"])
+def test_the_help_ends_with_examples_that_work(command) -> None:
+    parser, *others = parsers_of(command)
+    help_lines = parser.format_help().rstrip().splitlines()
+    examples = [shlex.split(line) for line in help_lines[help_lines.index("examples:") + 1 :]]
+    assert 3 <= len(examples) <= 5
+    for program, *arguments in examples:
+        assert program == command
+        if arguments[0] == "evaluate":
+            others[0].parse_args(arguments[1:])
+        else:
+            parser.parse_args(arguments)
 
 
 def test_every_test_that_the_robustness_page_names_exists_in_its_file() -> None:
