@@ -25,7 +25,7 @@ COLORS_RGB: dict[str, tuple[int, int, int]] = {
     "sad": (0, 114, 178),  # blue
     "surprise": (86, 180, 233),  # sky blue
 }
-UNSURE_RGB = (104, 109, 117)  # a darker, bluer grey than neutral's
+UNSURE_RGB = (70, 76, 86)  # much darker than neutral's grey: a contrast of 3.7 to 1
 
 
 def color_bgr(expression: str) -> tuple[int, int, int]:

@@ -247,6 +247,33 @@ def test_the_picture_is_the_person_at_the_peak_of_the_expression_beside_it(tmp_p
     assert not (chart == (10, 10, 250)).all(axis=2).any() and not (chart == (250, 10, 10)).all(axis=2).any()
 
 
+def test_the_mark_is_at_the_peak_of_the_curve_and_the_picture_is_the_best_view_near_it(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    calm, large, peak, late = (
+        colored(color) for color in ((10, 10, 250), (10, 250, 10), (250, 10, 10), (10, 250, 250))
+    )
+    for index in range(100):
+        face, picture = face_with("happy", 0.8), calm
+        if index == 42:  # nearly as happy as at the peak, and much larger
+            face, picture = face_with("happy", 0.94, (40, 10, 200, 170)), large
+        elif index == 50:
+            face, picture = face_with("happy", 0.95), peak
+        elif index == 90:  # as happy and as large, but long after the peak
+            face, picture = face_with("happy", 0.94, (20, 0, 220, 180)), late
+        timeline.add(frame_at(index, 25, [face], picture))
+    timeline.save()
+    timeline._path = tmp_path / "timeline.svg"
+    timeline.save()
+    said = " ".join(texts(tmp_path / "timeline.svg"))
+    assert "0:02.0: probability of" in said and "happy 95 %" in said
+    chart = cv2.imread(str(path))
+    assert (chart == (10, 250, 10)).all(axis=2).sum() > 5000
+    plot = np.flatnonzero(pixels_of(path, "happy")[350])
+    mark = np.flatnonzero((chart < 60).all(axis=2)[195:214, plot[0] :].any(axis=0))  # just above the plot
+    assert mark.mean() / np.ptp(plot) == pytest.approx(50.5 / 100, abs=0.005)
+
+
 def test_the_better_picture_is_shown_for_equal_peaks(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
@@ -288,7 +315,7 @@ def test_strip_and_area_begin_and_end_together(tmp_path, frames, fps):
         assert abs(np.flatnonzero(area)[end] - np.flatnonzero(strip)[end]) <= 1
 
 
-def test_unsure_stretches_are_grey_and_not_an_expression(tmp_path):
+def test_unsure_stretches_are_hatched_and_not_an_expression(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)
     for index in range(250):
@@ -298,6 +325,8 @@ def test_unsure_stretches_are_grey_and_not_an_expression(tmp_path):
     assert np.ptp(sad) < 0.45 * cv2.imread(str(path)).shape[1], (
         "strip and area of the unsure half are not blue"
     )
+    hatched = np.flatnonzero(pixels_of(path, "unsure")[230:].any(axis=0))
+    assert hatched.min() > sad.max() - 5 and np.ptp(hatched) == pytest.approx(np.ptp(sad), rel=0.05)
     timeline._path = tmp_path / "timeline.svg"
     timeline.save()
     assert "sad 50 %, unsure 50 %" in texts(tmp_path / "timeline.svg")

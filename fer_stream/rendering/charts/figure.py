@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 CURVE_POINTS = 240
 
 WIDTH_IN, MARGIN_IN, LEFT_IN, RIGHT_IN = 12.0, 0.3, 3.2, 0.4
-# Bottom and height, in units of the probability axis. The strip is thinner where the label is "unsure".
-STRIP, UNSURE_STRIP = (-0.17, 0.12), (-0.13, 0.04)
+STRIP = -0.17, 0.12  # bottom and height, in units of the probability axis
 PEAK_Y = 1.07
-UNSURE_STRIP_HEX = "#c4c8ce"
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,10 @@ def timeline_figure(
             axes, binning, ticks, is_first=number == 0, is_last=number == count - 1, has_curve=bool(rows)
         )
         if rows:
-            _draw_curve(axes, rows[number], binning)
-            _draw_person(figure, axes, rows[number], top_in, min(plot_in, 1.0), figure_in)
+            stretches = list(rows[number].curve.stretches(binning, CURVE_POINTS, away_s=MOMENT_S))
+            _draw_curve(axes, stretches)
+            peak = _draw_peak(axes, rows[number], stretches)
+            _draw_person(figure, rows[number], peak, top_in, min(plot_in, 1.0), figure_in)
         else:
             axes.text(0.5, 0.5, "no face found", transform=axes.transAxes, ha="center", va="center",
                       fontsize=13, color=QUIET_HEX)  # fmt: skip
@@ -113,12 +113,12 @@ def _draw_head(
         subtitle += [
             "area: probability of each expression",
             "strip: the label",
-            "▾ moment of the picture, the peak of the expression beside it",
+            "▾ peak of the expression beside the picture",
         ]
     figure.text(MARGIN_IN / WIDTH_IN, 1 - 0.66 / figure_in, "  ·  ".join(subtitle), fontsize=10,
                 color=QUIET_HEX, va="top")  # fmt: skip
     figure.legend(
-        handles=[Patch(facecolor=_strip_hex(label), label=label) for label in LABELS],
+        handles=[Patch(**_strip_style(label), label=label) for label in LABELS],
         loc="upper left",
         bbox_to_anchor=(LEFT_IN / WIDTH_IN, 1 - 0.98 / figure_in),
         bbox_transform=figure.transFigure,
@@ -159,12 +159,11 @@ def _draw_axes(
                       textcoords="offset points", ha="right", fontsize=7.5, color=QUIET_HEX)  # fmt: skip
 
 
-def _draw_curve(axes: Axes, row: Row, binning: Binning) -> None:
+def _draw_curve(axes: Axes, stretches: Sequence[Stretch]) -> None:
     """Draw stacked areas of the probabilities over a strip of the labels, with gaps where the face was away.
 
     Area and strip use the same bins, so that they begin and end together.
     """
-    stretches = list(row.curve.stretches(binning, CURVE_POINTS, away_s=MOMENT_S))
     times_s, tops = _area(stretches)
     bottoms = np.concatenate([np.zeros_like(tops[:, :1]), tops[:, :-1]], axis=1)
     strip = _strip(stretches)
@@ -175,8 +174,7 @@ def _draw_curve(axes: Axes, row: Row, binning: Binning) -> None:
                 color=color_hex(label), linewidth=0, zorder=2,
             )  # fmt: skip
         if strip[index]:
-            height = UNSURE_STRIP if label == UNSURE else STRIP
-            axes.broken_barh(strip[index], height, color=_strip_hex(label), linewidth=0, zorder=2)
+            axes.broken_barh(strip[index], STRIP, **_strip_style(label), zorder=2)
     unsure = strip[LABELS.index(UNSURE)]
     if unsure:  # a veil: the probabilities stay visible, but none of them counts as an answer
         axes.broken_barh(unsure, (0, 1), color="white", alpha=0.62, linewidth=0, zorder=3)
@@ -205,10 +203,30 @@ def _strip(stretches: Sequence[Stretch]) -> list[list[tuple[float, float]]]:
     return strip
 
 
+def _draw_peak(axes: Axes, row: Row, stretches: Sequence[Stretch]) -> str:
+    """Mark the highest point in the curve of the main expression, and return words about it.
+
+    Of points that are equally high, the one nearest to the picture is marked. A person who was always unsure
+    has no peak; there are no words then.
+    """
+    label = row.time.main_label()
+    if label == UNSURE:
+        return ""
+    times_s = np.concatenate([(each.edges_s[1:] + each.edges_s[:-1]) / 2 for each in stretches])
+    heights = np.concatenate([each.probabilities[:, EXPRESSIONS.index(label)] for each in stretches])
+    highest = np.flatnonzero(heights > heights.max() - 1e-6)
+    picture_s = row.portraits.by_label[label].time_s
+    at = highest[np.abs(times_s[highest] - picture_s).argmin()]
+    axes.plot([times_s[at]], [PEAK_Y], marker="v", markersize=4.5, color=TEXT_HEX, clip_on=False, zorder=4,
+              linestyle="none")  # fmt: skip
+    at_text = clock_text(float(times_s[at]), exact=True)
+    return f"▾ {at_text}: probability of\n{label} {percent(float(heights[at]))} %"
+
+
 def _draw_person(
-    figure: Figure, axes: Axes, row: Row, top_in: float, side_in: float, figure_in: float
+    figure: Figure, row: Row, peak: str, top_in: float, side_in: float, figure_in: float
 ) -> None:
-    """Draw the face's picture at the peak of its main expression, and say how long it was seen."""
+    """Draw the face's picture near its peak, and say how long it was seen and when the peak was."""
     label = row.time.main_label()
     portrait = row.portraits.by_label.get(label)
     shares = row.time.shares()
@@ -216,6 +234,7 @@ def _draw_person(
     lines = [
         f"seen for {duration_text(row.time.seen_s)}, of that time",
         ", ".join(f"{each} {percent(shares[each])} %" for each in named),
+        *([peak] if peak else []),
     ]
     if portrait is not None:
         picture = figure.add_axes(
@@ -228,11 +247,6 @@ def _draw_person(
         )
         picture.imshow(portrait.rgb, interpolation="bilinear")
         picture.set_axis_off()
-        at = clock_text(portrait.time_s, exact=True)
-        if label != UNSURE:
-            lines += [f"▾ {at}: probability of", f"{label} {percent(portrait.probability)} %"]
-            axes.plot([portrait.time_s], [PEAK_Y], marker="v", markersize=4.5, color=TEXT_HEX,
-                      clip_on=False, zorder=4, linestyle="none")  # fmt: skip
     text_x = (MARGIN_IN + side_in + 0.14) / WIDTH_IN
     figure.text(text_x, 1 - (top_in + 0.02) / figure_in, f"person {row.time.id}", fontsize=10.5,
                 fontweight="bold", color=TEXT_HEX, va="top")  # fmt: skip
@@ -240,8 +254,11 @@ def _draw_person(
                 va="top", linespacing=1.35)  # fmt: skip
 
 
-def _strip_hex(label: str) -> str:
-    return UNSURE_STRIP_HEX if label == UNSURE else color_hex(label)
+def _strip_style(label: str) -> dict[str, Any]:
+    """Return how a label looks in the strip. "Unsure" is hatched, so that it is not taken for "neutral"."""
+    if label == UNSURE:
+        return {"facecolor": "white", "edgecolor": color_hex(UNSURE), "hatch": "/////", "linewidth": 0}
+    return {"facecolor": color_hex(label), "linewidth": 0}
 
 
 def tick_times(first_s: float, span_s: float) -> list[float]:

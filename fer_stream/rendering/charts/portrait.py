@@ -1,4 +1,4 @@
-"""Pictures of one face at the peak of each expression, for the timeline."""
+"""Pictures of one face near the peak of each expression, for the timeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fer_stream.rendering.charts.face_pose import area_px, frontality
 from fer_stream.types import AnalyzedFrame, Face
 
 SIDE_PX = 96
-STEP = 0.01  # probabilities that round to the same percent are equal peaks; the better view of them wins
+SAME_PEAK = 0.001  # probabilities that differ by less look equal in a chart; the better view of them wins
+NEAR_S, NEAR_PEAK = 0.5, 0.02  # so close to the peak in time and probability, the better view wins too
 BETTER_LOOK = 1.15  # a new picture must be better by this factor, so that not every frame gives one
 
 
@@ -23,35 +24,54 @@ class Portrait:
     Attributes:
         rgb: uint8 (S, S, 3), S at most `SIDE_PX`.
         time_s: Time of its frame.
-        probability: Probability of the label's expression in that frame.
-        rank: The probability in steps of `STEP`, rounded.
+        probability: Probability of the label's expression in that frame; 0 if the face is unsure.
         quality: Quality of the view: size, detection score and pose.
     """
 
     rgb: np.ndarray
     time_s: float
     probability: float
-    rank: int
     quality: float
 
 
+@dataclass
+class _Peak:
+    """The highest probability of a label so far, and when it was first reached."""
+
+    probability: float
+    time_s: float
+
+    def is_near(self, probability: float, time_s: float) -> bool:
+        """Return whether a frame is at the peak, or close enough to show it."""
+        below = self.probability - probability
+        return below < SAME_PEAK or (below < NEAR_PEAK and abs(time_s - self.time_s) <= NEAR_S)
+
+
 class Portraits:
-    """Keeps the picture of one face at the peak of each label."""
+    """Keeps the best view of one face near the peak of each label."""
 
     def __init__(self) -> None:
         self.by_label: dict[str, Portrait] = {}
+        self._peaks: dict[str, _Peak] = {}
 
     def look(self, analyzed: AnalyzedFrame, face: Face) -> None:
-        """Keep the face's picture if it is the peak of its label, or an equal peak with a better view."""
-        best = self.by_label.get(face.label)
-        rank = 0 if face.unsure else round(face.confidence / STEP)
-        if best is not None and rank < best.rank:
+        """Keep the face's picture if it is near the peak of its label and a better view than the last one."""
+        time_s = analyzed.frame.time_s
+        probability = 0.0 if face.unsure else face.confidence
+        peak = self._peaks.setdefault(face.label, _Peak(probability, time_s))
+        if probability > peak.probability:
+            peak.probability, peak.time_s = probability, time_s
+        if not peak.is_near(probability, time_s):
             return
         quality = math.sqrt(area_px(face)) * face.detection_score * frontality(face)
-        if best is not None and rank == best.rank and quality < BETTER_LOOK * best.quality:
+        best = self.by_label.get(face.label)
+        if (
+            best is not None
+            and peak.is_near(best.probability, best.time_s)
+            and quality < BETTER_LOOK * best.quality
+        ):
             return
-        rgb = _square_rgb(analyzed, face)
-        self.by_label[face.label] = Portrait(rgb, analyzed.frame.time_s, face.confidence, rank, quality)
+        self.by_label[face.label] = Portrait(_square_rgb(analyzed, face), time_s, probability, quality)
 
 
 def _square_rgb(analyzed: AnalyzedFrame, face: Face) -> np.ndarray:

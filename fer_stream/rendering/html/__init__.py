@@ -32,10 +32,11 @@ def palette_css() -> str:
     """Return CSS variables for the overlay's colours: `--fill-happy`, and `--line-happy` for thin lines.
 
     A line is darker on a light page, and lighter on a dark one, if the overlay's colour would be hard to see.
+    The same goes for "unsure", which is drawn as hatching.
     """
 
     def variables(page_rgb: tuple[int, int, int]) -> str:
-        named = {**COLORS_RGB, UNSURE: UNSURE_RGB}
+        named = {**COLORS_RGB, UNSURE: _visible(UNSURE_RGB, page_rgb)}
         fills = (f"--fill-{name}:{_hex(named[name])};" for name in LABELS)
         lines = (f"--line-{name}:{_hex(_visible(named[name], page_rgb))};" for name in LABELS)
         return "".join((*fills, *lines))

@@ -61,6 +61,7 @@ export class Cards {
     const label = unsure ? "unsure" : face.expression;
     entry.label.textContent = unsure ? "unsure" : `${label} ${Math.round(100 * face.confidence)} %`;
     entry.card.style.borderLeftColor = `var(--fill-${label})`;
+    entry.card.style.borderLeftStyle = unsure ? "dashed" : "solid"; // two greys alone are hard to tell apart
     EXPRESSIONS.forEach((expression, index) => {
       const { row, fill, value } = entry.rows[index];
       fill.style.transform = `scaleX(${face[expression]})`;
