@@ -29,10 +29,7 @@ def parsers_of(command: str) -> list[ArgumentParser]:
 def options_of(command: str) -> set[str]:
     """Return the options of a command, with those of `fer-train evaluate` for fer-train."""
     return {
-        name
-        for parser in parsers_of(command)
-        for action in parser._actions
-        for name in action.option_strings
+        name for parser in parsers_of(command) for action in parser._actions for name in action.option_strings
     }
 
 
