@@ -105,7 +105,8 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--blur",
         action="store_true",
-        help="hide every face that is found, in everything that is shown or written; searches every frame",
+        help="hide every face that is found, in everything that is shown or written; searches every frame, "
+        "which takes longer",
     )
     outputs.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     outputs.add_argument(

@@ -64,6 +64,19 @@ def test_the_help_ends_with_examples_that_work(command) -> None:
             parser.parse_args(arguments)
 
 
+def test_the_troubleshooting_page_quotes_messages_of_the_program() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    files = [path for folder in ("fer_stream", "train") for path in (ROOT / folder).rglob("*.py")]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    source = re.sub(r"\"\n\s*f?\"", "", source)  # join texts that go on in the next line
+    values = r"camera 0|/dev/video0|\w+\.(?:mp4|jpg|csv)|libGL\S*|--device cuda|torch and \w+| \d+\b"
+    messages = re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
+    assert len(messages) > 10
+    for message in messages:
+        parts = [part.strip(" ()") for part in re.split(rf"{values}|\.\.\.|[:;,] ", message)]
+        assert all(part in source for part in parts), message
+
+
 def test_every_test_that_the_robustness_page_names_exists_in_its_file() -> None:
     page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
     count = 0
