@@ -275,7 +275,7 @@ def _print_estimate(estimated: Estimate, done_before: int) -> None:
     say(
         PROG,
         f"{counted(len(estimated.parts), 'recording')}, {format_time(round(estimated.video_s))} of video, in "
-        f"{sum(parts for *_, parts in estimated.parts)} parts to do{earlier}",
+        f"{counted(sum(parts for *_, parts in estimated.parts), 'part')} to do{earlier}",
     )
     if estimated.run_s is None:
         say(PROG, "how long that takes is unknown: no recording could be analyzed")
