@@ -36,6 +36,9 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "reports": (".html",),
     "episodes": (".csv", ".vtt", ".eaf"),
 }
+# An unfinished file ends in .part, so that no reader of tables/*.parquet meets one. In these folders it ends
+# in the suffix of the finished file, because its sink tells the format from it.
+_NEED_SUFFIX = FOLDERS.keys() - {"tables"}
 # A run refreshes its mark this often. If a mark is older than STALE_MARK_S, its run was killed.
 REFRESH_MARK_S = 10.0
 STALE_MARK_S = 120.0
@@ -99,10 +102,10 @@ class Output:
             for other in sorted(self.names() - {mark}):
                 if other.startswith(_MARK):
                     self._remove_stale(other)
-            for name in FOLDERS:  # left-over files would disturb readers of tables/*.parquet
-                for left_over in self.names(name):
-                    if left_over.startswith((".fer-stream-", ".fer-batch-")):
-                        self.remove(name, left_over)
+            for folder in (".", "records", *FOLDERS):
+                for name in self.names(folder):
+                    if name.startswith((".fer-stream-", ".fer-batch-")) and not name.startswith(_MARK):
+                        self.remove(folder, name)
             yield marked
         finally:
             with suppress(OutputError):
@@ -118,12 +121,8 @@ class Output:
         if abs(now_s - self._marked_s) < REFRESH_MARK_S:
             return
         content = {"host": platform.node(), "process": os.getpid(), "time_s": now_s}
-        if is_address(self.address):  # written in place, so that workers always see it
-            with self._errors(self._mark):
-                self.fs.pipe_file(self._path(self._mark), json.dumps(content).encode())
-        else:
-            with self.writing(self._mark) as path, _writing_to(self.place(self._mark)):
-                path.write_text(json.dumps(content), encoding="utf-8")
+        with self._errors(self._mark):  # written in place, so that workers always see it
+            self.fs.pipe_file(self._path(self._mark), json.dumps(content).encode())
         self._marked_s = now_s
 
     def _read_mark(self, mark: str) -> dict[str, Any]:
@@ -198,7 +197,7 @@ class Output:
         # output.
         with _writing_to(self.place(*parts)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_beside(path, path.suffix) as temporary:
+        with temporary_beside(path, path.suffix if parts[0] in _NEED_SUFFIX else ".part") as temporary:
             yield temporary
             with _writing_to(self.place(*parts)):
                 temporary.replace(path)

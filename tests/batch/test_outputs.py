@@ -33,8 +33,11 @@ def test_another_machine_must_see_the_same_output_folder(tmp_path):
 def test_two_runs_cannot_share_an_output_folder(tmp_path):
     output = Output(str(tmp_path))
     output.make()
-    half = tmp_path / "tables" / ".fer-stream-1-a.parquet"
-    half.write_bytes(b"half")
+    half = tmp_path / "tables" / ".fer-stream-1-a.part"
+    (tmp_path / "records").mkdir()
+    halves = [half, *(tmp_path / folder / half.name for folder in (".", "records", "videos"))]
+    for left_over in halves:
+        left_over.write_bytes(b"half")
     marks = [{"host": platform.node(), "process": os.getpid(), "time_s": time.time() - 3600}]
     if os.name == "posix":
         ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -43,7 +46,7 @@ def test_two_runs_cannot_share_an_output_folder(tmp_path):
     for mark in marks:  # left by killed runs
         (tmp_path / f".fer-batch-run-{mark['process']}").write_text(json.dumps(mark))
     with output.marked() as marked:
-        assert not half.exists() and len([*tmp_path.glob(".*")]) == 1
+        assert not any(left_over.exists() for left_over in halves) and len([*tmp_path.glob(".*")]) == 1
         half.write_bytes(b"being written")
         for again in (Output(str(tmp_path)), output):
             again.make()
@@ -56,6 +59,15 @@ def test_two_runs_cannot_share_an_output_folder(tmp_path):
     memory.make()
     with memory.marked(), pytest.raises(OutputError, match="another fer-batch"), memory.marked():
         pass
+
+
+def test_a_table_has_its_suffix_only_once_it_is_finished(tmp_path):
+    output = Output(str(tmp_path))
+    for name in ("a.parquet", "a.csv"):
+        with output.writing("tables", name) as path:
+            path.write_bytes(b"half")
+            assert not [*(tmp_path / "tables").glob(f"*{Path(name).suffix}")]
+        assert (tmp_path / "tables" / name).read_bytes() == b"half"
 
 
 def test_errors_while_reading_are_not_reported_as_output_errors(tmp_path, monkeypatch):

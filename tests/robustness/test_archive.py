@@ -72,6 +72,7 @@ def test_a_killed_run_loses_nothing_and_the_next_one_finishes_it(tmp_path: Path,
     states = pq.read_table(output / "manifest.parquet").to_pylist()
     assert len(states) == len(list(folder.iterdir()))
     assert all((row["state"], row["rows"]) == ("done", FRAMES) for row in states)
+    assert not [path for path in output.rglob("*") if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("fault", ["crash", "hang"])
