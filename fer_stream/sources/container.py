@@ -80,11 +80,11 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
         raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
     try:
         container = open_container(path)
-    except PermissionError as error:
-        raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
     except (av.error.FFmpegError, OSError) as error:
         if is_out_of_memory(error):
             raise
+        if error.errno in (*UNREACHABLE, errno.EMFILE, errno.ENFILE):  # the last two: too many open files
+            raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
         if _names_other_files(path):
             raise SourceError(
                 f"{name} is a list of other files or addresses; give the video itself"

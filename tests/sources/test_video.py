@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -268,3 +269,19 @@ def test_frames_before_a_lost_drive_come_before_the_error(tmp_path, monkeypatch)
     with open_source(path) as source, pytest.raises(SourceError, match=r"lost\.mp4.*Input/output error"):
         indexes.extend(index_in(frame.bgr) for frame in source)
     assert indexes[:15] == list(range(15))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of open files")
+def test_too_many_open_files_are_no_damage(tmp_path: Path) -> None:
+    import resource
+
+    path = write_video(tmp_path / "clip.mp4", range(3))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with path.open() as file:
+        most = file.fileno()  # the lowest number that is free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        with pytest.raises(SourceError, match="can't be read: Too many open files"):
+            open_source(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
