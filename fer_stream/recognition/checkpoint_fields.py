@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -42,13 +42,16 @@ class CheckpointFields:
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
         """Return a number from `low` to `high`."""
         value = self.content.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        if not _is_number(value) or not low <= value <= high:
             raise self._wrong_value(name, value, f"which should be a number from {low:g} to {high:g}")
         return float(value)
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
-        """Return a number from `low` to `high`, without its fraction."""
-        return int(self.number(name, low, high, default))
+        """Return a whole number from `low` to `high`."""
+        value = self.number(name, low, high, default)
+        if not value.is_integer():
+            raise self._wrong_value(name, value, f"which should be a whole number from {low} to {high}")
+        return int(value)
 
     def three(self, name: str, low: float, high: float) -> tuple[float, float, float]:
         """Return three numbers from `low` to `high`."""
@@ -56,7 +59,7 @@ class CheckpointFields:
         if (
             not isinstance(values, (list, tuple))
             or len(values) != 3
-            or not all(isinstance(value, (int, float)) and low <= value <= high for value in values)
+            or not all(_is_number(value) and low <= value <= high for value in values)
         ):
             raise self._wrong_value(name, values, f"not three numbers from {low:g} to {high:g}")
         red, green, blue = (float(value) for value in values)
@@ -109,6 +112,10 @@ class CheckpointFields:
 
     def _wrong_value(self, name: str, value: object, but: str) -> WeightsError:
         return wrong_field(self.path, f"says {name} = {reprlib.repr(value)}, {but}")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:
