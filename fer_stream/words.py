@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 _PLURALS = {"person": "people"}
 
@@ -10,6 +11,12 @@ _PLURALS = {"person": "people"}
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, "1 face" or "2 faces", "1 person" or "2 people"."""
     return f"{number} {noun}" if number == 1 else f"{number} {_PLURALS.get(noun, f'{noun}s')}"
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Return a list of alternatives, ".mp4, .mkv or .webm"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def percent(probability: float) -> int:

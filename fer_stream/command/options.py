@@ -96,9 +96,11 @@ class CommandParser(argparse.ArgumentParser):
 
     def _suggestion(self, message: str) -> str:
         """Return a suggestion of the known options that are closest to unknown ones, or an empty text."""
-        names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-        unknown = re.findall(r"--[\w-]+", message) if message.startswith("unrecognized arguments") else []
-        meant = [close[0] for name in unknown if (close := difflib.get_close_matches(name, names, n=1))]
+        names = [name[2:] for action in self._actions for name in action.option_strings if name[:2] == "--"]
+        unknown = re.findall(r"--([\w-]+)", message) if message.startswith("unrecognized arguments") else []
+        meant = [
+            f"--{close[0]}" for name in unknown if (close := difflib.get_close_matches(name, names, n=1))
+        ]
         return f"; did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fer_stream.errors import OutputError, UsageError, cannot_write
 from fer_stream.system.files import resolved, unreadable_kind
+from fer_stream.words import any_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -155,8 +156,7 @@ def check_output(
     """
     path = Path(path)
     if extensions is not None and path.suffix.lower() not in extensions:
-        known = ", ".join(extensions)
-        raise UsageError(f"can't tell from its name what {path} should be; give it one of {known}")
+        raise UsageError(f"can't write {path}: its name should end in {any_of(extensions)}")
     try:
         exists = path.exists()
         if source_path is not None and _is_same_file(path, source_path):

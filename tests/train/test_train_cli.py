@@ -302,7 +302,8 @@ def test_an_evaluation_refuses_a_wrong_folder_or_output(run, data, tmp_path, cap
     assert code == 3 and "train, validation" in said
     before = weights.read_bytes()
     assert fails(["evaluate", weights, data / "validation", "--json", tmp_path], capsys)[0] == 2
-    assert fails(["evaluate", weights, data / "validation", "--json", weights], capsys)[0] == 2
+    code, said = fails(["evaluate", weights, data / "validation", "--json", weights], capsys)
+    assert code == 2 and said.endswith("best-weights.pt: its name should end in .json\n")
     (tmp_path / "file").write_text("")
     code, _ = fails(
         ["evaluate", weights, data / "validation", "--json", tmp_path / "file" / "e.json"], capsys
