@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from fer_stream.detection.mtcnn import O_NET_INPUT, P_NET_INPUT, P_NET_STRIDE, R_NET_INPUT, load_mtcnn
-from fer_stream.detection.pixels import SummedPixels
+from fer_stream.detection.pixels import SquarePixels, SummedPixels
 from fer_stream.inference.threads import Workers
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 TakeStrip = Callable[[np.ndarray, np.ndarray, float, int], _T]
+_CpuPixels = SummedPixels | SquarePixels
 
 # A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
 # P-Net's first layer takes 40 bytes a pixel.
@@ -124,10 +125,10 @@ class CpuCascade:
             load_mtcnn(name, self._workers.network_threads) for name in ("PNet", "RNet", "ONet")
         )
 
-    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> SummedPixels:
+    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> _CpuPixels:
         """Sum a frame; see `Cascade.read`."""
         if around_xyxy is not None:
-            return SummedPixels(image_bgr, around_xyxy)
+            return SquarePixels(image_bgr)
         height, width = image_bgr.shape[:2]
         last: SummedPixels | None = self._last.__dict__.pop("pixels", None)
         if last is not None and last.size_wh != (width, height):
@@ -153,16 +154,16 @@ class CpuCascade:
         # The first level has about as many pixels as all others together.
         return self._workers.map(level, scales)
 
-    def r_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+    def r_net(self, pixels: _CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `Cascade.r_net`."""
         return self._run_on_squares(self._r_net, R_NET_INPUT, pixels, squares_xyxy)
 
-    def o_net(self, pixels: SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+    def o_net(self, pixels: _CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares; see `Cascade.o_net`."""
         return self._run_on_squares(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
 
     def _run_on_squares(
-        self, network: Network, size: int, pixels: SummedPixels, squares_xyxy: np.ndarray
+        self, network: Network, size: int, pixels: _CpuPixels, squares_xyxy: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         def run(part: slice) -> tuple[np.ndarray, ...]:
             return network(pixels.crops(squares_xyxy[part], size))

@@ -1,11 +1,13 @@
-"""Make the inputs of MTCNN's networks: all scales of the pyramid and all crops, from one integral image.
+"""Make the inputs of MTCNN's networks: all scales of the pyramid and all crops.
 
 The integral image of a frame gives the mean of any rectangle with four reads. Reduction works as in MTCNN:
 output pixel i of n is the mean of the input pixels that it touches, from floor(i * N / n) to ceil((i + 1) * N
 / n). Neighbours share pixels if N / n is not whole, which blurs more than OpenCV's INTER_AREA. The networks
 were trained on that.
 
-`SummedPixels` works on the CPU with numpy; `torch_cascade.py` does the same on a device of torch.
+`SummedPixels` sums a whole frame once, for a scan. `SquarePixels` sums only the squares that are cut out, for
+known faces. Both give the same crops, bit for bit. They work on the CPU with numpy; `torch_cascade.py` does
+the same on a device of torch.
 """
 
 from __future__ import annotations
@@ -21,33 +23,22 @@ PIXEL_SCALE = 0.0078125  # MTCNN reads (pixel - 127.5) / 128
 # Arrays of several MB also cost time, because the C library returns their memory to the system each time.
 PLACES_AT_ONCE = 2**14
 LONGEST_REMAPPED = 2**15 - 2  # px; OpenCV's `remap` takes no longer side
+# px; the integral image of a square with a longer side does not fit into the processor's cache
+LONGEST_INTEGRATED = 800
 
 
 class SummedPixels:
-    """The integral image of a frame, or of one part of it.
+    """The integral image of a frame.
 
     Args:
         image_bgr: uint8 (H, W, 3).
-        around_xyxy: (N, 4) px, the squares that will be cut out; None for the whole frame.
         reuse: The sums of an earlier frame that are no longer needed. Their memory is overwritten, because
             fresh memory costs as much time as the sums.
     """
 
-    def __init__(
-        self,
-        image_bgr: np.ndarray,
-        around_xyxy: np.ndarray | None = None,
-        *,
-        reuse: SummedPixels | None = None,
-    ) -> None:
+    def __init__(self, image_bgr: np.ndarray, *, reuse: SummedPixels | None = None) -> None:
         height, width = image_bgr.shape[:2]
         self.size_wh = (width, height)
-        self._origin_xy = np.zeros(2, np.int64)
-        if around_xyxy is not None:
-            lows, highs = whole_pixels(around_xyxy, self.size_wh)
-            self._origin_xy = lows.min(axis=0)
-            (left, top), (right, bottom) = self._origin_xy, highs.max(axis=0)
-            image_bgr = image_bgr[top:bottom, left:right]
         # int32 overflows beyond 4K, but the difference of two sums is right all the same.
         self._sums: np.ndarray = cv2.integral(image_bgr, reuse._sums if reuse else None)
 
@@ -80,7 +71,6 @@ class SummedPixels:
             which no face is found.
         """
         starts, ends = _crop_windows(squares_xyxy, self.size_wh, size)
-        starts, ends = starts - self._origin_xy[:, None], ends - self._origin_xy[:, None]
         means = np.empty((len(squares_xyxy), 3, size, size), np.float32)
         step = max(1, PLACES_AT_ONCE // size**2)
         for first in range(0, len(means), step):
@@ -108,12 +98,7 @@ class SummedPixels:
         sums += self._at(places_xy)
         places_xy[..., 1] = y[1][:, :, None]
         sums -= self._at(places_xy)
-        pixels = (y[1] - y[0])[:, :, None] * (x[1] - x[0])[:, None, :]
-        means = np.empty((shape[0], 3, *shape[1:3]), np.float32)
-        means[:, ::-1] = np.moveaxis(sums, -1, 1)
-        means *= (PIXEL_SCALE / pixels).astype(np.float32)[:, None]
-        means -= np.float32(127.5 * PIXEL_SCALE)
-        return means
+        return _normalized_means(sums, (x[1] - x[0])[:, None, :] * (y[1] - y[0])[:, :, None])
 
     def _at(self, places_xy: np.ndarray) -> np.ndarray:
         """Return the sums at some places, int32 (N, H, W, 3)."""
@@ -124,6 +109,66 @@ class SummedPixels:
         places_xy = places_xy.reshape(count * height, width, 2)
         sums = cv2.remap(self._sums, places_xy, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
         return sums.reshape(count, height, width, 3)
+
+
+class SquarePixels:
+    """A frame of which only a few squares are read, each summed on its own.
+
+    Args:
+        image_bgr: uint8 (H, W, 3). It must not change while this is in use.
+    """
+
+    def __init__(self, image_bgr: np.ndarray) -> None:
+        self._image_bgr = image_bgr
+        self.size_wh = (image_bgr.shape[1], image_bgr.shape[0])
+
+    def crops(self, squares_xyxy: np.ndarray, size: int) -> np.ndarray:
+        """Cut squares as `SummedPixels.crops` does, with the same result."""
+        lows, highs = whole_pixels(squares_xyxy, self.size_wh)
+        sums = np.empty((len(lows), size, size, 3), np.int32)
+        pixels = np.empty((len(lows), size, size), np.int64)
+        for index, ((left, top), (right, bottom)) in enumerate(
+            zip(lows.tolist(), highs.tolist(), strict=True)
+        ):
+            part_bgr = self._image_bgr[top:bottom, left:right]
+            x, y = windows(right - left, size), windows(bottom - top, size)
+            sums[index] = _window_sums(part_bgr, x, y)
+            pixels[index] = (y[1] - y[0])[:, None] * (x[1] - x[0])
+        return _normalized_means(sums, pixels)
+
+
+def _window_sums(part_bgr: np.ndarray, x: _Bounds, y: _Bounds) -> np.ndarray:
+    """Return the sums of the pixels in a grid of windows, int32 (H, W, 3).
+
+    Args:
+        part_bgr: uint8 (rows, columns, 3).
+        x: Starts and ends of the columns of the grid, int64 (W,) each.
+        y: Starts and ends of its rows, int64 (H,) each.
+    """
+    if max(part_bgr.shape) <= LONGEST_INTEGRATED:
+        sums = cv2.integral(part_bgr)
+        bands = sums[y[1]] - sums[y[0]]
+        return bands[:, x[1]] - bands[:, x[0]]
+    # A column of zeros on the right, because `reduceat` takes no index beyond the last column.
+    bands = np.zeros((len(y[0]), part_bgr.shape[1] + 1, 3), np.int32)
+    for band, start, end in zip(bands, *(bounds.tolist() for bounds in y), strict=True):
+        cv2.reduce(part_bgr[start:end], 0, cv2.REDUCE_SUM, band[None, :-1], cv2.CV_32S)
+    # `reduceat` sums from each index to the next: in turn a window and what lies before the next one.
+    return np.add.reduceat(bands, np.stack(x, axis=1).reshape(-1), axis=1)[:, ::2]
+
+
+def _normalized_means(sums: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return the means of pixels as MTCNN reads them, float32 (N, 3, H, W), RGB in -1..1.
+
+    Args:
+        sums: int32 (N, H, W, 3), BGR.
+        pixels: int64 (N, H, W), the number of pixels in each sum.
+    """
+    means = np.empty((len(sums), 3, *sums.shape[1:3]), np.float32)
+    means[:, ::-1] = np.moveaxis(sums, -1, 1)
+    means *= (PIXEL_SCALE / pixels).astype(np.float32)[:, None]
+    means -= np.float32(127.5 * PIXEL_SCALE)
+    return means
 
 
 def _crop_windows(

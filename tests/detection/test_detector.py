@@ -9,7 +9,7 @@ import pytest
 from fer_stream.detection.association import STILL_THERE_SCORE
 from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import clipped, iou_matrix
-from fer_stream.detection.pixels import SummedPixels
+from fer_stream.detection.pixels import SquarePixels, SummedPixels
 from fer_stream.types import Detections
 
 HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600
@@ -282,3 +282,23 @@ def test_strips_of_a_level_give_the_result_of_the_whole(monkeypatch, hopper_bgr)
     for whole, first, second in zip(levels[:4], levels[4:8], levels[8:], strict=True):
         np.testing.assert_allclose(first, whole, atol=2e-5)
         np.testing.assert_allclose(second, whole, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "square",
+    [
+        (10, 20, 40, 50),
+        (-5.5, 3.2, 130.7, 139.4),
+        (30, 10, 930, 910),  # too large for an integral image
+        (-900, 100, 30, 1030),  # large, and all but a strip at the left is outside
+        (1180, -200, 2400, 1020),
+        (40, 985, 1140, 2085),
+        (1300, 1300, 1400, 1400),  # outside
+    ],
+)
+@pytest.mark.parametrize("size", [24, 48])
+def test_a_followed_face_gets_the_crop_that_a_scan_gives_it(square: tuple[float, ...], size: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), np.uint8)
+    squares = np.array([square, (100, 100, 200, 200)], np.float32)
+    followed = SquarePixels(picture).crops(squares, size)
+    np.testing.assert_array_equal(followed, SummedPixels(picture).crops(squares, size))
