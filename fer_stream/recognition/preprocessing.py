@@ -56,6 +56,8 @@ STANDARD_MEAN, STANDARD_STD, LOWEST_STD = 0.5, 0.25, 0.02
 # Radians. Heads in FER2013's pictures are tilted, too, so a face tilted by up to this looks like those.
 UPRIGHT_WITHIN = math.radians(10)
 
+LARGE_FACTOR = 16  # from here on, `_block_means` takes less time than OpenCV's INTER_AREA
+
 
 def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
     """Return the square around a detector's box, with the margin of the training pictures.
@@ -129,7 +131,10 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
     if factor > 1:
         blocks_wh = (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor))
         whole = part[: blocks_wh[1] * factor, : blocks_wh[0] * factor]
-        part = cv2.resize(whole, blocks_wh, interpolation=cv2.INTER_AREA)
+        if factor >= LARGE_FACTOR:
+            part = _block_means(whole, factor)
+        else:
+            part = cv2.resize(whole, blocks_wh, interpolation=cv2.INTER_AREA)
     scale_x, scale_y = (x2 - x1) / size / factor, (y2 - y1) / size / factor
     middle_x, middle_y = ((x1 + x2) / 2 - left) / factor, ((y1 + y2) / 2 - top) / factor
     to_source = np.array([[cos * scale_x, -sin * scale_y], [sin * scale_x, cos * scale_y]])
@@ -143,6 +148,26 @@ def cut(image: np.ndarray, square_xyxy: np.ndarray, size: int, roll: float = 0.0
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+
+
+def _block_means(image: np.ndarray, factor: int) -> np.ndarray:
+    """Reduce a picture by a whole factor as OpenCV's INTER_AREA does.
+
+    Args:
+        image: uint8 (H, W) or (H, W, C).
+        factor: Side of a block in px. It divides both sides of the picture, or is longer than them.
+
+    Returns:
+        uint8, the rounded mean of each block.
+    """
+    height, width = image.shape[:2]
+    rows = [
+        cv2.reduce(image[top : top + factor], 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+        for top in range(0, height, factor)
+    ]
+    sums = np.add.reduceat(np.concatenate(rows), np.arange(0, width, factor), axis=1)
+    share = np.float32(1 / (min(factor, height) * min(factor, width)))
+    return np.rint(sums.astype(np.float32) * share).astype(np.uint8)
 
 
 def native_crop(

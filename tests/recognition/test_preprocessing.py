@@ -11,6 +11,7 @@ import pytest
 from helpers.checkpoints import INPUT
 from PIL import Image
 
+from fer_stream.recognition import preprocessing
 from fer_stream.recognition.preprocessing import (
     cut,
     face_roll,
@@ -88,6 +89,18 @@ def test_the_border_is_repeated_outside_the_picture(side):
     crop = cut(image, np.array([-side, -side, 0, 0]), 48)
     assert (crop == (10, 20, 30)).all()
     assert cut(image, np.array([5000, 5000, 5000 + side, 5000 + side]), 48).shape == (48, 48, 3)
+
+
+@pytest.mark.parametrize("place", [(10, 20), (-500.5, 300), (1190, 995), (5000, 5000)])
+@pytest.mark.parametrize("side", [810, 1630])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_very_large_face_is_reduced_as_opencv_reduces_it(place, side, grey, monkeypatch):
+    image = cv2.GaussianBlur(noise(1000, 1200), (0, 0), 4)
+    image = image[:, :, 0] if grey else image
+    square = np.array([*place, place[0] + side, place[1] + side])
+    crop = cut(image, square, 48, 0.1)
+    monkeypatch.setattr(preprocessing, "LARGE_FACTOR", 10**6)
+    np.testing.assert_array_equal(crop, cut(image, square, 48, 0.1))
 
 
 def test_a_smooth_ramp_is_reduced_without_a_shift():
