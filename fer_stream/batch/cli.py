@@ -183,7 +183,7 @@ def _run(options: argparse.Namespace) -> int:
     with interrupts_raised(), ExitStack() as stack:
         output = Output(address)
         if not options.dry_run:
-            output.make()
+            output.make(settings.folders)
             output = stack.enter_context(output.marked())
         earlier = finished(recordings, [replace(settings, device_kind=kind) for kind in kinds], output)
         for note in earlier.notes:

@@ -253,6 +253,17 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
     return Earlier(records, tuple(notes))
 
 
+def has_same_analysis(recording: Recording, settings: Settings, output: Output) -> bool:
+    """Return whether the recording's finished table is from the same analysis, in either format."""
+    tables = (recording.output_name + f".{table_format}" for table_format in SUMMARIES)
+    records = [_kept_record(output, table) for table in tables]
+    return any(
+        (record.settings, record.stamp) == (settings.key, recording.stamp)
+        for record in records
+        if record is not None
+    )
+
+
 def _table_problem(output: Output, table: str, record: Record, size_bytes: int) -> str:
     """Return the problem with a finished table, or an empty string."""
     if table.endswith(".csv"):

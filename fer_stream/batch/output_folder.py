@@ -16,7 +16,7 @@ import platform
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +70,11 @@ class Output:
         """Return the final path of a file, relative to the output if that is an address."""
         return Path(*parts) if is_address(self.address) else Path(self.address, *parts)
 
-    def make(self) -> None:
+    def make(self, folders: Iterable[str] = FOLDERS) -> None:
         """Make the folder and its subfolders, and check that they can be written.
+
+        Args:
+            folders: Names of the subfolders.
 
         Raises:
             OutputError: They can't be written.
@@ -81,7 +84,7 @@ class Output:
                 folder = Path(self.address)
                 if folder.exists() and not folder.is_dir():
                     raise OutputError(f"can't write into {folder}: it is a file; name a folder")
-        for name in FOLDERS:
+        for name in folders:
             with self._errors(name):
                 self.fs.makedirs(self._path(name), exist_ok=True)
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.batch.inputs import Recording, file_system, is_address, local_copy
-from fer_stream.batch.manifest import DONE, Record, forget_record, keep_record
+from fer_stream.batch.manifest import DONE, Record, forget_record, has_same_analysis, keep_record
 from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import (
     Look,
@@ -149,6 +149,7 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     analyzer = load(settings, weights, output)
     with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(path, recording))
+        _remove_outdated(settings, recording, output)
         # Opened first and so closed last: if the table exists, the other outputs do, too.
         writer = _table_writer(
             settings,
@@ -239,6 +240,7 @@ def join_parts(
     with ExitStack() as stack:
         progress = stack.enter_context(watched(recording))
         interval_s, unsure_below = footers[0]["interval_s"], footers[0]["unsure_below"]
+        _remove_outdated(settings, recording, output)
         writer = _table_writer(settings, recording, output, interval_s, unsure_below, stack)
 
         def written() -> Iterator[Any]:
@@ -311,19 +313,24 @@ def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:
 def _other_outputs(
     settings: Settings, recording: Recording, output: Output, source: VideoSource, stack: ExitStack
 ) -> Iterator[Sink]:
-    """Yield the sinks for all outputs but the table.
+    """Yield the sinks for all requested outputs but the table."""
+    for folder in [folder for folder in settings.folders if folder != "tables"]:
+        name = recording.output_name + settings.suffix(folder)
+        path = stack.enter_context(output.writing(folder, name))
+        yield _sink(folder, path, output.final_path(folder, name), source.info, recording)
 
-    An output of an earlier run that is not requested now is removed, because it would contradict the table.
+
+def _remove_outdated(settings: Settings, recording: Recording, output: Output) -> None:
+    """Remove the outputs of an earlier analysis, which would contradict the new table.
+
+    Outputs of the same analysis agree with the table, so they stay, even if they are not requested now.
     """
-    for folder in [folder for folder in FOLDERS if folder != "tables"]:
-        wanted = recording.output_name + settings.suffix(folder) if folder in settings.folders else ""
-        existing = output.names(folder)
-        for name in (recording.output_name + suffix for suffix in FOLDERS[folder]):
-            if name != wanted and name in existing:
-                output.remove(folder, name)
-        if wanted:
-            path = stack.enter_context(output.writing(folder, wanted))
-            yield _sink(folder, path, output.final_path(folder, wanted), source.info, recording)
+    if has_same_analysis(recording, settings, output):
+        return
+    for folder, suffixes in FOLDERS.items():
+        if folder != "tables":
+            for suffix in suffixes:
+                output.remove(folder, recording.output_name + suffix)
 
 
 def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:

@@ -46,7 +46,7 @@ def test_a_worker_writes_report_and_episodes_and_links_the_video(recording, sett
         for folder in ("reports", "episodes", "videos")
         for path in (tmp_path / "out" / folder).iterdir()
     }
-    assert left == {f"{name}.csv"}
+    assert left == {f"{name}{suffix}" for suffix in (".csv", ".eaf", ".html", ".mp4")}
     rows = csv_rows(tmp_path / "out" / "episodes" / f"{name}.csv")
     assert {row["source"] for row in rows} == {recording.name}
 

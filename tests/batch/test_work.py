@@ -67,3 +67,18 @@ def test_each_folder_of_the_output_has_its_own_sink(settings, clip, tmp_path):
     assert names == {"videos": "video", "charts": "chart", "reports": "report", "episodes": "episodes"}
     with pytest.raises(LookupError, match="'crops'"):
         work._sink("crops", tmp_path, tmp_path, make_info(), recording)
+
+
+def test_outputs_of_an_earlier_run_stay_while_they_agree_with_the_table(settings, clip, tmp_path):
+    (recording,) = find_recordings([str(clip)])
+    output = Output(str(tmp_path))
+    work.analyze(replace(settings, save=True, episodes="csv"), None, recording, output)
+    earlier = {
+        path: path.stat().st_mtime_ns for path in (*tmp_path.glob("videos/*"), *tmp_path.glob("episodes/*"))
+    }
+    assert len(earlier) == 2
+    work.analyze(replace(settings, table="csv", chart=True), None, recording, output)
+    assert {path: path.stat().st_mtime_ns for path in earlier} == earlier
+    assert len([*tmp_path.glob("charts/*")]) == 1
+    work.analyze(replace(settings, min_face=50), None, recording, output)  # other faces, so other videos
+    assert not any(path.exists() for path in earlier) and not [*tmp_path.glob("charts/*")]
