@@ -31,6 +31,7 @@ from train.data import input_spec  # noqa: E402
 from train.optimizers import make_optimizer, trained_parameters  # noqa: E402
 from train.parallel import Processes, joined_processes  # noqa: E402
 from train.pretrained import create_model  # noqa: E402
+from train.reporter import Reporter  # noqa: E402
 from train.setup import freeze  # noqa: E402
 from train.step import Updater, as_trained  # noqa: E402
 from train.targets import targets_of  # noqa: E402
@@ -50,7 +51,13 @@ def make_updater(processes: Processes) -> Updater:
     parameters, optimizer = trained_parameters(network), make_optimizer(network, CONFIG, CPU)
     average = MovingAverage(network, CONFIG.ema_decay or 0.0)
     return Updater(
-        as_trained(network, CONFIG, 1, CPU, processes), parameters, optimizer, average, None, CONFIG, CPU
+        as_trained(network, CONFIG, 1, CPU, processes, Reporter()),
+        parameters,
+        optimizer,
+        average,
+        None,
+        CONFIG,
+        CPU,
     )
 
 

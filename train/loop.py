@@ -151,7 +151,7 @@ class _Run:
             config.workers,
             processes,
         )
-        self._trained = as_trained(setup.network, config, self._steps, device, processes)
+        self._trained = as_trained(setup.network, config, self._steps, device, processes, reporter)
         self._updater = Updater(
             self._trained,
             trained_parameters(setup.network),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from train.average import MovingAverage
 from train.batches import Batch
 from train.config import TrainConfig
 from train.parallel import Processes
+from train.reporter import Reporter
 from train.targets import loss_of, taught
 from train.teachers import Teachers
 
@@ -167,7 +169,12 @@ class RecordedStep:
 
 
 def as_trained(
-    network: TwoHeaded, config: TrainConfig, steps: int, device: torch.device, processes: Processes
+    network: TwoHeaded,
+    config: TrainConfig,
+    steps: int,
+    device: torch.device,
+    processes: Processes,
+    reporter: Reporter,
 ) -> nn.Module:
     """Return the network for the steps to call: compiled, or connected with the other processes."""
     if processes.count > 1:
@@ -183,7 +190,10 @@ def as_trained(
     pays = config.epochs * steps > COMPILE_PAYS_STEPS
     if config.minutes is not None:
         pays = config.minutes > COMPILE_PAYS_MINUTES
-    return _CompiledForWholeBatches(network, config.batch_size) if pays and device.type == "cpu" else network
+    if not pays or device.type != "cpu":
+        return network
+    reporter.note("the network is compiled in the first step, which takes a minute or more")
+    return _CompiledForWholeBatches(network, config.batch_size)
 
 
 class _CompiledForWholeBatches(nn.Module):
@@ -194,6 +204,8 @@ class _CompiledForWholeBatches(nn.Module):
 
     def __init__(self, network: nn.Module, batch_size: int) -> None:
         super().__init__()
+        # It warns that there is no GPU, which is no news here.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         torch._dynamo.config.suppress_errors = True  # without a C++ compiler, run the plain network
         self._network, self._batch_size = network, batch_size
         self._compiled: Any = torch.compile(network, dynamic=False)
