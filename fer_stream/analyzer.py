@@ -192,7 +192,9 @@ class Analyzer:
         )
         with ExitStack() as stack:
             if self._side_by_side:
-                background = Background(found, queue_size=1)
+                background = Background(
+                    found, queue_size=2, frame_bytes=lambda frames: frames[0].frame.bgr.nbytes
+                )
                 found = iter(background)
 
                 def abandon() -> None:

@@ -10,7 +10,6 @@ half a packet behind. A second one, some seconds later, ends the run at once.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -33,11 +32,10 @@ from fer_stream.status import RunStatus
 from fer_stream.system.background import Background
 from fer_stream.system.closing import first_error
 from fer_stream.system.interrupts import call_on_interrupt
-from fer_stream.system.memory import frames_ahead
 from fer_stream.types import AnalyzedFrame, Frame
 
-DECODED_AHEAD = 4  # frames; at 4K one takes 25 MB
-ANALYZED_AHEAD = 4  # with their pictures
+DECODED_AHEAD = 5  # frames; at 4K one takes 25 MB
+ANALYZED_AHEAD = 5  # with their pictures
 # A second Ctrl-C this long after the first one ends a run that hangs. If it follows at once, it is the same
 # request delivered twice, for example by the terminal and by a wrapper script.
 INSIST_AFTER_S = 2.0
@@ -177,10 +175,10 @@ class _Run:
         self._interrupted_s: float | None = None
 
         live = source.info.is_live
-        frame_bytes = 3 * math.prod(source.info.size_wh or (0, 0))
         self._frames = Background(
             _timed(source, options.profile),
-            queue_size=frames_ahead(DECODED_AHEAD, frame_bytes),
+            queue_size=DECODED_AHEAD,
+            frame_bytes=lambda frame: frame.bgr.nbytes,
             drop_old=live,
         )
         analysis = analyzer.analyze_frames(self._frames, source.info.kind)
@@ -188,7 +186,8 @@ class _Run:
             analysis = _with_hidden_faces(analysis)
         self._drawn = Background(
             _drawn(analysis, overlay, sinks, options.profile),
-            queue_size=1 if live else frames_ahead(ANALYZED_AHEAD, 2 * frame_bytes),
+            queue_size=2 if live else ANALYZED_AHEAD,
+            frame_bytes=lambda drawn: 2 * drawn.analyzed.frame.bgr.nbytes,
         )
 
     @property
@@ -218,6 +217,7 @@ class _Run:
                 self._write(drawn)
             else:
                 self._idle()
+            drawn = None  # its pictures are no longer needed
             if any(sink.stop_requested for sink in sinks):
                 break
 

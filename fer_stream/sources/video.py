@@ -207,7 +207,8 @@ class VideoSource(Source):
                     raise
                 self._damaged_packets += 1
                 frames = []
-            yield from frames
+            while frames:  # without a reference to the one that was handed out, which may take 50 MB
+                yield frames.pop(0)
             if packet is None:
                 return
 

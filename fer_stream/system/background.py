@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 
+from fer_stream.system.memory import frames_ahead
+
 # On Windows, waiting for a lock without a limit delays Ctrl-C until the lock is released.
 _WAIT_S = 0.1
 _NAME = "fer-stream-background"
@@ -82,12 +84,22 @@ class Background(Generic[_T]):
         error: The error that ended the source; None before that, or if it ended without one.
     """
 
-    def __init__(self, source: Iterable[_T], *, queue_size: int = 8, drop_old: bool = False) -> None:
+    def __init__(
+        self,
+        source: Iterable[_T],
+        *,
+        queue_size: int = 8,
+        frame_bytes: Callable[[_T], int] | None = None,
+        drop_old: bool = False,
+    ) -> None:
         """Start reading.
 
         Args:
             source: The iterable, such as an open source. Nothing else may read it.
-            queue_size: Largest number of items held ready, at least 1.
+            queue_size: Largest number of items held ready, at least 1. The source is asked for the next item
+                only when there is room for it.
+            frame_bytes: Returns the bytes of an item's pictures. If they are larger than 4K, fewer items are
+                held; see `memory.frames_ahead`.
             drop_old: Whether to hold only the newest item, and never make the source wait.
         """
         if queue_size < 1:
@@ -95,7 +107,7 @@ class Background(Generic[_T]):
         self.dropped = 0
         self._source = source
         self._drop_old = drop_old
-        self._queue_size = 1 if drop_old else queue_size
+        self._queue_size, self._frame_bytes = queue_size, frame_bytes
         self._items: deque[_T] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -108,8 +120,10 @@ class Background(Generic[_T]):
     def _work(self) -> None:
         try:
             items = iter(self._source)
-            for item in items:
-                if not self._put(item):
+            while self._wait_for_room():
+                try:
+                    self._put(next(items))
+                except StopIteration:
                     break
             if isinstance(items, Generator):
                 items.close()  # in this thread, because its resources may belong to it
@@ -120,19 +134,30 @@ class Background(Generic[_T]):
                 self._ended = True
                 self._changed.notify_all()
 
-    def _put(self, item: _T) -> bool:
-        """Queue an item, waiting for room. Return False if reading should stop."""
+    def _wait_for_room(self) -> bool:
+        """Wait until the next item may be fetched. Return False if reading should stop."""
+        with self._changed:
+            while self._is_full() and not self._stopping:
+                self._changed.wait()
+            return not self._stopping
+
+    def _is_full(self) -> bool:
+        if self._drop_old or not self._items:
+            return False
+        most = self._queue_size
+        if self._frame_bytes is not None:
+            most = frames_ahead(most, self._frame_bytes(self._items[0]))
+        return len(self._items) >= most
+
+    def _put(self, item: _T) -> None:
+        """Queue an item."""
         with self._changed:
             if self._drop_old:
                 self.dropped += len(self._items)
                 self._items.clear()
-            while len(self._items) >= self._queue_size and not self._stopping:
-                self._changed.wait()
-            if self._stopping:
-                return False
-            self._items.append(item)
+            if not self._stopping:
+                self._items.append(item)
             self._changed.notify_all()
-            return True
 
     def __iter__(self) -> Iterator[_T]:
         """Yield the items as they come, until the source ends or this is closed.
@@ -143,6 +168,7 @@ class Background(Generic[_T]):
         for item in self.poll(math.inf):
             if item is not None:
                 yield item
+            item = None
 
     def poll(self, every_s: float) -> Iterator[_T | None]:
         """Yield the items as they come, and None whenever none comes for a while.
@@ -164,6 +190,7 @@ class Background(Generic[_T]):
             if item is None:
                 return
             yield item
+            item = None  # it may be large, and the next one may take long
 
     def peek(self) -> _T | None:
         """Wait for the next item and return it without taking it; None at the end.

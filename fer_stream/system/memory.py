@@ -6,7 +6,7 @@ import errno
 
 # A stage of the pipeline holds at most this many bytes of pictures that are larger than 4K.
 LARGE_FRAME_BYTES = 30 * 2**20
-STAGE_BYTES = 96 * 2**20
+STAGE_BYTES = 120 * 2**20
 WAITING_BYTES = 200 * 2**20  # of such pictures that wait for later ones
 
 _MESSAGES = (
@@ -19,7 +19,7 @@ _MESSAGES = (
 
 
 def frames_ahead(most: int, frame_bytes: int) -> int:
-    """Return how many frames a stage may hold: `most`, or fewer if they are larger than 4K."""
+    """Return how many frames a stage may hold ready: `most`, or fewer if they are larger than 4K."""
     return most if frame_bytes <= LARGE_FRAME_BYTES else max(1, min(most, STAGE_BYTES // frame_bytes))
 
 

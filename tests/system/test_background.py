@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,11 +35,38 @@ def test_a_slow_reader_of_a_recording_gets_every_frame_in_order() -> None:
 
 def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
     with ScriptedSource(100) as source, Background(source, queue_size=4) as frames:
-        wait_until(lambda: source.read == 5)  # four queued, one in the worker's hands
+        wait_until(lambda: source.read == 4)
         time.sleep(0.05)
-        assert source.read == 5
+        assert source.read == 4
         assert next(iter(frames)).index == 0
-        wait_until(lambda: source.read == 6)
+        wait_until(lambda: source.read == 5)
+
+
+def test_one_frame_of_8k_waits_for_its_reader() -> None:
+    with (
+        ScriptedSource(100) as source,
+        Background(source, queue_size=4, frame_bytes=lambda _: 3 * 7680 * 4320) as frames,
+    ):
+        for index in range(3):
+            wait_until(lambda read=index + 1: source.read == read)
+            time.sleep(0.02)
+            assert source.read == index + 1
+            assert next(iter(frames)).index == index
+
+
+def test_a_frame_that_was_handed_over_is_let_go() -> None:
+    def two() -> Iterator[Frame]:
+        for index in range(2):
+            yield Frame(np.zeros((2, 2, 3), np.uint8), index, 0.0)
+        assert let_go.wait(10)
+
+    let_go = threading.Event()
+    with Background(two()) as frames:
+        reader = frames.poll(0.01)
+        weak = [weakref.ref(next(reader)) for _ in range(2)]
+        assert next(reader) is None  # it waits
+        assert weak[0]() is None and weak[1]() is None
+        let_go.set()
 
 
 def test_peeking_at_the_first_frame_does_not_consume_it() -> None:
@@ -132,7 +160,7 @@ def test_the_workers_error_reaches_the_reader_after_its_frames(error: Exception)
 def test_closing_does_not_hang_on_a_full_queue(drop_old: bool) -> None:
     source = ScriptedSource(1000)
     capture = Background(source, queue_size=2, drop_old=drop_old)
-    wait_until(lambda: source.read >= 3)
+    wait_until(lambda: source.read >= 2)
     capture.close()
     capture.close()
     assert list(capture) == []
