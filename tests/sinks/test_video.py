@@ -266,7 +266,7 @@ def test_wrong_outputs_are_found_at_once(tmp_path):
     (tmp_path / "link.mp4").symlink_to(source)
     (tmp_path / "there.mkv").write_text("precious")
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(UsageError, match=r"out\.avi.*\.mp4, \.mkv, \.webm"):
+    with pytest.raises(UsageError, match=r"out\.avi.*\.mp4, \.mkv or \.webm"):
         VideoSink(tmp_path / "out.avi", info)
     for name, overwrite, reason in [
         ("there.mkv", False, "exists.*--overwrite"),
