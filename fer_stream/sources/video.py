@@ -9,10 +9,10 @@ from pathlib import Path
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
 from fer_stream.errors import NoFramesError, SourceError, reason_of
 from fer_stream.sources.base import Source, SourceInfo, SourceKind
+from fer_stream.sources.bgr import BgrConverter
 from fer_stream.sources.container import (
     DAMAGED,
     UNREACHABLE,
@@ -61,7 +61,6 @@ class VideoSource(Source):
         self._end_s = end_s
         self._damaged_packets = 0
         self._read_error, self._unreachable = "", False
-        self._reformatter = VideoReformatter()
         self._losses: Losses | None = None
         self._reached_end = False
         self._first_position: int | None = None
@@ -72,6 +71,7 @@ class VideoSource(Source):
             if first is None:
                 raise SourceError(f"{name}: none of its video can be decoded; {DAMAGED}")
             self._coded_size_wh = first.width, first.height
+            self._to_picture = BgrConverter(self._coded_size_wh)
             self._display_matrix = display_matrix(first)
             self._has_timestamps = has_timestamps(self._container, self._stream, first)
             self._clock = self._new_clock()
@@ -250,19 +250,15 @@ class VideoSource(Source):
     def _to_bgr(self, frame: VideoFrame) -> np.ndarray:
         """Return the picture, uint8 (H, W, 3), upright, in the size of the first frame.
 
-        Colours follow FFmpeg's defaults: matrix and range as the frame is tagged, or else BT.601 and limited
-        range, whatever the size. Interlaced frames are not deinterlaced, and alpha is dropped. A picture
-        whose size changes midway is scaled, because boxes and saved video need one size.
+        A picture whose size changes midway is scaled, because boxes and saved video need one size.
         """
-        width, height = self._coded_size_wh
-        # One reformatter for all frames keeps its tables; to_ndarray(format=...) makes new ones each time.
         try:
-            picture = self._reformatter.reformat(frame, width=width, height=height, format="bgr24")
+            bgr = self._to_picture.convert(frame)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(
                 f"{self._name}: pixels of the format {frame.format.name} can't be read; convert it to H.264"
             ) from error
-        return upright(picture.to_ndarray(), self._display_matrix)
+        return upright(bgr, self._display_matrix)
 
     def _note_losses(self) -> None:
         """Note the frames that are missing from the recording."""
