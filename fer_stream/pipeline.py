@@ -329,13 +329,14 @@ def _drawn(
             yield _Drawn(analyzed, image_bgr, image_needed)
 
 
-def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict[str, Any]:
+def profile_report(summary: Summary, profile: Profile, started_s: float, device: str) -> dict[str, Any]:
     """Return the content of the file for `--profile`.
 
     Args:
         summary: Summary of the run.
         profile: Profile of the run.
         started_s: `time.monotonic()` when the command started.
+        device: Device of the analysis, see `Analyzer.device`.
     """
     first_s = None if summary.first_frame_s is None else round(summary.first_frame_s - started_s, 3)
     return {
@@ -348,6 +349,7 @@ def profile_report(summary: Summary, profile: Profile, started_s: float) -> dict
         "latency_ms": profile.latency_ms(),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "first_frame_s": first_s,
+        "device": device,
     }
 
 

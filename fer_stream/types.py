@@ -99,8 +99,13 @@ class Face:
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(EXPRESSIONS),):
             raise ValueError(f"a face has {len(EXPRESSIONS)} probabilities, not {self.probabilities.shape}")
+        if not float(self.probabilities.min()) >= -1e-3:  # NaN is not at least 0 either
+            raise ValueError(f"probabilities are at least 0, not {float(self.probabilities.min()):.4f}")
         if abs(float(self.probabilities.sum()) - 1.0) > 1e-3:
             raise ValueError(f"probabilities sum to 1, not {float(self.probabilities.sum()):.4f}")
+        shapes = (self.box_xyxy.shape, self.landmarks_xy.shape)
+        if shapes != ((4,), (5, 2)):
+            raise ValueError(f"a face's box is (4,) and its landmarks (5, 2), not {shapes}")
 
     @property
     def expression(self) -> str:
@@ -133,3 +138,6 @@ class AnalyzedFrame:
     frame: Frame
     faces: tuple[Face, ...]
     possible_faces_xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "faces", tuple(self.faces))  # a list could change later

@@ -312,7 +312,7 @@ def test_pictures_count_each_face():
 
 
 def test_a_run_without_frames_has_a_profile():
-    report = profile_report(Summary(), Profile(), time.monotonic())
+    report = profile_report(Summary(), Profile(), time.monotonic(), "cpu")
     assert report["frames"] == 0 and report["fps"] == 0.0 and report["first_frame_s"] is None
 
 

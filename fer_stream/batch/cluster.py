@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 from fer_stream.system.interrupts import handlers_kept
 
+ANSWER_S = 10.0  # longest wait for a cluster to answer
 RETRIES = 3  # of a task whose worker died; after the fourth death, the recording is considered the cause
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -186,6 +188,8 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
                 "_temp_dir": str(folder),
             }
         else:
+            if not _answers(address):  # ray.init would wait for many minutes
+                raise UsageError(_no_cluster(address))
             settings |= {"address": address, "runtime_env": {"env_vars": _ALL_GPUS}}
         try:
             try:
@@ -194,15 +198,29 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
             except Exception as error:  # Ray raises many types, and a bare Exception if it starts too slowly
                 if address is None:
                     raise UsageError(f"Ray can't start here: {one_line(error)}") from error
-                raise UsageError(
-                    f"no Ray cluster answers at {address}; give what `ray start --head` said"
-                ) from error
+                raise UsageError(_no_cluster(address)) from error
             with _without_death_messages():
                 yield Cluster(gpu_share, folder)
         finally:
             ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(address: str) -> bool:
+    """Return whether something listens at HOST:PORT. An address of another form counts as answered."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError, UnicodeError):
+        return False
+    return True
+
+
+def _no_cluster(address: str) -> str:
+    return f"no Ray cluster answers at {address}; give what `ray start --head` said"
 
 
 @contextmanager

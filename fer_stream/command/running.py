@@ -92,7 +92,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         )
         files = written_files(sinks)
         if profile_path is not None:
-            _write_json(profile_path, profile_report(summary, profile, started_s))
+            _write_json(profile_path, profile_report(summary, profile, started_s, str(analyzer.device)))
             files.append(profile_path)
         _sum_up(options, summary, profile, progress, files)
         if not (sinks or profile_path or options.quiet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 import pytest
@@ -46,3 +47,11 @@ def test_a_missing_extra_is_one_line_that_says_how_to_install_it(batch, clip, tm
     said = batch(clip, "--output", tmp_path / "out")
     assert said.code == 2 and said.err.count("\n") == 1
     assert said.err == "fer-batch: this command needs ray; install with: pip install 'fer-stream[batch]'\n"
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(batch, clip, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # a port that is free once it is closed
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    said = batch(clip, "--output", tmp_path / "out", "--ray", address)
+    assert said.code == 2
+    assert said.err == f"fer-batch: no Ray cluster answers at {address}; give what `ray start --head` said\n"

@@ -68,8 +68,9 @@ def test_the_profile_has_plausible_figures(made):
     profile = json.loads((made / "p.json").read_text())
     assert set(profile) == {
         *("frames", "wall_s", "fps", "dropped", "faces", "stages_ms", "latency_ms"),
-        *("peak_rss_mb", "first_frame_s"),
+        *("peak_rss_mb", "first_frame_s", "device"),
     }
+    assert profile["device"] in ("cpu", "cuda:0")
     assert profile["frames"] == len(part_of_sample())
     assert profile["faces"] == 2 and profile["dropped"] == 0
     assert profile["fps"] == pytest.approx(profile["frames"] / profile["wall_s"], rel=0.02)
