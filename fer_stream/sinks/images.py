@@ -32,8 +32,9 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 class PicturesSink(Sink):
     """Writes a file for each picture of an image source. All output files are checked before any work starts.
 
-    One picture goes to the named file. Several pictures, or those of a folder or glob, go into a folder. If
-    two would get the same name, the second becomes `name-2.jpg`.
+    One picture goes to the named file, or into a folder if that exists or the name has no extension. Several
+    pictures, or those of a folder or glob, go into a folder. If two would get the same name, the second
+    becomes `name-2.jpg`.
 
     Attributes:
         what: Name of a file in messages, such as "chart".
@@ -62,13 +63,14 @@ class PicturesSink(Sink):
         self._names: dict[str, str] = {}
         self._used_names: set[str] = set()
         is_file = info.path is not None and info.path.is_file()
-        names_file = path.suffix.lower() in self.extensions and not path.is_dir()
+        names_folder = path.is_dir() or not path.suffix
+        names_file = path.suffix.lower() in self.extensions and not names_folder
         if names_file and not is_file and info.frame_count != 1:
             count = "several" if info.frame_count is None else info.frame_count
             raise UsageError(f"{path} is one {self.what} but the source has {count}; name a folder for them")
-        if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not path.is_dir():
+        if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not names_folder:
             raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
-        self._is_file = names_file or is_file
+        self._is_file = names_file or (is_file and not names_folder)
         sources = images_of_source(info)
         if self._is_file:
             check_output(path, overwrite=overwrite, source_path=sources[0], extensions=self.extensions)

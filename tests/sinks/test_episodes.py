@@ -200,7 +200,7 @@ def test_a_recording_without_faces_gives_an_empty_list(tmp_path):
 
 
 def test_a_wrong_path_or_source_is_found_at_once(tmp_path):
-    with pytest.raises(UsageError, match=r"\.csv, \.vtt, \.eaf"):
+    with pytest.raises(UsageError, match=r"\.csv, \.vtt or \.eaf"):
         EpisodesSink(tmp_path / "e.txt", make_info())
     with pytest.raises(UsageError, match="--data for pictures"):
         EpisodesSink(tmp_path / "e.csv", make_info(kind="images"))

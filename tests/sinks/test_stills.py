@@ -129,6 +129,18 @@ def test_charts_of_pictures_with_the_same_name_do_not_replace_each_other(tmp_pat
         assert (np.abs(load(out / name).astype(int) - color) <= 3).all(axis=2).any(), "its own picture"
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_one_picture_may_go_into_a_folder(tmp_path: Path, exists: bool) -> None:
+    save(tmp_path / "a.png", COLORS_BGR[0])
+    out = tmp_path / ("out.d" if exists else "out")  # a name with an extension must be a folder already
+    if exists:
+        out.mkdir()
+    assert copy(str(tmp_path / "a.png"), out).outputs() == [out]
+    assert [path.name for path in out.iterdir()] == ["a.png"]
+    with pytest.raises(OutputError, match="exists"):
+        copy(str(tmp_path / "a.png"), out)
+
+
 def test_charts_that_exist_are_refused_before_work_starts(tmp_path):
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name, COLORS_BGR[0])

@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_line(tmp_path, extension):
 def test_wrong_outputs_are_found_at_once(tmp_path):
     source = tmp_path / "clip.csv"
     source.write_text("the input")
-    with pytest.raises(UsageError, match=r"\.csv, \.jsonl, \.parquet"):
+    with pytest.raises(UsageError, match=r"\.csv, \.jsonl or \.parquet"):
         TableSink(tmp_path / "t.xlsx", make_info())
     with pytest.raises(OutputError, match="--overwrite"):
         TableSink(source, make_info())
