@@ -192,6 +192,7 @@ class Analyzer:
         )
         with ExitStack() as stack:
             if self._side_by_side:
+                # Batches of frames that are larger than 4K are already smaller.
                 background = Background(
                     found, queue_size=2, frame_bytes=lambda frames: frames[0].frame.bgr.nbytes
                 )

@@ -99,7 +99,7 @@ class Face:
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(EXPRESSIONS),):
             raise ValueError(f"a face has {len(EXPRESSIONS)} probabilities, not {self.probabilities.shape}")
-        if not float(self.probabilities.min()) >= -1e-3:  # NaN is not at least 0 either
+        if not float(self.probabilities.min()) >= -1e-3:  # NaN fails, too; -1e-3 allows for rounding
             raise ValueError(f"probabilities are at least 0, not {float(self.probabilities.min()):.4f}")
         if abs(float(self.probabilities.sum()) - 1.0) > 1e-3:
             raise ValueError(f"probabilities sum to 1, not {float(self.probabilities.sum()):.4f}")

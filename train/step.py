@@ -204,7 +204,7 @@ class _CompiledForWholeBatches(nn.Module):
 
     def __init__(self, network: nn.Module, batch_size: int) -> None:
         super().__init__()
-        # It warns that there is no GPU, which is no news here.
+        # torch.compile warns that there is no GPU. On a CPU that is expected.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         torch._dynamo.config.suppress_errors = True  # without a C++ compiler, run the plain network
         self._network, self._batch_size = network, batch_size

@@ -22,7 +22,7 @@ from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 from fer_stream.system.interrupts import handlers_kept
 
-ANSWER_S = 10.0  # longest wait for a cluster to answer
+ANSWER_S = 10.0  # timeout of a TCP connection to the cluster
 RETRIES = 3  # of a task whose worker died; after the fourth death, the recording is considered the cause
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20

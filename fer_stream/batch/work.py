@@ -327,10 +327,10 @@ def _remove_outdated(settings: Settings, recording: Recording, output: Output) -
     """
     if has_same_analysis(recording, settings, output):
         return
+    # Including the table. If this run is killed now, the old table must not vouch for the new outputs.
     for folder, suffixes in FOLDERS.items():
-        if folder != "tables":
-            for suffix in suffixes:
-                output.remove(folder, recording.output_name + suffix)
+        for suffix in suffixes:
+            output.remove(folder, recording.output_name + suffix)
 
 
 def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:

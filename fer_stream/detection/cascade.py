@@ -126,7 +126,7 @@ class CpuCascade:
         )
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> _CpuPixels:
-        """Sum a frame; see `Cascade.read`."""
+        """Sum a frame, or only keep it, to sum each square later. See `Cascade.read`."""
         if around_xyxy is not None:
             return SquarePixels(image_bgr)
         height, width = image_bgr.shape[:2]

@@ -3,9 +3,10 @@
 Source: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
 Networks, 2016. Weights and arithmetic are facenet-pytorch's, but faster:
 
-- The picture is summed once (an integral image). All scales of the pyramid and all crops come from the sums,
-  with the same averages that MTCNN computes by reading the whole frame for each.
-- A known face needs no scan: R-Net and O-Net around its last box give its new box.
+- For a scan, the picture is summed once (an integral image). All scales of the pyramid and all crops come
+  from the sums, with the same averages that MTCNN computes by reading the whole frame for each.
+- A known face needs no scan: O-Net around its last box gives its new box. On the CPU, only that square is
+  summed.
 
 MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
 """

@@ -153,7 +153,7 @@ def _window_sums(part_bgr: np.ndarray, x: _Bounds, y: _Bounds) -> np.ndarray:
     bands = np.zeros((len(y[0]), part_bgr.shape[1] + 1, 3), np.int32)
     for band, start, end in zip(bands, *(bounds.tolist() for bounds in y), strict=True):
         cv2.reduce(part_bgr[start:end], 0, cv2.REDUCE_SUM, band[None, :-1], cv2.CV_32S)
-    # `reduceat` sums from each index to the next: in turn a window and what lies before the next one.
+    # `reduceat` sums from each index to the next: at even places a window, at odd ones the gap after it.
     return np.add.reduceat(bands, np.stack(x, axis=1).reshape(-1), axis=1)[:, ::2]
 
 

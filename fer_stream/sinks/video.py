@@ -261,7 +261,7 @@ class VideoSink(Sink):
             # x264 holds half the memory of pictures larger than 4K.
             encoder_options["bf"] = "0"
         if is_large and self._format.encoder == "libx264":
-            # No motion by parts of a pixel, for which x264 would hold three more pictures for each reference.
+            # No subpixel motion estimation: x264 would keep three more pictures for each reference frame.
             # At 8K this makes files 1 to 3 % larger.
             encoder_options["x264-params"] = "subme=0"
         stream = self._output.add_stream(self._format.encoder, options=encoder_options)

@@ -1,7 +1,7 @@
 """Convert decoded frames to BGR, in memory that is used again.
 
-Fresh memory for a 4K picture costs more time than its conversion. FFmpeg's `scale` filter takes the memory of
-pictures that nobody holds any more. PyAV's reformatter always takes fresh memory.
+Fresh memory for a 4K picture costs more time than its conversion. FFmpeg's `scale` filter reuses the
+buffers of pictures that have been released. PyAV's reformatter always takes fresh memory.
 """
 
 from __future__ import annotations

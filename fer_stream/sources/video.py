@@ -207,7 +207,7 @@ class VideoSource(Source):
                     raise
                 self._damaged_packets += 1
                 frames = []
-            while frames:  # without a reference to the one that was handed out, which may take 50 MB
+            while frames:  # keep no reference to a frame that was handed out: it may take 50 MB
                 yield frames.pop(0)
             if packet is None:
                 return

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 
-# A stage of the pipeline holds at most this many bytes of pictures that are larger than 4K.
-LARGE_FRAME_BYTES = 30 * 2**20
-STAGE_BYTES = 120 * 2**20
-WAITING_BYTES = 200 * 2**20  # of such pictures that wait for later ones
+LARGE_FRAME_BYTES = 30 * 2**20  # larger than a 4K picture; only the number of such pictures is limited
+STAGE_BYTES = 120 * 2**20  # of large pictures that a stage holds, but it always holds at least one item
+WAITING_BYTES = 200 * 2**20  # of large pictures that wait for later ones
 
 _MESSAGES = (
     *("bad_alloc", "bad allocation", "not enough memory", "out of memory", "failed to allocate"),

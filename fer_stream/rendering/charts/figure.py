@@ -206,7 +206,8 @@ def _strip(stretches: Sequence[Stretch]) -> list[list[tuple[float, float]]]:
 def _draw_peak(axes: Axes, row: Row, stretches: Sequence[Stretch]) -> str:
     """Mark the highest point in the curve of the main expression, and return words about it.
 
-    Of points that are equally high, the one nearest to the picture is marked. A person who was always unsure
+    A point is the mean of a bin, so in a long recording a short peak may not be the highest point. Of points
+    that are equally high, the one nearest to the picture is marked. A person who was always unsure
     has no peak; there are no words then.
     """
     label = row.time.main_label()
@@ -219,14 +220,15 @@ def _draw_peak(axes: Axes, row: Row, stretches: Sequence[Stretch]) -> str:
     at = highest[np.abs(times_s[highest] - picture_s).argmin()]
     axes.plot([times_s[at]], [PEAK_Y], marker="v", markersize=4.5, color=TEXT_HEX, clip_on=False, zorder=4,
               linestyle="none")  # fmt: skip
-    at_text = clock_text(float(times_s[at]), exact=True)
+    widths_s = np.concatenate([np.diff(each.edges_s) for each in stretches])
+    at_text = clock_text(float(times_s[at]), exact=bool(widths_s[at] < 1.0))
     return f"▾ {at_text}: probability of\n{label} {percent(float(heights[at]))} %"
 
 
 def _draw_person(
     figure: Figure, row: Row, peak: str, top_in: float, side_in: float, figure_in: float
 ) -> None:
-    """Draw the face's picture near its peak, and say how long it was seen and when the peak was."""
+    """Draw the face's picture, and say how long the person was seen and when the curve peaks."""
     label = row.time.main_label()
     portrait = row.portraits.by_label.get(label)
     shares = row.time.shares()

@@ -112,7 +112,7 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
 def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
     """Draw a face's tag in place: expression, percentage and, fainter, its id.
 
-    An unsure face gets a grey tag that catches the eye less.
+    An unsure face gets a dark, more transparent tag in regular weight, which catches the eye less.
     """
     if placed.tag is None:
         return
