@@ -13,7 +13,7 @@ from typing import Any
 
 from fer_stream.batch import work
 from fer_stream.batch.cluster import Cluster
-from fer_stream.batch.index import write_index
+from fer_stream.batch.index import INDEX, write_index
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import FAILED, Record, write_manifest
 from fer_stream.batch.output_folder import Output
@@ -107,10 +107,10 @@ class Archive:
             self.save()
 
     def save(self) -> None:
-        """Write the manifest and the summary, and the index if there are reports."""
+        """Write the manifest and the summary, and the index if there are reports or were some."""
         began_s = time.monotonic()
         write_manifest(self._output, self.records.values(), self._settings)
-        if self._settings.report:
+        if self._settings.report or INDEX in self._output.names():
             write_index(self._output, self.records.values())
         self._saved_s = time.monotonic()
         self._save_took_s = self._saved_s - began_s

@@ -22,7 +22,10 @@ from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 from fer_stream.system.interrupts import handlers_kept
 
-ANSWER_S = 10.0  # timeout of a TCP connection to the cluster
+ANSWER_S = 10.0  # timeout of a connection to the cluster
+# RFC 9113, section 3.4: a client begins with these bytes and a frame of settings. A server answers with one.
+_HTTP2_SETTINGS = b"\4"
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _HTTP2_SETTINGS + b"\0\0\0\0\0"
 RETRIES = 3  # of a task whose worker died; after the fourth death, the recording is considered the cause
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -208,15 +211,21 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
 
 
 def _answers(address: str) -> bool:
-    """Return whether something listens at HOST:PORT. An address of another form counts as answered."""
+    """Return whether a server at HOST:PORT speaks HTTP/2, on which Ray's own protocol, gRPC, is built.
+
+    Ray's dashboard, for example, speaks HTTP/1. What can't be asked this way counts as answered: an address
+    of another form, and a cluster with encryption.
+    """
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
         return True
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection:
+            connection.sendall(_HTTP2_HELLO)
+            kind = connection.recv(4)[3:]  # after three bytes of length
     except (OSError, OverflowError, UnicodeError):
         return False
-    return True
+    return kind == _HTTP2_SETTINGS
 
 
 def _no_cluster(address: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote
 
 from fer_stream.batch.manifest import DONE, FAILED, Record
@@ -42,13 +42,18 @@ def write_index(output: Output, records: Iterable[Record]) -> None:
     """
     with output.writing(INDEX) as path:
         try:
-            path.write_bytes(index_page(records).encode())
+            path.write_bytes(index_page(records, output.names("reports")).encode())
         except OSError as error:
             raise cannot_write(output.place(INDEX), error) from error
 
 
-def index_page(records: Iterable[Record]) -> str:
-    """Return the index as HTML. Its policy allows nothing but its own style."""
+def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
+    """Return the index as HTML. Its policy allows nothing but its own style.
+
+    Args:
+        records: The recordings.
+        reports: Names of the reports that exist. Other recordings get no link.
+    """
     rows = sorted(records, key=lambda record: (record.source, record.output_name))
     bars = "".join(f"rect.{label} {{ fill: var(--fill-{label}); }}" for label in LABELS)
     style = palette_css() + static_text("theme.css", "fer_stream.rendering.html") + _STYLE + bars
@@ -64,23 +69,22 @@ def index_page(records: Iterable[Record]) -> str:
             f"<h1>{counted(len(rows), 'recording')}</h1><p class='note'>{done} done.{more}</p>",
             "<div class='frame'><table><thead><tr><th>Recording</th><th>Length</th><th>People</th>",
             "<th>Share of the time that a face was seen</th></tr></thead><tbody>",
-            *(_row(record) for record in rows[:MOST_ROWS]),
+            *(_row(record, reports) for record in rows[:MOST_ROWS]),
             "</tbody></table></div></body></html>",
         )
     )
 
 
-def _row(record: Record) -> str:
+def _row(record: Record, reports: Collection[str]) -> str:
     name = html.escape(one_line(record.source))
     if record.state != DONE:
         status = html.escape(one_line(record.error)) if record.state == FAILED else "not done yet"
         return f"<tr><td>{name}</td><td></td><td></td><td class='{record.state}'>{status}</td></tr>"
-    address = quote(f"reports/{record.output_name}.html")
+    report = f"{record.output_name}.html"
+    if report in reports:
+        name = f'<a href="{quote(f"reports/{report}")}">{name}</a>'
     length = format_time(round(record.duration_s))
-    return (
-        f'<tr><td><a href="{address}">{name}</a></td><td>{length}</td><td>{record.faces}</td>'
-        f"<td>{_shares(record)}</td></tr>"
-    )
+    return f"<tr><td>{name}</td><td>{length}</td><td>{record.faces}</td><td>{_shares(record)}</td></tr>"
 
 
 def _shares(record: Record) -> str:

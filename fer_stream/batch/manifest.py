@@ -300,6 +300,8 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
                 path.write_text(json.dumps(asdict(record)), encoding="utf-8")
             except OSError as error:
                 raise cannot_write(output.place(*_record_place(record.output_name)), error) from error
+    else:
+        forget_record(record.output_name, output)
     for table_format in SUMMARIES:
         if table_format != settings.table:  # without a look, because listing a million tables takes longer
             output.remove("tables", f"{record.output_name}.{table_format}")
@@ -307,7 +309,7 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
 
 
 def forget_record(output_name: str, output: Output) -> None:
-    """Remove the record of a CSV table that is about to be replaced."""
+    """Remove the record of a CSV table, if there is one."""
     output.remove(*_record_place(output_name))
 
 

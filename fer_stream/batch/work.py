@@ -327,7 +327,8 @@ def _remove_outdated(settings: Settings, recording: Recording, output: Output) -
     """
     if has_same_analysis(recording, settings, output):
         return
-    # Including the table. If this run is killed now, the old table must not vouch for the new outputs.
+    # Including table and record. If this run is killed now, they must not vouch for the new outputs.
+    forget_record(recording.output_name, output)
     for folder, suffixes in FOLDERS.items():
         for suffix in suffixes:
             output.remove(folder, recording.output_name + suffix)
@@ -360,7 +361,6 @@ def _table_writer(
     stack: ExitStack,
 ) -> TableWriter | CsvWriter:
     """Open the table of a recording. It appears in the output when `stack` is left."""
-    forget_record(recording.output_name, output)
     name = recording.output_name + settings.suffix("tables")
     path = stack.enter_context(output.writing("tables", name))
     writer: TableWriter | CsvWriter

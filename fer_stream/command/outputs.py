@@ -160,7 +160,7 @@ def check_outputs_differ(options: argparse.Namespace) -> None:
             if other != option and path == other_path:
                 raise UsageError(f"{option} and {other} name the same path; give each its own")
             if path in other_path.parents:
-                raise UsageError(f"{option} names a file and {other} a place inside it; choose another name")
+                raise UsageError(f"{other} names a place inside that of {option}; choose another name")
 
 
 def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from helpers.checkpoints import save_small_checkpoint
+from helpers.live_servers import file_server
 
 pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
 pytest.importorskip("fsspec")
@@ -49,9 +50,14 @@ def test_a_missing_extra_is_one_line_that_says_how_to_install_it(batch, clip, tm
     assert said.err == "fer-batch: this command needs ray; install with: pip install 'fer-stream[batch]'\n"
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(batch, clip, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as server:  # a port that is free once it is closed
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    said = batch(clip, "--output", tmp_path / "out", "--ray", address)
-    assert said.code == 2
-    assert said.err == f"fer-batch: no Ray cluster answers at {address}; give what `ray start --head` said\n"
+def test_an_address_without_a_cluster_is_one_line(batch, clip, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"127.0.0.1:{server.getsockname()[1]}"
+    with file_server(tmp_path) as web_server:  # as the port of Ray's dashboard
+        for address in (closed, web_server.removeprefix("http://")):
+            said = batch(clip, "--output", tmp_path / "out", "--ray", address)
+            assert said.code == 2
+            assert (
+                said.err
+                == f"fer-batch: no Ray cluster answers at {address}; give what `ray start --head` said\n"
+            )

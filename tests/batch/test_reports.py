@@ -68,6 +68,10 @@ RECORDS = [
 def test_the_index_lists_every_recording_and_links_the_reports(tmp_path):
     output = Output(str(tmp_path))
     write_index(output, RECORDS)
+    assert "href=" not in (tmp_path / "index.html").read_text()  # there is no report yet
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "b %.html").touch()
+    write_index(output, RECORDS)
     page = (tmp_path / "index.html").read_text()
     assert page.index("a.mp4") < page.index("b &amp; &lt;b&gt;.mp4") < page.index("c.mp4")
     assert 'href="reports/b%20%25.html"' in page and page.count("href=") == 1
@@ -75,12 +79,12 @@ def test_the_index_lists_every_recording_and_links_the_reports(tmp_path):
 
 
 def test_the_index_has_no_script_and_loads_nothing():
-    page = index_page([Record("<script>alert(1)</script>.mp4", state=DONE, output_name="<script>")])
+    page = index_page([Record("<script>alert(1)</script>.mp4", state=DONE, output_name="<script>")], [])
     assert "<script" not in page and "default-src &#x27;none&#x27;" in page
     assert not re.search(r'(src|href)="?(https?:)?//', page)
 
 
 def test_a_large_archive_has_a_short_index():
-    page = index_page([Record(f"{number:05d}.mp4", state=DONE) for number in range(6000)])
+    page = index_page([Record(f"{number:05d}.mp4", state=DONE) for number in range(6000)], [])
     assert "6000 recordings" in page and "The first 5000 are listed." in page
     assert page.count("<tr>") == 5001

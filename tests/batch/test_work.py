@@ -16,6 +16,7 @@ from helpers.contexts import make_info
 
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
+from fer_stream.batch.manifest import has_same_analysis
 from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import Part
 from fer_stream.errors import WeightsError
@@ -82,3 +83,27 @@ def test_outputs_of_an_earlier_run_stay_while_they_agree_with_the_table(settings
     assert len([*tmp_path.glob("charts/*")]) == 1
     work.analyze(replace(settings, min_face=50), None, recording, output)  # other faces, so other videos
     assert not any(path.exists() for path in earlier) and not [*tmp_path.glob("charts/*")]
+
+
+def test_a_killed_run_leaves_no_table_that_vouches_for_its_new_outputs(settings, clip, tmp_path):
+    (recording,) = find_recordings([str(clip)])
+    output = Output(str(tmp_path))
+    work.analyze(replace(settings, table="csv"), None, recording, output)
+    work._remove_outdated(replace(settings, min_face=50), recording, output)
+    assert not has_same_analysis(recording, settings, output)
+    assert not [*tmp_path.glob("tables/*")] and not [*tmp_path.glob("records/*")]
+
+
+@pytest.mark.parametrize("table", ["csv", "parquet"])
+def test_an_interrupted_run_keeps_the_outputs_of_the_same_analysis(
+    settings, clip, tmp_path, monkeypatch, table
+):
+    (recording,) = find_recordings([str(clip)])
+    output, settings = Output(str(tmp_path)), replace(settings, table=table)
+    work.analyze(replace(settings, save=True), None, recording, output)
+    (video,) = tmp_path.glob("videos/*")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(work, "_run", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        work.analyze(replace(settings, episodes="csv"), None, recording, output)
+    work.analyze(replace(settings, episodes="csv"), None, recording, output)
+    assert video.exists()

@@ -140,7 +140,7 @@ def test_the_index_of_an_archive_has_its_colours(watched, tmp_path):
     from fer_stream.batch.manifest import DONE, Record
 
     record = Record("a.mp4", state=DONE, label_s={"happy": 3.0, "sad": 1.0}, output_name="a")
-    (tmp_path / "index.html").write_text(index_page([record]))
+    (tmp_path / "index.html").write_text(index_page([record], []))
     watched.goto((tmp_path / "index.html").as_uri())
     fill = watched.evaluate("() => getComputedStyle(document.querySelector('rect.happy')).fill")
     assert fill == "rgb(240, 228, 66)"

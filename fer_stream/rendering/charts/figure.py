@@ -215,6 +215,10 @@ def _draw_peak(axes: Axes, row: Row, stretches: Sequence[Stretch]) -> str:
         return ""
     times_s = np.concatenate([(each.edges_s[1:] + each.edges_s[:-1]) / 2 for each in stretches])
     heights = np.concatenate([each.probabilities[:, EXPRESSIONS.index(label)] for each in stretches])
+    # An unsure moment is no peak, however high.
+    has_label = np.concatenate([each.labels for each in stretches]) == LABELS.index(label)
+    if has_label.any():
+        heights[~has_label] = 0.0
     highest = np.flatnonzero(heights > heights.max() - 1e-6)
     picture_s = row.portraits.by_label[label].time_s
     at = highest[np.abs(times_s[highest] - picture_s).argmin()]
