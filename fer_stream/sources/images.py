@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import logging
 import os
 import re
 import warnings
@@ -28,6 +29,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 _BYTES_PER_PIXEL = 8
 _OTHER_BYTES = 64 * 2**20
 _HEADER_BYTES = 2**20  # the header of a JPEG file may contain a preview
+_NOWHERE = logging.NullHandler()
 
 
 def is_image_path(path: Path) -> bool:
@@ -196,6 +198,8 @@ def _stated_size(head: bytes) -> tuple[int, int]:
     """Return the width and height that an image's header states; (0, 0) if that is unclear."""
     import PIL.Image  # here, because only images need it
 
+    # Otherwise Python prints what Pillow logs, if the program has not set up logging.
+    logging.getLogger("PIL").addHandler(_NOWHERE)
     limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # our own limit applies
     try:
         with warnings.catch_warnings():

@@ -29,7 +29,7 @@ from fer_stream.sources.seeking import Place, find_start, past_the_end
 from fer_stream.sources.time_text import format_time
 from fer_stream.sources.timestamps import Clock
 from fer_stream.system.environment import max_video_pixels
-from fer_stream.system.memory import LARGE_FRAME_BYTES, is_out_of_memory
+from fer_stream.system.memory import LARGE_FRAME_BYTES, has_memory_for, is_out_of_memory
 from fer_stream.types import Frame
 
 
@@ -190,10 +190,12 @@ class VideoSource(Source):
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                if is_out_of_memory(error):
+                # A packet is no larger than its file. If there is memory for that, its stated size is wrong.
+                is_damaged = is_out_of_memory(error) and has_memory_for(self._path.stat().st_size)
+                if is_out_of_memory(error) and not is_damaged:
                     raise
                 # The file could be read up to here. The rest is missing or can't be reached.
-                self._read_error = reason_of(error)
+                self._read_error = "a packet states an impossible size" if is_damaged else reason_of(error)
                 self._unreachable = error.errno in UNREACHABLE
                 packet = None
             if is_first and packet is not None:

@@ -27,6 +27,15 @@ def frames_waiting(most: int, frame_bytes: int) -> int:
     return most if frame_bytes <= LARGE_FRAME_BYTES else min(most, WAITING_BYTES // frame_bytes)
 
 
+def has_memory_for(size_bytes: int) -> bool:
+    """Return whether this process can allocate this much memory now. It is not used, and freed at once."""
+    try:
+        bytearray(size_bytes)
+    except MemoryError:
+        return False
+    return True
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error, or one of its causes, says that memory ran out."""
     seen: BaseException | None = error

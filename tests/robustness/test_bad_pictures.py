@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.command import start
 from PIL import Image
 
 UPRIGHT = np.zeros((48, 64, 3), np.uint8)
@@ -90,6 +91,19 @@ def test_the_one_picture_that_can_not_be_read_is_named(fer, loaded):
         Path("in", name).name in " ".join(notes) for name in ("b.png", "c.png", "d.png")
     )
     assert len(list(csv.DictReader(Path("o.csv").read_text().splitlines()))) == 1
+
+
+def test_what_pillow_logs_about_a_damaged_header_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(UPRIGHT).save("a.tiff")
+    data = Path("a.tiff").read_bytes()
+    samples_per_pixel = struct.pack("<HHIH", 277, 3, 1, 3)
+    Path("a.tiff").write_bytes(data.replace(samples_per_pixel, struct.pack("<HHIH", 277, 3, 1, 2048)))
+    process = start(
+        ("a.tiff", "--save", "o.png")
+    )  # in a process without logging, unlike the one of the tests
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (3, 1), err
 
 
 @pytest.mark.robustness(faults=3)

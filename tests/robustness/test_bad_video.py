@@ -64,6 +64,15 @@ def stating_less(path: Path) -> Path:
     return path
 
 
+def stating_half_a_gigabyte(path: Path, packet: int) -> Path:
+    """Make an MP4 state that a packet takes 512 MiB."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"stsz") + 16 + 4 * packet
+    data[place] = 0x20
+    path.write_bytes(data)
+    return path
+
+
 def without_frames(path: Path) -> Path:
     """Write a Matroska file with an empty video track."""
     clip(path, 1)
@@ -124,6 +133,9 @@ WORKING = {
     "stating 10 hours": Case(
         lambda d: stating_hours(clip(d / "a.mkv")),
         60, "says that it ends at 10:00:00, but its video ends at 0:02",
+    ),
+    "a packet of 512 MiB": Case(
+        lambda d: stating_half_a_gigabyte(clip(d / "a.mp4"), 30), range(25, 31), "states an impossible size"
     ),
     "stating half": Case(lambda d: stating_less(clip(d / "a.mp4")), range(30, 61)),
     "one frame": Case(lambda d: clip(d / "a.mp4", 1), 1),
