@@ -222,7 +222,7 @@ def test_a_home_that_can_not_be_written_to(tmp_path):
     )  # fmt: skip
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    spoken = (f"{SAMPLE}:", "2 faces", "  ", "wrote ")
+    spoken = (f"{SAMPLE}:", "2 people", "  ", "wrote ")
     assert all(line.startswith(spoken) for line in err.splitlines()), err
     assert {path.name for path in tmp_path.iterdir()} == {"o.mp4", "o.parquet", "o.png"}
 
