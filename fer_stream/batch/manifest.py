@@ -7,7 +7,7 @@ The footer of a finished table also contains its record. A CSV table has no foot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -215,14 +215,6 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
         OutputError: The folder of results can't be read.
     """
     keys = {each.key for each in settings}
-
-    def is_current(record: Record | None, recording: Recording) -> bool:
-        return (
-            record is not None
-            and (record.state, record.stamp) == (DONE, recording.stamp)
-            and record.settings in keys
-        )
-
     records, notes = read_manifest(output)
     wanted = settings[0].folders
     existing = {folder: output.sizes(folder) for folder in wanted}
@@ -230,11 +222,11 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
     def earlier_result(recording: Recording) -> tuple[Record, str]:
         record = records.get(recording.output_name)
         table = recording.output_name + settings[0].suffix("tables")
-        if not is_current(record, recording) and table in existing["tables"]:
+        if not _is_current(record, recording, keys) and table in existing["tables"]:
             record = _kept_record(output, table) or record
         new = Record(recording.name, recording.stamp, settings[0].key, output_name=recording.output_name)
         names = {folder: recording.output_name + settings[0].suffix(folder) for folder in wanted}
-        if record is None or not is_current(record, recording):
+        if record is None or not _is_current(record, recording, keys):
             return new, ""
         if any(name not in existing[folder] for folder, name in names.items()):
             return new, ""
@@ -255,12 +247,16 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
 
 def has_same_analysis(recording: Recording, settings: Settings, output: Output) -> bool:
     """Return whether the recording's finished table is from the same analysis, in either format."""
-    tables = (recording.output_name + f".{table_format}" for table_format in SUMMARIES)
-    records = [_kept_record(output, table) for table in tables]
-    return any(
-        (record.settings, record.stamp) == (settings.key, recording.stamp)
-        for record in records
-        if record is not None
+    tables = (f"{recording.output_name}.{table_format}" for table_format in SUMMARIES)
+    return any(_is_current(_kept_record(output, table), recording, {settings.key}) for table in tables)
+
+
+def _is_current(record: Record | None, recording: Recording, keys: Collection[str]) -> bool:
+    """Return whether a record is of a finished analysis of this recording with acceptable settings."""
+    return (
+        record is not None
+        and (record.state, record.stamp) == (DONE, recording.stamp)
+        and record.settings in keys
     )
 
 

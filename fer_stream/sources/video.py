@@ -190,12 +190,13 @@ class VideoSource(Source):
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                # A packet is no larger than its file. If there is memory for that, its stated size is wrong.
-                is_damaged = is_out_of_memory(error) and has_memory_for(self._path.stat().st_size)
-                if is_out_of_memory(error) and not is_damaged:
-                    raise
+                self._read_error = reason_of(error)
+                if is_out_of_memory(error):
+                    # A packet is no larger than its file. If there is memory for that, its size is wrong.
+                    if not has_memory_for(self._path.stat().st_size):
+                        raise
+                    self._read_error = "a packet states an impossible size"
                 # The file could be read up to here. The rest is missing or can't be reached.
-                self._read_error = "a packet states an impossible size" if is_damaged else reason_of(error)
                 self._unreachable = error.errno in UNREACHABLE
                 packet = None
             if is_first and packet is not None:
