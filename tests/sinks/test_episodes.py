@@ -73,11 +73,23 @@ def test_unsure_is_an_expression_of_its_own():
 
 
 def test_a_gap_of_more_than_half_a_second_splits():
+    """The gap begins where the last frame with the face ends."""
     assert built(shown(("happy", 5), ("", 4), ("happy", 5))) == [(1, 0.0, 1.4, "happy")]
-    assert built(shown(("happy", 5), ("", 5), ("happy", 5))) == [
+    assert built(shown(("happy", 5), ("", 5), ("happy", 5))) == [(1, 0.0, 1.5, "happy")]
+    assert built(shown(("happy", 5), ("", 6), ("happy", 5))) == [
         (1, 0.0, 0.5, "happy"),
-        (1, 1.0, 1.5, "happy"),
+        (1, 1.1, 1.6, "happy"),
     ]
+
+
+@pytest.mark.parametrize("rate", [5.0, 12.5, 25.0, 60.0])
+def test_the_same_absence_splits_at_every_frame_rate(rate):
+    """Two stretches of one expression lie more than half a second apart, and no frame less."""
+    longest = int(0.5 * rate + 1e-6)  # frames that pass in half a second
+    frames = round(rate)
+    assert len(built(shown(("happy", frames), ("", longest), ("happy", frames)), rate=rate)) == 1
+    first, second = built(shown(("happy", frames), ("", longest + 1), ("happy", frames)), rate=rate)
+    assert second[1] - first[2] > 0.5
 
 
 def test_a_short_stretch_does_not_join_across_a_gap():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 SHORTEST_S = 0.3  # a shorter stretch joins its longer neighbour
-LONGEST_GAP_S = 0.5  # after a longer absence, a face starts a new stretch
+LONGEST_GAP_S = 0.5  # after a longer absence, from the end of its last frame, a face starts a new stretch
 _KEPT_INTERVALS = 15
 _SAME_S = 1e-6  # the resolution of the table's times
 
@@ -78,7 +78,6 @@ class _Track:
 
     done: list[Episode] = field(default_factory=list)
     stretches: list[_Stretch] = field(default_factory=list)
-    last_s: float = 0.0
 
 
 class EpisodeBuilder:
@@ -107,16 +106,15 @@ class EpisodeBuilder:
                 # The median, because a hole in a recording says nothing about its frame rate.
                 self._interval_s = statistics.median(self._intervals_s)
         self._now_s = time_s
-        longest_gap_s = max(LONGEST_GAP_S, 1.5 * self._interval_s)  # frames of a slow source are far apart
+        longest_gap_s = max(LONGEST_GAP_S, self._interval_s / 2)  # frames of a slow source vary by more
         for face in analyzed.faces:
             track = self._tracks.setdefault(face.id, _Track())
             label, confidence = face.label, face.confidence
-            if track.stretches and time_s - track.last_s > longest_gap_s + _SAME_S:
+            if track.stretches and time_s - track.stretches[-1].end_s > longest_gap_s + _SAME_S:
                 self._finish(face.id, track)
             end_s = time_s + self._interval_s
             if track.stretches:
                 track.stretches[-1].end_s = time_s
-            track.last_s = time_s
             new = _Stretch(label, time_s, end_s, 1, confidence, confidence)
             if track.stretches and track.stretches[-1].label == label:
                 track.stretches[-1].absorb(new)
