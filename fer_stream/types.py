@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, UNSURE
+
+_THREE_FLOAT32 = (np.dtype(np.float32),) * 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +21,12 @@ class Frame:
         bgr: The picture, uint8 (H, W, 3), upright, in OpenCV's channel order.
         index: Position in the whole source, from 0, even if reading started later.
         time_s: Presentation time in a recording; seconds since the start of a live source; 0 for an image.
+            Finite, and 0 or more.
         source: Name of the source, as in the table.
         captured_s: `time.monotonic()` when the frame left the source. Latency counts from here.
+
+    Raises:
+        ValueError: The picture has another type or shape, or the index or a time can't be right.
     """
 
     bgr: np.ndarray
@@ -31,8 +38,12 @@ class Frame:
     def __post_init__(self) -> None:
         if self.bgr.dtype != np.uint8 or self.bgr.ndim != 3 or self.bgr.shape[2] != 3:
             raise ValueError(f"a frame is uint8 (H, W, 3), not {self.bgr.dtype} {self.bgr.shape}")
-        if self.index < 0:
-            raise ValueError(f"a frame's index counts from 0, not {self.index}")
+        if not (isinstance(self.index, (int, np.integer)) and self.index >= 0):
+            raise ValueError(f"a frame's index is a whole number from 0, not {self.index!r}")
+        if not 0 <= self.time_s < math.inf:  # NaN fails, too
+            raise ValueError(f"a frame's time_s is a finite number of seconds from 0, not {self.time_s}")
+        if not math.isfinite(self.captured_s):
+            raise ValueError(f"a frame's captured_s is a finite number of seconds, not {self.captured_s}")
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -49,6 +60,9 @@ class Detections:
         scores: float32 (N,), the detector's confidence, 0 to 1.
         landmarks_xy: float32 (N, 5, 2), px: left eye, right eye, nose, left and right mouth
             corner, as seen in the picture.
+
+    Raises:
+        ValueError: An array has another type or shape.
     """
 
     boxes_xyxy: np.ndarray
@@ -60,6 +74,9 @@ class Detections:
         shapes = (self.boxes_xyxy.shape, self.scores.shape, self.landmarks_xy.shape)
         if shapes != ((count, 4), (count,), (count, 5, 2)):
             raise ValueError(f"detections are (N, 4), (N,) and (N, 5, 2), not {shapes}")
+        types = (self.boxes_xyxy.dtype, self.scores.dtype, self.landmarks_xy.dtype)
+        if types != _THREE_FLOAT32:
+            raise ValueError(f"detections are float32, not {', '.join(map(str, types))}")
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_stream.types import AnalyzedFrame, Face, Frame
+from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
 
 BOX, LANDMARKS = np.zeros(4, np.float32), np.zeros((5, 2), np.float32)
 EVEN = np.full(7, 1 / 7, np.float32)
@@ -36,3 +36,42 @@ def test_the_faces_of_a_frame_can_not_be_changed() -> None:
     analyzed = AnalyzedFrame(Frame(np.zeros((2, 2, 3), np.uint8), 0, 0.0), faces)  # type: ignore[arg-type]
     faces.clear()
     assert len(analyzed.faces) == 1
+
+
+PICTURE = np.zeros((2, 2, 3), np.uint8)
+
+
+@pytest.mark.parametrize("time_s", [float("nan"), float("inf"), -0.1])
+def test_the_time_of_a_frame_is_a_finite_number_from_0(time_s: float) -> None:
+    with pytest.raises(ValueError, match="time_s is a finite number of seconds from 0, not"):
+        Frame(PICTURE, 0, time_s)
+
+
+def test_a_frame_was_captured_at_a_finite_time() -> None:
+    with pytest.raises(ValueError, match="captured_s is a finite number of seconds, not nan"):
+        Frame(PICTURE, 0, 0.0, captured_s=float("nan"))
+
+
+@pytest.mark.parametrize("index", [-1, 1.5, float("nan")])
+def test_the_index_of_a_frame_is_a_whole_number_from_0(index: float) -> None:
+    with pytest.raises(ValueError, match="index is a whole number from 0, not"):
+        Frame(PICTURE, index, 0.0)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_an_index_and_a_time() -> None:
+    frame = Frame(PICTURE, np.int64(3), np.float32(0.5))  # type: ignore[arg-type]
+    assert (frame.index, frame.time_s) == (3, 0.5)
+
+
+@pytest.mark.parametrize("wrong", ["boxes_xyxy", "scores", "landmarks_xy"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, object])
+def test_detections_are_float32(wrong: str, dtype: type) -> None:
+    arrays = {
+        "boxes_xyxy": np.zeros((2, 4), np.float32),
+        "scores": np.zeros(2, np.float32),
+        "landmarks_xy": np.zeros((2, 5, 2), np.float32),
+    }
+    Detections(**arrays)
+    arrays[wrong] = arrays[wrong].astype(dtype)
+    with pytest.raises(ValueError, match=f"detections are float32, not .*{np.dtype(dtype)}"):
+        Detections(**arrays)

@@ -338,13 +338,13 @@ def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
     """Return the time in the source at which an annotated video starts.
 
     A part of a recording and a live source start with their first frame. All other videos keep the source's
-    own times, but nothing can be shown before 0.
+    own times.
 
     Args:
         info: Facts about the source.
         first_time_s: Time of the first frame that was written.
     """
-    return first_time_s if info.start_s > 0 or info.is_live or first_time_s < 0 else 0.0
+    return first_time_s if info.start_s > 0 or info.is_live else 0.0
 
 
 class _MuxedFile:
