@@ -22,6 +22,7 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.devices import pick_device
 from fer_stream.inference.threads import CORES
 from fer_stream.profiling import Profile
+from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, THREADS, UNSURE_BELOW
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.readers import OTHER_READERS, FaceReader
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
@@ -47,13 +48,13 @@ class Analyzer:
         labels: The annotation to follow, `ferplus` or `fer2013`; None for FER+ if the weights have it.
         unsure_below: A face whose best probability is below this (0 to 1) is unsure. 0 turns this off; None
             uses the threshold of the weights.
-        min_face: Side in px of the smallest face to find.
+        min_face: Side in px of the smallest face to find, 12 or more.
         scan_every: Search the whole frame for faces at least every this many frames of a video. `auto`
             searches a live source as often as the machine can keep up with. It searches a recording every 10
             frames, or every 3 while there are three faces or more, even on a slow machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 for no smoothing.
-        batch: Frames of a recording that are processed at a time. The faces in one half are read together
-            while the other half is searched for faces.
+        batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
+            together while the other half is searched for faces.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
             calling thread.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
@@ -64,7 +65,7 @@ class Analyzer:
 
     Raises:
         WeightsError: The weights can't be used, or lack the annotation's layer.
-        UsageError: There is no such device, annotation or threshold.
+        UsageError: There is no such device or annotation, or a number is out of its range.
     """
 
     def __init__(
@@ -84,8 +85,17 @@ class Analyzer:
         detector: FaceDetector | None = None,
         other_readers: Sequence[FaceReader] | None = None,
     ) -> None:
-        if unsure_below is not None and not 0 <= unsure_below <= 1:
-            raise UsageError(f"unsure_below is a probability from 0 to 1, not {unsure_below}")
+        for name, value, accepted in (
+            ("unsure_below", 0 if unsure_below is None else unsure_below, UNSURE_BELOW),
+            ("min_face", min_face, MIN_FACE),
+            ("scan_every", 1 if scan_every == "auto" else scan_every, SCAN_EVERY),
+            ("smooth_s", smooth_s, SMOOTH_S),
+            ("batch", batch, BATCH),
+            ("threads", threads, THREADS),
+        ):
+            if not accepted.holds(value):
+                other = ", nor auto" if accepted is SCAN_EVERY else ""
+                raise UsageError(f"{name} is {value!r}, which is not {accepted.what}{other}")
         self.device = pick_device(device)
         self._classifier = Classifier(
             self.device, weights=None if weights is None else Path(weights), labels=labels, threads=threads

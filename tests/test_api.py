@@ -12,6 +12,7 @@ from helpers.paths import SAMPLE
 
 import fer_stream
 from fer_stream import EXPRESSIONS, Overlay, SourceError, UsageError, WeightsError, open_source
+from fer_stream.command.options import CommandParser, add_analysis_options
 from fer_stream.pipeline import run
 from fer_stream.sinks import TableSink, VideoSink
 
@@ -66,6 +67,51 @@ def test_errors_are_typed_and_name_the_remedy(tmp_path):
     with pytest.raises(UsageError, match="auto, cpu, cuda"):
         fer_stream.Analyzer(device="gpu")
     assert {error.exit_code for error in fer_stream.FerStreamError.__subclasses__()} == {1, 2, 3, 4, 5}
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "accepted"),
+    [
+        *(("min_face", value, "a whole number from 12 to 1000000") for value in (0, 11, 12.5, NAN, "40")),
+        *(("batch", value, "a whole number from 1 to 256") for value in (0, -1, 257, None)),
+        *(("scan_every", value, "a whole number from 1 to 1000000, nor auto") for value in (0, "often", 2.5)),
+        *(("smooth_s", value, "a number of seconds") for value in (-1, NAN, INFINITE, "0.3")),
+        *(("threads", value, "a whole number from 0 to 1000000") for value in (-1, 1.5)),
+        *(("unsure_below", value, "a probability from 0 to 1") for value in (-0.1, 1.1, NAN)),
+    ],
+)
+def test_a_setting_out_of_its_range_is_one_line(setting, value, accepted):
+    with pytest.raises(UsageError) as caught:
+        fer_stream.Analyzer("cpu", **{setting: value})
+    assert str(caught.value) == f"{setting} is {value!r}, which is not {accepted}"
+
+
+@pytest.mark.parametrize(
+    ("option", "setting", "value"),
+    [
+        *(("min-face", "min_face", value) for value in (11, 12, 1_000_000, 1_000_001)),
+        *(("batch", "batch", value) for value in (0, 1, 256, 257)),
+        *(("scan-every", "scan_every", value) for value in (0, 1, 1_000_000, 1_000_001)),
+        *(("smooth", "smooth_s", value) for value in (-0.001, 0, 1e9)),
+        *(("unsure-below", "unsure_below", value) for value in (-0.001, 0, 1, 1.001)),
+    ],
+)
+def test_an_option_accepts_what_the_analyzer_accepts(option, setting, value):
+    parser = CommandParser(prog="program")
+    add_analysis_options(parser)
+
+    def refuses(call):
+        try:
+            call()
+        except UsageError:
+            return True
+        return False
+
+    by_option = refuses(lambda: parser.parse_args([f"--{option}={value}"]))
+    assert refuses(lambda: fer_stream.Analyzer("cpu", **{setting: value})) == by_option
 
 
 def test_every_public_name_exists_and_the_import_is_light():

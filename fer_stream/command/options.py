@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error
 from fer_stream.errors import (
@@ -24,6 +24,7 @@ from fer_stream.errors import (
     reason_of,
 )
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
+from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, UNSURE_BELOW, Range, whole_numbers
 from fer_stream.sources.addresses import without_passwords
 from fer_stream.system.background import a_thread_runs
 from fer_stream.system.files import to_standard_output
@@ -34,7 +35,7 @@ from fer_stream.system.requirements import broken_module, installation_problem
 if TYPE_CHECKING:
     from fer_stream.detection.pace import ScanEvery
 
-MAX_BATCH_FRAMES = 256  # all of them are in memory at once
+_T = TypeVar("_T")
 # After a run with --blur.
 LOOK_THROUGH = "check the result before you share it: a face that was never found is not hidden"
 
@@ -159,19 +160,14 @@ def say(program: str, text: str) -> None:
         print(f"{program}: {one_line(without_passwords(text))}", file=sys.stderr, flush=True)
 
 
+def in_range(accepted: Range) -> Callable[[str], Any]:
+    """Return an argparse type for the numbers of a range."""
+    return _parser(int if accepted.is_whole else float, accepted.holds, accepted.what)
+
+
 def whole(lowest: int, highest: int = 1_000_000) -> Callable[[str], int]:
     """Return an argparse type for a whole number from `lowest` to `highest`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text) if text.isascii() else lowest - 1
-        except ValueError:
-            value = lowest - 1
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
-        return value
-
-    return parse
+    return in_range(whole_numbers(lowest, highest))
 
 
 def size_wh(text: str) -> tuple[int, int]:
@@ -185,15 +181,15 @@ def size_wh(text: str) -> tuple[int, int]:
 
 def number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
     """Return an argparse type for a finite number that `fits` accepts. `what` describes it in errors."""
+    return _parser(float, lambda value: math.isfinite(value) and fits(value), what)
 
-    def parse(text: str) -> float:
-        try:
-            value = float(text) if text.isascii() else math.nan
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and fits(value)):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return value
+
+def _parser(convert: Callable[[str], _T], fits: Callable[[_T], bool], what: str) -> Callable[[str], _T]:
+    def parse(text: str) -> _T:
+        with suppress(ValueError):
+            if text.isascii() and fits(value := convert(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
 
     return parse
 
@@ -212,14 +208,14 @@ def add_analysis_options(
     add_labels_option(analysis)
     analysis.add_argument(
         "--unsure-below",
-        type=number(lambda value: 0 <= value <= 1, "a probability from 0 to 1"),
+        type=in_range(UNSURE_BELOW),
         metavar="P",
         help='call a face "unsure" if its most probable expression has a probability below P; 0 turns this '
         "off (default: the threshold in the weights file)",
     )
     analysis.add_argument(
         "--min-face",
-        type=whole(12),
+        type=in_range(MIN_FACE),
         metavar="PX",
         help="ignore faces smaller than this, in pixels (default: 40)",
     )
@@ -233,13 +229,13 @@ def add_analysis_options(
     )
     analysis.add_argument(
         "--smooth",
-        type=number(lambda value: value >= 0, "a number of seconds"),
+        type=in_range(SMOOTH_S),
         metavar="SECONDS",
         help="smooth the probabilities over about this time; 0 gives each frame its own (default: 0.3)",
     )
     analysis.add_argument(
         "--batch",
-        type=whole(1, MAX_BATCH_FRAMES),
+        type=in_range(BATCH),
         metavar="N",
         help="read the faces of this many frames of a recording together (default: 8)",
     )
@@ -272,6 +268,6 @@ def analysis_settings(options: argparse.Namespace) -> dict[str, Any]:
 def _scan_every(text: str) -> ScanEvery:
     """Parse auto or a whole number of frames, for argparse."""
     try:
-        return "auto" if text == "auto" else whole(1)(text)
+        return "auto" if text == "auto" else in_range(SCAN_EVERY)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, nor auto") from error
