@@ -71,13 +71,13 @@ class PicturesSink(Sink):
         if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not names_folder:
             raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
         self._is_file = names_file or (is_file and not names_folder)
-        sources = images_of_source(info)
+        files: list[Path | None] = [*images_of_source(info)] or [None]  # no file: an address
         if self._is_file:
-            check_output(path, overwrite=overwrite, source_path=sources[0], extensions=self.extensions)
+            check_output(path, overwrite=overwrite, source_path=files[0], extensions=self.extensions)
             return
         check_folder(path, overwrite=True, pattern="*", source_path=info.path)
-        for source in sources:
-            check_output(self._path_of(str(source)), overwrite=overwrite, source_path=source)
+        for file in files:
+            check_output(self._path_of(str(file or info.name)), overwrite=overwrite, source_path=file)
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Write the file of one picture. See `Sink.write`."""

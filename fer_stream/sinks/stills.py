@@ -31,7 +31,9 @@ class ImageSink(PicturesSink):
         return True
 
     def _name_of(self, source: str) -> str:
-        return Path(source).name
+        name = Path(source).name
+        # An address may end in anything.
+        return name if Path(name).suffix.lower() in IMAGE_EXTENSIONS else f"{name}.jpg"
 
     def _write_file(self, path: Path, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
         if image_bgr is None:

@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError, reason_of
+from fer_stream.sources.lists import is_list
 from fer_stream.sources.time_text import parse_time
 from fer_stream.system.environment import check_pixels, max_video_pixels
 from fer_stream.system.files import unreadable_kind
@@ -121,10 +122,9 @@ def open_container(file: Path | BinaryIO) -> InputContainer:
 
 
 def _names_other_files(path: Path) -> bool:
-    """Return whether a file is a playlist, a session description or an FFmpeg script."""
+    """Return whether a file is a list of other files or addresses."""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
-        return start.startswith((b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]")) or b"<MPD" in start
+        return is_list(file.read(1024))
     return False
 
 

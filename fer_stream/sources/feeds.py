@@ -16,12 +16,13 @@ class Connection:
     Attributes:
         capture: The source of its pictures.
         needs_pacing: Whether the pictures need to be held back, because they arrive in bursts or all at once.
-        frame_count: Approximate number of pictures in a recording, which is not reopened; None for a stream
-            without an end.
+        is_recording: Whether the pictures have an end, so that the feed is not reopened after it.
+        frame_count: Approximate number of pictures in a recording; None if it is unknown.
     """
 
     capture: Capture
     needs_pacing: bool = False
+    is_recording: bool = False
     frame_count: int | None = None
 
 

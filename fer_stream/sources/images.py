@@ -11,11 +11,13 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 from fer_stream.errors import SourceError, reason_of
+from fer_stream.sources.addresses import is_network_address, without_password
 from fer_stream.sources.base import RECORDING_EXTENSIONS, Source, SourceInfo, SourceKind
 from fer_stream.sources.opencv import quiet_opencv
 from fer_stream.system.environment import check_pixels, max_image_pixels
@@ -70,8 +72,8 @@ def images_of_glob(pattern: str) -> list[Path]:
 
 
 def images_of_source(info: SourceInfo) -> list[Path]:
-    """Return the images that an open source reads; empty if it is a video or live."""
-    if info.kind != SourceKind.IMAGES:
+    """Return the image files that an open source reads; empty if it is a video, live or an address."""
+    if info.kind != SourceKind.IMAGES or is_network_address(info.name):
         return []
     if info.path is None:
         return images_of_glob(info.name)
@@ -88,19 +90,19 @@ def _natural_order(path: Path) -> tuple[list[str | int], str]:
 
 
 class ImagesSource(Source):
-    """Reads images one after the other. The `source` of each frame is the path of its image.
+    """Reads images one after the other. The `source` of each frame is the path or address of its image.
 
     An unreadable image is left out and named in `problems`. Its index stays unused, so that an index always
     means the same image.
     """
 
-    def __init__(self, name: str, path: Path | None, images: Sequence[Path], *, mirror: bool) -> None:
+    def __init__(self, name: str, path: Path | None, images: Sequence[Path | str], *, mirror: bool) -> None:
         """Open the images and read the first.
 
         Args:
             name: Name to show.
-            path: The single image or the folder; None for a glob.
-            images: At least one, in order.
+            path: The single image or the folder; None for a glob or an address.
+            images: At least one file or http address, in order.
             mirror: Flip every frame horizontally.
 
         Raises:
@@ -130,14 +132,14 @@ class ImagesSource(Source):
         next_image, self._first = self._first or self._next_image(), None
         if next_image is None:
             return None
-        bgr, index, path = next_image
-        return self._frame(bgr, index, 0.0, str(path))
+        bgr, index, name = next_image
+        return self._frame(bgr, index, 0.0, name)
 
-    def _next_image(self) -> tuple[np.ndarray, int, Path] | None:
+    def _next_image(self) -> tuple[np.ndarray, int, str] | None:
         while self._waiting:
-            index, path = self._waiting.popleft()
+            index, image = self._waiting.popleft()
             try:
-                return read_image(path), index, path
+                return read_image(image), index, _name_of(image)
             except SourceError as error:
                 self.problems.append(str(error))
         return None
@@ -147,54 +149,86 @@ class ImagesSource(Source):
         self._first = None
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(image: Path | str) -> np.ndarray:
     """Read an image as uint8 (H, W, 3) BGR, upright by its EXIF orientation.
 
     16 bits become 8, gray and CMYK become BGR, and alpha is dropped. If a file has several pictures (an
     animation, the pages of a TIFF), the first one is read.
 
+    Args:
+        image: A file, or an http or https address with its user and password.
+
     Raises:
-        SourceError: The file can't be read as an image, or has too many pixels.
+        SourceError: It can't be read as an image, or has too many pixels.
     """
+    name = _name_of(image)
     try:
-        if kind := unreadable_kind(path):
-            raise SourceError(f"{path} is {kind}, not an image file")
-        with path.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            if not size_bytes:
-                raise SourceError(f"{path} is empty (zero bytes)")
-            _check_size(path, file, size_bytes)
-            # Not cv2.imread: on Windows it opens only paths of the system's code page.
-            data = np.fromfile(file, np.uint8)
+        data = _read_address(image) if isinstance(image, str) else _read_file(image)
     except OSError as error:
-        raise SourceError(f"{path} can't be read: {reason_of(error)}") from error
+        raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
     bgr = None
     try:
         with quiet_opencv():
-            bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # depending on the damage, OpenCV raises or returns None
         if is_out_of_memory(error):
             raise
     if bgr is None:
-        raise SourceError(f"{path} can't be read as an image: it is damaged or in another format")
+        raise SourceError(f"{name} can't be read as an image: it is damaged or in another format")
     return bgr
 
 
-def _check_size(path: Path, file: io.BufferedReader, size_bytes: int) -> None:
-    """Refuse a file that states too many pixels, or is larger than its pixels can need.
+def _name_of(image: Path | str) -> str:
+    return without_password(image) if isinstance(image, str) else str(image)
+
+
+def _read_file(path: Path) -> bytearray:
+    if kind := unreadable_kind(path):
+        raise SourceError(f"{path} is {kind}, not an image file")
+    # Not cv2.imread: on Windows it opens only paths of the system's code page.
+    with path.open("rb") as file:
+        return _read_bounded(str(path), file, os.fstat(file.fileno()).st_size)
+
+
+def _read_address(address: str) -> bytearray:
+    from fer_stream.sources import web  # here, because it takes long to load
+
+    try:
+        with web.request(address, web.TIMEOUT_S) as reply:
+            return _read_bounded(without_password(address), reply, web.stated_bytes(reply))
+    except web.UNREADABLE as error:
+        raise OSError(reason_of(error)) from error
+
+
+def _read_bounded(name: str, file: BinaryIO, size_bytes: int | None) -> bytearray:
+    """Read a file, but not if it states too many pixels, or is larger than its pixels can need.
+
+    Args:
+        name: The name to use in messages.
+        file: It is read from its start.
+        size_bytes: Its size, if it is known.
 
     Raises:
-        SourceError: The file is refused; the message says why.
+        SourceError: The file is empty or refused, or breaks off; the message says why.
     """
+    data = bytearray(file.read(_HEADER_BYTES))
+    if not data:
+        raise SourceError(f"{name} is empty (zero bytes)")
     pixels = max_image_pixels()
-    width, height = _stated_size(file.read(_HEADER_BYTES))
-    file.seek(0)
-    check_pixels(path, (width, height), pixels)
-    if size_bytes > (width * height or pixels) * _BYTES_PER_PIXEL + _OTHER_BYTES:
-        raise SourceError(f"{path} is larger than an image of its size can be; it is damaged or not an image")
+    width, height = _stated_size(data)
+    check_pixels(name, (width, height), pixels)
+    most = (width * height or pixels) * _BYTES_PER_PIXEL + _OTHER_BYTES
+    if size_bytes is None or size_bytes <= most:
+        while len(data) <= most and (more := file.read(_HEADER_BYTES)):
+            data += more
+    if max(size_bytes or 0, len(data)) > most:
+        raise SourceError(f"{name} is larger than an image of its size can be; it is damaged or not an image")
+    if len(data) < (size_bytes or 0):
+        raise SourceError(f"{name} broke off after {len(data)} of {size_bytes} bytes; start again")
+    return data
 
 
-def _stated_size(head: bytes) -> tuple[int, int]:
+def _stated_size(head: bytes | bytearray) -> tuple[int, int]:
     """Return the width and height that an image's header states; (0, 0) if that is unclear."""
     import PIL.Image  # here, because only images need it
 

@@ -125,8 +125,8 @@ class LiveSource(Source):
                 raise SourceError(
                     f"{self._feed.name} opens but gives no picture: {self._feed.no_picture_help()}"
                 )
-            if connection.frame_count is not None:
-                self._check_end(connection.frame_count)
+            if connection.is_recording:
+                self._check_end(connection.frame_count or 0)
                 return
             if self._last_picture_s - opened_s > pause_s:
                 # It held for a while, so start with short pauses again.
@@ -137,7 +137,7 @@ class LiveSource(Source):
     def _check_end(self, frame_count: int) -> None:
         """Raise an error if a recording ended early because the connection broke.
 
-        The stated number of frames may be off by a few.
+        The stated number of frames may be off by a few. It is 0 if none is stated.
         """
         if self._index < _COMPLETE_SHARE * frame_count and not self._closing.is_set():
             raise SourceError(

@@ -12,6 +12,7 @@ from fer_stream.sources.base import SourceKind
 from fer_stream.sources.feeds import Connection, Feed
 from fer_stream.sources.opencv import Capture
 from fer_stream.sources.playlist import is_endless
+from fer_stream.sources.web import Served, is_web_address
 
 # A camera on a slow link needs seconds to answer. Nobody should wait longer than this for an error.
 _OPEN_TIMEOUT_MS = 10_000
@@ -29,17 +30,23 @@ _PARAMETERS = (
 
 
 class NetworkStream(Feed):
-    """The address of a stream. RTSP runs over TCP, or over UDP if the server supports nothing else."""
+    """The address of a stream. RTSP runs over TCP, or over UDP if the server supports nothing else.
+
+    Args:
+        address: The address, with its user and password.
+        served: What it serves.
+    """
 
     kind = SourceKind.NETWORK
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, served: Served = Served.STREAM) -> None:
         self.name = without_password(address)
         self._address = with_lower_scheme(address)
         # Not urlsplit, which raises on a text that only looks like IPv6. FFmpeg reports what can't be opened.
         place = re.split("[?#]", address.lower())[0]
-        self._is_http = place.startswith(("http://", "https://"))
-        self._is_hls = self._is_http and place.endswith(".m3u8")
+        self._is_http = is_web_address(place)
+        self._is_hls = self._is_http and (served == Served.PLAYLIST or place.endswith(".m3u8"))
+        self._is_file = served == Served.FILE and not self._is_hls
 
     def open(self) -> Connection:
         """Connect. See `Feed.open`."""
@@ -54,7 +61,8 @@ class NetworkStream(Feed):
         # Over HTTP, a file arrives as fast as the connection allows, and HLS arrives in pieces of a few
         # seconds.
         frame_count = capture.frame_count if self._is_http else None
-        return Connection(capture, self._is_hls or frame_count is not None, frame_count)
+        is_recording = self._is_file or frame_count is not None
+        return Connection(capture, self._is_hls or is_recording, is_recording, frame_count)
 
 
 class Pacer:

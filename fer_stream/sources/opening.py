@@ -10,6 +10,7 @@ from fer_stream.sources.addresses import NETWORK_SCHEMES, has_scheme, is_network
 from fer_stream.sources.base import Source
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
 from fer_stream.sources.time_text import format_time
+from fer_stream.system.background import Task
 
 
 def open_source(
@@ -24,8 +25,8 @@ def open_source(
     """Open a source and read its first frame, so that errors show at once.
 
     Args:
-        spec: The index of a camera; a network address (rtsp, rtsps, http, https, udp, rtmp); an image file,
-            or a folder or glob of images; or a video file.
+        spec: The index of a camera; a network address (rtsp, rtsps, http, https, udp, rtmp) of a stream, a
+            file or an image; an image file, or a folder or glob of images; or a video file.
         start_s: Start of the part of a recording, presentation time in seconds.
         end_s: End of the part (exclusive); None for the end of the recording.
         mirror: Flip every frame horizontally.
@@ -44,12 +45,11 @@ def open_source(
 
     if isinstance(spec, int) or (isinstance(spec, str) and is_network_address(spec)):
         _refuse_part(is_cut, "a live source")
+        if isinstance(spec, str):
+            return _open_address(spec, mirror=mirror)
         from fer_stream.sources.cameras import Camera
         from fer_stream.sources.live import LiveSource
-        from fer_stream.sources.network import NetworkStream
 
-        if isinstance(spec, str):
-            return LiveSource(NetworkStream(spec), mirror=mirror)
         return LiveSource(Camera(spec, camera_size_wh, camera_frame_rate), mirror=mirror)
 
     name, path = str(spec), Path(spec)
@@ -81,6 +81,19 @@ def open_source(
     from fer_stream.sources.video import VideoSource  # here, because only recordings need PyAV
 
     return VideoSource(path, name=name, start_s=start_s, end_s=end_s, mirror=mirror)
+
+
+def _open_address(address: str, *, mirror: bool) -> Source:
+    from fer_stream.sources.live import LiveSource
+    from fer_stream.sources.network import NetworkStream
+    from fer_stream.sources.web import Served, is_web_address, served_at
+
+    served = Served.STREAM
+    if is_web_address(address):
+        served = Task(lambda: served_at(address)).result()  # an interrupt must not wait for the answer
+    if served == Served.PICTURE:
+        return ImagesSource(without_password(address), None, [address], mirror=mirror)
+    return LiveSource(NetworkStream(address, served), mirror=mirror)
 
 
 def _check_part(start_s: float, end_s: float | None) -> None:

@@ -6,11 +6,11 @@ second. RFC 8216 allows a master playlist to name media playlists only.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import urllib.parse
-import urllib.request
+
+from fer_stream.sources.web import UNREADABLE, request
 
 _TIMEOUT_S = 5
 _MOST_BYTES = 2**20
@@ -31,19 +31,8 @@ def is_endless(address: str) -> bool:
 
 def _variants(address: str) -> list[str]:
     """Return the addresses of the playlists that a master playlist names; empty for a media playlist."""
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https"):
-        return []
-    host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
-    if parts.username is not None:
-        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     text = ""
-    with (
-        contextlib.suppress(OSError, ValueError),
-        urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply,
-    ):
+    with contextlib.suppress(*UNREADABLE), request(address, _TIMEOUT_S) as reply:
         text = reply.read(_MOST_BYTES).decode("utf-8", "replace")
         address = reply.url
     lines = [line.strip() for line in text.splitlines()]

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -170,6 +170,56 @@ def file_server(folder: Path, *, share: float = 1.0) -> Iterator[str]:
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def answering_server(
+    content: bytes, headers: Mapping[str, str], *, login: str = "", bounded: bool = True
+) -> Iterator[tuple[str, list[str]]]:
+    """Answer every request with the same content, and then hang up.
+
+    Args:
+        content: It is sent with the headers as given.
+        headers: No other headers are sent.
+        login: The `user:password` to ask for.
+        bounded: Whether the content is sent once, rather than again and again until the client leaves.
+
+    Yields:
+        The address without a path, and the list of the requested paths, which grows.
+    """
+    asked: list[str] = []
+    wanted = "Basic " + base64.b64encode(login.encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if login and self.headers.get("Authorization") != wanted:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                self.end_headers()
+                return
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(OSError):  # the client has left
+                self.wfile.write(content)
+                while not bounded:
+                    self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # so that closing joins them
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
     finally:
         server.shutdown()
         server.server_close()

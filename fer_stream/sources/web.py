@@ -1,0 +1,102 @@
+"""Ask an http or https address what it serves, before FFmpeg opens it.
+
+OpenCV's FFmpeg does not tell a picture or a file from a live stream that ended.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+import urllib.request
+from enum import StrEnum
+from http.client import HTTPException, HTTPResponse
+
+from fer_stream.errors import SourceError
+from fer_stream.sources.addresses import with_lower_scheme, without_password
+from fer_stream.sources.lists import is_list
+from fer_stream.version import __version__
+
+TIMEOUT_S = 10.0  # for each wait; as long as a stream may take to open
+_HEAD_BYTES = 1024
+# How the files begin that are read as pictures: JPEG, PNG, BMP, TIFF; and WebP, see `_is_picture`.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+
+# What `request` and its reply raise.
+UNREADABLE = (OSError, HTTPException, ValueError)
+
+
+class Served(StrEnum):
+    """What an address serves."""
+
+    PICTURE = "picture"
+    PLAYLIST = "playlist"
+    FILE = "file"  # a recording: it has an end
+    STREAM = "stream"  # it may go on for ever, or nothing is known
+
+
+def is_web_address(spec: str) -> bool:
+    """Return whether a source is an http or https address."""
+    return spec.lower().startswith(("http://", "https://"))
+
+
+def request(address: str, timeout_s: float) -> HTTPResponse:
+    """Request an address. A user and a password in it are sent only if its host asks for them.
+
+    Args:
+        address: http or https, with its user and password.
+        timeout_s: Longest time of each wait for the host.
+
+    Returns:
+        The reply, which the caller closes.
+
+    Raises:
+        OSError: The host does not answer, or refuses.
+        HTTPException, ValueError: The address or the reply can't be understood.
+    """
+    if not is_web_address(address):  # a playlist may name a local file
+        raise ValueError("not an http or https address")
+    parts = urllib.parse.urlsplit(with_lower_scheme(address))
+    place = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        user, password = map(urllib.parse.unquote, (parts.username, parts.password or ""))
+        logins.add_password(None, place, user, password)
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPBasicAuthHandler(logins), urllib.request.HTTPDigestAuthHandler(logins)
+    )
+    opener.addheaders = [("User-Agent", f"fer-stream/{__version__}")]  # many hosts refuse Python's own
+    reply: HTTPResponse = opener.open(place, timeout=timeout_s)
+    return reply
+
+
+def stated_bytes(reply: HTTPResponse) -> int | None:
+    """Return the length of a reply's content in bytes; None if the reply does not state it."""
+    text = reply.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def served_at(address: str) -> Served:
+    """Return what an http or https address serves. Reads the beginning of its content only.
+
+    Raises:
+        SourceError: The host does not answer in time.
+    """
+    try:
+        with request(address, TIMEOUT_S) as reply:
+            kind = reply.headers.get_content_type()
+            if kind.startswith("multipart/"):  # MJPEG; some cameras state a huge length
+                return Served.STREAM
+            head, has_end = reply.read(_HEAD_BYTES), stated_bytes(reply) is not None
+    except UNREADABLE as error:
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            raise SourceError(f"{without_password(address)} can't be opened: it does not answer") from error
+        return Served.STREAM  # FFmpeg may understand it, or reports what is wrong
+    if is_list(head):
+        return Served.PLAYLIST
+    # Without a stated length, the pictures of an MJPEG stream may follow, unless the type is that of one.
+    if _is_picture(head) and (kind.startswith("image/") or (has_end and not kind.startswith("video/"))):
+        return Served.PICTURE
+    return Served.FILE if has_end else Served.STREAM
+
+
+def _is_picture(head: bytes) -> bool:
+    return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
