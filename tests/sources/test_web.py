@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import av
@@ -188,6 +189,24 @@ def test_a_password_goes_to_no_other_host() -> None:
         with request(server.address.replace("//", "//me:s3cret@"), 5):
             pass
         assert other.logins == [""]
+
+
+def test_a_host_may_ask_for_a_digest_of_the_password() -> None:
+    asked: list[str] = []
+    with answering_server(b"content", {}) as (server, _), MjpegServer([], frame_s=0) as camera:
+        handler = camera._server.RequestHandlerClass
+
+        def answer(self: BaseHTTPRequestHandler) -> None:
+            asked.append(self.headers.get("Authorization", ""))
+            self.send_response(302 if asked[-1] else 401)
+            self.send_header("Location", server)
+            self.send_header("WWW-Authenticate", 'Digest realm="camera", nonce="1", qop="auth"')
+            self.end_headers()
+
+        handler.do_GET = answer  # type: ignore[attr-defined]
+        with request(camera.address.replace("//", "//me:s3cret@"), 5) as reply:
+            assert reply.read() == b"content"
+    assert asked[-1].startswith('Digest username="me"') and "s3cret" not in asked[-1]
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x"])
