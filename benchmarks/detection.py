@@ -65,22 +65,15 @@ def main() -> None:
         shipped = shipped_boxes(video, options.min_face, options.cache)
         detector = Detector(min_face=options.min_face)
         scans = 0
-        scan = detector.scan
-
-        def counted(image, known=None, scan=scan):
-            nonlocal scans
-            scans += 1
-            return scan(image, known)
-
-        detector.scan = counted
         tracker = Tracker(detector, ScanPace(every=options.scan_every), first_index=0)
         found = added = total = 0
         overlaps, ids, spent_s = [], set(), 0.0
         with open_source(video) as source:
             for frame, expected in zip(source, shipped, strict=True):
                 began_s = time.perf_counter()
-                faces = tracker.update(frame.bgr, frame.time_s).faces
+                tracked = tracker.update(frame.bgr, frame.time_s)
                 spent_s += time.perf_counter() - began_s
+                faces, scans = tracked.faces, scans + tracked.scanned
                 ids |= {face.track_id for face in faces}
                 boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
                 overlap = iou_matrix(expected, boxes)

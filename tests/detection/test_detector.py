@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -25,6 +27,13 @@ def placed(
     x, y = max(left, 0), max(top, 0)
     part = small[y - top : size_wh[1] - top, x - left : size_wh[0] - left]
     frame[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return frame
+
+
+def first_frame_of_the_street(shared_data: Path) -> np.ndarray:
+    video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
+    frame = video.read()[1]
+    video.release()
     return frame
 
 
@@ -203,23 +212,31 @@ def test_a_gpu_finds_and_follows_the_same_faces(
 
 
 def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:
-    video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
-    frame = video.read()[1][200:800, 300:1500]
-    video.release()
+    frame = first_frame_of_the_street(shared_data)[200:800, 300:1500]
     found = detector.scan(frame)
     assert len(found) >= 2
     assert_same(gpu_detector.scan(frame), found)
 
 
 def test_a_scan_that_knows_the_faces_finds_the_same_ones(detector: Detector, shared_data) -> None:
-    video = cv2.VideoCapture(str(shared_data / "videos" / "street-1080p.mp4"))
-    frame = video.read()[1]
-    video.release()
+    frame = first_frame_of_the_street(shared_data)
     whole = detector.scan(frame)
     moved = whole.boxes_xyxy[::2] + 3  # every second face is known, and has moved a little
     found = detector.scan(frame, moved)
     assert len(found) == len(whole) >= 4
     assert (iou_matrix(whole.boxes_xyxy, found.boxes_xyxy).max(axis=1) > 0.6).all()
+
+
+def test_a_scan_for_others_leaves_out_the_known_faces(detector: Detector, shared_data) -> None:
+    street = first_frame_of_the_street(shared_data)
+    everyone = detector.scan(street)
+    assert len(everyone) >= 4
+    known = everyone.boxes_xyxy[::2] + 2  # not exactly where a scan finds them
+    others = detector.scan_for_others(street, known)
+    expected = everyone.boxes_xyxy[1::2]
+    assert len(others) == len(expected)
+    assert (iou_matrix(expected, others.boxes_xyxy).max(axis=1) > 0.99).all()
+    assert len(detector.scan_for_others(street, everyone.boxes_xyxy)) == 0
 
 
 def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bgr: np.ndarray) -> None:
