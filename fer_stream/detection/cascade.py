@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from fer_stream.detection.bands import BandedPixels, Level, SummedBand
 from fer_stream.detection.mtcnn import O_NET_INPUT, P_NET_INPUT, P_NET_STRIDE, R_NET_INPUT, load_mtcnn
 from fer_stream.detection.pixels import SquarePixels, SummedPixels
 from fer_stream.inference.threads import Workers
@@ -25,8 +27,8 @@ _CpuPixels = SummedPixels | SquarePixels
 
 # A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
 # P-Net's first layer takes 40 bytes a pixel.
-STRIP_PIXELS = 2**19
-LARGEST_KEPT = 4096 * 2160  # pixels; the memory of a larger picture's sums is not kept for the next one
+STRIP_PIXELS = 2**17
+LARGEST_SUMMED = 4096 * 2160  # pixels; a larger picture is summed in bands
 
 
 class Pixels(Protocol):
@@ -130,29 +132,49 @@ class CpuCascade:
         if around_xyxy is not None:
             return SquarePixels(image_bgr)
         height, width = image_bgr.shape[:2]
+        if width * height > LARGEST_SUMMED:
+            return BandedPixels(image_bgr)
         last: SummedPixels | None = self._last.__dict__.pop("pixels", None)
         if last is not None and last.size_wh != (width, height):
             last = None  # free it before the next one is allocated
-        pixels = SummedPixels(image_bgr, reuse=last)
-        if width * height <= LARGEST_KEPT:
-            self._last.pixels = pixels
-        return pixels
+        self._last.pixels = SummedPixels(image_bgr, reuse=last)
+        return self._last.pixels
 
     def p_net(
-        self, pixels: SummedPixels, scales: Sequence[float], take: TakeStrip[_T], *, whole: bool = True
+        self,
+        pixels: SummedPixels | BandedPixels,
+        scales: Sequence[float],
+        take: TakeStrip[_T],
+        *,
+        whole: bool = True,
     ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
 
-        def level(scale: float) -> list[_T]:
-            width, height = (int(side * scale + 1) for side in pixels.size_wh)
-            taken = []
-            for rows in p_net_strips(width, height):
-                shifts, probabilities = self._p_net(pixels.resized((width, height), rows))
-                taken.append(take(shifts[0], probabilities[0], scale, rows.start // P_NET_STRIDE))
-            return taken
+        def strip(rows: slice, level_rows: np.ndarray, scale: float) -> _T:
+            shifts, probabilities = self._p_net(level_rows)
+            return take(shifts[0], probabilities[0], scale, rows.start // P_NET_STRIDE)
 
-        # The first level has about as many pixels as all others together.
-        return self._workers.map(level, scales)
+        whole_wh = pixels.size_wh
+        sizes_wh = [(int(whole_wh[0] * scale + 1), int(whole_wh[1] * scale + 1)) for scale in scales]
+        if isinstance(pixels, SummedPixels):
+
+            def level(index: int) -> list[_T]:
+                size_wh, scale = sizes_wh[index], scales[index]
+                return [strip(rows, pixels.resized(size_wh, rows), scale) for rows in p_net_strips(*size_wh)]
+
+            # The first level has about as many pixels as all others together.
+            return self._workers.map(level, range(len(scales)))
+
+        levels = [Level(pixels.size_wh, size_wh, p_net_strips(*size_wh)) for size_wh in sizes_wh]
+        taken: list[list[_T]] = [[] for _ in scales]
+
+        def part(index: int, band: SummedBand) -> None:
+            for rows, made in levels[index].take(band):
+                taken[index].append(strip(rows, made, scales[index]))
+
+        for band in pixels.bands(levels):
+            self._workers.map(partial(part, band=band), range(len(scales)))
+        return taken
 
     def r_net(self, pixels: _CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `Cascade.r_net`."""

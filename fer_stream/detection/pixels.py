@@ -49,9 +49,18 @@ class SummedPixels:
             size_wh: The reduced size of the whole frame.
             rows: The rows of it to return; all by default.
         """
-        width = size_wh[0]
-        x = tuple(bounds[None] for bounds in windows(self.size_wh[0], width))
-        y = tuple(bounds[None, rows] for bounds in windows(self.size_wh[1], size_wh[1]))
+        starts, ends = windows(self.size_wh[1], size_wh[1])
+        return self.reduced(windows(self.size_wh[0], size_wh[0]), (starts[rows], ends[rows]))
+
+    def reduced(self, x: _Bounds, y: _Bounds) -> np.ndarray:
+        """Return the means of a grid of windows, float32 (1, 3, rows, width), RGB in -1..1.
+
+        Args:
+            x: Starts and ends of the columns of the grid, int64 (width,) each.
+            y: Starts and ends of its rows, int64 (rows,) each.
+        """
+        x, y = (tuple(bounds[None] for bounds in axis) for axis in (x, y))
+        width = x[0].shape[1]
         means = np.empty((1, 3, y[0].shape[1], width), np.float32)
         step = max(1, PLACES_AT_ONCE // width)
         for first in range(0, means.shape[2], step):

@@ -269,6 +269,41 @@ def test_reused_memory_holds_only_the_new_picture() -> None:
         np.testing.assert_array_equal(pixels.resized((30, 20)), SummedPixels(picture).resized((30, 20)))
 
 
+def test_a_picture_that_is_summed_in_bands_is_read_as_a_whole_one(monkeypatch) -> None:
+    from fer_stream.detection import bands
+
+    monkeypatch.setattr(bands, "BAND_ROWS", 20)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (211, 307, 3), np.uint8)
+    sizes_wh = [(307, 211), (92, 63), (13, 9)]
+    strips = [[slice(0, 80), slice(70, 150), slice(140, 211)], [slice(0, 63)], [slice(0, 5), slice(4, 9)]]
+    levels = [bands.Level((307, 211), *level) for level in zip(sizes_wh, strips, strict=True)]
+    made: list[list[tuple[slice, np.ndarray]]] = [[] for _ in levels]
+    for band in bands.BandedPixels(picture).bands(levels):
+        assert band.bottom - band.top < 50  # a window of the last level is 25 rows long
+        for level, strips_of_level in zip(levels, made, strict=True):
+            strips_of_level += level.take(band)
+    whole = SummedPixels(picture)
+    for size_wh, expected, strips_of_level in zip(sizes_wh, strips, made, strict=True):
+        assert [rows for rows, _ in strips_of_level] == expected
+        for rows, reduced in strips_of_level:
+            np.testing.assert_array_equal(reduced, whole.resized(size_wh, rows))
+
+
+def test_a_picture_larger_than_4k_has_the_faces_of_one_that_is_summed_whole(
+    monkeypatch, detector: Detector, hopper_bgr
+) -> None:
+    from fer_stream.detection import bands, cascade
+
+    whole = detector.scan(hopper_bgr)
+    monkeypatch.setattr(cascade, "LARGEST_SUMMED", 1000)
+    monkeypatch.setattr(bands, "BAND_ROWS", 64)
+    banded = detector.scan(hopper_bgr)
+    assert len(whole) == 1
+    np.testing.assert_allclose(banded.boxes_xyxy, whole.boxes_xyxy, atol=0.01)
+    np.testing.assert_allclose(banded.scores, whole.scores, atol=1e-4)
+
+
 @pytest.mark.parametrize("width", [330, 33_000])
 def test_a_panorama_is_reduced_like_a_smaller_picture(width: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, width, 3), np.uint8)
