@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ from fer_stream.recognition.readers import OTHER_READERS, FaceReader
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
+from fer_stream.system.memory import frames_ahead
 from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -190,10 +192,16 @@ class Analyzer:
         return AnalyzedFrame(frame, tuple(faces), np.concatenate([boxes, read.weak_xyxy]))
 
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
-        """Find, read and decide. On several cores, finding and reading run at the same time."""
+        """Find, read and decide. On several cores, finding and reading run at the same time.
+
+        They take turns if frames are so large that a stage holds only one. A frame less is then held.
+        """
         abandoned = threading.Event()
+        frames = iter(frames)
+        first = list(itertools.islice(frames, 1))
+        are_large = bool(first) and frames_ahead(2, first[0].bgr.nbytes) == 1
         found = find_in_recording(
-            _until_abandoned(abandoned, frames),
+            _until_abandoned(abandoned, _in_turn(first, frames)),
             self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
@@ -201,10 +209,11 @@ class Analyzer:
             profile=self._profile,
         )
         with ExitStack() as stack:
-            if self._side_by_side:
-                # Batches of frames that are larger than 4K are already smaller.
+            if self._side_by_side and not are_large:
                 background = Background(
-                    found, queue_size=2, frame_bytes=lambda frames: frames[0].frame.bgr.nbytes
+                    found,
+                    queue_size=2,
+                    frame_bytes=lambda batch: sum(each.frame.bgr.nbytes for each in batch),
                 )
                 found = iter(background)
 
@@ -252,6 +261,13 @@ class Analyzer:
             unsure=float(probabilities.max()) < self._unsure_below,
             readings=dict(zip(self._other_columns, map(float, others), strict=True)),
         )
+
+
+def _in_turn(first: list[Frame], others: Iterator[Frame]) -> Iterator[Frame]:
+    """Yield the frames of a list, which is emptied, then others."""
+    while first:
+        yield first.pop()
+    yield from others
 
 
 def _until_abandoned(abandoned: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:

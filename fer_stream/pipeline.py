@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ class _Run:
         self._drawn = Background(
             _drawn(analysis, overlay, sinks, options.profile),
             queue_size=2 if live else ANALYZED_AHEAD,
-            frame_bytes=lambda drawn: 2 * drawn.analyzed.frame.bgr.nbytes,
+            frame_bytes=lambda drawn: drawn.nbytes,
         )
 
     @property
@@ -305,7 +305,7 @@ class _Drawn:
     """An analyzed frame on its way to the sinks.
 
     Attributes:
-        analyzed: The frame.
+        analyzed: The frame. If it is drawn and no sink needs its pixels, it holds the annotated picture.
         image_bgr: The annotated picture; None if no sink needs it.
         image_needed: Whether each sink needs the picture, in the order of the sinks.
     """
@@ -314,11 +314,18 @@ class _Drawn:
     image_bgr: np.ndarray | None
     image_needed: tuple[bool, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pictures."""
+        frame_bgr, image_bgr = self.analyzed.frame.bgr, self.image_bgr
+        return frame_bgr.nbytes + (0 if image_bgr is None or image_bgr is frame_bgr else image_bgr.nbytes)
+
 
 def _drawn(
     analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
 ) -> Iterator[_Drawn]:
     """Pass the frames on, with annotated pictures for the sinks that need them."""
+    frame_needed = any(sink.needs_frame for sink in sinks)
     with closing(analysis):  # close it in this thread, which owns its resources
         for analyzed in analysis:
             image_bgr = None
@@ -326,7 +333,12 @@ def _drawn(
             if any(image_needed):
                 with profile.stage("draw"):
                     image_bgr = overlay.annotate(analyzed)
-            yield _Drawn(analyzed, image_bgr, image_needed)
+                if not frame_needed:
+                    analyzed = replace(analyzed, frame=replace(analyzed.frame, bgr=image_bgr))
+            drawn = _Drawn(analyzed, image_bgr, image_needed)
+            del analyzed, image_bgr  # pictures of large frames; the next frame may take long
+            yield drawn
+            del drawn
 
 
 def profile_report(summary: Summary, profile: Profile, started_s: float, device: str) -> dict[str, Any]:

@@ -112,6 +112,21 @@ def test_each_sink_is_asked_for_each_frame_whether_it_needs_the_picture():
     assert overlay.drawn == 3
 
 
+def test_only_the_annotated_picture_is_held_if_no_sink_needs_the_other() -> None:
+    class Reading(FakeSink):
+        def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+            super().write(analyzed, image_bgr)
+            self.shares = analyzed.frame.bgr is image_bgr
+
+    for needs_frame in (False, True):
+        drawn, other = Reading(needs_image=True), FakeSink()
+        drawn.needs_frame, other.needs_frame = False, needs_frame
+        with ScriptedSource(6) as source:
+            run(source, FakeAnalyzer(), FakeOverlay(), [drawn, other])
+        assert drawn.shares is not needs_frame
+        assert [int(image[0, 0, 0]) for image in drawn.images] == list(range(1, 7))
+
+
 def test_every_sink_learns_of_the_run_before_its_first_frame():
     contexts: list[RunContext] = []
 

@@ -57,12 +57,15 @@ class Sink(ABC):
 
     Attributes:
         name: Name in the profile.
+        needs_frame: Whether `write` reads the pixels of the frame without annotations, `frame.bgr`. If no
+            sink does, the annotated picture takes their place, so that only one of the two is held.
         problems: Problems that did not end the run, a line each.
         stop_requested: Set by the sink when its user wants the run to end.
         saved_video: The annotated video that this sink writes; None if it writes none.
     """
 
     name: str
+    needs_frame = True
     saved_video: Path | None = None
 
     def __init__(self) -> None:

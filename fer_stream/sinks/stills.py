@@ -23,6 +23,7 @@ class ImageSink(PicturesSink):
     """Writes the annotated pictures of an image source, under their own names in a folder."""
 
     name = "image"
+    needs_frame = False
     what = "picture"
     extensions = IMAGE_EXTENSIONS
 
@@ -71,6 +72,7 @@ class StillsSink(Sink):
     """
 
     name = "stills"
+    needs_frame = False
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class TableSink(Sink):
     """
 
     name = "table"
+    needs_frame = False
 
     def __init__(self, path: Path | str, info: SourceInfo, *, overwrite: bool = False) -> None:
         """Check the path. The file is opened, or replaced, with the first row.

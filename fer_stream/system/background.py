@@ -98,8 +98,8 @@ class Background(Generic[_T]):
             source: The iterable, such as an open source. Nothing else may read it.
             queue_size: Largest number of items held ready, at least 1. The source is asked for the next item
                 only when there is room for it.
-            frame_bytes: Returns the size of an item in bytes of pictures. If that is more than a 4K picture,
-                fewer items are held; see `memory.frames_ahead`.
+            frame_bytes: Returns the size of an item in bytes of pictures. Of large items fewer are held, see
+                `memory.frames_ahead`.
             drop_old: Whether to hold only the newest item, and never make the source wait.
         """
         if queue_size < 1:

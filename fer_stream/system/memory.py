@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-LARGE_FRAME_BYTES = 30 * 2**20  # larger than a 4K picture; only the number of such pictures is limited
-STAGE_BYTES = 120 * 2**20  # of large pictures that a stage holds, but it always holds at least one item
+LARGE_FRAME_BYTES = 30 * 2**20  # larger than a 4K picture; fewer such pictures wait for later ones
+STAGE_BYTES = 52 * 2**20  # of pictures that a stage holds ready: two of 4K, but always at least one item
 WAITING_BYTES = 200 * 2**20  # of large pictures that wait for later ones
 
 _MESSAGES = (
@@ -18,8 +18,8 @@ _MESSAGES = (
 
 
 def frames_ahead(most: int, frame_bytes: int) -> int:
-    """Return how many frames a stage may hold ready: `most`, or fewer if they are larger than 4K."""
-    return most if frame_bytes <= LARGE_FRAME_BYTES else max(1, min(most, STAGE_BYTES // frame_bytes))
+    """Return how many frames a stage may hold ready: `most`, or fewer if they are large. At least 1."""
+    return max(1, min(most, STAGE_BYTES // max(1, frame_bytes)))
 
 
 def frames_waiting(most: int, frame_bytes: int) -> int:

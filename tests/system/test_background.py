@@ -42,6 +42,18 @@ def test_decoding_runs_ahead_only_as_far_as_the_queue_goes() -> None:
         wait_until(lambda: source.read == 5)
 
 
+def test_two_frames_of_4k_wait_for_their_reader() -> None:
+    with (
+        ScriptedSource(100) as source,
+        Background(source, queue_size=4, frame_bytes=lambda _: 3 * 4096 * 2160) as frames,
+    ):
+        wait_until(lambda: source.read == 2)
+        time.sleep(0.02)
+        assert source.read == 2
+        assert next(iter(frames)).index == 0
+        wait_until(lambda: source.read == 3)
+
+
 def test_one_frame_of_8k_waits_for_its_reader() -> None:
     with (
         ScriptedSource(100) as source,

@@ -32,6 +32,7 @@ class EpisodesSink(AtEndSink):
     """
 
     name = "episodes"
+    needs_frame = False
     extensions = EPISODE_EXTENSIONS
     for_pictures = "--data"
 
