@@ -83,7 +83,8 @@ class RunOptions:
         provenance: Program, weights and options that produce the results, for outputs that store them.
         profile: Receives the time of each stage.
         status: Receives the state of the run.
-        on_frame: Called after each frame has gone to every sink.
+        on_frame: Called after each frame has gone to every sink. `frame.bgr` is then the annotated picture,
+            if one was drawn and no sink needs the frame without it; see `Sink.needs_frame`.
         on_idle: Called repeatedly while no frame comes.
     """
 
