@@ -86,12 +86,6 @@ class Detections:
         """Return the detections of a picture without a face."""
         return cls(np.zeros((0, 4), np.float32), np.zeros((0,), np.float32), np.zeros((0, 5, 2), np.float32))
 
-    @classmethod
-    def joined(cls, parts: Sequence[Detections]) -> Detections:
-        """Return all detections of several (at least one), in their order."""
-        names = ("boxes_xyxy", "scores", "landmarks_xy")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
     def __getitem__(self, picked: np.ndarray | Sequence[int] | slice) -> Detections:
         """Return the picked detections, by index array, mask or slice."""
         return Detections(self.boxes_xyxy[picked], self.scores[picked], self.landmarks_xy[picked])

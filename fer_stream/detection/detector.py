@@ -23,7 +23,6 @@ from fer_stream.detection.geometry import (
     clipped,
     iou_matrix,
     non_maximum_suppression,
-    overlap_of_smaller,
     squared,
     suppress_nested,
 )
@@ -34,7 +33,6 @@ PYRAMID_FACTOR = 0.709  # about the square root of one half: each level has half
 P_NET_THRESHOLD, R_NET_THRESHOLD, O_NET_THRESHOLD = 0.6, 0.7, 0.7
 # These also find faces in profile, and hair and coats. Lower thresholds would add more coats than faces.
 CAUTIOUS_R_NET_THRESHOLD, CAUTIOUS_O_NET_THRESHOLD = 0.6, 0.5
-NESTED_OVERLAP = 0.7  # of the smaller of two boxes; from this on, only the better one is a face
 MAX_CANDIDATES = 1000  # so that a picture full of texture does not keep the later stages busy for ever
 SEARCH_REACH = 3.0  # side of the area searched for a lost face, relative to its box
 SEARCH_SIZES = 2.0  # factor by which it may have grown or shrunk
@@ -48,10 +46,6 @@ class FaceDetector(Protocol):
 
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
         """Find every face in a picture; see `Detector.scan`."""
-        ...
-
-    def scan_for_others(self, image_bgr: np.ndarray, known_xyxy: np.ndarray) -> Detections:
-        """Find every face in a picture but the known ones; see `Detector.scan_for_others`."""
         ...
 
     def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
@@ -91,20 +85,6 @@ class Detector:
         """
         pixels = self._cascade.read(image_bgr)
         return self._detect(pixels, self._scales(pixels.size_wh), known_xyxy)
-
-    def scan_for_others(self, image_bgr: np.ndarray, known_xyxy: np.ndarray) -> Detections:
-        """Find every face of at least `min_face` px in a picture, except known ones.
-
-        Args:
-            image_bgr: uint8 (H, W, 3).
-            known_xyxy: (N, 4) px, where `refine` has just seen faces. R-Net and O-Net skip these places,
-                which are most of O-Net's work in a scan.
-
-        Returns:
-            The other faces.
-        """
-        pixels = self._cascade.read(image_bgr)
-        return self._detect(pixels, self._scales(pixels.size_wh), skipped_xyxy=known_xyxy)
 
     def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
         """Search for a lost face around its box, for faces of about its size.
@@ -161,7 +141,6 @@ class Detector:
         scales: Sequence[float],
         known_xyxy: np.ndarray | None = None,
         *,
-        skipped_xyxy: np.ndarray | None = None,
         whole: bool = True,
     ) -> Detections:
         """Run the three networks, one after the other, over some scales.
@@ -170,25 +149,20 @@ class Detector:
             pixels: A frame, or a part of one.
             scales: Scales of the pyramid.
             known_xyxy: See `scan`.
-            skipped_xyxy: (N, 4) px, faces to leave out; see `scan_for_others`.
             whole: Whether it is a whole frame, so that frames of this size will come again.
         """
         boxes = np.zeros((0, 4), np.float32)
         if scales:
             boxes = self._propose(pixels, scales, whole=whole)
-        boxes = _elsewhere(boxes, skipped_xyxy)
         if len(boxes):
-            boxes = _elsewhere(self._r_stage(pixels, squared(boxes)), skipped_xyxy)
+            boxes = self._r_stage(pixels, squared(boxes))
         if known_xyxy is not None and len(known_xyxy):
             boxes = boxes[_limit_per_known_face(boxes, known_xyxy)]
         if not len(boxes):
             return Detections.none()
         found = self._o_stage(pixels, squared(boxes))
         found = found[found.scores > self._o_threshold]
-        found = found[suppress_nested(found.boxes_xyxy, found.scores, NESTED_OVERLAP)]
-        if skipped_xyxy is not None:
-            nested = overlap_of_smaller(found.boxes_xyxy, skipped_xyxy).max(axis=1, initial=0)
-            found = found[nested <= NESTED_OVERLAP]
+        found = found[suppress_nested(found.boxes_xyxy, found.scores, 0.7)]
         return _clipped_to_frame(found, pixels)
 
     def _propose(self, pixels: Pixels, scales: Sequence[float], *, whole: bool) -> np.ndarray:
@@ -215,14 +189,6 @@ class Detector:
             probabilities[:, 1].astype(np.float32),
             landmarks.astype(np.float32),
         )
-
-
-def _elsewhere(boxes_xyxy: np.ndarray, skipped_xyxy: np.ndarray | None) -> np.ndarray:
-    """Return the boxes that are not on these faces."""
-    if skipped_xyxy is None or not len(boxes_xyxy):
-        return boxes_xyxy
-    overlap = iou_matrix(boxes_xyxy.astype(np.float32), skipped_xyxy)
-    return boxes_xyxy[overlap.max(axis=1, initial=0) <= KNOWN_IOU]
 
 
 def _limit_per_known_face(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fer_stream.detection.pace import CALM_EVERY, CROWD, CROWD_EVERY, ScanPace
+from fer_stream.detection.pace import CALM_EVERY, CROWD_EVERY, ScanPace
 
-# The first due scan of each so many frames finds all faces afresh and measures their motion from zero. So
-# only ids depend on earlier frames, and trackers that started at different frames give the same boxes. Both
-# paces of `auto` scan the frames whose index is a multiple of this.
+# Both paces of `auto` scan the frames whose index is a multiple of this. At these frames, the motion of faces
+# is measured from zero. So only ids depend on earlier frames, and trackers that started at different frames
+# give the same boxes.
 RESET_EVERY = math.lcm(CALM_EVERY, CROWD_EVERY)
 
 
@@ -22,15 +22,12 @@ class Slot:
         due_next: Whether it is time for one at the next frame, if as many faces are followed then.
         allowed: Whether a scan may come now, due or not.
         resets_motion: Whether a scan of this frame measures motion from zero.
-        afresh: Whether a due scan finds all faces afresh. In a crowd, most find only those that are not
-            followed.
     """
 
     due: bool
     due_next: bool
     allowed: bool
     resets_motion: bool
-    afresh: bool
 
 
 class ScanSchedule:
@@ -55,11 +52,10 @@ class ScanSchedule:
         allowed = self._frames_since_scan >= self._pace.gap
         if self._index is None:
             waited = self._frames_since_scan
-            return Slot(waited >= every, waited + 1 >= every, allowed, resets_motion=False, afresh=True)
+            return Slot(waited >= every, waited + 1 >= every, allowed, resets_motion=False)
         index, self._index = self._index, self._index + 1
         due, due_next = index % every == 0, (index + 1) % every == 0
-        resets = index % RESET_EVERY < every  # true for the first due scan of each RESET_EVERY frames
-        return Slot(due, due_next, allowed, resets, afresh=resets or faces < CROWD or every == 1)
+        return Slot(due, due_next, allowed, resets_motion=index % RESET_EVERY == 0)
 
     def note_scan(self) -> None:
         """Note that the current frame is scanned."""

@@ -2,10 +2,9 @@
 
 A full scan of a frame costs many times more than looking for a known face near its last box. So the detector
 scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and the
-later stages of the cascade give its new box, landmarks and score. In a crowd, every face is found afresh once
-in 30 frames, and the scans in between look only for faces that are not followed. A lost face or a cut in the
-video brings the next scan forward to the same frame. If a scan is due at the next frame, or a live source
-leaves no time for one, a lost face is only searched for nearby.
+later stages of the cascade give its new box, landmarks and score. A lost face or a cut in the video brings
+the next scan forward to the same frame. If a scan is due at the next frame, or a live source leaves no time
+for one, a lost face is only searched for nearby.
 
 A live source with the pace `auto` can't wait for a scan while there are faces to show. Its scan comes after
 the frame is handed out (`scan_ahead`), and new faces are searched for again in the next frame, near the same
@@ -201,21 +200,17 @@ class Tracker:
         followed = [track for track in self._tracks if track.visible]
         slot = self._schedule.next(len(followed))
         scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
-        if scans and (slot.afresh or not followed):
-            # This does not depend on earlier frames, so trackers that started apart find the same.
-            found = self._detector.scan(image_bgr)
-        else:
+        # A due scan does not depend on earlier frames, so trackers that started at different frames find the
+        # same.
+        known: np.ndarray | None = None
+        if not scans:
             expected = _expected_boxes(followed, time_s)
             refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
             found, newcomers = refined[: len(followed)], refined[len(followed) :]
             present = self._still_there(image_bgr, found, followed)
-            if scans:
-                known = found[present & (found.scores > O_NET_THRESHOLD)]
-                others = self._detector.scan_for_others(image_bgr, known.boxes_xyxy)
-                found = Detections.joined([known, others])
-            elif slot.allowed and not slot.due_next and not present.all():
-                scans = True  # it finds lost faces again, and the places of the others are known
-                found = self._detector.scan(image_bgr, found.boxes_xyxy[present])
+            scans = slot.allowed and not slot.due_next and not present.all()
+            if scans:  # it finds lost faces again, and the places of the others are known
+                known = found.boxes_xyxy[present]
             else:
                 self._move(image_bgr, followed, found, present, expected, time_s)
                 self._add_newcomers(image_bgr, newcomers, time_s)
@@ -223,6 +218,7 @@ class Tracker:
         self._newcomers, weak = Detections.none(), Detections.none()
         if scans:
             self._schedule.note_scan()
+            found = self._detector.scan(image_bgr, known)
             weak = found[found.scores <= O_NET_THRESHOLD]
             self._assign(image_bgr, found[found.scores > O_NET_THRESHOLD], self._tracks, time_s)
             for track in self._tracks if slot.resets_motion else ():

@@ -227,18 +227,6 @@ def test_a_scan_that_knows_the_faces_finds_the_same_ones(detector: Detector, sha
     assert (iou_matrix(whole.boxes_xyxy, found.boxes_xyxy).max(axis=1) > 0.6).all()
 
 
-def test_a_scan_for_others_leaves_out_the_known_faces(detector: Detector, shared_data) -> None:
-    street = first_frame_of_the_street(shared_data)
-    everyone = detector.scan(street)
-    assert len(everyone) >= 4
-    known = everyone.boxes_xyxy[::2] + 2  # not exactly where a scan finds them
-    others = detector.scan_for_others(street, known)
-    expected = everyone.boxes_xyxy[1::2]
-    assert len(others) == len(expected)
-    assert (iou_matrix(expected, others.boxes_xyxy).max(axis=1) > 0.99).all()
-    assert len(detector.scan_for_others(street, everyone.boxes_xyxy)) == 0
-
-
 def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bgr: np.ndarray) -> None:
     image = three_frames(hopper_bgr)[2]
     scanned = detector.scan(image)

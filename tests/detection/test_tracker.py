@@ -258,18 +258,6 @@ def test_scans_come_closer_together_in_a_crowd(scene: Scene, counting: CountingD
         assert counting.scans == scans
 
 
-def test_a_crowd_is_found_afresh_only_once_in_30_frames(scene: Scene, counting: CountingDetector) -> None:
-    cards = [(scene.card(0.2), x, y) for x in (90.0, 240.0, 390.0) for y in (70.0, 200.0)]
-    for every, afresh in ((None, 2), (7, 2), (1, 36)):  # 1: everything in every frame, for --blur
-        counting.scans_afresh = 0
-        tracker = Tracker(counting, ScanPace(every), first_index=0)  # type: ignore[arg-type]
-        for index in range(36):
-            # Two more people come between two scans of the whole crowd.
-            faces = tracker.update(scene.frame(*cards[: 4 if index < 8 else 6]), index / FRAMES_PER_S).faces
-        assert counting.scans_afresh == afresh
-        assert [face.track_id for face in faces] == [1, 2, 3, 4, 5, 6]
-
-
 def test_scans_are_at_least_the_gap_apart(scene: Scene, counting: CountingDetector) -> None:
     tracker = Tracker(counting, ScanPace(every=8, gap=8))  # type: ignore[arg-type]
     card, other, scanned = scene.card(), scene.card(mirrored=True), []

@@ -38,16 +38,11 @@ class CountingDetector:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self.scans = self.scans_afresh = self.refines = self.searches = 0
+        self.scans = self.refines = self.searches = 0
 
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
         self.scans += 1
-        self.scans_afresh += known_xyxy is None
         return self._detector.scan(image_bgr, known_xyxy)
-
-    def scan_for_others(self, image_bgr: np.ndarray, known_xyxy: np.ndarray) -> Detections:
-        self.scans += 1
-        return self._detector.scan_for_others(image_bgr, known_xyxy)
 
     def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
         self.refines += 1
@@ -65,12 +60,7 @@ class Blinded:
         self._detector, self.edge_x = detector, np.inf
 
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
-        return self._in_sight(self._detector.scan(image_bgr, known_xyxy))
-
-    def scan_for_others(self, image_bgr: np.ndarray, known_xyxy: np.ndarray) -> Detections:
-        return self._in_sight(self._detector.scan_for_others(image_bgr, known_xyxy))
-
-    def _in_sight(self, found: Detections) -> Detections:
+        found = self._detector.scan(image_bgr, known_xyxy)
         return found[found.boxes_xyxy[:, 0] < self.edge_x]
 
     def __getattr__(self, name: str) -> object:
