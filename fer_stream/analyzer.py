@@ -29,7 +29,7 @@ from fer_stream.recognition.readers import OTHER_READERS, FaceReader
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
-from fer_stream.system.memory import frames_ahead
+from fer_stream.system.memory import one_at_a_time
 from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -56,7 +56,7 @@ class Analyzer:
             frames, or every 3 while there are three faces or more, even on a slow machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 for no smoothing.
         batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
-            together while the other half is searched for faces.
+            together while the other half is searched for faces. Fewer from 4K on.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
             calling thread.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
@@ -194,14 +194,15 @@ class Analyzer:
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
         """Find, read and decide. On several cores, finding and reading run at the same time.
 
-        They take turns if frames are so large that a stage holds only one. A frame less is then held.
+        If frames are so large that a queue holds only one, both run in this thread, which saves the memory of
+        a frame.
         """
         abandoned = threading.Event()
         frames = iter(frames)
         first = list(itertools.islice(frames, 1))
-        are_large = bool(first) and frames_ahead(2, first[0].bgr.nbytes) == 1
+        are_large = bool(first) and one_at_a_time(first[0].bgr.nbytes)
         found = find_in_recording(
-            _until_abandoned(abandoned, _in_turn(first, frames)),
+            _until_abandoned(abandoned, _first_then(first, frames)),
             self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
@@ -263,8 +264,8 @@ class Analyzer:
         )
 
 
-def _in_turn(first: list[Frame], others: Iterator[Frame]) -> Iterator[Frame]:
-    """Yield the frames of a list, which is emptied, then others."""
+def _first_then(first: list[Frame], others: Iterator[Frame]) -> Iterator[Frame]:
+    """Yield the frames of a list, then others. The list is emptied, so that its frames can be freed."""
     while first:
         yield first.pop()
     yield from others

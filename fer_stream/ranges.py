@@ -27,7 +27,7 @@ class Range:
         """Return whether a value is one of the numbers."""
         if self.is_whole and not isinstance(value, numbers.Integral):
             return False
-        if not isinstance(value, numbers.Real):
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
             return False
         # An infinite or NaN value fails, too.
         return bool(self.lowest <= value <= self.highest and value < math.inf)  # type: ignore[operator]

@@ -12,7 +12,7 @@ from fer_stream.detection.detector import FaceDetector
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFrame, Tracker
 from fer_stream.profiling import Profile
-from fer_stream.system.memory import frames_ahead
+from fer_stream.system.memory import frames_together
 from fer_stream.system.until_error import UntilError
 from fer_stream.types import Frame
 
@@ -72,7 +72,7 @@ def find_in_recording(
                 tracked = tracker.update(frame.bgr, frame.time_s)
                 found.append(FoundFrame(frame, tracked, backfill.earlier(frame, tracked)))
             faces += len(found[-1].tracked.faces) + len(found[-1].earlier)
-            if faces >= enough_faces or len(found) >= frames_ahead(batch, frame.bgr.nbytes):
+            if faces >= enough_faces or len(found) >= frames_together(batch, frame.bgr.nbytes):
                 break
         if not found:
             break

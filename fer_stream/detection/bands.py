@@ -56,7 +56,7 @@ class SummedBand:
 
 
 class Level:
-    """A level of the pyramid that is made from top to bottom and used in strips.
+    """A level of the pyramid that is made from top to bottom and used in strips. Give `take` every band once.
 
     Args:
         source_wh: Size of the frame in px.
@@ -72,8 +72,10 @@ class Level:
         self._starts, self._ends = windows(source_wh[1], size_wh[1])
         self.longest_window = int((self._ends - self._starts).max())
         self._strips = list(strips)
-        self._made = 0  # rows
-        self._rows = np.empty((1, 3, 0, size_wh[0]), np.float32)  # the last of them, which a strip needs
+        self._made = 0  # number of rows made so far
+        self._rows = np.empty(
+            (1, 3, 0, size_wh[0]), np.float32
+        )  # the last made rows, of which the next strip needs some
 
     def take(self, band: SummedBand) -> Iterator[tuple[slice, np.ndarray]]:
         """Make the rows that a band holds, and yield each strip that is complete with its rows."""

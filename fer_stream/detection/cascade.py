@@ -128,7 +128,7 @@ class CpuCascade:
         )
 
     def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> _CpuPixels:
-        """Sum a frame, or only keep it, to sum each square later. See `Cascade.read`."""
+        """Sum a frame. One larger than 4K, or with `around_xyxy`, is summed later, in bands or squares."""
         if around_xyxy is not None:
             return SquarePixels(image_bgr)
         height, width = image_bgr.shape[:2]

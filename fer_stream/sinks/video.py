@@ -23,7 +23,7 @@ from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
 from fer_stream.system.closing import first_error
 from fer_stream.system.files import open_new
-from fer_stream.system.memory import LARGE_FRAME_BYTES
+from fer_stream.system.memory import FOUR_K_BYTES, LARGE_FRAME_BYTES
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -86,7 +86,6 @@ VIDEO_EXTENSIONS = tuple(_FORMATS)
 _BT709 = 1
 _LIMITED = 1
 
-WITHOUT_B_FRAMES_BYTES = 20 * 2**20  # a picture of 4K takes 25 MB, one of 1440p 11 MB
 SILENT_S = 1  # a live source that sends no frame for longer than this has gone quiet
 
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
@@ -257,12 +256,12 @@ class VideoSink(Sink):
             container_options=options,
         )
         encoder_options = dict(self._format.encoder_options)
-        is_large = 3 * width * height > LARGE_FRAME_BYTES
-        if self._info.is_live or 3 * width * height > WITHOUT_B_FRAMES_BYTES:
+        picture_bytes = 3 * width * height
+        if self._info.is_live or picture_bytes >= FOUR_K_BYTES:
             # No B-frames: the last packet's duration can then cover a gap at the end of a live source, and
             # x264 holds half the memory of large pictures. At 4K this makes files 1 % larger.
             encoder_options["bf"] = "0"
-        if is_large and self._format.encoder == "libx264":
+        if picture_bytes > LARGE_FRAME_BYTES and self._format.encoder == "libx264":
             # No subpixel motion estimation: x264 would keep three more pictures for each reference frame.
             # At 8K this makes files 1 to 3 % larger.
             encoder_options["x264-params"] = "subme=0"

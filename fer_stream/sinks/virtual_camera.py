@@ -36,6 +36,7 @@ class VirtualCameraSink(Sink):
     """
 
     name = "virtual camera"
+    needs_frame = False
 
     def __init__(self, info: SourceInfo) -> None:
         """Open the camera.

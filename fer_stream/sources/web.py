@@ -5,6 +5,8 @@ OpenCV's FFmpeg does not tell a picture or a file from a live stream that ended.
 
 from __future__ import annotations
 
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from enum import StrEnum
@@ -59,9 +61,11 @@ def request(address: str, timeout_s: float) -> HTTPResponse:
     logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         user, password = map(urllib.parse.unquote, (parts.username, parts.password or ""))
-        logins.add_password(None, place, user, password)
+        logins.add_password(None, urllib.parse.urljoin(place, "/"), user, password)
     opener = urllib.request.build_opener(
-        urllib.request.HTTPBasicAuthHandler(logins), urllib.request.HTTPDigestAuthHandler(logins)
+        _OnlyToTheWeb(),
+        urllib.request.HTTPBasicAuthHandler(logins),
+        urllib.request.HTTPDigestAuthHandler(logins),
     )
     opener.addheaders = [("User-Agent", f"fer-stream/{__version__}")]  # many hosts refuse Python's own
     reply: HTTPResponse = opener.open(place, timeout=timeout_s)
@@ -85,7 +89,7 @@ def served_at(address: str) -> Served:
             kind = reply.headers.get_content_type()
             if kind.startswith("multipart/"):  # MJPEG; some cameras state a huge length
                 return Served.STREAM
-            head, has_end = reply.read(_HEAD_BYTES), stated_bytes(reply) is not None
+            head, has_end = _head(reply), stated_bytes(reply) is not None
     except UNREADABLE as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
             raise SourceError(f"{without_password(address)} can't be opened: it does not answer") from error
@@ -96,6 +100,26 @@ def served_at(address: str) -> Served:
     if _is_picture(head) and (kind.startswith("image/") or (has_end and not kind.startswith("video/"))):
         return Served.PICTURE
     return Served.FILE if has_end else Served.STREAM
+
+
+def _head(reply: HTTPResponse) -> bytes:
+    """Return the beginning of a reply's content, as much as comes in time."""
+    head, until_s = b"", time.monotonic() + TIMEOUT_S
+    while len(head) < _HEAD_BYTES and time.monotonic() < until_s:
+        more = reply.read1(_HEAD_BYTES - len(head))
+        if not more:
+            break
+        head += more
+    return head
+
+
+class _OnlyToTheWeb(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https addresses only."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        if not is_web_address(newurl):
+            raise urllib.error.HTTPError(newurl, code, "redirected to another protocol", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _is_picture(head: bytes) -> bool:

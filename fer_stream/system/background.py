@@ -98,7 +98,7 @@ class Background(Generic[_T]):
             source: The iterable, such as an open source. Nothing else may read it.
             queue_size: Largest number of items held ready, at least 1. The source is asked for the next item
                 only when there is room for it.
-            frame_bytes: Returns the size of an item in bytes of pictures. Of large items fewer are held, see
+            frame_bytes: Returns the size of an item in bytes of pictures. Fewer large items are held; see
                 `memory.frames_ahead`.
             drop_old: Whether to hold only the newest item, and never make the source wait.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 
-LARGE_FRAME_BYTES = 30 * 2**20  # larger than a 4K picture; fewer such pictures wait for later ones
+FOUR_K_BYTES = 20 * 2**20  # a picture of 4K takes 25 MB, one of 1440p 11 MB
+LARGE_FRAME_BYTES = 30 * 2**20  # above this (larger than 4K), the look-ahead holds fewer frames
 STAGE_BYTES = 52 * 2**20  # of pictures that a stage holds ready: two of 4K, but always at least one item
 WAITING_BYTES = 200 * 2**20  # of large pictures that wait for later ones
 
@@ -20,6 +21,16 @@ _MESSAGES = (
 def frames_ahead(most: int, frame_bytes: int) -> int:
     """Return how many frames a stage may hold ready: `most`, or fewer if they are large. At least 1."""
     return max(1, min(most, STAGE_BYTES // max(1, frame_bytes)))
+
+
+def one_at_a_time(frame_bytes: int) -> bool:
+    """Return whether frames are so large that a stage may hold only one ready."""
+    return frames_ahead(2, frame_bytes) == 1
+
+
+def frames_together(most: int, frame_bytes: int) -> int:
+    """Return how many frames may be processed together: `most`, or fewer from 4K on."""
+    return most if frame_bytes < FOUR_K_BYTES else frames_ahead(most, frame_bytes)
 
 
 def frames_waiting(most: int, frame_bytes: int) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -189,6 +191,43 @@ def test_a_password_goes_to_no_other_host() -> None:
         with request(server.address.replace("//", "//me:s3cret@"), 5):
             pass
         assert other.logins == [""]
+
+
+@pytest.fixture
+def camera() -> Iterator[Callable[[str], str]]:
+    """Return a function that starts a camera: `/snap`, behind a login, redirects to the given place."""
+    with ExitStack() as stack:
+
+        def start(place: str) -> str:
+            server = stack.enter_context(
+                MjpegServer(grey_jpegs(1), frame_s=0, repeat=False, login="me:s3cret")
+            )
+            handler = server._server.RequestHandlerClass
+            answer = handler.do_GET
+
+            def redirect(self: object) -> None:
+                if self.path == "/snap":
+                    self.send_response(302)
+                    self.send_header("Location", place)
+                    self.end_headers()
+                else:
+                    answer(self)
+
+            handler.do_GET = redirect
+            parts = urllib.parse.urlsplit(server.address)
+            return f"http://me:s3cret@{parts.netloc}/snap"
+
+        yield start
+
+
+def test_a_password_goes_along_with_a_redirect_on_its_host(camera: Callable[[str], str]) -> None:
+    with request(camera("/img/now.mjpeg"), 5) as reply:
+        assert reply.status == 200
+
+
+def test_a_redirect_to_another_protocol_is_refused(camera: Callable[[str], str]) -> None:
+    with pytest.raises(OSError, match="another protocol"):
+        request(camera("ftp://127.0.0.1/a.jpg"), 5)
 
 
 def test_a_host_may_ask_for_a_digest_of_the_password() -> None:

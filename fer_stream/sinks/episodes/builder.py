@@ -106,7 +106,7 @@ class EpisodeBuilder:
                 # The median, because a hole in a recording says nothing about its frame rate.
                 self._interval_s = statistics.median(self._intervals_s)
         self._now_s = time_s
-        longest_gap_s = max(LONGEST_GAP_S, self._interval_s / 2)  # frames of a slow source vary by more
+        longest_gap_s = max(LONGEST_GAP_S, self._interval_s / 2)  # the intervals of a slow source vary
         for face in analyzed.faces:
             track = self._tracks.setdefault(face.id, _Track())
             label, confidence = face.label, face.confidence
