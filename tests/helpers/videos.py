@@ -23,6 +23,16 @@ def picture(index: int, size_wh: tuple[int, int] = (160, 96)) -> np.ndarray:
     return bgr
 
 
+def add_noise(container: av.container.OutputContainer, frames: int) -> None:
+    """Add a stream of noise, which compresses badly, at 20 frames per second."""
+    stream = container.add_stream("libx264", rate=20, options={"g": "20", "bf": "0"})
+    stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+    for index in range(frames):
+        noise = np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
+    container.mux(stream.encode())
+
+
 def index_in(bgr: np.ndarray) -> int:
     """Return the index that a picture shows. Fail if the picture is not upright."""
     height, width = bgr.shape[:2]

@@ -25,6 +25,7 @@ from helpers.live_servers import (
     video_jpegs,
 )
 from helpers.timeouts import set_timeouts
+from helpers.videos import add_noise
 from helpers.waiting import wait_until
 
 from fer_stream.analyzer import Analyzer
@@ -289,12 +290,7 @@ def write_clip(path: Path) -> Path:
     """Write 2.5 s of video at 20 frames per second."""
     options = {"hls_time": "1", "hls_list_size": "0"} if path.suffix == ".m3u8" else {"movflags": "faststart"}
     with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream("libx264", rate=20, options={"g": "20", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for index in range(50):
-            noise = np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
-        container.mux(stream.encode())
+        add_noise(container, 50)
     return path
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.live_servers import MjpegServer, answering_server, file_server, grey_jpegs, silent_server
+from helpers.videos import add_noise
 from helpers.waiting import wait_until
 
 from fer_stream.errors import SourceError
@@ -111,12 +112,7 @@ def ts_file() -> bytes:
     """Return 1.5 s of a transport stream at 20 frames per second."""
     file = io.BytesIO()
     with av.open(file, "w", format="mpegts") as container:
-        stream = container.add_stream("libx264", rate=20, options={"g": "20", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for index in range(30):
-            noise = np.random.default_rng(index).integers(0, 255, (96, 128, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
-        container.mux(stream.encode())
+        add_noise(container, 30)
     return file.getvalue()
 
 
