@@ -56,7 +56,7 @@ class Analyzer:
             frames, or every 3 while there are three faces or more, even on a slow machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 for no smoothing.
         batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
-            together while the other half is searched for faces. Fewer from 4K on.
+            together while the other half is searched for faces. From 4K on, it is fewer frames.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
             calling thread.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
@@ -194,8 +194,7 @@ class Analyzer:
     def _analyze_recording(self, frames: Iterable[Frame]) -> Iterator[AnalyzedFrame]:
         """Find, read and decide. On several cores, finding and reading run at the same time.
 
-        If frames are so large that a queue holds only one, both run in this thread, which saves the memory of
-        a frame.
+        Very large frames are found and read in this thread, to hold one frame less in memory.
         """
         abandoned = threading.Event()
         frames = iter(frames)
@@ -265,7 +264,7 @@ class Analyzer:
 
 
 def _first_then(first: list[Frame], others: Iterator[Frame]) -> Iterator[Frame]:
-    """Yield the frames of a list, then others. The list is emptied, so that its frames can be freed."""
+    """Yield the frames of a list, then the others. Empties the list, so that no frame is kept in memory."""
     while first:
         yield first.pop()
     yield from others

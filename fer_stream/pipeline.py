@@ -337,7 +337,7 @@ def _drawn(
                 if not frame_needed:
                     analyzed = replace(analyzed, frame=replace(analyzed.frame, bgr=image_bgr))
             drawn = _Drawn(analyzed, image_bgr, image_needed)
-            del analyzed, image_bgr  # pictures of large frames; the next frame may take long
+            del analyzed, image_bgr  # free the pictures before waiting for the next frame
             yield drawn
             del drawn
 

@@ -1,4 +1,4 @@
-"""The values that settings of the analysis accept: `Analyzer` and the options of the commands share them."""
+"""Ranges of the analysis settings, shared by `Analyzer` and the command-line options."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Archive:
             self.save()
 
     def save(self) -> None:
-        """Write the manifest and the summary, and the index if there are reports or were some."""
+        """Write the manifest and the summary, and the index if this or an earlier run made reports."""
         began_s = time.monotonic()
         write_manifest(self._output, self.records.values(), self._settings)
         if self._settings.report or INDEX in self._output.names():

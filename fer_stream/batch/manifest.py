@@ -252,7 +252,7 @@ def has_same_analysis(recording: Recording, settings: Settings, output: Output) 
 
 
 def _is_current(record: Record | None, recording: Recording, keys: Collection[str]) -> bool:
-    """Return whether a record is of a finished analysis of this recording with acceptable settings."""
+    """Return whether a record says that this recording was analyzed, with one of these settings."""
     return (
         record is not None
         and (record.state, record.stamp) == (DONE, recording.stamp)

@@ -1,7 +1,7 @@
 """Reduce a frame larger than 4K in bands of its rows, for all levels of the pyramid in one pass.
 
-The sums of a whole 8K frame take 400 MB, those of a picture of 64 megapixels 770 MB. Those of a band take
-a fifth of that. The values are those of `SummedPixels` on the whole frame, bit for bit.
+Summing a whole 8K frame takes 400 MB, and a picture of 64 megapixels takes 770 MB. A band needs a fifth of
+that. The results are the same, bit for bit, as with `SummedPixels` for the whole frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BandedPixels(SquarePixels):
     def bands(self, levels: Sequence[Level]) -> Iterator[SummedBand]:
         """Yield bands from top to bottom. Each is valid until the next one.
 
-        Bands overlap, so that each window of each level lies within one of them.
+        Bands overlap, so that every window of every level fits into one band.
 
         Args:
             levels: The levels of the pyramid.
@@ -64,7 +64,7 @@ class Level:
         strips: The rows of each strip, see `p_net_strips`. Two strips may share rows.
 
     Attributes:
-        longest_window: Most rows of the frame that a row of the level is made of.
+        longest_window: Largest number of rows of the frame that one row of the level averages.
     """
 
     def __init__(self, source_wh: tuple[int, int], size_wh: tuple[int, int], strips: Sequence[slice]) -> None:
@@ -78,7 +78,7 @@ class Level:
         )  # the last made rows, of which the next strip needs some
 
     def take(self, band: SummedBand) -> Iterator[tuple[slice, np.ndarray]]:
-        """Make the rows that a band holds, and yield each strip that is complete with its rows."""
+        """Make the rows that a band covers. Yield each strip that is now complete, and its rows."""
         made = int(np.searchsorted(self._ends, band.bottom, side="right"))
         rows = slice(self._made, made)
         new = band.sums.reduced(self._x, (self._starts[rows] - band.top, self._ends[rows] - band.top))

@@ -58,7 +58,7 @@ class Sink(ABC):
     Attributes:
         name: Name in the profile.
         needs_frame: Whether `write` reads the pixels of the frame without annotations, `frame.bgr`. If no
-            sink does, the annotated picture takes their place, so that only one of the two is held.
+            sink does, the frame then holds the annotated picture, to save memory.
         problems: Problems that did not end the run, a line each.
         stop_requested: Set by the sink when its user wants the run to end.
         saved_video: The annotated video that this sink writes; None if it writes none.

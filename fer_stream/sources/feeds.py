@@ -16,8 +16,8 @@ class Connection:
     Attributes:
         capture: The source of its pictures.
         needs_pacing: Whether the pictures need to be held back, because they arrive in bursts or all at once.
-        is_recording: Whether the pictures have an end, so that the feed is not reopened after it.
-        frame_count: Approximate number of pictures in a recording; None if it is unknown.
+        is_recording: Whether the feed ends for good, like a file. Other feeds are reopened.
+        frame_count: Approximate number of pictures in a recording; None if unknown.
     """
 
     capture: Capture

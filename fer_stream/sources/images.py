@@ -72,7 +72,7 @@ def images_of_glob(pattern: str) -> list[Path]:
 
 
 def images_of_source(info: SourceInfo) -> list[Path]:
-    """Return the image files that an open source reads; empty if it is a video, live or an address."""
+    """Return the image files that an open source reads; empty for a video, a live source or an address."""
     if info.kind != SourceKind.IMAGES or is_network_address(info.name):
         return []
     if info.path is None:
@@ -201,12 +201,12 @@ def _read_address(address: str) -> bytearray:
 
 
 def _read_bounded(name: str, file: BinaryIO, size_bytes: int | None) -> bytearray:
-    """Read a file, but not if it states too many pixels, or is larger than its pixels can need.
+    """Read a file, unless its header states too many pixels or it is too large for its pixels.
 
     Args:
         name: The name to use in messages.
         file: It is read from its start.
-        size_bytes: Its size, if it is known.
+        size_bytes: Its size; None if unknown.
 
     Raises:
         SourceError: The file is empty or refused, or breaks off; the message says why.

@@ -137,7 +137,7 @@ class LiveSource(Source):
     def _check_end(self, frame_count: int) -> None:
         """Raise an error if a recording ended early because the connection broke.
 
-        The stated number of frames may be off by a few. It is 0 if none is stated.
+        The stated number of frames may be off by a few. 0 means that the number is unknown.
         """
         if self._index < _COMPLETE_SHARE * frame_count and not self._closing.is_set():
             raise SourceError(

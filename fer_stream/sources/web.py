@@ -31,8 +31,8 @@ class Served(StrEnum):
 
     PICTURE = "picture"
     PLAYLIST = "playlist"
-    FILE = "file"  # a recording: it has an end
-    STREAM = "stream"  # it may go on for ever, or nothing is known
+    FILE = "file"  # a recording, which ends
+    STREAM = "stream"  # may never end, or could not be identified
 
 
 def is_web_address(spec: str) -> bool:
@@ -45,7 +45,7 @@ def request(address: str, timeout_s: float) -> HTTPResponse:
 
     Args:
         address: http or https, with its user and password.
-        timeout_s: Longest time of each wait for the host.
+        timeout_s: Longest time to wait for the host, each time.
 
     Returns:
         The reply, which the caller closes.
@@ -96,14 +96,14 @@ def served_at(address: str) -> Served:
         return Served.STREAM  # FFmpeg may understand it, or reports what is wrong
     if is_list(head):
         return Served.PLAYLIST
-    # Without a stated length, the pictures of an MJPEG stream may follow, unless the type is that of one.
+    # A JPEG of unknown length may be the start of an MJPEG stream, unless its type says that it is a picture.
     if _is_picture(head) and (kind.startswith("image/") or (has_end and not kind.startswith("video/"))):
         return Served.PICTURE
     return Served.FILE if has_end else Served.STREAM
 
 
 def _head(reply: HTTPResponse) -> bytes:
-    """Return the beginning of a reply's content, as much as comes in time."""
+    """Return the beginning of a reply's content, or as much of it as arrives in time."""
     head, until_s = b"", time.monotonic() + TIMEOUT_S
     while len(head) < _HEAD_BYTES and time.monotonic() < until_s:
         more = reply.read1(_HEAD_BYTES - len(head))

@@ -6,7 +6,7 @@ import errno
 
 FOUR_K_BYTES = 20 * 2**20  # a picture of 4K takes 25 MB, one of 1440p 11 MB
 LARGE_FRAME_BYTES = 30 * 2**20  # above this (larger than 4K), the look-ahead holds fewer frames
-STAGE_BYTES = 52 * 2**20  # of pictures that a stage holds ready: two of 4K, but always at least one item
+STAGE_BYTES = 52 * 2**20  # a stage holds at most this much ready (two 4K pictures), or else one item
 WAITING_BYTES = 200 * 2**20  # of large pictures that wait for later ones
 
 _MESSAGES = (
