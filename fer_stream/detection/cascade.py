@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,6 +32,14 @@ STRIP_PIXELS = 2**17
 LARGEST_SUMMED = 4096 * 2160  # pixels; a larger picture is summed in bands
 
 
+class Use(Enum):
+    """What the pixels of a picture are read for."""
+
+    SCAN = auto()  # a whole frame
+    SEARCH = auto()  # a part of a frame, of any size
+    REFINE = auto()  # a few squares of a frame, for O-Net alone
+
+
 class Pixels(Protocol):
     """The sums of a frame, as `Cascade.read` returns them."""
 
@@ -41,24 +50,26 @@ class Pixels(Protocol):
 
 
 class Cascade(Protocol):
-    """The three networks and the pixels they read. The pixels are valid until the next `read`."""
+    """The three networks and the pixels they read.
 
-    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> Any:
+    The pixels are valid until the same thread's next `read`. One thread may work for a scan while another one
+    works for a search or refines; on the CPU, any number may.
+    """
+
+    def read(self, image_bgr: np.ndarray, use: Use = Use.SCAN) -> Any:
         """Sum a frame.
 
         Args:
             image_bgr: uint8 (H, W, 3).
-            around_xyxy: (N, 4) px, the squares that will be cut out; None for the whole frame.
+            use: What for.
 
         Returns:
             `Pixels`, to be given to the networks.
         """
         ...
 
-    def p_net(
-        self, pixels: Any, scales: Sequence[float], take: TakeStrip[_T], *, whole: bool
-    ) -> list[list[_T]]:
-        """Run P-Net over the pyramid of a whole frame.
+    def p_net(self, pixels: Any, scales: Sequence[float], take: TakeStrip[_T]) -> list[list[_T]]:
+        """Run P-Net over the pyramid of a frame that was read to scan or to search it.
 
         Args:
             pixels: The frame.
@@ -68,7 +79,6 @@ class Cascade(Protocol):
                 (2, height, width); the scale; and the number of rows above the strip. Several threads may
                 call it at once. It must not keep the arrays: of all strips of a large picture they would
                 take gigabytes.
-            whole: Whether frames of this size will come again.
 
         Returns:
             The results of `take` for the strips of each level, in order.
@@ -127,9 +137,9 @@ class CpuCascade:
             load_mtcnn(name, self._workers.network_threads) for name in ("PNet", "RNet", "ONet")
         )
 
-    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> _CpuPixels:
-        """Sum a frame. One larger than 4K, or with `around_xyxy`, is summed later, in bands or squares."""
-        if around_xyxy is not None:
+    def read(self, image_bgr: np.ndarray, use: Use = Use.SCAN) -> _CpuPixels:
+        """Sum a frame. One larger than 4K, or one to refine, is summed later, in bands or squares."""
+        if use == Use.REFINE:
             return SquarePixels(image_bgr)
         height, width = image_bgr.shape[:2]
         if width * height > LARGEST_SUMMED:
@@ -145,8 +155,6 @@ class CpuCascade:
         pixels: SummedPixels | BandedPixels,
         scales: Sequence[float],
         take: TakeStrip[_T],
-        *,
-        whole: bool = True,
     ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
 

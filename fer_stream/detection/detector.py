@@ -13,12 +13,14 @@ MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fer_stream.detection.cascade import Cascade, Pixels, load_cascade
+from fer_stream.detection.cascade import Cascade, Pixels, Use, load_cascade
 from fer_stream.detection.geometry import (
     clipped,
     iou_matrix,
@@ -58,7 +60,10 @@ class FaceDetector(Protocol):
 
 
 class Detector:
-    """Finds faces in pictures. Not for use by two threads at once.
+    """Finds faces in pictures.
+
+    Several threads may scan at once, while another one calls `search` and `refine`. On a GPU, scans take
+    turns.
 
     Args:
         device: `cpu` or `cuda:N`, as `devices.pick_device` returns it.
@@ -73,6 +78,7 @@ class Detector:
         self.min_face = max(int(min_face), P_NET_INPUT)
         self._r_threshold = CAUTIOUS_R_NET_THRESHOLD if cautious else R_NET_THRESHOLD
         self._o_threshold = CAUTIOUS_O_NET_THRESHOLD if cautious else O_NET_THRESHOLD
+        self._scan_turn = nullcontext() if device == "cpu" else threading.Lock()
         self._cascade: Cascade = load_cascade(device, threads)
 
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
@@ -83,8 +89,9 @@ class Detector:
             known_xyxy: (N, 4) px, where faces are expected. With these a scan takes less time, and their new
                 boxes are a little less exact.
         """
-        pixels = self._cascade.read(image_bgr)
-        return self._detect(pixels, self._scales(pixels.size_wh), known_xyxy)
+        with self._scan_turn:
+            pixels = self._cascade.read(image_bgr, Use.SCAN)
+            return self._detect(pixels, self._scales(pixels.size_wh), known_xyxy)
 
     def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
         """Search for a lost face around its box, for faces of about its size.
@@ -107,7 +114,7 @@ class Detector:
             for scale in self._scales((part_bgr.shape[1], part_bgr.shape[0]))
             if side / SEARCH_SIZES <= P_NET_INPUT / scale <= side * SEARCH_SIZES
         ]
-        found = self._detect(self._cascade.read(part_bgr), scales, whole=False)
+        found = self._detect(self._cascade.read(part_bgr, Use.SEARCH), scales)
         offset = np.array([left, top], np.float32)
         return Detections(found.boxes_xyxy + np.tile(offset, 2), found.scores, found.landmarks_xy + offset)
 
@@ -125,7 +132,7 @@ class Detector:
         if not len(boxes_xyxy):
             return Detections.none()
         squares = squared(boxes_xyxy, REFINE_MARGIN)
-        pixels = self._cascade.read(image_bgr, squares)
+        pixels = self._cascade.read(image_bgr, Use.REFINE)
         return _clipped_to_frame(self._o_stage(pixels, squares), pixels)
 
     def _scales(self, size_wh: tuple[int, int]) -> list[float]:
@@ -140,8 +147,6 @@ class Detector:
         pixels: Pixels,
         scales: Sequence[float],
         known_xyxy: np.ndarray | None = None,
-        *,
-        whole: bool = True,
     ) -> Detections:
         """Run the three networks, one after the other, over some scales.
 
@@ -149,11 +154,10 @@ class Detector:
             pixels: A frame, or a part of one.
             scales: Scales of the pyramid.
             known_xyxy: See `scan`.
-            whole: Whether it is a whole frame, so that frames of this size will come again.
         """
         boxes = np.zeros((0, 4), np.float32)
         if scales:
-            boxes = self._propose(pixels, scales, whole=whole)
+            boxes = self._propose(pixels, scales)
         if len(boxes):
             boxes = self._r_stage(pixels, squared(boxes))
         if known_xyxy is not None and len(known_xyxy):
@@ -165,9 +169,9 @@ class Detector:
         found = found[suppress_nested(found.boxes_xyxy, found.scores, 0.7)]
         return _clipped_to_frame(found, pixels)
 
-    def _propose(self, pixels: Pixels, scales: Sequence[float], *, whole: bool) -> np.ndarray:
+    def _propose(self, pixels: Pixels, scales: Sequence[float]) -> np.ndarray:
         """Return the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
-        of_levels = self._cascade.p_net(pixels, scales, _places, whole=whole)
+        of_levels = self._cascade.p_net(pixels, scales, _places)
         best = _joined([_joined(of_strips).best(0.5) for of_strips in of_levels]).best(0.7)
         return _shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32)
 

@@ -1,8 +1,11 @@
 """MTCNN's networks in PyTorch on a GPU, fed with the same pixels as those of the CPU (`cascade.py`).
 
-A frame, or the part of it that holds the known faces, is sent to the device once and summed there. The sums
-stay in one buffer, whatever their size, so that the recorded R-Net and O-Net find them at the same place.
-Each crop comes with the layout of the sums. P-Net is recorded for each size of frame, with its whole pyramid.
+- A scan sends the frame to the device, which sums it there. The sums stay in one buffer, whatever their size,
+  so that the recorded R-Net and O-Net find them at the same place. Each crop comes with the layout of the
+  sums. P-Net is recorded for each size of frame, with its whole pyramid.
+- To refine known faces, the CPU cuts them out, and O-Net reads the crops on the device.
+- A search for a lost face stays on the CPU. Its area is small and has a new size each time, so on the device
+  it would take hundreds of operations that were never recorded.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from fer_stream.detection.cascade import TakeStrip
+from fer_stream.detection.cascade import CpuCascade, TakeStrip, Use
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
-from fer_stream.detection.pixels import PIXEL_SCALE, whole_pixels, windows
+from fer_stream.detection.pixels import PIXEL_SCALE, SquarePixels, SummedPixels, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
 from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
 
@@ -31,34 +34,38 @@ P_NETS_KEPT = 2  # sizes of frames whose pyramid stays recorded
 _RGB_OF_BGR = (2, 1, 0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class DeviceSums:
     """Describes the frame in the buffer of sums.
 
     Attributes:
         size_wh: Size of the frame, px.
-        origin_xy: int64 (2,), the first pixel of the part that is summed.
-        part_wh: Size of that part, px.
     """
 
     size_wh: tuple[int, int]
-    origin_xy: np.ndarray
-    part_wh: tuple[int, int]
 
 
 class TorchCascade:
-    """Runs the three networks of MTCNN on a device of torch. Not for use by two threads at once.
+    """Runs the three networks of MTCNN on a device of torch.
 
     Args:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
     """
 
     def __init__(self, device: str) -> None:
-        self._lane = Lane(device)
+        import torch
+
+        # Two lanes, because one thread may scan while another one refines.
+        self._lane, refining = Lane(device), Lane(device)
         self._p_net, self._r_net, self._o_net = (
             load_torch_mtcnn(name, self._lane.device) for name in ("PNet", "RNet", "ONet")
         )
+        self._run_o_net_on_crops = BatchFunction(
+            lambda crops: torch.cat(self._o_net(crops), dim=1), refining, O_NET_SIZES
+        )
+        self._run_o_net_on_crops.warm_up((3, O_NET_INPUT, O_NET_INPUT), torch.float32)
         self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
+        self._small = CpuCascade(threads=1)
 
     def _make_buffers(self, pixels: int) -> None:
         """Make the buffers of a frame and of its sums. CUDA graphs that use the old buffers are dropped."""
@@ -90,17 +97,16 @@ class TorchCascade:
             batch_function.warm_up((6,), torch.int64)
         return batch_function
 
-    def read(self, image_bgr: np.ndarray, around_xyxy: np.ndarray | None = None) -> DeviceSums:
-        """Send a frame to the device and sum it there; see `cascade.Cascade.read`."""
+    def read(self, image_bgr: np.ndarray, use: Use = Use.SCAN) -> DeviceSums | SummedPixels | SquarePixels:
+        """Send a frame to the device and sum it there, unless the CPU will read it; see `Cascade.read`."""
         import torch
 
+        if use == Use.REFINE:
+            return SquarePixels(image_bgr)
+        if use == Use.SEARCH:
+            return SummedPixels(image_bgr)
         height, width = image_bgr.shape[:2]
-        origin = np.zeros(2, np.int64)
-        if around_xyxy is not None:
-            lows, highs = whole_pixels(around_xyxy, (width, height))
-            origin, (right, bottom) = lows.min(axis=0), highs.max(axis=0)
-            image_bgr = image_bgr[origin[1] : bottom, origin[0] : right]
-        rows, columns = image_bgr.shape[0] + 1, image_bgr.shape[1] + 1
+        rows, columns = height + 1, width + 1
         if 3 * rows * columns > len(self._host):
             self._make_buffers(rows * columns)
         values = 3 * rows * columns
@@ -116,30 +122,38 @@ class TorchCascade:
             # Sum along the rows both times, because a GPU does that much faster than along columns.
             out = self._sums[:values].view(3, columns, rows)
             torch.cumsum(sums.transpose(1, 2).contiguous(), 2, dtype=torch.int32, out=out)
-        return DeviceSums((width, height), origin, (columns - 1, rows - 1))
+        return DeviceSums((width, height))
 
     def p_net(
-        self, pixels: DeviceSums, scales: Sequence[float], take: TakeStrip[_T], *, whole: bool
+        self, pixels: DeviceSums | SummedPixels, scales: Sequence[float], take: TakeStrip[_T]
     ) -> list[list[_T]]:
-        """Run P-Net over the pyramid; see `cascade.Cascade.p_net`."""
-        key = (pixels.part_wh, tuple(scales))
-        pyramid = self._pyramids.get(key) or _Pyramid(self._lane, self._p_net, self._sums, *key)
-        if whole and key not in self._pyramids:
+        """Run P-Net over the pyramid; see `Cascade.p_net`."""
+        if isinstance(pixels, SummedPixels):
+            return self._small.p_net(pixels, scales, take)
+        key = (pixels.size_wh, tuple(scales))
+        if key not in self._pyramids:
             while len(self._pyramids) >= P_NETS_KEPT:
                 del self._pyramids[next(iter(self._pyramids))]
-            self._pyramids[key] = pyramid
-        return [[take(*maps, scale, 0)] for maps, scale in zip(pyramid(), scales, strict=True)]
+            self._pyramids[key] = _Pyramid(self._lane, self._p_net, self._sums, *key)
+        maps_of_levels = self._pyramids[key]()
+        return [[take(*maps, scale, 0)] for maps, scale in zip(maps_of_levels, scales, strict=True)]
 
-    def r_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run R-Net on squares; see `cascade.Cascade.r_net`."""
+    def r_net(self, pixels: DeviceSums | SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run R-Net on squares; see `Cascade.r_net`."""
+        if isinstance(pixels, SummedPixels):
+            return self._small.r_net(pixels, squares_xyxy)
         shifts, probabilities = np.split(self._run_r_net(_places(pixels, squares_xyxy)), [4], axis=1)
         return shifts, probabilities
 
-    def o_net(self, pixels: DeviceSums, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run O-Net on squares; see `cascade.Cascade.o_net`."""
-        shifts, points, probabilities = np.split(
-            self._run_o_net(_places(pixels, squares_xyxy)), [4, 14], axis=1
-        )
+    def o_net(
+        self, pixels: DeviceSums | SummedPixels | SquarePixels, squares_xyxy: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Run O-Net on squares; see `Cascade.o_net`."""
+        if isinstance(pixels, DeviceSums):
+            outputs = self._run_o_net(_places(pixels, squares_xyxy))
+        else:
+            outputs = self._run_o_net_on_crops(pixels.crops(squares_xyxy, O_NET_INPUT))
+        shifts, points, probabilities = np.split(outputs, [4, 14], axis=1)
         return shifts, points, probabilities
 
 
@@ -196,9 +210,9 @@ def _places(sums: DeviceSums, squares_xyxy: np.ndarray) -> np.ndarray:
     The columns are left, top, right, bottom, and the strides of a column and of a colour in the sums.
     """
     lows, highs = whole_pixels(squares_xyxy, sums.size_wh)
-    columns, rows = sums.part_wh[0] + 1, sums.part_wh[1] + 1
+    columns, rows = sums.size_wh[0] + 1, sums.size_wh[1] + 1
     strides = np.broadcast_to(np.array([rows, rows * columns]), (len(lows), 2))
-    return np.concatenate([lows - sums.origin_xy, highs - sums.origin_xy, strides], axis=1)
+    return np.concatenate([lows, highs, strides], axis=1)
 
 
 def _crops(sums: torch.Tensor, places: torch.Tensor, index: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
