@@ -150,8 +150,8 @@ def _run(options: argparse.Namespace) -> int:
     from fer_stream.batch.manifest import DONE, finished, write_manifest
     from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import DEFAULT_PART_S, Settings
-    from fer_stream.inference.threads import CORES
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
+    from fer_stream.system.cores import CORES
     from fer_stream.system.files import file_hash
 
     address = local_path(options.output)
