@@ -152,10 +152,16 @@ class CentredSmoother:
         if guide is None:
             first = bisect_left(readings.times_s, readings.times_s[index] - self._guide_s - 1e-6)
             end = bisect_right(readings.times_s, readings.times_s[index] + self._guide_s + 1e-6)
-            guide = np.median([own[: len(EXPRESSIONS)] for own in readings.own[first:end]], axis=0)
+            guide = _median(np.array(readings.own[first:end])[:, : len(EXPRESSIONS)])
             guide = guide / max(float(guide.sum()), 1e-6)
             readings.guides[index] = guide
         return guide
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Return the median over the first axis. For a few values, `np.median` takes ten times as long."""
+    ordered, middle = np.sort(values, axis=0), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _interpolate(times_s: list[float], values: list[np.ndarray] | np.ndarray, time_s: float) -> np.ndarray:
