@@ -8,12 +8,15 @@
     first frame  from the start of the command until the first frame's row is written
     agreement    rows of the device's table with the same expression as those of the CPU, and how much the
                  probabilities differ
-    two at once  two commands on one device, as two workers of `fer-batch --gpu-share 0.5` are
+    two at once  two commands on one device
+    archive      `fer-batch` with four workers on one device, if Ray is installed, without their start
     crops        faces a second through the expression network, from the host's memory and on the device
     training     pictures a second of `fer-train` in its last epoch, on made pictures of 48 px
 
-The clips are the street (1080p), and the portrait enlarged to 720p and to 1080p. Each row runs once, in a
-process of its own: compare rows of one run only. `--device cpu` runs all of it without a GPU.
+The clips are the street (1080p), the portrait, also enlarged to 720p and to 1080p, and the selfie. They are
+played forwards and backwards in turn, because one-time work would hide the rate of a GPU in a short clip.
+Each row runs once, in a process of its own: compare rows of one run only. `--device cpu` runs all of it
+without a GPU.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -40,12 +45,20 @@ import numpy as np
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sinks import VideoSink
 from fer_stream.sources import open_source
-from fer_stream.types import AnalyzedFrame
+from fer_stream.types import AnalyzedFrame, Frame
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 PACKAGES = ("torch", "torchvision", "timm", "av", "onnxruntime", "opencv-python", "opencv-python-headless")
-CLIPS = ("street-1080p", "portrait-720p", "portrait-1080p", "portrait-360p", "selfie-360p")
-PARTS = ("two-at-once", "training")
+CLIPS = {
+    "street-1080p": ("street-1080p.mp4", None),
+    "portrait-720p": ("portrait-360p.mp4", (1280, 720)),
+    "portrait-1080p": ("portrait-360p.mp4", (1920, 1080)),
+    "portrait-360p": ("portrait-360p.mp4", None),
+    "selfie-360p": ("selfie-360p.mp4", None),
+}
+MOST_ORIGINALS = 150  # frames of a clip that are held in memory to make a longer one
+PARTS = ("two-at-once", "archive", "crops", "training")
+ARCHIVE_WORKERS, ARCHIVE_CLIPS = 4, 8
 BATCH_SIZES = (8, 64, 1024)
 COMMAND_LIMIT_S = 60  # one command that hangs must not take the time of all others
 
@@ -73,18 +86,30 @@ def versions(device: str) -> dict[str, object]:
     }
 
 
-def enlarge(video: Path, path: Path, size_wh: tuple[int, int], frames: int) -> Path:
-    """Make a clip of another one in a larger size."""
+def looped(video: Path, path: Path, size_wh: tuple[int, int] | None, frames: int) -> Path:
+    """Make a clip that plays the beginning of another one forwards and backwards in turn.
+
+    Args:
+        video: The other clip.
+        path: The clip to make.
+        size_wh: Its size in px; None for the other clip's.
+        frames: Its number of frames.
+    """
     with open_source(video) as source:
-        info = replace(source.info, path=None, size_wh=size_wh)
-        with VideoSink(path, info, overwrite=True) as sink:
-            for frame in itertools.islice(source, frames):
-                bgr = cv2.resize(frame.bgr, size_wh, interpolation=cv2.INTER_CUBIC)
-                sink.write(AnalyzedFrame(replace(frame, bgr=bgr), ()), bgr)
+        originals = list(itertools.islice(source, min(frames, MOST_ORIGINALS)))
+        info = replace(source.info, path=None, size_wh=size_wh or source.info.size_wh)
+    order = itertools.cycle([*range(len(originals)), *range(len(originals) - 2, 0, -1)])
+    with VideoSink(path, info, overwrite=True) as sink:
+        for index, original in zip(range(frames), order, strict=False):
+            bgr = originals[original].bgr
+            if size_wh is not None:
+                bgr = cv2.resize(bgr, size_wh, interpolation=cv2.INTER_CUBIC)
+            time_s = index / float(info.frame_rate or 25)
+            sink.write(AnalyzedFrame(Frame(bgr, index, time_s), ()), bgr)
     return path
 
 
-def decode_fps(clip: Path, frames: int, *, nvdec: bool) -> float:
+def decode_fps(clip: Path, *, nvdec: bool) -> float:
     """Return frames a second of the decoder alone."""
     import av
     from av.codec.hwaccel import HWAccel
@@ -96,18 +121,17 @@ def decode_fps(clip: Path, frames: int, *, nvdec: bool) -> float:
             stream.thread_type = "AUTO"
         decoded = container.decode(stream)
         next(decoded)  # opens the decoder
-        began_s, count = time.perf_counter(), sum(1 for _ in itertools.islice(decoded, frames))
+        began_s, count = time.perf_counter(), sum(1 for _ in decoded)
         return count / (time.perf_counter() - began_s)
 
 
-def fer_stream(clip: Path, device: str, folder: Path, frames_s: float | None, *, save: bool) -> dict:
+def fer_stream(clip: Path, device: str, folder: Path, *, save: bool) -> dict:
     """Run the command; return its profile with the path of its table, or the error that it ended in."""
     stem = f"{clip.stem}-{device.replace(':', '')}-{threading.get_ident()}"
     table, profile = folder / f"{stem}.csv", folder / f"{stem}.json"
     command = [sys.executable, "-m", "fer_stream", clip, "--device", device, "--quiet", "--overwrite"]
     command += ["--data", table, "--profile", profile]
     command += ["--save", folder / f"{stem}.mp4"] if save else []
-    command += ["--end", f"{frames_s:.3f}"] if frames_s else []
     began_s = time.monotonic()
     done = subprocess.run(
         list(map(str, command)), check=False, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
@@ -178,12 +202,12 @@ class DeviceMemory:
             self._thread.join()
 
 
-def two_at_once(clip: Path, device: str, folder: Path, frames_s: float | None) -> dict[str, float]:
+def two_at_once(clip: Path, device: str, folder: Path) -> dict[str, float]:
     """Run two commands side by side on one device; return the frames a second of both together."""
     done: list[dict] = []
 
     def one() -> None:
-        done.append(fer_stream(clip, device, folder, frames_s, save=False))
+        done.append(fer_stream(clip, device, folder, save=False))
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     with DeviceMemory(device) as memory:
@@ -195,6 +219,37 @@ def two_at_once(clip: Path, device: str, folder: Path, frames_s: float | None) -
         "fps": sum(each.get("fps", 0.0) for each in done),
         "device_mb": memory.most_mb,
         "errors": sum("error" in each for each in done),
+    }
+
+
+def archive(clip: Path, device: str, folder: Path) -> dict[str, float] | str:
+    """Run `fer-batch` on copies of a clip; return the frames a second of all workers together.
+
+    The clips that took longest are left out, because each worker loads its networks during its first one.
+    """
+    if importlib.util.find_spec("ray") is None:
+        return "Ray is not installed"
+    import pyarrow.parquet as pq
+
+    (folder / "archive").mkdir()
+    for index in range(ARCHIVE_CLIPS):
+        shutil.copy(clip, folder / "archive" / f"{index}.mp4")
+    command = [sys.executable, "-m", "fer_stream.batch", folder / "archive", "--output", folder / "results"]
+    command += ["--workers", ARCHIVE_WORKERS, "--device", device, "--quiet"]
+    command += ["--gpu-share", 1 / ARCHIVE_WORKERS] if device != "cpu" else []
+    began_s = time.monotonic()
+    with DeviceMemory(device) as memory:
+        done = subprocess.run(
+            list(map(str, command)), check=False, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
+        )
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    manifest = pq.read_table(folder / "results" / "manifest.parquet").to_pylist()
+    rates = sorted(each["frames"] / each["seconds"] for each in manifest)
+    return {
+        "fps": ARCHIVE_WORKERS * statistics.mean(rates[ARCHIVE_WORKERS:]),
+        "command_s": time.monotonic() - began_s,
+        "device_mb": memory.most_mb,
     }
 
 
@@ -249,14 +304,12 @@ def training_pictures_per_s(device: str, folder: Path, pictures: int) -> float |
 
 
 def make_clips(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
-    """Return the clips that are asked for by name; those that are only larger are made."""
-    clips = {
-        name: options.videos / f"{name}.mp4" for name in ("street-1080p", "portrait-360p", "selfie-360p")
+    """Return the clips that are asked for by name."""
+    return {
+        name: looped(options.videos / video, folder / f"{name}.mp4", size_wh, options.frames)
+        for name, (video, size_wh) in CLIPS.items()
+        if name in options.clips
     }
-    for name, size_wh in (("portrait-720p", (1280, 720)), ("portrait-1080p", (1920, 1080))):
-        if name in options.clips:
-            clips[name] = enlarge(clips["portrait-360p"], folder / f"{name}.mp4", size_wh, options.frames)
-    return {name: clips[name] for name in options.clips}
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
@@ -269,10 +322,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     print(f"\n{'decode, frames/s':<26}{'CPU':>10}{'NVDEC':>10}")
     decode: dict[str, dict[str, float | str]] = {}
     for name, clip in clips.items():
-        decode[name] = {"cpu": decode_fps(clip, options.frames, nvdec=False)}
+        decode[name] = {"cpu": decode_fps(clip, nvdec=False)}
         if device != "cpu":
             try:
-                decode[name]["nvdec"] = decode_fps(clip, options.frames, nvdec=True)
+                decode[name]["nvdec"] = decode_fps(clip, nvdec=True)
             except Exception as error:  # a build of FFmpeg or a card without this decoder
                 decode[name]["nvdec"] = f"{type(error).__name__}: {error}"
         print(
@@ -287,13 +340,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     rates: dict[str, dict] = {}
     agreements: dict[str, dict] = {}
     for name, clip in clips.items():
-        with open_source(clip) as source:
-            info = source.info
-        end_s = options.frames / float(info.frame_rate) if info.frame_rate else None
         tables = []
         for each in devices:
-            table = fer_stream(clip, each, folder, end_s, save=False)
-            saved = {} if "360p" in name else fer_stream(clip, each, folder, end_s, save=True)
+            table = fer_stream(clip, each, folder, save=False)
+            saved = {} if "360p" in name else fer_stream(clip, each, folder, save=True)
             rates[f"{name} {each}"] = {"table": table, "saved": saved}
             stages = {stage: times["mean"] for stage, times in table.get("stages_ms", {}).items()}
             print(
@@ -323,16 +373,28 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         )
 
     if "two-at-once" not in options.skip:
-        pair = two_at_once(next(iter(clips.values())), device, folder, options.frames / 25)
+        pair = two_at_once(next(iter(clips.values())), device, folder)
         result["two_at_once"] = pair
         print(f"\ntwo at once: {pair['fps']:.0f} frames/s together, {pair['device_mb']:.0f} MB of the device")
 
-    sizes = BATCH_SIZES if device != "cpu" else (1, 2)
-    result["crops_per_s"] = crops_per_s(device, sizes, 0.5 if device != "cpu" else 0.05)
-    print(f"\n{'crops/s':<26}" + "".join(f"{size:>10}" for size in sizes))
-    for where in ("host", "device"):
-        figures = result["crops_per_s"].values()
-        print(f"from the {where:<17}" + "".join(f"{each[where]:>10.0f}" for each in figures), flush=True)
+    if "archive" not in options.skip:
+        together = archive(next(iter(clips.values())), device, folder)
+        result["archive"] = together
+        if isinstance(together, dict):
+            print(
+                f"archive, {ARCHIVE_WORKERS} workers: {together['fps']:.0f} frames/s together, "
+                f"{together['command_s']:.0f} s in all, {together['device_mb']:.0f} MB of the device"
+            )
+        else:
+            print(f"archive: {together}")
+
+    if "crops" not in options.skip:
+        sizes = BATCH_SIZES if device != "cpu" else (1, 2)
+        result["crops_per_s"] = crops_per_s(device, sizes, 0.5 if device != "cpu" else 0.05)
+        print(f"\n{'crops/s':<26}" + "".join(f"{size:>10}" for size in sizes))
+        for where in ("host", "device"):
+            figures = result["crops_per_s"].values()
+            print(f"from the {where:<17}" + "".join(f"{each[where]:>10.0f}" for each in figures), flush=True)
 
     if "training" not in options.skip:
         pictures = 8192 if device != "cpu" else 14
