@@ -21,7 +21,7 @@ from fer_stream.detection.tracker import TrackedFace
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.devices import pick_device
-from fer_stream.inference.threads import CORES
+from fer_stream.inference.threads import early_scans
 from fer_stream.profiling import Profile
 from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, THREADS, UNSURE_BELOW
 from fer_stream.recognition.classifier import Classifier
@@ -29,7 +29,8 @@ from fer_stream.recognition.readers import OTHER_READERS, FaceReader
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, open_source
 from fer_stream.system.background import Background
-from fer_stream.system.memory import one_at_a_time
+from fer_stream.system.cores import CORES
+from fer_stream.system.memory import FOUR_K_BYTES, one_at_a_time
 from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -115,6 +116,8 @@ class Analyzer:
         self._smooth_s = smooth_s if smooth_s >= SHORTEST_SMOOTH_S else 0.0
         self._batch = batch
         self._side_by_side = (threads or CORES) > 1
+        # Another detector may not be made for several threads.
+        self._early_scans = early_scans(threads) if detector is None else 0
         self._profile = profile or Profile()
 
     @property
@@ -199,13 +202,16 @@ class Analyzer:
         abandoned = threading.Event()
         frames = iter(frames)
         first = list(itertools.islice(frames, 1))
-        are_large = bool(first) and one_at_a_time(first[0].bgr.nbytes)
+        frame_bytes = first[0].bgr.nbytes if first else 0
+        are_large = one_at_a_time(frame_bytes)
         found = find_in_recording(
             _until_abandoned(abandoned, _first_then(first, frames)),
             self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
             enough_faces=self._classifier.enough_faces,
+            # From 4K on, the sums of a frame take 100 MB in each of these threads.
+            early_scans=self._early_scans if frame_bytes < FOUR_K_BYTES else 0,
             profile=self._profile,
         )
         with ExitStack() as stack:

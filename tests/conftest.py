@@ -20,6 +20,7 @@ from helpers.paths import SAMPLE, SHARED_DATA
 from helpers.sample_clip import DecodedClip, decode_sample
 
 if TYPE_CHECKING:
+    from helpers.cards import Scene
     from people import PeopleScore
 
     from fer_stream.analyzer import Analyzer
@@ -44,6 +45,14 @@ def no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
     assert threading.active_count() <= before
+
+
+@pytest.fixture(scope="session")
+def scene(hopper_bgr: np.ndarray) -> Scene:
+    """A scene with cards of Grace Hopper."""
+    from helpers.cards import Scene
+
+    return Scene(hopper_bgr)
 
 
 @pytest.fixture(scope="session")

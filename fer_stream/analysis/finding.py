@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fer_stream.detection.backfill import Backfill, FoundEarlier
 from fer_stream.detection.detector import FaceDetector
+from fer_stream.detection.early_scans import EarlyScans
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFrame, Tracker
 from fer_stream.profiling import Profile
@@ -45,6 +46,7 @@ def find_in_recording(
     *,
     batch: int,
     enough_faces: int,
+    early_scans: int,
     profile: Profile,
 ) -> Iterator[list[FoundFrame]]:
     """Find the faces in every frame of a recording.
@@ -55,28 +57,32 @@ def find_in_recording(
         scan_every: See `Analyzer`.
         batch: Maximum number of frames to yield at once.
         enough_faces: Yield fewer frames once they hold this many faces.
+        early_scans: Number of threads that scan frames early, see `EarlyScans`.
         profile: Receives the time of each frame.
 
     Yields:
         The next few frames.
     """
-    tracker: Tracker | None = None
-    backfill = Backfill(detector)
     until_error = UntilError(frames)
-    while True:
-        found: list[FoundFrame] = []
-        faces = 0
-        for frame in itertools.islice(until_error, batch):
-            tracker = tracker or Tracker(detector, _pace(scan_every), first_index=frame.index)
-            with profile.stage("detect"):
-                tracked = tracker.update(frame.bgr, frame.time_s)
-                found.append(FoundFrame(frame, tracked, backfill.earlier(frame, tracked)))
-            faces += len(found[-1].tracked.faces) + len(found[-1].earlier)
-            if faces >= enough_faces or len(found) >= frames_together(batch, frame.bgr.nbytes):
+    tracker: Tracker | None = None
+    with EarlyScans(detector, _pace(scan_every), early_scans) as early:
+        frames = early.frames(until_error)
+        backfill = Backfill(early)
+        while True:
+            found: list[FoundFrame] = []
+            faces = 0
+            for frame in itertools.islice(frames, batch):
+                tracker = tracker or Tracker(early, _pace(scan_every), first_index=frame.index)
+                with profile.stage("detect"):
+                    tracked = tracker.update(frame.bgr, frame.time_s)
+                    found.append(FoundFrame(frame, tracked, backfill.earlier(frame, tracked)))
+                early.faces = len(tracked.faces)
+                faces += len(found[-1].tracked.faces) + len(found[-1].earlier)
+                if faces >= enough_faces or len(found) >= frames_together(batch, frame.bgr.nbytes):
+                    break
+            if not found:
                 break
-        if not found:
-            break
-        yield found
+            yield found
     until_error.raise_error()
 
 

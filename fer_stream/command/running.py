@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from fer_stream.analyzer import Analyzer
 from fer_stream.command.logs import LOGGER
 from fer_stream.command.options import LOOK_THROUGH, analysis_settings, say
@@ -27,6 +29,7 @@ from fer_stream.command.outputs import (
 )
 from fer_stream.command.progress import Progress
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, cannot_write
+from fer_stream.inference.threads import OPENCV_THREADS
 from fer_stream.pipeline import RunOptions, Summary, profile_report, run, written_files
 from fer_stream.profiling import Profile
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
@@ -47,6 +50,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         options: The command's options, checked.
         started_s: `time.monotonic()` when the command started.
     """
+    cv2.setNumThreads(OPENCV_THREADS)
     profile, status = Profile(), RunStatus()
     with interrupts_raised(), ExitStack() as stack:
         source = stack.enter_context(_open_source(options))

@@ -3,6 +3,7 @@
     Background      a stage with a bounded queue, so that stages work on different frames at the same time
     Task            one call in its own thread
     side_by_side    one function for many items
+    thread_pool     calls that are submitted one by one
     call_later      a call from a signal handler, after a pause
 
 An error in a thread is raised in the thread that reads from it, as in PySceneDetect's scene manager.
@@ -18,9 +19,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from fer_stream.system.memory import frames_ahead
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 # On Windows, waiting for a lock without a limit delays Ctrl-C until the lock is released.
 _WAIT_S = 0.1
@@ -32,7 +36,7 @@ _Item = TypeVar("_Item")
 
 def a_thread_runs() -> bool:
     """Return whether one of these threads still runs, such as one that is blocked in a silent stream."""
-    return any(thread.name == _NAME for thread in threading.enumerate())
+    return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
 
 
 def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int) -> list[_T]:
@@ -45,16 +49,21 @@ def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int
     """
     if threads == 1 or len(items) < 2:
         return [do(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor  # here, because commands load this module first
-
     # The threads end with this call, so nothing needs to be closed.
-    with ThreadPoolExecutor(threads - 1, thread_name_prefix=_NAME) as pool:
+    with thread_pool(threads - 1) as pool:
         futures = [pool.submit(do, item) for item in items[1:]]
         try:
             return [do(items[0]), *(future.result() for future in futures)]
         finally:
             for future in futures:
                 future.cancel()
+
+
+def thread_pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that make calls as they are submitted. The caller shuts them down."""
+    from concurrent.futures import ThreadPoolExecutor  # here, because commands load this module first
+
+    return ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
 
 
 def call_later(call: Callable[[], object], pause_s: float) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pytest
+from helpers.cards import Scene
 
 from fer_stream.analysis.finding import find_in_recording
+from fer_stream.detection.detector import Detector, FaceDetector
+from fer_stream.detection.tracker import TrackedFrame
+from fer_stream.errors import SourceError
 from fer_stream.profiling import Profile
+from fer_stream.system.background import a_thread_runs
 from fer_stream.types import Detections, Frame
 
 
@@ -27,5 +36,92 @@ class FindsNothing:
 def test_a_batch_is_as_large_as_asked_for_below_4k(size_wh: tuple[int, int], together: list[int]) -> None:
     bgr = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     frames = [Frame(bgr, index, index / 25) for index in range(15)]
-    found = find_in_recording(frames, FindsNothing(), "auto", batch=12, enough_faces=100, profile=Profile())
+    found = find_in_recording(
+        frames, FindsNothing(), "auto", batch=12, enough_faces=100, early_scans=0, profile=Profile()
+    )
     assert [len(batch) for batch in found] == together
+
+
+def tracked(frames: Iterable[Frame], detector: FaceDetector, early_scans: int) -> list[TrackedFrame]:
+    batches = find_in_recording(
+        frames, detector, "auto", batch=4, enough_faces=100, early_scans=early_scans, profile=Profile()
+    )
+    return [found.tracked for batch in batches for found in batch]
+
+
+def test_early_scans_change_nothing_in_the_result(detector: Detector, scene: Scene) -> None:
+    card = scene.card()
+    people = [0, 0, 1, 2, 3, 3, 3, 2, 1, 0, 0, 3, 3, 1, 1] * 3  # which the pace of the scans depends on
+    frames = [
+        Frame(
+            scene.frame(*((card, 80 + 150 * place + index % 5, 130) for place in range(count))),
+            index,
+            index / 25,
+        )
+        for index, count in enumerate(people)
+    ]
+    expected, early = tracked(frames, detector, 0), tracked(frames, detector, 3)
+    assert max(len(frame.faces) for frame in expected) == 3
+    assert [frame.scanned for frame in early] == [frame.scanned for frame in expected]
+    for one, other in zip(early, expected, strict=True):
+        assert [face.track_id for face in one.faces] == [face.track_id for face in other.faces]
+        for face, same in zip(one.faces, other.faces, strict=True):
+            np.testing.assert_array_equal(face.box_xyxy, same.box_xyxy)
+
+
+class Scanning(FindsNothing):
+    """A detector that notes the threads that scan.
+
+    Each scan but the first waits until this many run at once.
+    """
+
+    def __init__(self, *, at_once: int) -> None:
+        self.threads: list[int] = []
+        self._at_once = threading.Barrier(at_once, timeout=10)
+
+    def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
+        self.threads.append(threading.get_ident())
+        if len(self.threads) > 1:
+            self._at_once.wait()
+        return Detections.none()
+
+
+def small_frames(count: int) -> Iterator[Frame]:
+    for index in range(count):
+        yield Frame(np.zeros((40, 40, 3), np.uint8), index, index / 25)
+
+
+def test_two_frames_are_scanned_at_the_same_time() -> None:
+    detector = Scanning(at_once=2)
+    assert len(tracked(small_frames(3), detector, 2)) == 3
+    assert threading.get_ident() not in detector.threads
+
+
+def test_without_early_scans_everything_happens_in_the_callers_thread() -> None:
+    detector = Scanning(at_once=1)
+    tracked(small_frames(2), detector, 0)
+    assert detector.threads == [threading.get_ident()] * 2
+
+
+def test_frames_that_were_read_ahead_come_before_the_error_of_the_source() -> None:
+    def source() -> Iterator[Frame]:
+        yield from small_frames(5)
+        raise SourceError("the disk is gone")
+
+    batches = find_in_recording(
+        source(), FindsNothing(), "auto", batch=4, enough_faces=9, early_scans=2, profile=Profile()
+    )
+    assert [found.frame.index for batch in itertools.islice(batches, 2) for found in batch] == [*range(5)]
+    with pytest.raises(SourceError, match="the disk is gone"):
+        next(batches)
+    assert not a_thread_runs()
+
+
+def test_an_abandoned_search_leaves_no_thread() -> None:
+    batches = find_in_recording(
+        small_frames(40), FindsNothing(), "auto", batch=4, enough_faces=9, early_scans=2, profile=Profile()
+    )
+    next(batches)
+    assert a_thread_runs()
+    batches.close()  # type: ignore[attr-defined]
+    assert not a_thread_runs()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from helpers.cards import CountingDetector, Scene
+from helpers.cards import CountingDetector
 
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import ScanPace
@@ -23,12 +22,6 @@ def shipped():
 def gpu_detector() -> Detector:
     """A detector that runs the GPU's code on the CPU, because cpu:0 is a torch device."""
     return Detector("cpu:0", min_face=40)
-
-
-@pytest.fixture(scope="module")
-def scene(hopper_bgr: np.ndarray) -> Scene:
-    """A scene with cards of Grace Hopper."""
-    return Scene(hopper_bgr)
 
 
 @pytest.fixture

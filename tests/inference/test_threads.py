@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fer_stream.inference.threads import Workers
+from fer_stream.inference.threads import Workers, early_scans
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -42,4 +42,8 @@ def test_parts_cover_everything_evenly(count: int) -> None:
 
 
 def test_threads_are_shared_between_workers_and_networks() -> None:
-    assert [Workers(threads).network_threads for threads in (1, 2, 3, 8)] == [1, 1, 1, 4]
+    assert [Workers(threads).network_threads for threads in (1, 2, 3, 8, 16)] == [1, 1, 1, 4, 4]
+
+
+def test_frames_are_scanned_early_only_with_cores_to_spare() -> None:
+    assert [early_scans(threads) for threads in (1, 2, 3, 4, 8, 16, 64)] == [0, 0, 0, 1, 2, 3, 3]
