@@ -1,6 +1,6 @@
 """Measure what a GPU gains over the CPU of the same machine, in at most two minutes.
 
-    python benchmarks/gpu.py [--device cuda] [--json PATH] [--frames N] [--videos FOLDER]
+    python benchmarks/gpu.py [--device cuda] [--frames N] [--clips ...] [--skip ...] [--archive] [--json PATH]
 
     decode       the decoder alone, on the CPU and on the GPU's own decoder (NVDEC)
     table        `fer-stream CLIP --data`, frames a second from the first frame to the last
@@ -9,14 +9,15 @@
     agreement    rows of the device's table with the same expression as those of the CPU, and how much the
                  probabilities differ
     two at once  two commands on one device
-    archive      `fer-batch` with four workers on one device, if Ray is installed, without their start
+    archive      with `--archive`, half a minute more: `fer-batch` with four workers on one device, without
+                 their start; it needs Ray
     crops        faces a second through the expression network, from the host's memory and on the device
     training     pictures a second of `fer-train` in its last epoch, on made pictures of 48 px
 
 The clips are the street (1080p), the portrait, also enlarged to 720p and to 1080p, and the selfie. They are
-played forwards and backwards in turn, because one-time work would hide the rate of a GPU in a short clip.
-Each row runs once, in a process of its own: compare rows of one run only. `--device cpu` runs all of it
-without a GPU.
+encoded again, playing forwards and backwards in turn: in a short clip, one-time work would hide how fast a
+GPU is. Each row runs once, in a process of its own: compare rows of one run only. `--device cpu` runs all of
+it without a GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.metadata
-import importlib.util
 import itertools
 import json
 import os
@@ -57,7 +57,7 @@ CLIPS = {
     "selfie-360p": ("selfie-360p.mp4", None),
 }
 MOST_ORIGINALS = 150  # frames of a clip that are held in memory to make a longer one
-PARTS = ("two-at-once", "archive", "crops", "training")
+PARTS = ("two-at-once", "crops", "training")
 ARCHIVE_WORKERS, ARCHIVE_CLIPS = 4, 8
 BATCH_SIZES = (8, 64, 1024)
 COMMAND_LIMIT_S = 60  # one command that hangs must not take the time of all others
@@ -133,16 +133,25 @@ def fer_stream(clip: Path, device: str, folder: Path, *, save: bool) -> dict:
     command += ["--data", table, "--profile", profile]
     command += ["--save", folder / f"{stem}.mp4"] if save else []
     began_s = time.monotonic()
-    done = subprocess.run(
-        list(map(str, command)), check=False, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
-    )
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    error = run(command)
+    if error:
+        return {"error": error}
     return {
         **json.loads(profile.read_text()),
         "command_s": time.monotonic() - began_s,
         "table": table,
     }
+
+
+def run(command: list[object]) -> str:
+    """Run a command, and return the last line of its error; nothing if it succeeds."""
+    try:
+        done = subprocess.run(
+            list(map(str, command)), check=False, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {COMMAND_LIMIT_S} s"
+    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
 
 
 def agreement(one: Path, other: Path) -> dict[str, float]:
@@ -223,12 +232,11 @@ def two_at_once(clip: Path, device: str, folder: Path) -> dict[str, float]:
 
 
 def archive(clip: Path, device: str, folder: Path) -> dict[str, float] | str:
-    """Run `fer-batch` on copies of a clip; return the frames a second of all workers together.
+    """Run `fer-batch` on copies of a clip, and estimate the frames a second of all workers together.
 
-    The clips that took longest are left out, because each worker loads its networks during its first one.
+    Each worker loads its networks during its first clip. So the slowest clips, one for each worker, are left
+    out, and the mean rate of the others is multiplied by the number of workers.
     """
-    if importlib.util.find_spec("ray") is None:
-        return "Ray is not installed"
     import pyarrow.parquet as pq
 
     (folder / "archive").mkdir()
@@ -239,11 +247,9 @@ def archive(clip: Path, device: str, folder: Path) -> dict[str, float] | str:
     command += ["--gpu-share", 1 / ARCHIVE_WORKERS] if device != "cpu" else []
     began_s = time.monotonic()
     with DeviceMemory(device) as memory:
-        done = subprocess.run(
-            list(map(str, command)), check=False, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
-        )
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+        error = run(command)
+    if error:
+        return error
     manifest = pq.read_table(folder / "results" / "manifest.parquet").to_pylist()
     rates = sorted(each["frames"] / each["seconds"] for each in manifest)
     return {
@@ -294,11 +300,9 @@ def training_pictures_per_s(device: str, folder: Path, pictures: int) -> float |
     command += ["--recipe", "strong", "--input-size", "112", "--pretrained", "none"]
     command += ["--batch-size", min(256, pictures)]
     command += ["--device", device, "--quiet", "--overwrite"]
-    done = subprocess.run(
-        list(map(str, command)), check=False, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
-    )
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    error = run(command)
+    if error:
+        return error
     with (folder / "run" / "history.csv").open(newline="") as file:
         return float(list(csv.DictReader(file))[-1]["images_per_s"])
 
@@ -313,7 +317,7 @@ def make_clips(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Run everything and prints each figure as it is there."""
+    """Run everything, and print each figure as soon as it is measured."""
     device = options.device
     result: dict[str, object] = {"versions": versions(device)}
     print(", ".join(f"{name} {value}" for name, value in versions(device).items()), flush=True)
@@ -377,7 +381,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         result["two_at_once"] = pair
         print(f"\ntwo at once: {pair['fps']:.0f} frames/s together, {pair['device_mb']:.0f} MB of the device")
 
-    if "archive" not in options.skip:
+    if options.archive:
         together = archive(next(iter(clips.values())), device, folder)
         result["archive"] = together
         if isinstance(together, dict):
@@ -414,7 +418,8 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=200, help="of each clip at most (default: %(default)s)")
+    parser.add_argument("--archive", action="store_true", help="also run fer-batch")
+    parser.add_argument("--frames", type=int, default=120, help="of each clip (default: %(default)s)")
     parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of the videos")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS, help="(default: all)")
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=(), help="leave these out")

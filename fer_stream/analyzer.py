@@ -21,7 +21,7 @@ from fer_stream.detection.tracker import TrackedFace
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.devices import pick_device
-from fer_stream.inference.threads import early_scans
+from fer_stream.inference.threads import early_scan_threads
 from fer_stream.profiling import Profile
 from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, THREADS, UNSURE_BELOW
 from fer_stream.recognition.classifier import Classifier
@@ -59,10 +59,11 @@ class Analyzer:
         batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
             together while the other half is searched for faces. From 4K on, it is fewer frames.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
-            calling thread.
+            calling thread. From 4 on, frames of a recording are also scanned early; see `EarlyScans`.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
         profile: Receives the time of each stage.
-        detector: Finds the faces; None for MTCNN, with `min_face` and `cautious`.
+        detector: Finds the faces, in one thread and without early scans; None for MTCNN, with `min_face` and
+            `cautious`.
         other_readers: Readers of more than the expression, which fill `Face.readings`. None for those in
             `readers.OTHER_READERS`.
 
@@ -116,8 +117,8 @@ class Analyzer:
         self._smooth_s = smooth_s if smooth_s >= SHORTEST_SMOOTH_S else 0.0
         self._batch = batch
         self._side_by_side = (threads or CORES) > 1
-        # Another detector may not be made for several threads.
-        self._early_scans = early_scans(threads) if detector is None else 0
+        # A caller's own detector may not be thread-safe.
+        self._early_scan_threads = early_scan_threads(self.device, threads) if detector is None else 0
         self._profile = profile or Profile()
 
     @property
@@ -161,7 +162,8 @@ class Analyzer:
             source: An open source, which the caller closes, or any argument that `open_source` takes.
 
         Yields:
-            The frames with their faces. A recording is read half a second ahead of the frame that is yielded.
+            The frames with their faces. A recording is read half a second and up to 12 frames ahead of the
+            frame that is yielded.
 
         Raises:
             SourceError: The source can't be opened, or ended in an error.
@@ -211,7 +213,7 @@ class Analyzer:
             batch=max(1, self._batch // 2),
             enough_faces=self._classifier.enough_faces,
             # From 4K on, the sums of a frame take 100 MB in each of these threads.
-            early_scans=self._early_scans if frame_bytes < FOUR_K_BYTES else 0,
+            early_scan_threads=self._early_scan_threads if frame_bytes < FOUR_K_BYTES else 0,
             profile=self._profile,
         )
         with ExitStack() as stack:

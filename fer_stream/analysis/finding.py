@@ -46,7 +46,7 @@ def find_in_recording(
     *,
     batch: int,
     enough_faces: int,
-    early_scans: int,
+    early_scan_threads: int,
     profile: Profile,
 ) -> Iterator[list[FoundFrame]]:
     """Find the faces in every frame of a recording.
@@ -57,26 +57,27 @@ def find_in_recording(
         scan_every: See `Analyzer`.
         batch: Maximum number of frames to yield at once.
         enough_faces: Yield fewer frames once they hold this many faces.
-        early_scans: Number of threads that scan frames early, see `EarlyScans`.
-        profile: Receives the time of each frame.
+        early_scan_threads: Number of threads that scan frames early, see `EarlyScans`.
+        profile: Receives the time of each frame. Early scans count only while a frame waits for them.
 
     Yields:
         The next few frames.
     """
     until_error = UntilError(frames)
     tracker: Tracker | None = None
-    with EarlyScans(detector, _pace(scan_every), early_scans) as early:
-        frames = early.frames(until_error)
+    pace = _pace(scan_every)
+    with EarlyScans(detector, pace, early_scan_threads) as early:
+        frames_in_order = early.frames(until_error)
         backfill = Backfill(early)
         while True:
             found: list[FoundFrame] = []
             faces = 0
-            for frame in itertools.islice(frames, batch):
-                tracker = tracker or Tracker(early, _pace(scan_every), first_index=frame.index)
+            for frame in itertools.islice(frames_in_order, batch):
+                tracker = tracker or Tracker(early, pace, first_index=frame.index)
                 with profile.stage("detect"):
                     tracked = tracker.update(frame.bgr, frame.time_s)
                     found.append(FoundFrame(frame, tracked, backfill.earlier(frame, tracked)))
-                early.faces = len(tracked.faces)
+                early.note_faces(len(tracked.faces))
                 faces += len(found[-1].tracked.faces) + len(found[-1].earlier)
                 if faces >= enough_faces or len(found) >= frames_together(batch, frame.bgr.nbytes):
                     break

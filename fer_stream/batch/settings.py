@@ -32,7 +32,7 @@ class Settings:
         device: Device of a task, `cpu` or `cuda`.
         device_kind: Device of the analysis, `cpu` or `cuda`, because scans and rounding differ. Unlike
             `device`, it is the same for all tasks of a run.
-        threads: CPU threads for one run of a network.
+        threads: See `Analyzer`.
         labels: The annotation to follow, `ferplus` or `fer2013`.
         unsure_below: See `Analyzer`.
         min_face: See `Analyzer`.

@@ -35,6 +35,7 @@ from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_foote
 from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError, reason_of
 from fer_stream.face_time import average_interval_s
+from fer_stream.inference.threads import OPENCV_THREADS
 from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.rendering.overlay import Overlay
@@ -76,7 +77,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
         if output is not None:
             output.check()
         _check_package(settings, weights)
-        cv2.setNumThreads(settings.threads)
+        cv2.setNumThreads(min(settings.threads, OPENCV_THREADS))
         with tempfile.TemporaryDirectory(prefix="fer-batch-") as folder:
             path = BUILT_IN_WEIGHTS
             if weights is not None:
@@ -148,7 +149,7 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     began_s = time.monotonic()
     analyzer = load(settings, weights, output)
     with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
-        source = stack.enter_context(_open(path, recording))
+        source = stack.enter_context(_open(settings, path, recording))
         _remove_outdated(settings, recording, output)
         # Opened first and so closed last: if the table exists, the other outputs do, too.
         writer = _table_writer(
@@ -195,7 +196,7 @@ def analyze_part(
         table_path = stack.enter_context(output.writing(*place))
         problems: list[str] = []
         try:
-            source = stack.enter_context(_open(path, recording, part))
+            source = stack.enter_context(_open(settings, path, recording, part))
         except NoFramesError:
             if part.index == 0:
                 raise
@@ -251,7 +252,7 @@ def join_parts(
 
         if len(settings.folders) > 1:
             path = stack.enter_context(local_copy(recording))
-            source = stack.enter_context(_open(path, recording))
+            source = stack.enter_context(_open(settings, path, recording))
             sinks = list(_other_outputs(settings, recording, output, source, stack))
             provenance = _provenance(settings, recording, path, unsure_below)
             problems += _run(source, _Replay(written()), sinks, progress, provenance).problems
@@ -277,7 +278,7 @@ def measure(
     with (
         tempfile.TemporaryDirectory(prefix="fer-batch-") as folder,
         local_copy(recording) as path,
-        _open(path, recording, part) as source,
+        _open(settings, path, recording, part) as source,
     ):
         began_s = time.monotonic()
         sinks: list[Sink] = []
@@ -306,8 +307,16 @@ class _Replay:
             pass
 
 
-def _open(path: Path, recording: Recording, part: Part = Part()) -> VideoSource:  # noqa: B008
-    return VideoSource(path, name=recording.name, start_s=part.from_s, end_s=part.until_s, mirror=False)
+def _open(settings: Settings, path: Path, recording: Recording, part: Part | None = None) -> VideoSource:
+    part = part or Part()
+    return VideoSource(
+        path,
+        name=recording.name,
+        start_s=part.from_s,
+        end_s=part.until_s,
+        mirror=False,
+        threads=settings.threads,
+    )
 
 
 def _other_outputs(

@@ -44,7 +44,7 @@ class Backfill:
     """Remembers the frames since the last scan, and finds in them the faces that the next scan discovers.
 
     Args:
-        detector: Finds a face near a known place. Nothing else may use it at the same time.
+        detector: Finds a face near a known place. No other thread may call `search` or `refine`.
     """
 
     def __init__(self, detector: FaceDetector) -> None:

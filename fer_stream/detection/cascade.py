@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 TakeStrip = Callable[[np.ndarray, np.ndarray, float, int], _T]
-_CpuPixels = SummedPixels | SquarePixels
+CpuPixels = SummedPixels | SquarePixels
 
 # A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
 # P-Net's first layer takes 40 bytes a pixel.
@@ -52,16 +52,17 @@ class Pixels(Protocol):
 class Cascade(Protocol):
     """The three networks and the pixels they read.
 
-    The pixels are valid until the same thread's next `read`. One thread may work for a scan while another one
-    works for a search or refines; on the CPU, any number may.
+    On the CPU, any number of threads may scan, search and refine, and pixels are valid until the same
+    thread's next `read`. On a GPU, one thread may scan while another one searches or refines, and the pixels
+    of a scan are valid until the next scan.
     """
 
-    def read(self, image_bgr: np.ndarray, use: Use = Use.SCAN) -> Any:
+    def read(self, image_bgr: np.ndarray, use: Use) -> Any:
         """Sum a frame.
 
         Args:
             image_bgr: uint8 (H, W, 3).
-            use: What for.
+            use: What the pixels are for.
 
         Returns:
             `Pixels`, to be given to the networks.
@@ -137,7 +138,7 @@ class CpuCascade:
             load_mtcnn(name, self._workers.network_threads) for name in ("PNet", "RNet", "ONet")
         )
 
-    def read(self, image_bgr: np.ndarray, use: Use = Use.SCAN) -> _CpuPixels:
+    def read(self, image_bgr: np.ndarray, use: Use) -> CpuPixels:
         """Sum a frame. One larger than 4K, or one to refine, is summed later, in bands or squares."""
         if use == Use.REFINE:
             return SquarePixels(image_bgr)
@@ -184,16 +185,16 @@ class CpuCascade:
             self._workers.map(partial(part, band=band), range(len(scales)))
         return taken
 
-    def r_net(self, pixels: _CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+    def r_net(self, pixels: CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `Cascade.r_net`."""
         return self._run_on_squares(self._r_net, R_NET_INPUT, pixels, squares_xyxy)
 
-    def o_net(self, pixels: _CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+    def o_net(self, pixels: CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares; see `Cascade.o_net`."""
         return self._run_on_squares(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
 
     def _run_on_squares(
-        self, network: Network, size: int, pixels: _CpuPixels, squares_xyxy: np.ndarray
+        self, network: Network, size: int, pixels: CpuPixels, squares_xyxy: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         def run(part: slice) -> tuple[np.ndarray, ...]:
             return network(pixels.crops(squares_xyxy[part], size))

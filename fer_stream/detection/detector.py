@@ -5,8 +5,7 @@ Networks, 2016. Weights and arithmetic are facenet-pytorch's, but faster:
 
 - For a scan, the picture is summed once (an integral image). All scales of the pyramid and all crops come
   from the sums, with the same averages that MTCNN computes by reading the whole frame for each.
-- A known face needs no scan: O-Net around its last box gives its new box. On the CPU, only that square is
-  summed.
+- A known face needs no scan: O-Net around its last box gives its new box. Only that square is summed.
 
 MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
 """

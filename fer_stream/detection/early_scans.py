@@ -1,17 +1,17 @@
 """Scan frames of a recording in other threads, before the tracker gets to them.
 
 A due scan does not depend on earlier frames. So on a machine with cores to spare, frames are read ahead, and
-those at which a scan will probably be due are scanned at once. The tracker then finds the result ready, and
-it is the same as without. Whether a scan is due depends on the number of faces in the frame, which is not
-known yet, so a few scans are in vain.
+those at which a scan will probably be due are scanned while the tracker is still busy with earlier ones. The
+result is the same as without early scans. Whether a scan is due depends on the number of faces in the frame
+before, which is not known yet. So a few scans are wasted when people come or go.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from fer_stream.system.background import thread_pool
 from fer_stream.system.memory import frames_ahead
 from fer_stream.types import Detections, Frame
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 
 @dataclass(eq=False)
 class _FrameAhead:
@@ -29,53 +32,64 @@ class _FrameAhead:
 
 
 class EarlyScans:
-    """A detector that has scanned the next frames already. Implements `FaceDetector`.
+    """A detector that scans frames before it is asked to. Implements `FaceDetector`.
 
     Args:
         detector: The detector. Unless `threads` is 0, several threads must be able to scan with it while
             another one calls `search` and `refine`.
         pace: Rate of scans.
-        threads: Number of early scans at the same time; 0 for none.
-
-    Attributes:
-        faces: Number of faces in the latest frame that was tracked; None before the first one.
+        threads: Number of threads that scan; 0 for no early scans.
     """
 
     def __init__(self, detector: FaceDetector, pace: ScanPace, threads: int) -> None:
-        self.faces: int | None = None
         self._detector, self._pace = detector, pace
         self._pool = thread_pool(threads) if threads else None
         self._most_ahead = CROWD_EVERY * (threads + 1)
         self._ahead: deque[_FrameAhead] = deque()
         self._current: _FrameAhead | None = None  # the frame that was handed out last
+        self._followed = 0  # faces in the latest frame that was tracked
+        self._sees_nobody = False
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Pass frames on. If there are threads, read some frames ahead and scan those due."""
+        """Pass frames on, and scan those that are due early.
+
+        Up to 12 frames are read ahead, or fewer if they are large; see `memory.frames_ahead`.
+        """
         if self._pool is None:
             yield from frames
             return
         for frame in frames:
             self._ahead.append(_FrameAhead(frame))
+            self._start_scans(self._pool)
             if len(self._ahead) > frames_ahead(self._most_ahead, frame.bgr.nbytes):
                 yield self._next()
         while self._ahead:
+            self._start_scans(self._pool)
             yield self._next()
 
-    def _next(self) -> Frame:
-        assert self._pool is not None
+    def note_faces(self, count: int) -> None:
+        """Note the number of faces in the latest frame, which sets the pace of the scans."""
+        self._followed, self._sees_nobody = count, count == 0
+
+    def _start_scans(self, pool: ThreadPoolExecutor) -> None:
+        """Start the scans that are probably due, and cancel those that no longer are."""
         for ahead in self._ahead:
-            if ahead.scan is None and self._is_probably_due(ahead.frame.index):
-                ahead.scan = self._pool.submit(self._detector.scan, ahead.frame.bgr)
+            # Without a face to follow, every frame is scanned.
+            is_due = self._sees_nobody or self._pace.is_due_at(ahead.frame.index, self._followed)
+            if is_due and ahead.scan is None:
+                ahead.scan = pool.submit(self._detector.scan, ahead.frame.bgr)
+            elif not is_due and ahead.scan is not None and ahead.scan.cancel():
+                ahead.scan = None
+
+    def _next(self) -> Frame:
         self._current = self._ahead.popleft()
         return self._current.frame
 
-    def _is_probably_due(self, index: int) -> bool:
-        if self.faces == 0:
-            return True  # without a face to follow, every frame is scanned
-        return index % self._pace.due_after(self.faces or 0) == 0
-
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
-        """Return the result of the early scan, or scan now; see `Detector.scan`."""
+        """Return the early scan of this frame if there is one and no face is known, or else scan now.
+
+        See `Detector.scan`. An error of the early scan is raised here.
+        """
         current = self._current
         if known_xyxy is None and current is not None and current.frame.bgr is image_bgr and current.scan:
             return current.scan.result()
@@ -93,6 +107,6 @@ class EarlyScans:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop the scans that have not begun, and wait for the others."""
+        """Cancel the scans that have not begun, and wait for the others."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

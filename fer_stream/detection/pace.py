@@ -38,6 +38,15 @@ class ScanPace:
             return self.every
         return max(self.gap, CROWD_EVERY if faces >= CROWD else CALM_EVERY)
 
+    def is_due_at(self, index: int, faces: int) -> bool:
+        """Return whether a scan is due at a frame of a recording while this many faces are followed.
+
+        Args:
+            index: Index of the frame in its recording.
+            faces: Number of followed faces.
+        """
+        return index % self.due_after(faces) == 0
+
 
 class LivePace(ScanPace):
     """Scans as often as a live source allows, but no more often than is useful.

@@ -6,8 +6,8 @@ output pixel i of n is the mean of the input pixels that it touches, from floor(
 were trained on that.
 
 `SummedPixels` sums a whole frame once, for a scan. `SquarePixels` sums only the squares that are cut out, for
-known faces. Both give the same crops, bit for bit. They work on the CPU with numpy; `torch_cascade.py` does
-the same on a device of torch.
+known faces. Both give the same crops, bit for bit. They work on the CPU with numpy; `torch_cascade.py`
+makes those of a scan on a device of torch.
 """
 
 from __future__ import annotations

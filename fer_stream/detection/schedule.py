@@ -48,13 +48,12 @@ class ScanSchedule:
     def next(self, faces: int) -> Slot:
         """Return the schedule for the next frame. `faces` is the number of followed faces."""
         self._frames_since_scan += 1
-        every = self._pace.due_after(faces)
         allowed = self._frames_since_scan >= self._pace.gap
         if self._index is None:
-            waited = self._frames_since_scan
+            waited, every = self._frames_since_scan, self._pace.due_after(faces)
             return Slot(waited >= every, waited + 1 >= every, allowed, resets_motion=False)
         index, self._index = self._index, self._index + 1
-        due, due_next = index % every == 0, (index + 1) % every == 0
+        due, due_next = (self._pace.is_due_at(each, faces) for each in (index, index + 1))
         return Slot(due, due_next, allowed, resets_motion=index % RESET_EVERY == 0)
 
     def note_scan(self) -> None:

@@ -4,8 +4,9 @@
   so that the recorded R-Net and O-Net find them at the same place. Each crop comes with the layout of the
   sums. P-Net is recorded for each size of frame, with its whole pyramid.
 - To refine known faces, the CPU cuts them out, and O-Net reads the crops on the device.
-- A search for a lost face stays on the CPU. Its area is small and has a new size each time, so on the device
-  it would take hundreds of operations that were never recorded.
+- To search for a lost face, the CPU runs P-Net and R-Net, and O-Net reads the crops on the device. The area
+  is small and has a new size each time, so on the device P-Net would take hundreds of operations that were
+  never recorded.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from fer_stream.detection.cascade import CpuCascade, TakeStrip, Use
+from fer_stream.detection.bands import BandedPixels
+from fer_stream.detection.cascade import CpuCascade, CpuPixels, TakeStrip, Use
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
-from fer_stream.detection.pixels import PIXEL_SCALE, SquarePixels, SummedPixels, whole_pixels, windows
+from fer_stream.detection.pixels import PIXEL_SCALE, SummedPixels, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
 from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
 
@@ -46,7 +48,7 @@ class DeviceSums:
 
 
 class TorchCascade:
-    """Runs the three networks of MTCNN on a device of torch.
+    """Runs the three networks of MTCNN on a device of torch. See `Cascade` for its use by two threads.
 
     Args:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
@@ -65,7 +67,7 @@ class TorchCascade:
         )
         self._run_o_net_on_crops.warm_up((3, O_NET_INPUT, O_NET_INPUT), torch.float32)
         self._make_buffers(FIRST_BUFFER if self._lane.is_cuda else 0)
-        self._small = CpuCascade(threads=1)
+        self._on_cpu = CpuCascade(threads=1)  # to search and to refine
 
     def _make_buffers(self, pixels: int) -> None:
         """Make the buffers of a frame and of its sums. CUDA graphs that use the old buffers are dropped."""
@@ -85,7 +87,6 @@ class TorchCascade:
         import torch
 
         sums = self._sums
-
         index = torch.arange(size, device=self._lane.device)
         rgb = torch.tensor(_RGB_OF_BGR, device=self._lane.device)[:, None, None]
 
@@ -97,14 +98,12 @@ class TorchCascade:
             batch_function.warm_up((6,), torch.int64)
         return batch_function
 
-    def read(self, image_bgr: np.ndarray, use: Use = Use.SCAN) -> DeviceSums | SummedPixels | SquarePixels:
+    def read(self, image_bgr: np.ndarray, use: Use) -> DeviceSums | CpuPixels:
         """Send a frame to the device and sum it there, unless the CPU will read it; see `Cascade.read`."""
         import torch
 
-        if use == Use.REFINE:
-            return SquarePixels(image_bgr)
-        if use == Use.SEARCH:
-            return SummedPixels(image_bgr)
+        if use != Use.SCAN:
+            return self._on_cpu.read(image_bgr, use)
         height, width = image_bgr.shape[:2]
         rows, columns = height + 1, width + 1
         if 3 * rows * columns > len(self._host):
@@ -125,11 +124,11 @@ class TorchCascade:
         return DeviceSums((width, height))
 
     def p_net(
-        self, pixels: DeviceSums | SummedPixels, scales: Sequence[float], take: TakeStrip[_T]
+        self, pixels: DeviceSums | SummedPixels | BandedPixels, scales: Sequence[float], take: TakeStrip[_T]
     ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
-        if isinstance(pixels, SummedPixels):
-            return self._small.p_net(pixels, scales, take)
+        if not isinstance(pixels, DeviceSums):
+            return self._on_cpu.p_net(pixels, scales, take)
         key = (pixels.size_wh, tuple(scales))
         if key not in self._pyramids:
             while len(self._pyramids) >= P_NETS_KEPT:
@@ -138,16 +137,14 @@ class TorchCascade:
         maps_of_levels = self._pyramids[key]()
         return [[take(*maps, scale, 0)] for maps, scale in zip(maps_of_levels, scales, strict=True)]
 
-    def r_net(self, pixels: DeviceSums | SummedPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
+    def r_net(self, pixels: DeviceSums | CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `Cascade.r_net`."""
-        if isinstance(pixels, SummedPixels):
-            return self._small.r_net(pixels, squares_xyxy)
+        if not isinstance(pixels, DeviceSums):
+            return self._on_cpu.r_net(pixels, squares_xyxy)
         shifts, probabilities = np.split(self._run_r_net(_places(pixels, squares_xyxy)), [4], axis=1)
         return shifts, probabilities
 
-    def o_net(
-        self, pixels: DeviceSums | SummedPixels | SquarePixels, squares_xyxy: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def o_net(self, pixels: DeviceSums | CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares; see `Cascade.o_net`."""
         if isinstance(pixels, DeviceSums):
             outputs = self._run_o_net(_places(pixels, squares_xyxy))

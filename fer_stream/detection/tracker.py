@@ -366,10 +366,10 @@ class Tracker:
         # Every 8th pixel or so is enough. Reading all would cost as much as following a face.
         step = max(1, min(image_bgr.shape[:2]) // 90)
         few_bgr = image_bgr[::step, ::step]
-        colours = np.empty(few_bgr.shape, np.uint8)
-        for colour in range(3):  # numpy takes twice as long to copy single pixels of three bytes
-            colours[..., colour] = few_bgr[..., colour]
-        small = cv2.resize(colours, THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
+        copied_bgr = np.empty(few_bgr.shape, np.uint8)
+        for colour in range(3):  # pixel by pixel, NumPy takes twice as long
+            copied_bgr[..., colour] = few_bgr[..., colour]
+        small = cv2.resize(copied_bgr, THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
         thumbnail = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.int16)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is not None and float(np.abs(thumbnail - before).mean()) > CUT_DIFFERENCE

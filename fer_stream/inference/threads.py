@@ -16,25 +16,26 @@ from fer_stream.system.background import side_by_side
 from fer_stream.system.cores import CORES
 
 ENCODER_THREADS = CORES
-OPENCV_THREADS = min(4, CORES)  # with 16, a run takes a third more CPU time, and no less time
+OPENCV_THREADS = min(4, CORES)  # 16 threads cost a third more CPU time and save no time
 WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # in crops; a smaller part is not worth a thread
 MOST_NETWORK_THREADS = 4  # of one run of a network; the layers are too small for more
-MOST_EARLY_SCANS = 3
+MOST_EARLY_SCAN_THREADS = 3
 
 _T = TypeVar("_T")
 
 
-def early_scans(threads: int = 0) -> int:
+def early_scan_threads(device: str, threads: int = 0) -> int:
     """Return how many threads scan frames early, see `EarlyScans`; 0 without cores to spare.
 
-    Measured on a recording of a crowd, table only: 4 cores with one such thread are 1.1 times as fast as
-    without, 8 cores with two and 16 cores with three 1.5 times. More threads bring no more.
+    Measured with a crowd and without a saved video: early scans make 4 cores (one thread) 1.1 times as fast,
+    and 8 cores (two threads) and 16 cores (three threads) 1.5 times. More threads do not help.
 
     Args:
-        threads: Total CPU threads; 0 for one per core.
+        device: Device of the scans. A GPU makes one scan at a time.
+        threads: CPU threads that the analysis may use; 0 for one per core.
     """
-    return min(MOST_EARLY_SCANS, (threads or CORES) // 4)
+    return min(MOST_EARLY_SCAN_THREADS if device == "cpu" else 1, (threads or CORES) // 4)
 
 
 class Workers:

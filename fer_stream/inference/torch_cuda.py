@@ -28,9 +28,7 @@ RUNS_TIMED = 10  # runs between two readings of the clock
 
 
 class Lane:
-    """The stream of one stage of the analysis, so that two stages run on the device at the same time.
-
-    A lane serves one thread at a time.
+    """A stream, so that two threads use the device at the same time. A lane serves one thread at a time.
 
     Args:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
@@ -138,6 +136,9 @@ class Recorded:
         return self._output
 
     def _record(self) -> Any:
+        # Another thread may have made the first run, and libraries must not be set up while a graph is
+        # recorded: cuDNN has a handle for each thread.
+        self._function(self._input)
         graph = self._torch.cuda.CUDAGraph()
         with (
             _RECORDING,

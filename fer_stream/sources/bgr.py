@@ -14,12 +14,6 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from fer_stream.system.cores import CORES
-
-# Measured: on 16 cores, four threads take two thirds of the time of one. On 2 cores, a second thread takes
-# more CPU time, and no less time in a run.
-THREADS = max(1, min(4, CORES // 4))
-
 _ANY_TIME_BASE = Fraction(1, 1000)  # the filter asks for one, and does not use it
 
 
@@ -31,10 +25,11 @@ class BgrConverter:
 
     Args:
         size_wh: Size of the pictures in px. Frames of another size are scaled.
+        threads: CPU threads that convert a frame.
     """
 
-    def __init__(self, size_wh: tuple[int, int]) -> None:
-        self._size_wh = size_wh
+    def __init__(self, size_wh: tuple[int, int], threads: int = 1) -> None:
+        self._size_wh, self._threads = size_wh, threads
         # One reformatter for all frames keeps its tables; to_ndarray(format=...) makes new ones each time.
         self._reformatter = VideoReformatter()
         self._graph: Graph | None = None
@@ -66,7 +61,7 @@ class BgrConverter:
 
     def _new_graph(self, frame: VideoFrame) -> Graph:
         graph = Graph()
-        graph.threads = THREADS
+        graph.threads = self._threads
         width, height = self._size_wh
         graph.link_nodes(
             graph.add_buffer(

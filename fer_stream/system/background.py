@@ -1,4 +1,4 @@
-"""Every thread of this package starts here, and is joined here.
+"""Every thread of this package starts here. All but those of a `thread_pool` are joined here.
 
     Background      a stage with a bounded queue, so that stages work on different frames at the same time
     Task            one call in its own thread
@@ -60,7 +60,7 @@ def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int
 
 
 def thread_pool(threads: int) -> ThreadPoolExecutor:
-    """Return threads that make calls as they are submitted. The caller shuts them down."""
+    """Return a pool of threads for calls that are submitted one by one. The caller shuts it down."""
     from concurrent.futures import ThreadPoolExecutor  # here, because commands load this module first
 
     return ThreadPoolExecutor(threads, thread_name_prefix=_NAME)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.cards import Scene
 
-from fer_stream.analysis.finding import find_in_recording
+from fer_stream.analysis.finding import FoundFrame, find_in_recording
 from fer_stream.detection.detector import Detector, FaceDetector
 from fer_stream.detection.tracker import TrackedFrame
 from fer_stream.errors import SourceError
@@ -32,26 +32,36 @@ class FindsNothing:
         return Detections.none()
 
 
+def batches(
+    frames: Iterable[Frame], detector: FaceDetector, threads: int = 0, batch: int = 4
+) -> Iterator[list[FoundFrame]]:
+    return find_in_recording(
+        frames,
+        detector,
+        "auto",
+        batch=batch,
+        enough_faces=100,
+        early_scan_threads=threads,
+        profile=Profile(),
+    )
+
+
 @pytest.mark.parametrize(("size_wh", "together"), [((1920, 1080), [12, 3]), ((3840, 2160), [2] * 7 + [1])])
 def test_a_batch_is_as_large_as_asked_for_below_4k(size_wh: tuple[int, int], together: list[int]) -> None:
     bgr = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     frames = [Frame(bgr, index, index / 25) for index in range(15)]
-    found = find_in_recording(
-        frames, FindsNothing(), "auto", batch=12, enough_faces=100, early_scans=0, profile=Profile()
-    )
+    found = batches(frames, FindsNothing(), batch=12)
     assert [len(batch) for batch in found] == together
 
 
-def tracked(frames: Iterable[Frame], detector: FaceDetector, early_scans: int) -> list[TrackedFrame]:
-    batches = find_in_recording(
-        frames, detector, "auto", batch=4, enough_faces=100, early_scans=early_scans, profile=Profile()
-    )
-    return [found.tracked for batch in batches for found in batch]
+def tracked(frames: Iterable[Frame], detector: FaceDetector, threads: int) -> list[TrackedFrame]:
+    found_batches = batches(frames, detector, threads)
+    return [found.tracked for batch in found_batches for found in batch]
 
 
 def test_early_scans_change_nothing_in_the_result(detector: Detector, scene: Scene) -> None:
     card = scene.card()
-    people = [0, 0, 1, 2, 3, 3, 3, 2, 1, 0, 0, 3, 3, 1, 1] * 3  # which the pace of the scans depends on
+    people = [0, 0, 1, 2, 3, 3, 3, 2, 1, 0, 0, 3, 3, 1, 1] * 3  # so that the pace changes
     frames = [
         Frame(
             scene.frame(*((card, 80 + 150 * place + index % 5, 130) for place in range(count))),
@@ -67,6 +77,8 @@ def test_early_scans_change_nothing_in_the_result(detector: Detector, scene: Sce
         assert [face.track_id for face in one.faces] == [face.track_id for face in other.faces]
         for face, same in zip(one.faces, other.faces, strict=True):
             np.testing.assert_array_equal(face.box_xyxy, same.box_xyxy)
+            np.testing.assert_array_equal(face.landmarks_xy, same.landmarks_xy)
+            assert face.score == same.score
 
 
 class Scanning(FindsNothing):
@@ -108,20 +120,16 @@ def test_frames_that_were_read_ahead_come_before_the_error_of_the_source() -> No
         yield from small_frames(5)
         raise SourceError("the disk is gone")
 
-    batches = find_in_recording(
-        source(), FindsNothing(), "auto", batch=4, enough_faces=9, early_scans=2, profile=Profile()
-    )
-    assert [found.frame.index for batch in itertools.islice(batches, 2) for found in batch] == [*range(5)]
+    found = batches(source(), FindsNothing(), 2)
+    assert [each.frame.index for batch in itertools.islice(found, 2) for each in batch] == [*range(5)]
     with pytest.raises(SourceError, match="the disk is gone"):
-        next(batches)
+        next(found)
     assert not a_thread_runs()
 
 
 def test_an_abandoned_search_leaves_no_thread() -> None:
-    batches = find_in_recording(
-        small_frames(40), FindsNothing(), "auto", batch=4, enough_faces=9, early_scans=2, profile=Profile()
-    )
-    next(batches)
+    found = batches(small_frames(40), FindsNothing(), 2)
+    next(found)
     assert a_thread_runs()
-    batches.close()  # type: ignore[attr-defined]
+    found.close()  # type: ignore[attr-defined]
     assert not a_thread_runs()

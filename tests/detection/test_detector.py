@@ -12,6 +12,7 @@ from fer_stream.detection.association import STILL_THERE_SCORE
 from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import clipped, iou_matrix
 from fer_stream.detection.pixels import SquarePixels, SummedPixels
+from fer_stream.system.background import thread_pool
 from fer_stream.types import Detections
 
 HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600
@@ -211,6 +212,22 @@ def test_a_gpu_finds_and_follows_the_same_faces(
         assert_same(gpu_detector.search(frame, moved[0]), detector.search(frame, moved[0]))
 
 
+def test_one_thread_scans_while_another_one_refines_and_searches(
+    detector: Detector, gpu_detector: Detector, hopper_bgr: np.ndarray
+) -> None:
+    boxes = np.array([[172, 110, 352, 337]], np.float32)
+    for each in (detector, gpu_detector):
+        scanned, refined = each.scan(hopper_bgr), each.refine(hopper_bgr, boxes)
+        searched = each.search(hopper_bgr, boxes[0])
+        with thread_pool(1) as pool:
+            scans = [pool.submit(each.scan, hopper_bgr) for _ in range(8)]
+            while not scans[-1].done():
+                assert_same(each.refine(hopper_bgr, boxes), refined)
+                assert_same(each.search(hopper_bgr, boxes[0]), searched)
+        for scan in scans:
+            assert_same(scan.result(), scanned)
+
+
 def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:
     frame = first_frame_of_the_street(shared_data)[200:800, 300:1500]
     found = detector.scan(frame)
@@ -314,7 +331,7 @@ def test_strips_of_a_level_give_the_result_of_the_whole(monkeypatch, hopper_bgr)
     for strip_pixels in (10**9, 40_000, 9_000):
         monkeypatch.setattr(cascade, "STRIP_PIXELS", strip_pixels)
         for height in (600, 599, 598, 597):
-            pixels = networks.read(np.ascontiguousarray(hopper_bgr[:height]))
+            pixels = networks.read(np.ascontiguousarray(hopper_bgr[:height]), cascade.Use.SCAN)
             (strips,) = networks.p_net(pixels, [0.6], take)
             ends = np.cumsum([0, *(maps.shape[1] for maps, _ in strips)])
             assert [above for _, above in strips] == list(ends[:-1])
