@@ -34,6 +34,17 @@ def color_bgr(expression: str) -> tuple[int, int, int]:
     return blue, green, red
 
 
+def needs_dark_text(expression: str) -> bool:
+    """Return whether dark text is easier to read than white on the colour of an expression or of `UNSURE`.
+
+    Source: the contrast ratio of WCAG 2.2, which rests on relative luminance.
+    """
+    shares = [channel / 255 for channel in color_bgr(expression)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    luminance = 0.0722 * linear[0] + 0.7152 * linear[1] + 0.2126 * linear[2]
+    return (luminance + 0.05) / 0.056 > 1.05 / (luminance + 0.05)  # nearly black against white
+
+
 def color_hex(expression: str) -> str:
     """Return the colour of an expression, or of `UNSURE`, as matplotlib takes it, `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*(UNSURE_RGB if expression == UNSURE else COLORS_RGB[expression]))

@@ -1,7 +1,8 @@
 """`run`: source -> analyzer -> overlay -> sinks, all stages at once on different frames.
 
-Threads share the work. One decodes, and one analyzes and draws (for a recording, another one finds the faces
-first). The caller's thread writes, because windows belong to the main thread and Ctrl-C arrives there.
+Threads share the work. One decodes, and one analyzes and draws. For a recording, another one finds the faces
+first, and on 4 cores or more, further ones scan frames ahead of it. The caller's thread writes, because
+windows belong to the main thread and Ctrl-C arrives there.
 Writing video alone takes as long as everything else together. The queues between the threads are bounded.
 
 Ctrl-C and SIGTERM end a run between two frames, because an exception within a sink could leave half a row or

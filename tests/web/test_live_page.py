@@ -141,14 +141,15 @@ def test_the_page_says_what_to_do_without_the_token(watched, fed):
     watched.complaints = [text for text in watched.complaints if "401" not in text]
 
 
-def test_ten_faces_fit_a_phone(browser, tmp_path):
+def test_ten_faces_fit_a_phone_and_a_small_window(browser, tmp_path):
     with FedPage(tmp_path, faces=10) as fed:
         context = browser.new_context(viewport={"width": 360, "height": 740})
         page = context.new_page()
         page.goto(fed.sink.address)
         page.wait_for_selector(".card >> nth=9")
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-
-        wide = "(cards) => cards.filter((card) => card.scrollWidth > card.clientWidth).length"
-        assert page.eval_on_selector_all(".card", wide) == 0
+        for width in (360, 1000, 1280):
+            page.set_viewport_size({"width": width, "height": 740})
+            too_wide = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+            for part in ("html", "#cards", ".card", ".card-head"):
+                assert page.eval_on_selector_all(part, too_wide) == 0, (width, part)
         context.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fer_stream.expressions import EXPRESSIONS, color_hex
+from fer_stream.expressions import EXPRESSIONS, color_hex, needs_dark_text
 from fer_stream.rendering.charts.face_pose import area_px
 from fer_stream.rendering.plotting import QUIET_HEX, TEXT_HEX, check_chart_path, new_figure, save_figure
 from fer_stream.types import Face
@@ -94,7 +94,8 @@ def _draw_picture(axes: Axes, image_bgr: np.ndarray, charted: Sequence[Face], fa
     ids = {face.id for face in charted}
     for face in faces:
         left, top, right, bottom = face.box_xyxy.tolist()
-        color = color_hex(face.label) if face.id in ids else "#ffffff"
+        is_charted = face.id in ids
+        color = color_hex(face.label) if is_charted else "#ffffff"
         for line, edge in ((3.4, "#00000090"), (1.8, color)):
             axes.add_patch(
                 Rectangle(
@@ -107,7 +108,7 @@ def _draw_picture(axes: Axes, image_bgr: np.ndarray, charted: Sequence[Face], fa
                     joinstyle="round",
                 )
             )
-        if len(faces) > 1 and face.id in ids:
+        if len(faces) > 1 and is_charted:
             # Put the id above the box, so that it does not cover a small face. At the top of the picture it
             # goes inside.
             is_above = top > 0.06 * height
@@ -120,7 +121,7 @@ def _draw_picture(axes: Axes, image_bgr: np.ndarray, charted: Sequence[Face], fa
                 va="bottom" if is_above else "top",
                 fontsize=9,
                 fontweight="bold",
-                color=TEXT_HEX,
+                color=TEXT_HEX if needs_dark_text(face.label) else "#ffffff",
                 bbox={"boxstyle": "round,pad=0.2", "facecolor": color, "edgecolor": "none"},
             )
     axes.set_xlim(0, width)

@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from fer_stream.expressions import EXPRESSIONS, color_bgr
+from fer_stream.expressions import EXPRESSIONS, color_bgr, needs_dark_text
 from fer_stream.rendering.overlay.geometry import Rect
 from fer_stream.rendering.overlay.parts import (
     REGULAR,
@@ -121,7 +121,7 @@ def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
     color = color_bgr(face.label)
     opacity = UNSURE_OPACITY if face.unsure else 0.94
     blend(canvas, plate(rect.width, rect.height, size_px // 4, color, opacity), rect.left, rect.top)
-    ink = WHITE_BGR if face.unsure else _readable_on(color)
+    ink = INK_BGR if needs_dark_text(face.label) else WHITE_BGR
     weight = REGULAR if face.unsure else SEMIBOLD
     baseline = rect.top + baseline_px(rect.height, size_px)
     draw_text(canvas, tag_text(face), rect.left + tag.padding, baseline, size_px, weight, ink)
@@ -326,14 +326,3 @@ def _rounded(width: int, height: int, radius: int) -> np.ndarray:
 def baseline_px(height: int, size_px: int) -> int:
     """Return the baseline at which lower-case and capital letters look centred."""
     return round((height + 0.62 * size_px) / 2)
-
-
-def _readable_on(color: ColorBgr) -> ColorBgr:
-    """Return dark or white ink, whichever has the better contrast by WCAG's relative luminance."""
-    linear = [
-        channel / 255 / 12.92 if channel / 255 <= 0.04045 else ((channel / 255 + 0.055) / 1.055) ** 2.4
-        for channel in color
-    ]
-    luminance = 0.0722 * linear[0] + 0.7152 * linear[1] + 0.2126 * linear[2]
-    on_ink, on_white = (luminance + 0.05) / 0.056, 1.05 / (luminance + 0.05)
-    return INK_BGR if on_ink > on_white else WHITE_BGR
