@@ -22,7 +22,7 @@ from fer_stream.system.memory import frames_ahead
 from fer_stream.types import Detections, Frame
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Executor, Future
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class EarlyScans:
         """Note the number of faces in the latest frame, which sets the pace of the scans."""
         self._followed, self._sees_nobody = count, count == 0
 
-    def _start_scans(self, pool: ThreadPoolExecutor) -> None:
+    def _start_scans(self, pool: Executor) -> None:
         """Start the scans that are probably due, and cancel those that no longer are."""
         for ahead in self._ahead:
             # Without a face to follow, every frame is scanned.
