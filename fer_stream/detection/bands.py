@@ -56,7 +56,7 @@ class SummedBand:
 
 
 class Level:
-    """A level of the pyramid that is made from top to bottom and used in strips. Give `take` every band once.
+    """A level of the pyramid that is made from top to bottom and used in strips. Call `take` once per band.
 
     Args:
         source_wh: Size of the frame in px.
@@ -73,9 +73,8 @@ class Level:
         self.longest_window = int((self._ends - self._starts).max())
         self._strips = list(strips)
         self._made = 0  # number of rows made so far
-        self._rows = np.empty(
-            (1, 3, 0, size_wh[0]), np.float32
-        )  # the last made rows, of which the next strip needs some
+        # The latest rows. The next strip needs some of them.
+        self._rows = np.empty((1, 3, 0, size_wh[0]), np.float32)
 
     def take(self, band: SummedBand) -> Iterator[tuple[slice, np.ndarray]]:
         """Make the rows that a band covers. Yield each strip that is now complete, and its rows."""

@@ -33,7 +33,7 @@ LARGEST_SUMMED = 4096 * 2160  # pixels; a larger picture is summed in bands
 
 
 class Use(Enum):
-    """What the pixels of a picture are read for."""
+    """The purpose of reading a picture."""
 
     SCAN = auto()  # a whole frame
     SEARCH = auto()  # a part of a frame, of any size
@@ -62,7 +62,7 @@ class Cascade(Protocol):
 
         Args:
             image_bgr: uint8 (H, W, 3).
-            use: What the pixels are for.
+            use: The purpose.
 
         Returns:
             `Pixels`, to be given to the networks.

@@ -47,8 +47,7 @@ class EarlyScans:
         self._most_ahead = CROWD_EVERY * (threads + 1)
         self._ahead: deque[_FrameAhead] = deque()
         self._current: _FrameAhead | None = None  # the frame that was handed out last
-        self._followed = 0  # faces in the latest frame that was tracked
-        self._sees_nobody = False
+        self._followed = 1  # faces in the latest frame that was tracked; a guess before the first one
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Pass frames on, and scan those that are due early.
@@ -69,13 +68,13 @@ class EarlyScans:
 
     def note_faces(self, count: int) -> None:
         """Note the number of faces in the latest frame, which sets the pace of the scans."""
-        self._followed, self._sees_nobody = count, count == 0
+        self._followed = count
 
     def _start_scans(self, pool: Executor) -> None:
         """Start the scans that are probably due, and cancel those that no longer are."""
         for ahead in self._ahead:
             # Without a face to follow, every frame is scanned.
-            is_due = self._sees_nobody or self._pace.is_due_at(ahead.frame.index, self._followed)
+            is_due = not self._followed or self._pace.is_due_at(ahead.frame.index, self._followed)
             if is_due and ahead.scan is None:
                 ahead.scan = pool.submit(self._detector.scan, ahead.frame.bgr)
             elif not is_due and ahead.scan is not None and ahead.scan.cancel():

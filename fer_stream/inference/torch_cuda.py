@@ -28,7 +28,7 @@ RUNS_TIMED = 10  # runs between two readings of the clock
 
 
 class Lane:
-    """A stream, so that two threads use the device at the same time. A lane serves one thread at a time.
+    """A CUDA stream for one thread at a time. Two threads with a lane each can use the device at once.
 
     Args:
         device: `cuda:N`, or a name of the CPU in torch, such as `cpu:0`.
