@@ -207,13 +207,14 @@ class Analyzer:
         frame_bytes = first[0].bgr.nbytes if first else 0
         are_large = one_at_a_time(frame_bytes)
         found = find_in_recording(
-            _until_abandoned(abandoned, _first_then(first, frames)),
+            _first_then(first, frames),
             self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
             enough_faces=self._classifier.enough_faces,
             # From 4K on, the sums of a frame take 100 MB in each of these threads.
             early_scan_threads=self._early_scan_threads if frame_bytes < FOUR_K_BYTES else 0,
+            abandoned=abandoned,
             profile=self._profile,
         )
         with ExitStack() as stack:
@@ -276,11 +277,3 @@ def _first_then(first: list[Frame], others: Iterator[Frame]) -> Iterator[Frame]:
     while first:
         yield first.pop()
     yield from others
-
-
-def _until_abandoned(abandoned: threading.Event, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Yield frames until the analysis is abandoned."""
-    for frame in frames:
-        if abandoned.is_set():
-            return
-        yield frame

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from threading import Event
 
 from fer_stream.detection.backfill import Backfill, FoundEarlier
 from fer_stream.detection.detector import FaceDetector
@@ -47,6 +48,7 @@ def find_in_recording(
     batch: int,
     enough_faces: int,
     early_scan_threads: int,
+    abandoned: Event,
     profile: Profile,
 ) -> Iterator[list[FoundFrame]]:
     """Find the faces in every frame of a recording.
@@ -58,6 +60,7 @@ def find_in_recording(
         batch: Maximum number of frames to yield at once.
         enough_faces: Yield fewer frames once they hold this many faces.
         early_scan_threads: Number of threads that scan frames early, see `EarlyScans`.
+        abandoned: Stop after the frame in progress once this is set, even if more frames were read ahead.
         profile: Receives the time of each frame. Early scans count only while a frame waits for them.
 
     Yields:
@@ -67,7 +70,7 @@ def find_in_recording(
     tracker: Tracker | None = None
     pace = _pace(scan_every)
     with EarlyScans(detector, pace, early_scan_threads) as early:
-        frames_in_order = early.frames(until_error)
+        frames_in_order = itertools.takewhile(lambda _: not abandoned.is_set(), early.frames(until_error))
         backfill = Backfill(early)
         while True:
             found: list[FoundFrame] = []

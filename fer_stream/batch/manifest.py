@@ -23,7 +23,7 @@ from fer_stream.errors import OutputError, cannot_write
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.sinks.table import csv_line, parquet_metadata
-from fer_stream.system.background import side_by_side
+from fer_stream.system.thread_pool import side_by_side
 
 READERS = 16  # threads that read footers
 DONE, FAILED, WAITING = "done", "failed", "waiting"

@@ -17,12 +17,12 @@ import numpy as np
 
 from fer_stream.detection.detector import FaceDetector
 from fer_stream.detection.pace import CROWD_EVERY, ScanPace
-from fer_stream.system.background import thread_pool
 from fer_stream.system.memory import frames_ahead
+from fer_stream.system.thread_pool import ThreadPool
 from fer_stream.types import Detections, Frame
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
 
 @dataclass(eq=False)
@@ -43,8 +43,9 @@ class EarlyScans:
 
     def __init__(self, detector: FaceDetector, pace: ScanPace, threads: int) -> None:
         self._detector, self._pace = detector, pace
-        self._pool = thread_pool(threads) if threads else None
-        self._most_ahead = CROWD_EVERY * (threads + 1)
+        self._pool = ThreadPool(threads) if threads else None
+        self._most_scans = threads + 1  # so that no thread has to wait for its next scan
+        self._most_ahead = CROWD_EVERY * self._most_scans
         self._ahead: deque[_FrameAhead] = deque()
         self._current: _FrameAhead | None = None  # the frame that was handed out last
         self._followed = 1  # faces in the latest frame that was tracked; a guess before the first one
@@ -70,14 +71,18 @@ class EarlyScans:
         """Note the number of faces in the latest frame, which sets the pace of the scans."""
         self._followed = count
 
-    def _start_scans(self, pool: Executor) -> None:
-        """Start the scans that are probably due, and cancel those that no longer are."""
-        for ahead in self._ahead:
+    def _start_scans(self, pool: ThreadPool) -> None:
+        """Start the next scans that are probably due, and cancel those that no longer are."""
+        due = [
+            ahead
+            for ahead in self._ahead
             # Without a face to follow, every frame is scanned.
-            is_due = not self._followed or self._pace.is_due_at(ahead.frame.index, self._followed)
-            if is_due and ahead.scan is None:
+            if not self._followed or self._pace.is_due_at(ahead.frame.index, self._followed)
+        ][: self._most_scans]
+        for ahead in self._ahead:
+            if ahead in due and ahead.scan is None:
                 ahead.scan = pool.submit(self._detector.scan, ahead.frame.bgr)
-            elif not is_due and ahead.scan is not None and ahead.scan.cancel():
+            elif ahead not in due and ahead.scan is not None and ahead.scan.cancel():
                 ahead.scan = None
 
     def _next(self) -> Frame:
@@ -108,4 +113,4 @@ class EarlyScans:
     def __exit__(self, *_: object) -> None:
         """Cancel the scans that have not begun, and wait for the others."""
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.close()

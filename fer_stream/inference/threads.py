@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from fer_stream.system.background import side_by_side
 from fer_stream.system.cores import CORES
+from fer_stream.system.thread_pool import side_by_side
 
 ENCODER_THREADS = CORES
 OPENCV_THREADS = min(4, CORES)  # 16 threads cost a third more CPU time and save no time

@@ -1,13 +1,11 @@
-"""Every thread of this package starts here. All but those of a `thread_pool` are joined here.
+"""Threads that work in the background.
 
-    Background      a stage with a bounded queue, so that stages work on different frames at the same time
-    Task            one call in its own thread
-    side_by_side    one function for many items
-    thread_pool     calls that are submitted one by one
-    call_later      a call from a signal handler, after a pause
+    Background    a stage with a bounded queue, so that stages work on different frames at the same time
+    Task          one call in its own thread
+    call_later    a call from a signal handler, after a pause
 
-An error in a thread is raised in the thread that reads from it, as in PySceneDetect's scene manager.
-Libraries such as asyncio join their own threads. `inference.threads` decides how many cores a stage uses.
+An error in a thread is raised in the thread that reads from it, as in PySceneDetect's scene manager. All
+other threads of this package belong to a `ThreadPool` or to a library that joins them, such as asyncio.
 """
 
 from __future__ import annotations
@@ -18,52 +16,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Generic, TypeVar, cast
 
 from fer_stream.system.memory import frames_ahead
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 # On Windows, waiting for a lock without a limit delays Ctrl-C until the lock is released.
 _WAIT_S = 0.1
 _NAME = "fer-stream-background"
+POOL_THREADS = "fer-stream-pool"  # start of the names of a thread pool's threads
 
 _T = TypeVar("_T")
-_Item = TypeVar("_Item")
 
 
 def a_thread_runs() -> bool:
-    """Return whether one of these threads still runs, such as one that is blocked in a silent stream."""
-    return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
-
-
-def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int) -> list[_T]:
-    """Return `do(item)` for each item, in order.
-
-    Args:
-        do: The function. Calls that have not begun are dropped after an error.
-        items: The items.
-        threads: Number of calls at the same time, one of them in the caller's thread.
-    """
-    if threads == 1 or len(items) < 2:
-        return [do(item) for item in items]
-    # The threads end with this call, so nothing needs to be closed.
-    with thread_pool(threads - 1) as pool:
-        futures = [pool.submit(do, item) for item in items[1:]]
-        try:
-            return [do(items[0]), *(future.result() for future in futures)]
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def thread_pool(threads: int) -> ThreadPoolExecutor:
-    """Return a pool of threads for calls that are submitted one by one. The caller shuts it down."""
-    from concurrent.futures import ThreadPoolExecutor  # here, because commands load this module first
-
-    return ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
+    """Return whether a thread of this package still runs, such as one that is blocked in a silent stream."""
+    return any(thread.name.startswith((_NAME, POOL_THREADS)) for thread in threading.enumerate())
 
 
 def call_later(call: Callable[[], object], pause_s: float) -> None:
@@ -248,8 +216,9 @@ class Background(Generic[_T]):
             self._items.clear()
             self._changed.notify_all()
         # Garbage collection may close a forgotten reader. That can happen at the end of the program, when
-        # threads no longer run, or in any thread, including this one.
-        if sys.is_finalizing() or self._thread is threading.current_thread():
+        # threads no longer run, or in any thread: in this one, or in one of a pool that it waits for.
+        current = threading.current_thread()
+        if sys.is_finalizing() or current is self._thread or current.name.startswith(POOL_THREADS):
             return
         while self._thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0:
             self._thread.join(min(left_s, _WAIT_S))

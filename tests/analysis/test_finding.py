@@ -33,7 +33,11 @@ class FindsNothing:
 
 
 def batches(
-    frames: Iterable[Frame], detector: FaceDetector, threads: int = 0, batch: int = 4
+    frames: Iterable[Frame],
+    detector: FaceDetector,
+    threads: int = 0,
+    batch: int = 4,
+    abandoned: threading.Event | None = None,
 ) -> Iterator[list[FoundFrame]]:
     return find_in_recording(
         frames,
@@ -42,6 +46,7 @@ def batches(
         batch=batch,
         enough_faces=100,
         early_scan_threads=threads,
+        abandoned=abandoned or threading.Event(),
         profile=Profile(),
     )
 
@@ -124,6 +129,27 @@ def test_frames_that_were_read_ahead_come_before_the_error_of_the_source() -> No
     assert [each.frame.index for batch in itertools.islice(found, 2) for each in batch] == [*range(5)]
     with pytest.raises(SourceError, match="the disk is gone"):
         next(found)
+    assert not a_thread_runs()
+
+
+class Counting(FindsNothing):
+    """A detector that counts its scans."""
+
+    def __init__(self) -> None:
+        self.scans = 0
+
+    def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
+        self.scans += 1
+        return Detections.none()
+
+
+def test_frames_that_were_read_ahead_are_not_searched_once_nobody_wants_them() -> None:
+    detector, abandoned = Counting(), threading.Event()
+    found = batches(small_frames(100), detector, 2, batch=1, abandoned=abandoned)
+    next(found)
+    abandoned.set()
+    assert next(found, None) is None
+    assert detector.scans <= 4  # of ten frames that were read
     assert not a_thread_runs()
 
 

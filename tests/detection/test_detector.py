@@ -12,7 +12,7 @@ from fer_stream.detection.association import STILL_THERE_SCORE
 from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import clipped, iou_matrix
 from fer_stream.detection.pixels import SquarePixels, SummedPixels
-from fer_stream.system.background import thread_pool
+from fer_stream.system.thread_pool import ThreadPool
 from fer_stream.types import Detections
 
 HOPPER_FACE = np.array([172, 110, 352, 337], np.float32)  # px in the photograph of 512 x 600
@@ -219,7 +219,7 @@ def test_one_thread_scans_while_another_one_refines_and_searches(
     for each in (detector, gpu_detector):
         scanned, refined = each.scan(hopper_bgr), each.refine(hopper_bgr, boxes)
         searched = each.search(hopper_bgr, boxes[0])
-        with thread_pool(1) as pool:
+        with ThreadPool(1) as pool:
             scans = [pool.submit(each.scan, hopper_bgr) for _ in range(8)]
             while not scans[-1].done():
                 assert_same(each.refine(hopper_bgr, boxes), refined)

@@ -1,0 +1,64 @@
+"""Calls that run side by side in a few threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from fer_stream.system.background import POOL_THREADS
+
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+
+
+class ThreadPool:
+    """Threads for calls that are submitted one by one.
+
+    Args:
+        threads: Number of threads.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=POOL_THREADS)
+
+    def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
+        """Start a call as soon as a thread is free.
+
+        Once the main thread has ended, Python starts no more calls in pools. A program's own thread may still
+        analyze then, so the call runs here and now.
+        """
+        try:
+            return self._executor.submit(call, *arguments)
+        except RuntimeError:
+            future: Future[_T] = Future()
+            try:
+                future.set_result(call(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+            return future
+
+    def close(self) -> None:
+        """Cancel the calls that have not begun, and wait for the others."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> ThreadPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def side_by_side(do: Callable[[_Item], _T], items: Sequence[_Item], threads: int) -> list[_T]:
+    """Return `do(item)` for each item, in order.
+
+    Args:
+        do: The function. Calls that have not begun are dropped after an error.
+        items: The items.
+        threads: Number of calls at the same time, one of them in the caller's thread.
+    """
+    if threads == 1 or len(items) < 2:
+        return [do(item) for item in items]
+    with ThreadPool(threads - 1) as pool:
+        futures = [pool.submit(do, item) for item in items[1:]]
+        return [do(items[0]), *(future.result() for future in futures)]
