@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fer_stream.command.options import CommandParser, exit_code_of, number, whole
+from fer_stream.command.options import CommandParser, Once, exit_code_of, number, whole
 from fer_stream.errors import OutOfMemoryError, UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
@@ -75,7 +75,11 @@ def _train_parser() -> argparse.ArgumentParser:
 
     run = parser.add_argument_group("the run")
     run.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<recipe>)"
+        "--output",
+        action=Once,
+        type=Path,
+        metavar="DIR",
+        help="folder for the results (default: runs/<recipe>)",
     )
     run.add_argument(
         "--resume", action="store_true", help="continue the run in --output after its last epoch"
@@ -202,7 +206,9 @@ def _evaluate_parser() -> argparse.ArgumentParser:
         choices=ANNOTATIONS,
         help="measure only against this annotation (default: against all that are possible)",
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
+    parser.add_argument(
+        "--json", action=Once, type=Path, metavar="PATH", help="also write the figures as JSON"
+    )
     parser.add_argument(
         "--device",
         type=_device,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fer_stream.command.options import (
     LOOK_THROUGH,
     CommandParser,
+    Once,
     add_analysis_options,
     analysis_settings,
     exit_code_of,
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--from-file",
+        action=Once,
         metavar="LIST",
         help="text file that lists VIDEOS, one per line; - reads standard input",
     )
@@ -75,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
         "--output",
+        action=Once,
         required=True,
         metavar="DIR",
         help="folder or address for the results: tables/*, summary.*, manifest.parquet",
@@ -100,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument(
         "--episodes",
+        action=Once,
         choices=["csv", "vtt", "eaf"],
         default="",
         help="also write episodes, the stretches of one expression, to episodes/*: as tables, subtitles, "

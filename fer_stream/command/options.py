@@ -105,6 +105,25 @@ class CommandParser(argparse.ArgumentParser):
         return f"; did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
 
 
+class Once(argparse.Action):
+    """Store the value of an option, and refuse a second value instead of forgetting the first.
+
+    This is for options that name a source or an output. For a setting, the last value counts, as usual.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value; see `argparse.Action`."""
+        if getattr(namespace, self.dest) != self.default:
+            parser.error(f"{option_string} can be given only once")
+        setattr(namespace, self.dest, values)
+
+
 def exit_code_of(prog: str, run: Callable[[], int]) -> int:
     """Run a command, and report an error or an interrupt in one line.
 

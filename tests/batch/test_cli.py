@@ -27,6 +27,8 @@ def test_wrong_input_is_one_line_before_anything_starts(batch, clip, tmp_path, m
         (2, "--workers", (clip, "--output", out, "--ray", "auto", "--workers", "2")),
         (2, "Ray decides", (clip, "--output", out, "--device", "cuda:1")),
         (2, "--part", (clip, "--output", out, "--part", "0.1")),
+        (2, "--output can be given only once", (clip, "--output", out, "--output", tmp_path / "other")),
+        (2, "--episodes can be given only once", (clip, "--output", out, *("--episodes", "csv") * 2)),
         (2, "--gpu-share", (clip, "--output", out, "--gpu-share", "2")),
         (2, "lists no recording", ("--from-file", os.devnull, "--output", out)),
         (3, "no such file", (tmp_path / "none.mp4", "--output", out)),

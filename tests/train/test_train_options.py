@@ -22,6 +22,7 @@ from train.cli import _device_memory_in_words, main
         ["--epochs", "3", "--minutes", "5"], ["--lr", "-1"], ["--input-size", "31"], ["--input-size", "513"],
         ["--rotation", "181"], ["--rotation", "-1"], ["--seed", "-1"], ["--recipe", "best"],
         ["--device", "tpu"], ["--workers", "-1"], ["--colour"], ["--resume", "--overwrite"], ["more"],
+        ["--output", "other"],
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_refused_with_a_pointer_to_the_help(wrong, data, tmp_path, capsys):
