@@ -7,7 +7,7 @@ import logging
 import sys
 
 from fer_stream.errors import UsageError
-from fer_stream.system.extras import install_command, missing_modules, require_extra
+from fer_stream.system.extras import how_to_install, missing_modules, require_extra
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ def _automatic_device() -> str:
     missing = missing_modules("cuda")
     if missing:
         _LOGGER.info(
-            "this machine has an NVIDIA driver, but %s is not installed: using the CPU; for the GPU: %s",
+            "this machine has an NVIDIA driver, but %s is not installed: using the CPU; for the GPU, %s",
             " and ".join(missing),
-            install_command("cuda"),
+            how_to_install("cuda"),
         )
         return "cpu"
     if not _cuda_device_count():

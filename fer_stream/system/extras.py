@@ -1,4 +1,4 @@
-"""Check that optional packages are installed, and name the command that installs them."""
+"""Check that optional packages are installed, and say how to install them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def require_extra(extra: str, feature: str) -> None:
         feature: The option that needs it, as the user gave it, or "this command".
 
     Raises:
-        UsageError: Packages are missing. The message contains the command that installs them.
+        UsageError: Packages are missing. The message says how to install them.
     """
     missing = missing_modules(extra)
     if missing:
-        raise UsageError(f"{feature} needs {' and '.join(missing)}; install with: {install_command(extra)}")
+        raise UsageError(f"{feature} needs {' and '.join(missing)}; {how_to_install(extra)}")
 
 
-def install_command(extra: str) -> str:
-    """Return the command that installs an extra."""
-    return f"pip install 'fer-stream[{extra}]'"
+def how_to_install(extra: str) -> str:
+    """Return the end of a message: how to install an extra."""
+    return f"in fer-stream's source folder, run: pip install '.[{extra}]'"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers.archives import write_clip
 
-pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'")
 pytest.importorskip("fsspec")
 
 import pyarrow.parquet as pq

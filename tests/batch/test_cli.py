@@ -10,7 +10,7 @@ import pytest
 from helpers.checkpoints import save_small_checkpoint
 from helpers.live_servers import file_server
 
-pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'")
 pytest.importorskip("fsspec")
 
 
@@ -49,7 +49,8 @@ def test_a_missing_extra_is_one_line_that_says_how_to_install_it(batch, clip, tm
     monkeypatch.setitem(sys.modules, "ray", None)
     said = batch(clip, "--output", tmp_path / "out")
     assert said.code == 2 and said.err.count("\n") == 1
-    assert said.err == "fer-batch: this command needs ray; install with: pip install 'fer-stream[batch]'\n"
+    advice = "in fer-stream's source folder, run: pip install '.[batch]'"
+    assert said.err == f"fer-batch: this command needs ray; {advice}\n"
 
 
 def test_an_address_without_a_cluster_is_one_line(batch, clip, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from helpers.archives import shrunk
 from helpers.paths import SAMPLE
 
-pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'")
 pytest.importorskip("fsspec")
 
 import pyarrow as pa

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from helpers.tables import csv_rows
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'fer-stream[ray]'")
+pytest.importorskip("ray", reason="needs Ray: pip install '.[batch]'")
 pytest.importorskip("fsspec")
 
 import pyarrow.parquet as pq

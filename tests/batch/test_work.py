@@ -7,7 +7,7 @@ from dataclasses import replace
 import av
 import pytest
 
-pytest.importorskip("ray", reason="needs the extra batch: pip install 'fer-stream[batch]'")
+pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'")
 pytest.importorskip("fsspec")
 
 import fsspec

@@ -33,5 +33,5 @@ def test_an_unused_gpu_is_reported(fer, monkeypatch: pytest.MonkeyPatch) -> None
     said = fer(SAMPLE, "--end", "0.1", "--data", "t.csv", "--verbose")
     assert said.code == 0
     assert "an NVIDIA driver, but torch is not installed: using the CPU" in said.err
-    assert "pip install 'fer-stream[cuda]'" in said.err
+    assert "pip install '.[cuda]'" in said.err
     assert "NVIDIA" not in fer(SAMPLE, "--end", "0.1", "--data", "u.csv").err

@@ -78,7 +78,8 @@ MISSING_EXTRAS = [
 def test_a_missing_extra_is_one_line_before_anything_else(base, command, packages, extra, tmp_path) -> None:
     done = base.run(*command.split(), cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.endswith(f" needs {packages}; install with: pip install 'fer-stream[{extra}]'\n")
+    advice = f"in fer-stream's source folder, run: pip install '.[{extra}]'"
+    assert done.stderr.endswith(f" needs {packages}; {advice}\n")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

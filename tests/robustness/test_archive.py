@@ -14,7 +14,7 @@ import pytest
 from helpers.extent import amount
 from helpers.videos import write_video
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'fer-stream[batch]'")
+pytest.importorskip("ray", reason="needs Ray: pip install '.[batch]'")
 pq = pytest.importorskip("pyarrow.parquet")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

@@ -20,7 +20,7 @@ def test_a_folder_with_the_name_of_a_package_is_not_one(
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "pyvirtualcam", raising=False)
     assert missing_modules("virtual-camera") == ["pyvirtualcam"]
-    with pytest.raises(UsageError, match="pip install 'fer-stream"):
+    with pytest.raises(UsageError, match=r"pip install '.\[virtual-camera\]'"):
         require_extra("virtual-camera", "--virtual-camera")
 
 

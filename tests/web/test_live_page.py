@@ -8,7 +8,7 @@ import pytest
 from helpers.page import FedPage
 from helpers.waiting import wait_until
 
-pytest.importorskip("uvicorn", reason="needs the extra web: pip install 'fer-stream[web]'")
+pytest.importorskip("uvicorn", reason="needs the extra web: pip install '.[web]'")
 
 RUNNING = "#state[data-state=running]"
 BRIGHTNESS = """() => {

@@ -28,7 +28,7 @@ from fer_stream.status import RunStatus
 from fer_stream.web.addresses import page_address, parse_host_and_port
 from fer_stream.web.page import PageSink
 
-pytest.importorskip("uvicorn", reason="needs the extra web: pip install 'fer-stream[web]'")
+pytest.importorskip("uvicorn", reason="needs the extra web: pip install '.[web]'")
 
 PATHS = (
     *("/", "/events", "/live", "/stream.mjpg", "/still.jpg", "/history", "/files/0"),
