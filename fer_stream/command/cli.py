@@ -95,7 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--show",
         action=argparse.BooleanOptionalAction,
-        help="open a live window, or none (default: open one for a live source, if there is a display)",
+        help="open a live window, or none (default: open one for a live source, if there is a display); it "
+        "shows a recording as fast as it is analyzed, and closes at the end",
     )
     outputs.add_argument(
         "--serve",
