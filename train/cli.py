@@ -30,8 +30,8 @@ from train.process import prepare_process
 PROG = "fer-train"
 HIGHEST_LR = 1  # far above any rate at which the optimizers converge
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a problem with the data, 4 with an output, "
-    "5 with the weights, 130 interrupted."
+    "Exit codes: 0 done, 1 not enough memory or an unexpected error, 2 wrong usage, 3 a problem with the "
+    "data, 4 with an output, 5 with the weights, 130 interrupted."
 )
 
 

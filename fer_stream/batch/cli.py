@@ -52,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROG,
         description="Analyze many recordings with many processes, on this machine or on a Ray cluster. "
         "If you run it again, it does only what is missing, failed or changed.",
-        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a recording failed, 4 a problem "
-        "with an output, 5 with the weights, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 not enough memory or an unexpected error, 2 wrong usage, 3 a recording "
+        "failed, 4 a problem with an output, 5 with the weights, 130 interrupted.",
         examples=(
             f"{PROG} interviews/ --output results",
             f"{PROG} interviews/ --output results --save --chart --report",

@@ -39,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=PROG,
         description="Find every face in a video, a camera, pictures or a stream, and read its expression.",
-        epilog="Exit codes: 0 done, 1 not enough memory, 2 wrong usage, 3 a problem with the source, 4 with "
-        "an output, 5 with the weights, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 not enough memory or an unexpected error, 2 wrong usage, 3 a problem "
+        "with the source, 4 with an output, 5 with the weights, 130 interrupted.",
         examples=(
             f"{PROG} interview.mp4 --save annotated.mp4 --data table.csv",
             f"{PROG} interview.mp4 --report report.html --chart timeline.png",
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             LOGGER.debug("version %s, Python %s, %s", __version__, platform.python_version(), sys.platform)
             return _run(options)
 
-    return exit_code_of(PROG, run)
+    return exit_code_of(PROG, run, has_verbose=True)
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -124,12 +124,14 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def exit_code_of(prog: str, run: Callable[[], int]) -> int:
+def exit_code_of(prog: str, run: Callable[[], int], *, has_verbose: bool = False) -> int:
     """Run a command, and report an error or an interrupt in one line.
 
     Args:
         prog: Name of the command.
         run: Does the work and returns the exit code.
+        has_verbose: Whether the command has `--verbose`, which shows where an unexpected error happened. If
+            not, such an error is raised, so that its traceback is not lost.
 
     Returns:
         That exit code, or the one of the error.
@@ -144,15 +146,19 @@ def exit_code_of(prog: str, run: Callable[[], int]) -> int:
         return INTERRUPTED_EXIT_CODE
     except Exception as error:
         known = _in_words(error)
-        if known is None:
+        if known is None and not has_verbose:
             raise
+        if known is None:
+            known = FerStreamError(
+                f"unexpected {type(error).__name__}: {reason_of(error)}; --verbose shows where it happened"
+            )
         LOGGER.debug("ended by an error", exc_info=True)
         say(prog, str(known))
         return known.exit_code
 
 
 def _in_words(error: Exception) -> FerStreamError | None:
-    """Return the error to show to the user, or None if it is a bug in this program."""
+    """Return the error to show to the user, or None if the error is unexpected."""
     if is_out_of_memory(error) and not isinstance(error, OutOfMemoryError):
         return OutOfMemoryError()
     if isinstance(error, FerStreamError):

@@ -103,7 +103,7 @@ def outcome(said: dict, allowed: set[int]) -> str | None:
     code, err = said["code"], said["err"]
     if code not in allowed:
         return f"exit code {code}: {err}"
-    if "Traceback" in err or "Warning" in err or "Error:" in err:
+    if "Traceback" in err or "Warning" in err or "Error:" in err or "unexpected" in err:
         return err
     if code != 0 and (err.count("\n") != 1 or not err.startswith("fer-stream: ")):
         return f"not one line: {err}"
