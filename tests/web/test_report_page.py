@@ -23,6 +23,25 @@ def test_a_click_on_a_curve_goes_to_the_moment(report):
     assert head["x"] + head["width"] / 2 == pytest.approx(box["x"] + box["width"] * 0.5, abs=3)
 
 
+def playhead_share(report) -> float:
+    """Return where the playhead stands in the curves' width, 0 to 1."""
+    over = report.locator(".lane .u-over").first.bounding_box()
+    head = report.locator(".lane .playhead").first.bounding_box()
+    return (head["x"] + head["width"] / 2 - over["x"]) / over["width"]
+
+
+def test_the_playhead_stands_at_its_moment_on_load_and_after_a_zoom(report):
+    # The curves show 0.05 s more than the recording on either side.
+    assert playhead_share(report) == pytest.approx(0.05 / 4.07, abs=0.003)
+    report.click("#zoom-in")
+    report.locator(".plot").first.focus()
+    report.keyboard.press("ArrowRight")
+    report.until("() => !document.querySelector('video').seeking")
+    report.click("#zoom-all")
+    report.evaluate("() => new Promise(requestAnimationFrame)")
+    assert playhead_share(report) == pytest.approx(1.05 / 4.07, abs=0.003)
+
+
 def test_the_playhead_runs_with_the_video(report):
     head = report.locator(".lane .playhead").first
     before = head.bounding_box()["x"]

@@ -77,7 +77,6 @@ function setView(from, to) {
     if (columns !== chart.columns) chart.plot.setData((chart.columns = columns), false);
     chart.plot.setScale("x", { min: view[0], max: view[1] });
   }
-  placePlayheads();
 }
 
 function zoom(factor, around = nowS >= view[0] && nowS <= view[1] ? nowS : (view[0] + view[1]) / 2) {
@@ -177,7 +176,8 @@ function chartOptions(person, width) {
       bind: { dblclick: () => () => setView(...everything) },
     },
     hooks: {
-      draw: [(plot) => drawRibbon(plot, episodes)],
+      // uPlot applies new scales and sizes just before it draws, so the playhead has no place until then.
+      draw: [(plot) => drawRibbon(plot, episodes), placePlayhead],
       setSelect: [
         (plot) => {
           const { left, width: wide } = plot.select;
@@ -227,10 +227,15 @@ function episodeAt(personId, seconds) {
   return episode && seconds < episode[2] ? episode : null;
 }
 
-function placePlayheads() {
-  for (const { plot, playhead, now, person } of charts) {
-    playhead.hidden = nowS < view[0] || nowS > view[1];
-    playhead.style.left = `${plot.valToPos(nowS, "x")}px`;
+function placePlayhead(plot) {
+  const { playhead } = charts.find((each) => each.plot === plot);
+  playhead.hidden = nowS < view[0] || nowS > view[1];
+  playhead.style.left = `${plot.valToPos(nowS, "x")}px`;
+}
+
+function showNow() {
+  for (const { plot, now, person } of charts) {
+    placePlayhead(plot);
     const episode = episodeAt(person.id, nowS);
     now.textContent = episode ? `${labels[episode[3]]} at ${clock(nowS)}` : `not seen at ${clock(nowS)}`;
   }
@@ -322,7 +327,7 @@ function drawCharts() {
       { passive: false },
     );
   }
-  placePlayheads();
+  showNow();
 }
 
 function setUpTimeline() {
@@ -348,14 +353,13 @@ function setUpTimeline() {
     saved ? ", click to go to the moment in the video" : ""
   }. With the keyboard: arrows, +, − and 0 on a curve. The ribbon under each curve shows the episodes.`;
   drawCharts();
-  watchers.push(placePlayheads);
+  watchers.push(showNow);
   let wide = find("charts").clientWidth;
   new ResizeObserver(() => {
     const width = find("charts").clientWidth;
     if (Math.abs(width - wide) < 2) return;
     wide = width;
     for (const { plot } of charts) plot.setSize({ width: Math.max(width, 240), height: 190 });
-    placePlayheads();
   }).observe(find("charts"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     readColors();
