@@ -35,3 +35,22 @@ class WatchedPage:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return getattr(self.page, name)
+
+
+def has_color(page: WatchedPage, selector: str, color: str) -> bool:
+    """Return whether the first canvas of a selector has pixels of a CSS colour, `rgb(...)`."""
+    return page.evaluate(
+        """([selector, color]) => {
+            const wanted = color.match(/\\d+/g).map(Number);
+            const canvas = document.querySelector(selector);
+            const pen = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+            pen.drawImage(canvas, 0, 0);
+            const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+            for (let at = 0; at < data.length; at += 4) {
+                const is_near = wanted.every((value, index) => Math.abs(value - data[at + index]) < 6);
+                if (is_near && data[at + 3] > 200) return true;
+            }
+            return false;
+        }""",
+        [selector, color],
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from helpers.browser import has_color
 from helpers.page import FedPage
 from helpers.waiting import wait_until
 
@@ -39,6 +40,12 @@ def test_the_page_shows_moving_pictures_and_bars(live, fed):
         live.wait_for_selector(place)
         wait_until(lambda place=place, words=words: all(word in live.text_content(place) for word in words))
     assert live.locator("#chart canvas").count() == 1
+
+
+def test_the_legend_looks_like_the_curves(live):
+    sample = live.locator("#legend li", has_text="happy").locator("line")
+    stroke = sample.evaluate("(line) => getComputedStyle(line).stroke")
+    wait_until(lambda: has_color(live, "#chart canvas", stroke))
 
 
 def test_buttons_make_a_still_and_a_recording_that_open(live, fed, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.browser import has_color
 from helpers.report import START_S
 
 WOMAN_COMES_S = 5.2  # into the sample clip; it takes her a quarter of a second
@@ -93,6 +94,15 @@ def test_people_and_expressions_can_be_chosen(report):
     report.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20)
     tip = report.locator(".tip:not([hidden])").first
     assert "neutral" in tip.text_content() and "happy" not in tip.text_content()
+
+
+def test_the_chips_look_like_the_curves(report):
+    sample = report.locator("#expressions button", has_text="happy").locator("line")
+    assert has_color(report, ".lane canvas", sample.evaluate("(line) => getComputedStyle(line).stroke"))
+    dashes = report.locator("#expressions line").evaluate_all(
+        "(lines) => lines.map((line) => getComputedStyle(line).strokeDasharray)"
+    )
+    assert dashes.count("none") == 2 and len(set(dashes)) == 6
 
 
 def test_the_table_sorts(report):

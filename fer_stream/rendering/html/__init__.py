@@ -1,4 +1,4 @@
-"""Pieces of web pages that the report and the live page share: style, palette, the chart library.
+"""Pieces of web pages that the report and the live page share: style, palette, curves and the chart library.
 
 uPlot 1.6.32 draws the curves (https://github.com/leeoniya/uPlot, MIT, see uPlot-LICENSE.txt).
 """

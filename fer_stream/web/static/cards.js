@@ -13,12 +13,6 @@ export function make(tag, className, ...children) {
   return element;
 }
 
-export function mark(label) {
-  const element = make("span", `mark fill-${label}`);
-  element.setAttribute("aria-hidden", "true");
-  return element;
-}
-
 function makeCard(id) {
   const name = make("h3", "", `Person ${id}`);
   const label = make("strong", "");

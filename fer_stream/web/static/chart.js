@@ -1,6 +1,6 @@
 // The chart of one person's readings: the last minute of a live source, all of a recording.
 
-import { EXPRESSIONS, make, mark } from "./cards.js";
+import { EXPRESSIONS, make } from "./cards.js";
 
 const MINUTE_S = 60;
 const GAP_S = 0.5;
@@ -9,7 +9,6 @@ const MOST_POINTS = 4000; // for each person; every other one goes when there ar
 const FORGET_AFTER_S = 65;
 const PEOPLE_OFFERED = 12;
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
-const DASHES = [[8, 3], [9, 3, 2, 3], [2, 3], [], [], [4, 3], [14, 4]];
 
 export function clock(seconds) {
   const total = Math.max(0, Math.floor(seconds + 1e-6));
@@ -53,7 +52,7 @@ export class Chart {
     this.nowS = 0;
     this.dirty = true;
     this.plot = null;
-    legend.append(...EXPRESSIONS.map((expression) => make("li", "", mark(expression), expression)));
+    legend.append(...EXPRESSIONS.map((expression) => make("li", "", curveSample(expression), expression)));
     new ResizeObserver(() => this.build()).observe(holder);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build(true));
   }
@@ -170,11 +169,11 @@ export class Chart {
         ],
         series: [
           {},
-          ...EXPRESSIONS.map((expression, index) => ({
+          ...EXPRESSIONS.map((expression) => ({
             label: expression,
             stroke: read(`--line-${expression}`),
             width: 1.7,
-            dash: DASHES[index],
+            dash: DASHES[expression],
             points: { show: false },
             spanGaps: false,
           })),

@@ -2,7 +2,6 @@
 const GAP_S = 0.5; // as in the episodes: a face that is away for longer breaks its curve
 const SHORTEST_VIEW_S = 0.4;
 const MOST_DRAWN = 2000; // points of one curve in view: more than there are pixels
-const DASHES = [[8, 3], [9, 3, 2, 3], [2, 3], [], [], [4, 3], [14, 4]];
 // Timeline
 
 function bytesOf(base64) {
@@ -158,12 +157,12 @@ function chartOptions(person, width) {
     ],
     series: [
       {},
-      ...expressions.map((label, index) => ({
+      ...expressions.map((label) => ({
         label,
         show: shownExpressions.has(label),
         stroke: colors[label].line,
         width: 1.6,
-        dash: DASHES[index],
+        dash: DASHES[label],
         points: { show: false },
         spanGaps: false,
       })),
@@ -207,7 +206,7 @@ function showTip(plot) {
     .sort((one, other) => other[1] - one[1]);
   chart.tip.replaceChildren(
     make("b", "", clock(columns[0][idx])),
-    ...values.map(([label, value]) => make("span", "", mark(label), label, make("i", "", `${Math.round(value)} %`))),
+    ...values.map(([label, value]) => make("span", "", curveSample(label), label, make("i", "", `${Math.round(value)} %`))),
   );
   const offset = plot.over.offsetLeft;
   const right = left + 14 + chart.tip.offsetWidth > plot.over.clientWidth;
@@ -334,7 +333,7 @@ function setUpTimeline() {
   readColors();
   const chips = find("expressions");
   for (const label of expressions) {
-    const chip = make("button", "", mark(label), label);
+    const chip = make("button", "", curveSample(label), label);
     chip.type = "button";
     chip.setAttribute("aria-pressed", "true");
     chip.addEventListener("click", () => {
