@@ -6,6 +6,8 @@ import pytest
 from helpers.browser import has_color
 from helpers.report import START_S
 
+from fer_stream.sinks.episodes.builder import SHORTEST_S
+
 WOMAN_COMES_S = 5.2  # into the sample clip; it takes her a quarter of a second
 
 
@@ -103,6 +105,10 @@ def test_the_chips_look_like_the_curves(report):
         "(lines) => lines.map((line) => getComputedStyle(line).strokeDasharray)"
     )
     assert dashes.count("none") == 2 and len(set(dashes)) == 6
+
+
+def test_the_report_says_that_episodes_leave_out_brief_labels(report):
+    assert f"less than {SHORTEST_S} s joins the longer episode" in report.text_content("#hint")
 
 
 def test_the_table_sorts(report):

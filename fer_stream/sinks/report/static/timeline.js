@@ -350,7 +350,7 @@ function setUpTimeline() {
   find("zoom-all").addEventListener("click", () => setView(...everything));
   find("hint").textContent = `Drag over a curve to zoom, double-click to see everything${
     saved ? ", click to go to the moment in the video" : ""
-  }. With the keyboard: arrows, +, − and 0 on a curve. The ribbon under each curve shows the episodes.`;
+  }. With the keyboard: arrows, +, − and 0 on a curve. The ribbon under each curve shows the episodes. A label that lasts less than 0.3 s joins the longer episode beside it, so a single frame can differ from the ribbon.`;
   drawCharts();
   watchers.push(showNow);
   let wide = find("charts").clientWidth;
