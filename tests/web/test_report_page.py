@@ -134,6 +134,15 @@ def test_the_report_fits_a_phone(browser, report_folder):
     context.close()
 
 
+def test_the_table_of_episodes_fades_where_it_goes_on(report):
+    mask = "() => getComputedStyle(document.getElementById('table-frame')).maskImage"
+    for width, goes_on in ((390, False), (330, True)):
+        report.set_viewport_size({"width": width, "height": 740})
+        report.until(f"(goes_on) => (({mask})() !== 'none') === goes_on", goes_on)
+    report.evaluate("() => { document.getElementById('table-frame').scrollLeft = 1000; }")
+    report.until(f"() => ({mask})() === 'none'")
+
+
 def test_a_missing_video_is_named(watched, report_folder, tmp_path):
     (tmp_path / "report.html").write_bytes((report_folder / "report.html").read_bytes())
     watched.goto((tmp_path / "report.html").as_uri())

@@ -101,6 +101,12 @@ function setUpEpisodes() {
     more.hidden = listed.length <= count;
     more.textContent = `Show ${Math.min(ROWS_SHOWN, listed.length - count)} more of ${listed.length}`;
   });
+  const frame = find("table-frame");
+  const fade = () => frame.classList.toggle("more-right", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 1);
+  frame.addEventListener("scroll", fade);
+  const resized = new ResizeObserver(fade);
+  resized.observe(frame);
+  resized.observe(find("episodes"));
   watchers.push(highlight);
   update();
 }
