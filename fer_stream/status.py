@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_stream.sources import SourceStatus
-from fer_stream.sources.time_text import format_time
+from fer_stream.words import clock_text
 
 RATE_OVER_S = 2.0  # the rate is averaged over this time, which is steady to read and quick to react
 LATENCY_S = 0.5  # time constant of the averaged latency
@@ -96,7 +96,7 @@ class RunStatus:
 
     def clock(self) -> str:
         """Return the current time in the source, which runs on while no picture comes."""
-        return format_time(int(self.time_s + (self.source.since_s if self.source.message else 0)))
+        return clock_text(self.time_s + (self.source.since_s if self.source.message else 0))
 
     def notice(self, text: str) -> None:
         """Add a notice for the terminal to print."""

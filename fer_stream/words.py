@@ -25,12 +25,14 @@ def percent(probability: float) -> int:
 
 
 def clock_text(time_s: float, *, exact: bool = False) -> str:
-    """Return a time as m:ss or h:mm:ss, with tenths if `exact`."""
-    tenths = round(10 * time_s) if exact else 10 * round(time_s)
+    """Return a time or a length as m:ss or h:mm:ss, with tenths if `exact`. Halves round up."""
+    units = 10 if exact else 1
+    tenths = math.floor(abs(time_s) * units + 0.5) * (10 // units)
+    sign = "-" if time_s < 0 and tenths else ""
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
     seconds = f"{tenths // 10:02d}" + (f".{tenths % 10}" if exact else "")
-    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+    return sign + (f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}")
 
 
 def duration_text(seconds: float) -> str:

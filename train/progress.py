@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from fer_stream.sources.time_text import format_time
+from fer_stream.words import clock_text
 from train.clock import TRAINING_COST
 from train.config import TrainConfig
 from train.evaluation import Evaluation, Reading
@@ -111,7 +111,7 @@ class TrainingProgress(Reporter):
                     self._run_task,
                     completed=done_epochs,
                     counted=f"{self._epoch}/{self._config.epochs}",
-                    figures=f"{format_time(round(self._left_s(done_epochs)))} left",
+                    figures=f"{clock_text(self._left_s(done_epochs))} left",
                 )
 
     def progress(self, share: float, left_s: float | None) -> None:
@@ -121,7 +121,7 @@ class TrainingProgress(Reporter):
                 self._run_task,
                 completed=share,
                 counted=f"epoch {self._epoch}",
-                figures=f"{format_time(round(left_s))} left",
+                figures=f"{clock_text(left_s)} left",
             )
 
     def epoch_done(self, row: Epoch) -> None:
@@ -131,13 +131,13 @@ class TrainingProgress(Reporter):
         if self._config.minutes is None:
             of = f"/{self._config.epochs}"
             if row.epoch < self._config.epochs:
-                left = f"  {format_time(round(self._left_s(row.epoch)))} left"
+                left = f"  {clock_text(self._left_s(row.epoch))} left"
         self._say(
             f"epoch {row.epoch:>{len(of) - 1 if of else 1}}{of}"
             f"  train loss {row.train_loss:.4f} accuracy {100 * row.train_accuracy:.1f} %"
             f"  validation loss {row.validation_loss:.4f} accuracy {100 * row.validation_accuracy:.1f} %"
             + ("" if agreement is None else f"  FER+ agreement {100 * agreement:.1f} %")
-            + f"  {row.images_per_s:.0f} images/s  {format_time(round(row.duration_s))}{left}"
+            + f"  {row.images_per_s:.0f} images/s  {clock_text(row.duration_s)}{left}"
             + ("  saved" if row.best else "")
         )
 
@@ -156,9 +156,9 @@ class TrainingProgress(Reporter):
         self._length_said = True
         epoch_s = measured_s / (self._batch - batch) * self._batches
         epoch_s *= 1 + self._validation_count / (TRAINING_COST * self._train_count)
-        text = f"an epoch takes about {format_time(round(epoch_s))}"
+        text = f"an epoch takes about {clock_text(epoch_s)}"
         if self._config.minutes is None:
-            text += f", {self._config.epochs} epochs {format_time(round(epoch_s * self._config.epochs))}"
+            text += f", {self._config.epochs} epochs {clock_text(epoch_s * self._config.epochs)}"
         else:
             text += f"; there is time for about {60 * self._config.minutes / epoch_s:.0f}"
         self._say(text)

@@ -26,12 +26,12 @@ from fer_stream.command.options import (
     whole,
 )
 from fer_stream.errors import UsageError
-from fer_stream.sources.time_text import format_time, parse_time
+from fer_stream.sources.time_text import parse_time
 from fer_stream.system.extras import require_extra
 from fer_stream.system.files import to_standard_output
 from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
-from fer_stream.words import counted
+from fer_stream.words import clock_text, counted
 
 if TYPE_CHECKING:
     from fer_stream.batch.archive import Estimate
@@ -272,13 +272,13 @@ def _device(name: str, cluster: Cluster) -> str:
 def _print_estimate(estimated: Estimate, done_before: int) -> None:
     """Print what would be done: a line per recording to standard output, the rest to standard error."""
     for recording, duration_s, parts in estimated.parts:
-        length = format_time(round(duration_s)) if duration_s else "?"
+        length = clock_text(duration_s) if duration_s else "?"
         line = f"{recording.name}\t{length}\t{counted(parts, 'part')}\n"
         to_standard_output(line.encode("utf-8", "replace"))
     earlier = f"; {counted(done_before, 'recording')} done already" if done_before else ""
     say(
         PROG,
-        f"{counted(len(estimated.parts), 'recording')}, {format_time(round(estimated.video_s))} of video, in "
+        f"{counted(len(estimated.parts), 'recording')}, {clock_text(estimated.video_s)} of video, in "
         f"{counted(sum(parts for *_, parts in estimated.parts), 'part')} to do{earlier}",
     )
     if estimated.run_s is None:
@@ -286,6 +286,6 @@ def _print_estimate(estimated: Estimate, done_before: int) -> None:
         return
     say(
         PROG,
-        f"about {format_time(round(estimated.run_s))} with {estimated.slots} at once: each does "
+        f"about {clock_text(estimated.run_s)} with {estimated.slots} at once: each does "
         f"{estimated.rate:.2f} s of video a second, measured on {estimated.measured_s:.0f} s",
     )

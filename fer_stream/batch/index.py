@@ -12,8 +12,7 @@ from fer_stream.errors import cannot_write, one_line
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import shares_of
 from fer_stream.rendering.html import csp_hash, palette_css, static_text
-from fer_stream.sources.time_text import format_time
-from fer_stream.words import counted, percent
+from fer_stream.words import clock_text, counted, percent
 
 INDEX = "index.html"
 MOST_ROWS = 5000  # a browser still scrolls through these; the summary has all
@@ -83,7 +82,7 @@ def _row(record: Record, reports: Collection[str]) -> str:
     report = f"{record.output_name}.html"
     if report in reports:
         name = f'<a href="{quote(f"reports/{report}")}">{name}</a>'
-    length = format_time(round(record.duration_s))
+    length = clock_text(record.duration_s)
     return f"<tr><td>{name}</td><td>{length}</td><td>{record.faces}</td><td>{_shares(record)}</td></tr>"
 
 

@@ -15,8 +15,7 @@ from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
 from fer_stream.command.options import say
 from fer_stream.errors import FerStreamError, one_line
-from fer_stream.sources.time_text import format_time
-from fer_stream.words import counted
+from fer_stream.words import clock_text, counted
 
 PROG = "fer-batch"
 
@@ -84,7 +83,7 @@ class Progress:
         self._done += 1
         self._video_s += record.duration_s
         people = counted(record.faces, "person")
-        length, took = format_time(round(record.duration_s)), format_time(round(record.seconds))
+        length, took = clock_text(record.duration_s), clock_text(record.seconds)
         note = f"; {record.error}" if record.error else ""
         self._line(
             Text("done ", style="green"),
@@ -130,7 +129,7 @@ class Progress:
         left = self._total - self._done - self._failed
         undone = f", {left} not done: run the same command to continue" if interrupted and left else ""
         rate = f" ({rate})" if (rate := self._rate()) else ""
-        took = format_time(round(time.monotonic() - self._began_s))
+        took = clock_text(time.monotonic() - self._began_s)
         say(PROG, f"{self._done} of {self._total} recordings done in {took}{rate}{failed}{earlier}{undone}")
         say(PROG, f"wrote {place}: tables/*.{table}, summary.{table}, manifest.parquet")
 
@@ -154,7 +153,7 @@ class Progress:
         left_bytes = self._total_bytes - self._done_bytes
         if not self._done_bytes or left_bytes < 0.5:
             return ""
-        return f"{format_time(round(elapsed_s * left_bytes / self._done_bytes))} left"
+        return f"{clock_text(elapsed_s * left_bytes / self._done_bytes)} left"
 
 
 def _weight(recording: Recording) -> int:

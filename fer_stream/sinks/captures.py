@@ -15,7 +15,7 @@ from fer_stream.sinks.base import check_folder
 from fer_stream.sinks.images import write_image
 from fer_stream.sinks.video import VideoSink
 from fer_stream.sources import SourceKind
-from fer_stream.sources.time_text import format_time
+from fer_stream.words import clock_text
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -105,7 +105,7 @@ class Captures:
     def _stop(self) -> None:
         video, self._video = self._video, None
         assert video is not None
-        length = "".join(f", {format_time(round(entry.duration_s))}" for entry in video.recordings())
+        length = "".join(f", {clock_text(entry.duration_s)}" for entry in video.recordings())
         try:
             video.close()
         except OutputError as error:

@@ -69,7 +69,7 @@ def test_the_panel_names_faces_where_there_is_room(faces, size):
 
 def test_the_panel_shows_the_state_of_the_run_and_the_recording():
     lines = panel_lines(status_of_a_run(), 1, 80, 24)
-    assert lines[0].startswith("camera 0") and lines[0].endswith("● 1:01  annotated.mp4")
+    assert lines[0].startswith("camera 0") and lines[0].endswith("● 1:02  annotated.mp4")
     assert lines[1] == "0:02 · 25.0 frames/s · 41 ms latency · 3 dropped · cpu"
     bars = {line.split()[0]: line for line in lines if line.split() and line.split()[0] in EXPRESSIONS}
     assert list(bars) == list(EXPRESSIONS)
@@ -131,7 +131,7 @@ def test_plain_lines_are_printed_without_a_terminal(monkeypatch, capfd):
     said = capfd.readouterr().err.splitlines()
     assert "\x1b" not in "".join(said)
     assert said[0].startswith("0:02: ") and "2 people: 1 " in said[0]
-    assert said[0].endswith("recording folder/annotated.mp4 1:01")
+    assert said[0].endswith("recording folder/annotated.mp4 1:02")
     assert "2 people: 1 unsure, 2 unsure; " in said[1]
     assert said[2] == "still saved: a.jpg"
     assert said[-2:] == ["reconnecting, attempt 1, no picture for 1 s", "the source is back"]

@@ -296,6 +296,7 @@ def test_the_axis_says_probability_and_shares_are_named(tmp_path):
     timeline.save()
     found = texts(path)
     assert {"0", "50", "100 %", "probability"} <= set(found)
+    assert any("1 person  ·  2.0 s  ·" in text for text in found)
     assert "seen for 2.0 s, of that time" in found and "happy 100 %" in found
 
 

@@ -9,6 +9,8 @@ from helpers.browser import has_color
 from helpers.page import FedPage
 from helpers.waiting import wait_until
 
+from fer_stream.words import clock_text
+
 pytest.importorskip("uvicorn", reason="needs the extra web: pip install '.[web]'")
 
 RUNNING = "#state[data-state=running]"
@@ -46,6 +48,12 @@ def test_the_legend_looks_like_the_curves(live):
     sample = live.locator("#legend li", has_text="happy").locator("line")
     stroke = sample.evaluate("(line) => getComputedStyle(line).stroke")
     wait_until(lambda: has_color(live, "#chart canvas", stroke))
+
+
+@pytest.mark.parametrize("time_s", [0, 19.686, 0.5, 3599.7])
+def test_the_page_shows_the_same_second_as_the_charts(live, time_s):
+    shown = live.evaluate("async (time) => (await import('/static/chart.js')).clock(time)", time_s)
+    assert shown == clock_text(time_s)
 
 
 def test_buttons_make_a_still_and_a_recording_that_open(live, fed, tmp_path):

@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from fer_stream.errors import one_line
-from fer_stream.sources.time_text import format_time
+from fer_stream.words import clock_text
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -87,6 +87,6 @@ class _TimeLeft(rich.progress.ProgressColumn):
 
     def render(self, task: rich.progress.Task) -> Text:
         if task.total is None:
-            return Text(format_time(int(task.elapsed or 0)))
+            return Text(clock_text(task.elapsed or 0))
         left_s = task.time_remaining
-        return Text("" if left_s is None else f"{format_time(int(left_s))} left")
+        return Text("" if left_s is None else f"{clock_text(left_s)} left")

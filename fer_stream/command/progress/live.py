@@ -12,8 +12,7 @@ from rich.text import Text
 
 from fer_stream.errors import one_line
 from fer_stream.expressions import EXPRESSIONS, color_hex
-from fer_stream.sources.time_text import format_time
-from fer_stream.words import counted, percent
+from fer_stream.words import clock_text, counted, percent
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -70,8 +69,7 @@ class Lines:
         else:
             parts.append(f"{counted(len(faces), 'person')}: {named}" if faces else "no face")
         parts += [
-            f"recording {one_line(entry.path)} {format_time(int(entry.duration_s))}"
-            for entry in status.recordings
+            f"recording {one_line(entry.path)} {clock_text(entry.duration_s)}" for entry in status.recordings
         ]
         return "; ".join(parts)
 
@@ -150,7 +148,7 @@ class Panel:
         if not recordings:
             return Text()
         text = Text("● ", style="bold red")
-        text.append(format_time(int(recordings[0].duration_s)), style="bold")
+        text.append(clock_text(recordings[0].duration_s), style="bold")
         text.append(
             "  " + ", ".join(one_line(entry.path.name) for entry in recordings), style="not bold default"
         )

@@ -107,7 +107,7 @@ def _draw_head(
     )
     subtitle = [
         counted(face_count, "person") if face_count else "no face found",
-        clock_text(binning.span_s, exact=binning.span_s < 10),
+        duration_text(binning.span_s),
     ]
     if has_rows:
         subtitle += [

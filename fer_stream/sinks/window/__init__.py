@@ -21,9 +21,9 @@ from fer_stream.sinks.base import Sink
 from fer_stream.sinks.captures import Captures
 from fer_stream.sinks.window import hud
 from fer_stream.sinks.window.display import display_available, end_probes, why_no_window
-from fer_stream.sources.time_text import format_time
 from fer_stream.status import RunStatus
 from fer_stream.types import AnalyzedFrame
+from fer_stream.words import clock_text
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -232,7 +232,7 @@ class WindowSink(Sink):
         recordings = self._captures.recordings() or list(self._status.recordings)
         return hud.Hud(
             status=self._status_line,
-            recording=format_time(int(recordings[0].duration_s)) if recordings else None,
+            recording=clock_text(recordings[0].duration_s) if recordings else None,
             warning=self._status.source.message,
             note=self._note_text if now_s - self._noted_s < _NOTE_S else "",
             paused=self._paused,
@@ -243,7 +243,7 @@ class WindowSink(Sink):
         """Return the status line."""
         status = self._status
         if not self._info.is_live:
-            parts = [f"{status.frames_per_s(now_s):.1f} frames/s", format_time(int(status.time_s))]
+            parts = [f"{status.frames_per_s(now_s):.1f} frames/s", clock_text(status.time_s)]
             return _SEPARATOR.join(part for part in (*parts, status.device) if part)
         return _SEPARATOR.join(status.numbers(now_s))
 

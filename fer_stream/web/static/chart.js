@@ -10,8 +10,9 @@ const FORGET_AFTER_S = 65;
 const PEOPLE_OFFERED = 12;
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
+/** Return a time or a length as m:ss or h:mm:ss, rounded as in every other output. */
 export function clock(seconds) {
-  const total = Math.max(0, Math.floor(seconds + 1e-6));
+  const total = Math.max(0, Math.round(seconds));
   const hours = Math.floor(total / 3600);
   const minutes = String(Math.floor(total / 60) % 60);
   const rest = String(total % 60).padStart(2, "0");
