@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.contexts import camera_info
+from helpers.contexts import camera_info, make_info
 from helpers.faces import make_face
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from fer_stream.command.progress.live import Panel
 from fer_stream.command.progress.people import people_lines
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.pipeline import Summary
-from fer_stream.sources import SourceStatus
+from fer_stream.sources import SourceKind, SourceStatus
 from fer_stream.status import Recording, RunStatus
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
@@ -130,7 +130,7 @@ def test_plain_lines_are_printed_without_a_terminal(monkeypatch, capfd):
         progress.update()
     said = capfd.readouterr().err.splitlines()
     assert "\x1b" not in "".join(said)
-    assert said[0].startswith("0:02: ") and "2 people: 1 " in said[0]
+    assert said[0].startswith("0:02: ") and "2 people: 1 sad 36 %, 2 fear 40 %" in said[0]
     assert said[0].endswith("recording folder/annotated.mp4 1:02")
     assert "2 people: 1 unsure, 2 unsure; " in said[1]
     assert said[2] == "still saved: a.jpg"
@@ -178,3 +178,15 @@ def test_the_summary_has_a_line_per_person_and_counts_unsure():
         "+1 person seen for under 0.5 s",
         "all people  seen 3.4 s  happy 35 %, sad 35 %, unsure 24 %, fear 6 %",
     ]
+
+
+def test_pictures_and_people_have_their_percentages_in_one_form(capfd):
+    summary = Summary(frames=250, faces=250, wall_s=1.0)
+    summary.label_s |= {"happy": 249.0, "sad": 1.0}
+    with Progress(make_info(kind=SourceKind.IMAGES), RunStatus(), quiet=False) as progress:
+        progress.summarize(summary, [])
+    said = capfd.readouterr().err
+    assert "happy     99 %  " in said and "100 %" not in said
+    summary.people.add([make_face(1, "happy")], 249.0, 249.0)
+    summary.people.add([make_face(1, "sad")], 1.0, 250.0)
+    assert people_lines(summary)[0].plain.endswith("happy 99 %")

@@ -21,7 +21,7 @@ from fer_stream.errors import one_line
 from fer_stream.expressions import color_hex
 from fer_stream.sources import SourceKind
 from fer_stream.status import RunStatus
-from fer_stream.words import counted, duration_text
+from fer_stream.words import counted, duration_text, percent
 
 if TYPE_CHECKING:
     from fer_stream.pipeline import Summary
@@ -100,7 +100,7 @@ class Progress:
             for label, share in sorted(summary.shares().items(), key=lambda item: -item[1]):
                 if share >= 0.005:
                     bar = bar_text(share, SHARE_BAR_WIDTH, self._console, least_eighths=1)
-                    self._say(f"  {label:<9}{share:>5.0%}  ", Text(bar, color_hex(label)))
+                    self._say(f"  {label:<9}{percent(share):>3} %  ", Text(bar, color_hex(label)))
         else:
             self._say(f"{counted(summary.faces, 'person')}; percentages are shares of the time seen:")
             for line in people_lines(summary):

@@ -200,7 +200,7 @@ class Panel:
 
 
 def _in_words(face: Face) -> str:
-    return f"{face.id} {face.label}" + ("" if face.unsure else f" {percent(face.confidence)}%")
+    return f"{face.id} {face.label}" + ("" if face.unsure else f" {percent(face.confidence)} %")
 
 
 def _label_style(face: Face) -> str:

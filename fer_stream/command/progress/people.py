@@ -8,7 +8,7 @@ from rich.text import Text
 
 from fer_stream.expressions import UNSURE, color_hex
 from fer_stream.face_time import MOMENT_S, more_people_text, shares_of
-from fer_stream.words import duration_text
+from fer_stream.words import duration_text, percent
 
 if TYPE_CHECKING:
     from fer_stream.pipeline import Summary
@@ -53,5 +53,5 @@ def shares_text(shares: dict[str, float]) -> Text:
     for label, share in main or ranked[:1]:
         text.append(", " if text else "")
         text.append(label, "dim" if label == UNSURE else color_hex(label))
-        text.append(f" {100 * share:.0f} %")
+        text.append(f" {percent(share)} %")
     return text

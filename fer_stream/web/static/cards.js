@@ -13,6 +13,11 @@ export function make(tag, className, ...children) {
   return element;
 }
 
+/** Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output. */
+function percent(share) {
+  return Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100);
+}
+
 function makeCard(id) {
   const name = make("h3", "", `Person ${id}`);
   const label = make("strong", "");
@@ -53,13 +58,13 @@ export class Cards {
   fill(entry, face) {
     const unsure = face.confidence < this.unsureBelow;
     const label = unsure ? "unsure" : face.expression;
-    entry.label.textContent = unsure ? "unsure" : `${label} ${Math.round(100 * face.confidence)} %`;
+    entry.label.textContent = unsure ? "unsure" : `${label} ${percent(face.confidence)} %`;
     entry.card.style.borderLeftColor = `var(--fill-${label})`;
     entry.card.style.borderLeftStyle = unsure ? "dashed" : "solid"; // two greys alone are hard to tell apart
     EXPRESSIONS.forEach((expression, index) => {
       const { row, fill, value } = entry.rows[index];
       fill.style.transform = `scaleX(${face[expression]})`;
-      value.textContent = String(Math.round(100 * face[expression]));
+      value.textContent = String(percent(face[expression]));
       row.classList.toggle("top-row", expression === face.expression && !unsure);
     });
   }

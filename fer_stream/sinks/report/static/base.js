@@ -33,7 +33,11 @@ function lengthText(seconds) {
   return `${clock(seconds, 0)} ${seconds < 3600 ? "min" : "h"}`;
 }
 
-const percent = (share) => `${Math.round(100 * share)} %`;
+/** Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output. */
+function percent(share) {
+  return `${Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100)} %`;
+}
+
 const total = (person) => Object.values(person.seconds).reduce((sum, value) => sum + value, 0);
 const personName = (id) => `Person ${id}`;
 
