@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -298,6 +299,30 @@ def test_the_axis_says_probability_and_shares_are_named(tmp_path):
     assert {"0", "50", "100 %", "probability"} <= set(found)
     assert any("1 person  ·  2.0 s  ·" in text for text in found)
     assert "seen for 2.0 s, of that time" in found and "happy 100 %" in found
+
+
+def test_the_lines_beside_a_person_are_evenly_spaced(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    for index in range(50):  # "neutral" has no letter below the line, the first line has
+        timeline.add(frame_at(index, 25, [make_face(1, "neutral")]))
+    timeline.save()
+    lines = path.read_text().splitlines()
+    heights = [
+        float(re.search(r"translate\(\S+ (\S+)\)", lines[at + 1])[1])
+        for at, line in enumerate(lines)
+        if re.search(r"<!-- (seen for|neutral \d|▾ \d)", line)
+    ]
+    assert len(heights) == 4
+    assert np.diff(heights) == pytest.approx(np.diff(heights).mean(), abs=0.02)
+
+
+def test_the_legend_explains_where_nobody_was_seen_and_where_the_areas_are_pale(tmp_path):
+    path = tmp_path / "timeline.svg"
+    timeline = Timeline(path)
+    timeline.add(frame_at(0, 25, [make_face(1)]))
+    timeline.save()
+    assert "not seen" in texts(path) and any("pale where unsure" in text for text in texts(path))
 
 
 @pytest.mark.parametrize(("frames", "fps"), [(105, 25.0), (33, 7.0), (2000, 30.0)])

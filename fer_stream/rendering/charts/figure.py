@@ -13,7 +13,7 @@ from fer_stream.expressions import EXPRESSIONS, LABELS, UNSURE, color_hex
 from fer_stream.face_time import MOMENT_S, PersonTime
 from fer_stream.rendering.charts.curve import Binning, Curve, Stretch
 from fer_stream.rendering.charts.portrait import Portraits
-from fer_stream.rendering.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure
+from fer_stream.rendering.plotting import DOTS_PER_INCH, FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure
 from fer_stream.words import clock_text, counted, duration_text, percent
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ CURVE_POINTS = 240
 WIDTH_IN, MARGIN_IN, LEFT_IN, RIGHT_IN = 12.0, 0.3, 3.2, 0.4
 STRIP = -0.17, 0.12  # bottom and height, in units of the probability axis
 PEAK_Y = 1.07
+LINE_IN = 22 / DOTS_PER_INCH  # whole pixels, so that lines of text stay evenly spaced
+NOT_SEEN_HEX = "#f6f7f8"
 
 
 @dataclass(frozen=True)
@@ -111,18 +113,20 @@ def _draw_head(
     ]
     if has_rows:
         subtitle += [
-            "area: probability of each expression",
+            "area: probability of each expression, pale where unsure",
             "strip: the label",
             "▾ peak of the expression beside the picture",
         ]
     figure.text(MARGIN_IN / WIDTH_IN, 1 - 0.66 / figure_in, "  ·  ".join(subtitle), fontsize=10,
                 color=QUIET_HEX, va="top")  # fmt: skip
+    handles = [Patch(**_strip_style(label), label=label) for label in LABELS]
+    handles.append(Patch(facecolor=NOT_SEEN_HEX, edgecolor="#c6c9ce", linewidth=0.6, label="not seen"))
     figure.legend(
-        handles=[Patch(**_strip_style(label), label=label) for label in LABELS],
+        handles=handles,
         loc="upper left",
         bbox_to_anchor=(LEFT_IN / WIDTH_IN, 1 - 0.98 / figure_in),
         bbox_transform=figure.transFigure,
-        ncols=len(LABELS),
+        ncols=len(handles),
         frameon=False,
         fontsize=9.5,
         labelcolor=TEXT_HEX,
@@ -148,7 +152,7 @@ def _draw_axes(
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock_text(value, exact=exact_ticks)))
     axes.tick_params(axis="x", length=0, pad=7, labelsize=9.5, labelcolor=QUIET_HEX, labelbottom=is_last)
-    axes.axhspan(0, 1, color="#f6f7f8", zorder=0, linewidth=0)
+    axes.axhspan(0, 1, color=NOT_SEEN_HEX, zorder=0, linewidth=0)
     for tick in ticks:
         axes.axvline(tick, color=FAINT_HEX, linewidth=0.8, zorder=0.5)
     axes.set_yticks([0, 0.5, 1] if has_curve else [], ["0", "50", "100 %"] if has_curve else [])
@@ -240,7 +244,7 @@ def _draw_person(
     lines = [
         f"seen for {duration_text(row.time.seen_s)}, of that time",
         ", ".join(f"{each} {percent(shares[each])} %" for each in named),
-        *([peak] if peak else []),
+        *peak.splitlines(),
     ]
     if portrait is not None:
         picture = figure.add_axes(
@@ -256,8 +260,10 @@ def _draw_person(
     text_x = (MARGIN_IN + side_in + 0.14) / WIDTH_IN
     figure.text(text_x, 1 - (top_in + 0.02) / figure_in, f"person {row.time.id}", fontsize=10.5,
                 fontweight="bold", color=TEXT_HEX, va="top")  # fmt: skip
-    figure.text(text_x, 1 - (top_in + 0.24) / figure_in, "\n".join(lines), fontsize=8, color=QUIET_HEX,
-                va="top", linespacing=1.35)  # fmt: skip
+    # Each line is a text of its own: matplotlib spaces the lines of one text by their tallest letters.
+    for number, line in enumerate(lines):
+        figure.text(text_x, 1 - (top_in + 0.34 + number * LINE_IN) / figure_in, line, fontsize=8,
+                    color=QUIET_HEX, va="baseline")  # fmt: skip
 
 
 def _strip_style(label: str) -> dict[str, Any]:
