@@ -167,4 +167,6 @@ def test_ten_faces_fit_a_phone_and_a_small_window(browser, tmp_path):
             too_wide = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).length"
             for part in ("html", "#cards", ".card", ".card-head"):
                 assert page.eval_on_selector_all(part, too_wide) == 0, (width, part)
+            heights = page.eval_on_selector_all(".card", "(all) => all.map((one) => one.offsetHeight)")
+            assert len(set(heights)) == 1, (width, heights)
         context.close()
