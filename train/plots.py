@@ -10,6 +10,7 @@ import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, color_hex
 from fer_stream.rendering.plotting import FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure, save_figure
+from fer_stream.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +150,7 @@ def _draw_cells(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
         is_hit = row == column
         ink = "white" if share > 0.55 else TEXT_HEX
         axes.text(
-            column, row - 0.09, f"{100 * share:.0f} %", ha="center", va="center", fontsize=11,
+            column, row - 0.09, f"{percent(share)} %", ha="center", va="center", fontsize=11,
             fontweight="bold" if is_hit else "normal", color=ink,
         )  # fmt: skip
         axes.text(
