@@ -1,14 +1,15 @@
 """Decide where the tags of faces are placed.
 
-A tag touches its own face's box: above it, below it, or inside its upper edge. Three rules hold in
-every frame:
+A tag touches its own face's box: above it, below it, beside it, or inside its upper edge. Four rules hold
+in every frame:
 
 - No other face is nearer to the tag than its own face, measured from the plate and from its middle.
 - Tags do not overlap.
 - A tag outside its box is never moved onto another face's box.
+- A tag inside its box leaves most of the face free. So the tag of a small face is never inside.
 
-A tag keeps its place as long as the rules allow. It never hops between above and below its box from one
-frame to the next: it first goes inside or is left out for `PAUSE_S`. It changes sides at most once per
+A tag keeps its place as long as the rules allow. It never hops from one side of its box to another between
+two frames: it first goes inside or is left out for `PAUSE_S`. It changes sides at most once per
 `TURN_S`.
 """
 
@@ -37,6 +38,8 @@ TURN_S = 1.0  # minimum time between two changes of sides
 LEFT_OUT_S = 0.12  # a tag that found no place looks for one again after this time
 RETURN_S = 1.0  # a better place must have been free this long before the tag returns to it
 COVERED_SHARE = 0.12  # share of another face's box that a tag may cover before it moves away
+OWN_COVERED_SHARE = 0.3  # share of its own face's box that a tag may cover
+PLACED_OWN_COVERED_SHARE = 0.4  # the same for a tag that is already there, so that it does not flicker
 CROWDED_COST = 3  # cost of a place close to another face, in steps down the order of places
 TURN_COST = 2  # cost of changing sides, in such steps
 
@@ -45,8 +48,8 @@ class Spot(NamedTuple):
     """A place for a tag at its box.
 
     Attributes:
-        side: `above`, `below` or `inside`.
-        align: `left`, `right` or `center`.
+        side: `above`, `below`, `inside`, or beside the box: `left` or `right`.
+        align: `left`, `right` or `center`; beside the box always `center`.
         shows_id: Whether the tag shows the face's id there. Without it the tag is narrower.
     """
 
@@ -58,7 +61,9 @@ class Spot(NamedTuple):
 # In order of preference.
 OUTSIDE = tuple(Spot(side, align) for side in ("above", "below") for align in ("left", "right", "center"))
 INSIDE = tuple(Spot("inside", align) for align in ("left", "right", "center"))
-SPOTS = (*OUTSIDE, *INSIDE, *(spot._replace(shows_id=False) for spot in (*OUTSIDE, *INSIDE)))
+BESIDE = (Spot("right", "center"), Spot("left", "center"))
+_WITH_ID = (*OUTSIDE, *INSIDE, *BESIDE)
+SPOTS = (*_WITH_ID, *(spot._replace(shows_id=False) for spot in _WITH_ID))
 
 
 @dataclass
@@ -67,9 +72,9 @@ class TagMemory:
 
     Attributes:
         spot: The place of the tag in the last frame; None if it had none.
-        side: `above` or `below`, the side of its box that it was on last; empty if it was on neither.
+        side: The side of its box that it was on last; empty if it was on none.
         side_s: Time at which it was last on that side.
-        turned_s: Time at which it last came there from the other side.
+        turned_s: Time at which it last came there from another side.
         left_out_s: Time at which it last found no place.
         better_since_s: Time at which a better place became free; infinite if none is.
     """
@@ -82,7 +87,7 @@ class TagMemory:
     better_since_s: float = math.inf
 
     def may_turn(self, side: str, now_s: float) -> bool:
-        """Return whether the tag may go to this side without hopping from the other one."""
+        """Return whether the tag may go to this side without hopping from another one."""
         if side == "inside" or self.side in ("", side):
             return True
         return now_s - self.side_s >= PAUSE_S and now_s - self.turned_s >= TURN_S
@@ -155,16 +160,20 @@ class _Plate:
         width, height = self._width + (self._id_width if spot.shows_id else 0), self._height
         if width > view.width:
             return None
-        top = {"above": box.top - height, "below": box.bottom, "inside": box.top}[spot.side]
-        left = {
-            "left": box.left,
-            "right": box.right - width,
-            "center": (box.left + box.right - width) // 2,
-        }[spot.align]
-        left = min(max(left, 0), view.right - width)
-        if spot.side == "inside":
-            top = min(top, view.bottom - height)
-        if top < 0 or top + height > view.bottom:
+        if spot.side in ("left", "right"):
+            top = min(max((box.top + box.bottom - height) // 2, 0), view.bottom - height)
+            left = box.left - width if spot.side == "left" else box.right
+        else:
+            top = {"above": box.top - height, "below": box.bottom, "inside": box.top}[spot.side]
+            left = {
+                "left": box.left,
+                "right": box.right - width,
+                "center": (box.left + box.right - width) // 2,
+            }[spot.align]
+            left = min(max(left, 0), view.right - width)
+            if spot.side == "inside":
+                top = min(top, view.bottom - height)
+        if top < 0 or top + height > view.bottom or left < 0 or left + width > view.right:
             return None
         return Rect(left, top, left + width, top + height)
 
@@ -176,6 +185,9 @@ def _is_allowed(
     if not is_free(rect, taken):
         return False
     own = boxes[index]
+    own_share = PLACED_OWN_COVERED_SHARE if is_placed else OWN_COVERED_SHARE
+    if rect.overlap_px(own) > own_share * own.width * own.height:
+        return False
     # Every place touches the face's own box, so no other box is nearer to the plate. Another box may still be
     # nearer to the plate's middle.
     own_center_px = rect.center_distance_px(own)
