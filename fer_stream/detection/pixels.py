@@ -96,27 +96,32 @@ class SummedPixels:
             y: Starts and ends of its rows, int64 (N, H) each.
         """
         is_long = max(self._sums.shape) > LONGEST_REMAPPED
-        shape = (len(x[0]), y[0].shape[1], x[0].shape[1], 2)
-        places_xy = np.empty(shape, np.int64 if is_long else np.int16)
+        dtype = np.int64 if is_long else np.int16
+        starts_x, ends_x = (bounds.astype(dtype)[:, None, :] for bounds in x)
+        starts_y, ends_y = (bounds.astype(dtype)[:, :, None] for bounds in y)
+        places_xy = np.empty((len(x[0]), y[0].shape[1], x[0].shape[1], 2), dtype)
         # One coordinate changes from corner to corner.
-        places_xy[..., 0], places_xy[..., 1] = x[1][:, None, :], y[1][:, :, None]
+        places_xy[..., 0], places_xy[..., 1] = ends_x, ends_y
         sums = self._at(places_xy)
-        places_xy[..., 1] = y[0][:, :, None]
-        sums -= self._at(places_xy)
-        places_xy[..., 0] = x[0][:, None, :]
-        sums += self._at(places_xy)
-        places_xy[..., 1] = y[1][:, :, None]
-        sums -= self._at(places_xy)
-        return _normalized_means(sums, (x[1] - x[0])[:, None, :] * (y[1] - y[0])[:, :, None])
+        places_xy[..., 1] = starts_y
+        corner = self._at(places_xy)
+        sums -= corner
+        places_xy[..., 0] = starts_x
+        sums += self._at(places_xy, out=corner)
+        places_xy[..., 1] = ends_y
+        sums -= self._at(places_xy, out=corner)
+        return _normalized_means(sums, x[1] - x[0], y[1] - y[0])
 
-    def _at(self, places_xy: np.ndarray) -> np.ndarray:
-        """Return the sums at some places, int32 (N, H, W, 3)."""
+    def _at(self, places_xy: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the sums at some places, int32 (N, H, W, 3), in the memory of `out` if possible."""
         count, height, width, _ = places_xy.shape
         if places_xy.dtype != np.int16:
             return self._sums[places_xy[..., 1], places_xy[..., 0]]
         # `remap` reads the sums about twice as fast as NumPy's indexing.
         places_xy = places_xy.reshape(count * height, width, 2)
-        sums = cv2.remap(self._sums, places_xy, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
+        if out is not None:
+            out = out.reshape(count * height, width, 3)
+        sums = cv2.remap(self._sums, places_xy, None, cv2.INTER_NEAREST, out)  # type: ignore[call-overload]
         return sums.reshape(count, height, width, 3)
 
 
@@ -135,15 +140,15 @@ class SquarePixels:
         """Cut squares as `SummedPixels.crops` does, with the same result."""
         lows, highs = whole_pixels(squares_xyxy, self.size_wh)
         sums = np.empty((len(lows), size, size, 3), np.int32)
-        pixels = np.empty((len(lows), size, size), np.int64)
+        sides = np.empty((2, len(lows), size), np.int64)
         for index, ((left, top), (right, bottom)) in enumerate(
             zip(lows.tolist(), highs.tolist(), strict=True)
         ):
             part_bgr = self._image_bgr[top:bottom, left:right]
             x, y = windows(right - left, size), windows(bottom - top, size)
             sums[index] = _window_sums(part_bgr, x, y)
-            pixels[index] = (y[1] - y[0])[:, None] * (x[1] - x[0])
-        return _normalized_means(sums, pixels)
+            sides[:, index] = x[1] - x[0], y[1] - y[0]
+        return _normalized_means(sums, *sides)
 
 
 def _window_sums(part_bgr: np.ndarray, x: _Bounds, y: _Bounds) -> np.ndarray:
@@ -166,16 +171,18 @@ def _window_sums(part_bgr: np.ndarray, x: _Bounds, y: _Bounds) -> np.ndarray:
     return np.add.reduceat(bands, np.stack(x, axis=1).reshape(-1), axis=1)[:, ::2]
 
 
-def _normalized_means(sums: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Return the means of pixels as MTCNN reads them, float32 (N, 3, H, W), RGB in -1..1.
+def _normalized_means(sums: np.ndarray, widths: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Return the means of windows as MTCNN reads them, float32 (N, 3, H, W), RGB in -1..1.
 
     Args:
-        sums: int32 (N, H, W, 3), BGR.
-        pixels: int64 (N, H, W), the number of pixels in each sum.
+        sums: int32 (N, H, W, 3), BGR, the sums of the pixels in each window.
+        widths: int64 (N, W) px, the widths of the windows in each column.
+        heights: int64 (N, H) px, the heights of the windows in each row.
     """
     means = np.empty((len(sums), 3, *sums.shape[1:3]), np.float32)
-    means[:, ::-1] = np.moveaxis(sums, -1, 1)
-    means *= (PIXEL_SCALE / pixels).astype(np.float32)[:, None]
+    means[:, ::-1] = sums.transpose(0, 3, 1, 2)
+    pixels = heights.astype(np.float32)[:, :, None] * widths.astype(np.float32)[:, None, :]
+    means *= (np.float32(PIXEL_SCALE) / pixels)[:, None]
     means -= np.float32(127.5 * PIXEL_SCALE)
     return means
 
