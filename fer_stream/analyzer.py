@@ -35,7 +35,7 @@ from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 DEFAULT_MIN_FACE = 40
-DEFAULT_BATCH = 8  # frames of a recording whose faces are read together
+DEFAULT_BATCH = 8  # frames of a recording that are processed at a time
 LAST_FRAME_S = 10.0  # longest wait for the frame in progress when a caller abandons the analysis
 SHORTEST_SMOOTH_S = 0.001  # a shorter time constant is no smoothing
 
@@ -163,7 +163,7 @@ class Analyzer:
 
         Yields:
             The frames with their faces. A recording is read half a second and up to 12 frames ahead of the
-            frame that is yielded.
+            frame that is yielded; with early scans up to 24 frames, see `EarlyScans`.
 
         Raises:
             SourceError: The source can't be opened, or ended in an error.

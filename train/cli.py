@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fer_stream.command.options import CommandParser, Once, exit_code_of, number, whole
+from fer_stream.command.options import CommandParser, StoreOnce, exit_code_of, number, whole
 from fer_stream.errors import OutOfMemoryError, UsageError, WeightsError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
@@ -76,7 +76,7 @@ def _train_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--output",
-        action=Once,
+        action=StoreOnce,
         type=Path,
         metavar="DIR",
         help="folder for the results (default: runs/<recipe>)",
@@ -207,7 +207,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
         help="measure only against this annotation (default: against all that are possible)",
     )
     parser.add_argument(
-        "--json", action=Once, type=Path, metavar="PATH", help="also write the figures as JSON"
+        "--json", action=StoreOnce, type=Path, metavar="PATH", help="also write the figures as JSON"
     )
     parser.add_argument(
         "--device",

@@ -124,10 +124,10 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 class RecordedStep:
     """A step recorded as a CUDA graph, so that its thousands of kernels start in one call.
 
-    The first calls run without recording. Source: CUDA Graphs in PyTorch's notes on CUDA semantics.
+    The first calls run without recording. See "CUDA Graphs" in PyTorch's notes on CUDA semantics.
 
     Args:
-        work: Takes indices and the mixing share on the device. It must not read anything back.
+        work: Takes indices and the mixing share on the device. It must not copy anything back to the host.
         optimizer: The optimizer, whose gradients are freed before the recording.
         batch_size: Length of the indices.
         device: A CUDA device.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,33 +59,43 @@ def find_in_recording(
         batch: Maximum number of frames to yield at once.
         enough_faces: Yield fewer frames once they hold this many faces.
         early_scan_threads: Number of threads that scan frames early, see `EarlyScans`.
-        abandoned: Stop after the frame in progress once this is set, even if more frames were read ahead.
+        abandoned: Once this is set, finish the frame in progress and drop those that were read ahead.
         profile: Receives the time of each frame. Early scans count only while a frame waits for them.
 
     Yields:
-        The next few frames.
+        The next few frames. An error comes after all frames that were found before it.
     """
-    until_error = UntilError(frames)
-    tracker: Tracker | None = None
     pace = _pace(scan_every)
     with EarlyScans(detector, pace, early_scan_threads) as early:
-        frames_in_order = itertools.takewhile(lambda _: not abandoned.is_set(), early.frames(until_error))
-        backfill = Backfill(early)
-        while True:
-            found: list[FoundFrame] = []
-            faces = 0
-            for frame in itertools.islice(frames_in_order, batch):
-                tracker = tracker or Tracker(early, pace, first_index=frame.index)
-                with profile.stage("detect"):
-                    tracked = tracker.update(frame.bgr, frame.time_s)
-                    found.append(FoundFrame(frame, tracked, backfill.earlier(frame, tracked)))
-                early.note_faces(len(tracked.faces))
-                faces += len(found[-1].tracked.faces) + len(found[-1].earlier)
-                if faces >= enough_faces or len(found) >= frames_together(batch, frame.bgr.nbytes):
-                    break
-            if not found:
-                break
-            yield found
+        found = UntilError(_found_one_by_one(frames, early, pace, abandoned, profile))
+        together: list[FoundFrame] = []
+        faces = 0
+        for each in found:
+            together.append(each)
+            faces += len(each.tracked.faces) + len(each.earlier)
+            if faces >= enough_faces or len(together) >= frames_together(batch, each.frame.bgr.nbytes):
+                yield together
+                together, faces = [], 0
+        if together:
+            yield together
+        found.raise_error()
+
+
+def _found_one_by_one(
+    frames: Iterable[Frame], early: EarlyScans, pace: ScanPace, abandoned: Event, profile: Profile
+) -> Iterator[FoundFrame]:
+    until_error = UntilError(frames)
+    backfill = Backfill(early)
+    tracker: Tracker | None = None
+    for frame in early.frames(until_error):
+        if abandoned.is_set():
+            return
+        tracker = tracker or Tracker(early, pace, first_index=frame.index)
+        with profile.stage("detect"):
+            tracked = tracker.update(frame.bgr, frame.time_s)
+            found = FoundFrame(frame, tracked, backfill.earlier(frame, tracked))
+        early.note_faces(len(tracked.faces))
+        yield found
     until_error.raise_error()
 
 

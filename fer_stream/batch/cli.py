@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fer_stream.command.options import (
     LOOK_THROUGH,
     CommandParser,
-    Once,
+    StoreOnce,
     add_analysis_options,
     analysis_settings,
     exit_code_of,
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--from-file",
-        action=Once,
+        action=StoreOnce,
         metavar="LIST",
         help="text file that lists VIDEOS, one per line; - reads standard input",
     )
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
         "--output",
-        action=Once,
+        action=StoreOnce,
         required=True,
         metavar="DIR",
         help="folder or address for the results: tables/*, summary.*, manifest.parquet",
@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument(
         "--episodes",
-        action=Once,
+        action=StoreOnce,
         choices=["csv", "vtt", "eaf"],
         default="",
         help="also write episodes, the stretches of one expression, to episodes/*: as tables, subtitles, "

@@ -1,7 +1,7 @@
 """Keep the records of all recordings in `manifest.parquet`, and write the summary for users.
 
 The footer of a finished table also contains its record. A CSV table has no footer, so its record is in
-`records/NAME.json`. So if the driver is killed, no finished work is lost.
+`records/NAME.json`. If the driver is killed, no finished work is lost.
 """
 
 from __future__ import annotations

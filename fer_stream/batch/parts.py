@@ -87,7 +87,7 @@ def look(file: Path | BinaryIO) -> Look:
         file: A path or an open binary file.
 
     Returns:
-        Facts from the header. If it can't be read, the defaults, because the analysis will report the error.
+        What the header says, or the defaults if it can't be read. The analysis will report that error.
     """
     try:
         if isinstance(file, Path) and unreadable_kind(file):

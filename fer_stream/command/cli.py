@@ -21,7 +21,7 @@ from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
 from fer_stream.command.native_messages import native_messages  # noqa: E402
 from fer_stream.command.options import (  # noqa: E402
     CommandParser,
-    Once,
+    StoreOnce,
     add_analysis_options,
     exit_code_of,
     number,
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a video file, a picture, a folder or glob of pictures, or an http or rtsp address",
     )
     parser.add_argument(
-        "--camera", action=Once, type=whole(0), metavar="N", help="read camera N; the first is 0"
+        "--camera", action=StoreOnce, type=whole(0), metavar="N", help="read camera N; the first is 0"
     )
     parser.add_argument(
         "--camera-size", type=size_wh, metavar="WxH", help="ask the camera for this size, such as 1280x720"
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     for option in OUTPUT_OPTIONS:
         outputs.add_argument(
             f"--{option.name}",
-            action=Once,
+            action=StoreOnce,
             metavar="DIR" if option.is_folder else "PATH",
             help=option.help,
         )
@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument(
         "--serve",
-        action=Once,
+        action=StoreOnce,
         metavar="[HOST:]PORT",
         help="live page for a browser, only on this machine unless you give a HOST such as 0.0.0.0; port 0 "
         "picks a free port (needs the extra web)",
@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     outputs.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     outputs.add_argument(
         "--profile",
-        action=Once,
+        action=StoreOnce,
         metavar="PATH",
         help="write the speed, the time of each stage and the memory as JSON",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import math
 import os
 import re
@@ -105,7 +106,7 @@ class CommandParser(argparse.ArgumentParser):
         return f"; did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
 
 
-class Once(argparse.Action):
+class StoreOnce(argparse.Action):
     """Store the value of an option, and refuse a second value instead of forgetting the first.
 
     This is for options that name a source or an output. For a setting, the last value counts, as usual.
@@ -149,9 +150,8 @@ def exit_code_of(prog: str, run: Callable[[], int], *, has_verbose: bool = False
         if known is None and not has_verbose:
             raise
         if known is None:
-            known = FerStreamError(
-                f"unexpected {type(error).__name__}: {reason_of(error)}; --verbose shows where it happened"
-            )
+            hint = "" if LOGGER.isEnabledFor(logging.DEBUG) else "; --verbose shows where it happened"
+            known = FerStreamError(f"unexpected {type(error).__name__}: {reason_of(error)}{hint}")
         LOGGER.debug("ended by an error", exc_info=True)
         say(prog, str(known))
         return known.exit_code
@@ -262,7 +262,8 @@ def add_analysis_options(
         "--batch",
         type=in_range(BATCH),
         metavar="N",
-        help="read the faces of this many frames of a recording together (default: 8)",
+        help="process this many frames of a recording at a time, and read the faces in half of them "
+        "together (default: 8)",
     )
     return analysis
 

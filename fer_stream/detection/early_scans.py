@@ -44,7 +44,7 @@ class EarlyScans:
     def __init__(self, detector: FaceDetector, pace: ScanPace, threads: int) -> None:
         self._detector, self._pace = detector, pace
         self._pool = ThreadPool(threads) if threads else None
-        self._most_scans = threads + 1  # so that no thread has to wait for its next scan
+        self._most_scans = threads + 1  # one is queued, so a thread that finishes has the next one at once
         self._most_ahead = CROWD_EVERY * self._most_scans
         self._ahead: deque[_FrameAhead] = deque()
         self._current: _FrameAhead | None = None  # the frame that was handed out last

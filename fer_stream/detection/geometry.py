@@ -27,7 +27,7 @@ def areas(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def non_maximum_suppression(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
-    """Return the indexes of the boxes to keep, best first. Boxes with a higher IoU with a better one go.
+    """Return the indexes of the boxes to keep, best first. Drop boxes that overlap a better one too much.
 
     Args:
         boxes_xyxy: (N, 4) px.

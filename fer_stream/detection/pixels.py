@@ -6,8 +6,8 @@ output pixel i of n is the mean of the input pixels that it touches, from floor(
 were trained on that.
 
 `SummedPixels` sums a whole frame once, for a scan. `SquarePixels` sums only the squares that are cut out, for
-known faces. Both give the same crops, bit for bit. They work on the CPU with numpy; `torch_cascade.py`
-makes those of a scan on a device of torch.
+known faces. Both give the same crops, bit for bit. They run on the CPU, with NumPy and OpenCV;
+`torch_cascade.py` makes the pixels of a scan on a GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_Bounds = tuple[np.ndarray, ...]  # starts and ends
+_Bounds = tuple[np.ndarray, ...]  # two arrays: starts and ends
 
 PIXEL_SCALE = 0.0078125  # MTCNN reads (pixel - 127.5) / 128
 
@@ -140,15 +140,15 @@ class SquarePixels:
         """Cut squares as `SummedPixels.crops` does, with the same result."""
         lows, highs = whole_pixels(squares_xyxy, self.size_wh)
         sums = np.empty((len(lows), size, size, 3), np.int32)
-        sides = np.empty((2, len(lows), size), np.int64)
+        widths, heights = np.empty((2, len(lows), size), np.int64)
         for index, ((left, top), (right, bottom)) in enumerate(
             zip(lows.tolist(), highs.tolist(), strict=True)
         ):
             part_bgr = self._image_bgr[top:bottom, left:right]
             x, y = windows(right - left, size), windows(bottom - top, size)
             sums[index] = _window_sums(part_bgr, x, y)
-            sides[:, index] = x[1] - x[0], y[1] - y[0]
-        return _normalized_means(sums, *sides)
+            widths[index], heights[index] = x[1] - x[0], y[1] - y[0]
+        return _normalized_means(sums, widths, heights)
 
 
 def _window_sums(part_bgr: np.ndarray, x: _Bounds, y: _Bounds) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Convert decoded frames to BGR, in memory that is used again.
+"""Convert decoded frames to BGR in reused buffers.
 
 Fresh memory for a 4K picture costs more time than its conversion. FFmpeg's `scale` filter reuses the
 buffers of pictures that have been released. PyAV's reformatter always takes fresh memory.

@@ -202,7 +202,7 @@ class Background(Generic[_T]):
         self._stopping = True
 
     def close(self, limit_s: float = math.inf) -> None:
-        """Stop reading and join the thread. May be called more than once.
+        """Stop reading and join the thread, unless a thread of a pool calls this. May be called again.
 
         This waits until the worker has finished its current item.
 
@@ -215,8 +215,9 @@ class Background(Generic[_T]):
             self._stopping = True
             self._items.clear()
             self._changed.notify_all()
-        # Garbage collection may close a forgotten reader. That can happen at the end of the program, when
-        # threads no longer run, or in any thread: in this one, or in one of a pool that it waits for.
+        # Garbage collection may close a forgotten reader, at the end of the program, when threads no longer
+        # run, or in any thread. To wait in the worker itself, or in a pool's thread that the worker may be
+        # waiting for, would be a deadlock.
         current = threading.current_thread()
         if sys.is_finalizing() or current is self._thread or current.name.startswith(POOL_THREADS):
             return

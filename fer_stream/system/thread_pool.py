@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -25,12 +26,14 @@ class ThreadPool:
     def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
         """Start a call as soon as a thread is free.
 
-        Once the main thread has ended, Python starts no more calls in pools. A program's own thread may still
-        analyze then, so the call runs here and now.
+        After the main thread exits, Python refuses new work in pools. Another thread of the program may still
+        be analyzing, so the call then runs in that thread.
         """
         try:
             return self._executor.submit(call, *arguments)
         except RuntimeError:
+            if threading.main_thread().is_alive():
+                raise
             future: Future[_T] = Future()
             try:
                 future.set_result(call(*arguments))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 from helpers.cards import Scene
+from helpers.waiting import wait_until
 
 from fer_stream.analysis.finding import FoundFrame, find_in_recording
 from fer_stream.detection.detector import Detector, FaceDetector
+from fer_stream.detection.early_scans import EarlyScans
+from fer_stream.detection.pace import ScanPace
 from fer_stream.detection.tracker import TrackedFrame
 from fer_stream.errors import SourceError
 from fer_stream.profiling import Profile
@@ -151,6 +155,61 @@ def test_frames_that_were_read_ahead_are_not_searched_once_nobody_wants_them() -
     assert next(found, None) is None
     assert detector.scans <= 4  # of ten frames that were read
     assert not a_thread_runs()
+
+
+def test_an_error_comes_after_the_frames_that_were_found_before_it() -> None:
+    class Breaking(FindsNothing):
+        def __init__(self) -> None:
+            self.scans = 0
+
+        def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
+            self.scans += 1
+            if self.scans == 7:
+                raise RuntimeError("the GPU is gone")
+            return Detections.none()
+
+    for threads in (0, 2):
+        found = batches(small_frames(20), Breaking(), threads)
+        indices = []
+        with pytest.raises(RuntimeError, match="the GPU is gone"):
+            for batch in found:
+                indices += [each.frame.index for each in batch]
+        assert indices[:5] == [*range(5)]
+        assert threads or indices == [*range(6)]  # other threads may scan the frames in another order
+    assert not a_thread_runs()
+
+
+def test_only_the_next_few_frames_are_scanned_early() -> None:
+    detector = Counting()
+    with EarlyScans(detector, ScanPace(), threads=2) as early:
+        early.note_faces(0)  # now every frame is scanned
+        next(early.frames(small_frames(100)))
+        wait_until(lambda: detector.scans == 3)
+        time.sleep(0.05)
+        assert detector.scans == 3  # ten frames were read
+
+
+def test_an_early_scan_that_is_no_longer_due_is_cancelled() -> None:
+    may_scan = threading.Event()
+    scanned = []
+
+    class Waiting(FindsNothing):
+        def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
+            may_scan.wait(10)
+            scanned.append(int(image_bgr[0, 0, 0]))
+            return Detections.none()
+
+    frames = (Frame(np.full((40, 40, 3), index, np.uint8), index, index / 25) for index in range(9))
+    with EarlyScans(Waiting(), ScanPace(), threads=1) as early:
+        early.note_faces(0)  # now every frame is scanned
+        in_order = early.frames(frames)
+        next(in_order)
+        early.note_faces(1)  # now a scan is due every ten frames
+        next(in_order)
+        may_scan.set()
+        wait_until(lambda: scanned)
+        time.sleep(0.05)
+        assert scanned == [0]
 
 
 def test_an_abandoned_search_leaves_no_thread() -> None:

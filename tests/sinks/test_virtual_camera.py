@@ -77,7 +77,7 @@ def test_a_missing_device_is_one_line_with_a_remedy(virtual_cameras, monkeypatch
 
 def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(UsageError, match=r"pip install 'fer-stream\[virtual-camera\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[virtual-camera\]'"):
         VirtualCameraSink(INFO)
 
 

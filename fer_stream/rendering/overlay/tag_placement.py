@@ -3,10 +3,10 @@
 A tag touches its own face's box: above it, below it, beside it, or inside its upper edge. Four rules hold
 in every frame:
 
-- No other face is nearer to the tag than its own face, measured from the plate and from its middle.
+- No other face is nearer to the tag than its own face, measured from the tag's edge and from its middle.
 - Tags do not overlap.
 - A tag outside its box is never moved onto another face's box.
-- A tag inside its box leaves most of the face free. So the tag of a small face is never inside.
+- A tag inside its box covers at most 40 % of it. A small face has no room for that, so its tag is outside.
 
 A tag keeps its place as long as the rules allow. It never hops from one side of its box to another between
 two frames: it first goes inside or is left out for `PAUSE_S`. It changes sides at most once per
@@ -33,7 +33,7 @@ from fer_stream.rendering.overlay.parts import (
 )
 from fer_stream.types import Face
 
-PAUSE_S = 0.12  # before a tag changes sides, it is on neither side for this long
+PAUSE_S = 0.12  # before a tag changes sides, it is on no side for this long
 TURN_S = 1.0  # minimum time between two changes of sides
 LEFT_OUT_S = 0.12  # a tag that found no place looks for one again after this time
 RETURN_S = 1.0  # a better place must have been free this long before the tag returns to it
@@ -204,7 +204,7 @@ def _is_allowed(
 
 
 def _may_improve(memory: TagMemory) -> bool:
-    return memory.spot is not None and (memory.spot.side == "inside" or not memory.spot.shows_id)
+    return memory.spot is not None and memory.spot not in OUTSIDE
 
 
 def _move(
