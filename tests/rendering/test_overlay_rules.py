@@ -148,6 +148,17 @@ def test_the_tag_of_a_tiny_face_is_beside_it_where_no_other_place_is_free():
     assert [side_of_tag(face) for face in placed] == ["right", "below"]
 
 
+def test_a_tag_beside_its_face_returns_to_the_top_when_the_others_have_left():
+    layout, frames = Layout(text_width_px), []
+    for index in range(100):
+        faces = [face_at(1, (310, 1, 320, 13) if index < 25 else (310, 60, 320, 72))]
+        if index < 25:
+            faces.append(face_at(2, (310, 15, 320, 27)))
+        frames.append(layout.arrange(blank_frame((640, 360), faces, index)))
+    assert_no_tag_hops(frames)
+    assert [side_of_tag(frames[index][0]) for index in (20, 40, 99)] == ["right", "right", "above"]
+
+
 def test_a_larger_panel_is_tied_to_its_face():
     placed = Layout(text_width_px).arrange(blank_frame((1280, 720), [face_at(1, (500, 200, 700, 460))]))
     panel = placed[0].panel

@@ -220,11 +220,14 @@ def _move(
         return
     others = [box for at, box in enumerate(scene.boxes) if at != index]
     best: tuple[float, Spot, Rect] | None = None
+    is_beside = (
+        placed[index] is not None and memory.spot is not None and memory.spot.side in ("left", "right")
+    )
     current_order = SPOTS.index(memory.spot) if placed[index] is not None and memory.spot else len(SPOTS)
     for order, spot in enumerate(SPOTS[:current_order]):
         if best is not None and order >= best[0]:
             break  # places further down the order cost more
-        if not memory.may_turn(spot.side, scene.now_s):
+        if not (is_beside or memory.may_turn(spot.side, scene.now_s)):
             continue
         rect = plate.rect_at(spot, scene.boxes[index], scene.view)
         if rect is None or not _is_allowed(rect, index, scene.boxes, taken):
@@ -243,7 +246,8 @@ def _move(
         if scene.now_s - memory.better_since_s < RETURN_S:
             return
     memory.better_since_s = math.inf
-    if best is None:
-        memory.spot, memory.left_out_s = None, scene.now_s
+    if best is None or not memory.may_turn(best[1].side, scene.now_s):
+        # A tag beside its box is left out for a moment, too, before it goes to a better place.
+        memory.spot, placed[index], memory.left_out_s = None, None, scene.now_s
     else:
         memory.spot, placed[index] = best[1], best[2]
