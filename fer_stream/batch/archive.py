@@ -176,7 +176,8 @@ class Estimate:
 
     Attributes:
         parts: For each recording, its length in seconds (0 if unknown) and its number of parts.
-        video_s: Seconds of video to analyze, including warm-up. Unknown lengths count as the mean.
+        video_s: Seconds of video to analyze, including warm-up. An unknown length counts as the mean, and a
+            recording that can't be read as 0.
         rate: Seconds of video per second of one worker; 0 if nothing could be measured.
         measured_s: Seconds of video that were measured.
         slots: Number of tasks at once.
@@ -239,6 +240,7 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
     for each in recordings:
         seen = looks[each.output_name]
         cuts = cut(seen, settings.part_s, settings.warm_up_s)
-        total_s += (seen.duration_s or mean_s) + sum(part.start_s - part.from_s for part in cuts)
+        total_s += seen.duration_s or (mean_s if seen.is_readable else 0.0)
+        total_s += sum(part.start_s - part.from_s for part in cuts)
         parts.append((each, seen.duration_s, len(cuts)))
     return Estimate(parts, total_s, measured_s / took_s if took_s else 0.0, measured_s, slots)

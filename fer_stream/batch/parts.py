@@ -72,12 +72,14 @@ class Look:
         duration_s: Length in seconds; 0 if unknown.
         can_be_cut: Whether reading can begin at any point without much work.
         frame_rate: Average frames per second; 0 if unknown.
+        is_readable: Whether its header could be read.
     """
 
     first_s: float = 0.0
     duration_s: float = 0.0
     can_be_cut: bool = False
     frame_rate: float = 0.0
+    is_readable: bool = False
 
 
 def look(file: Path | BinaryIO) -> Look:
@@ -106,6 +108,7 @@ def look(file: Path | BinaryIO) -> Look:
                 duration_s=max(duration_s, 0.0),
                 can_be_cut=stream.codec_context.name in COUNTABLE_CODECS and not guesses_times,
                 frame_rate=float(stream.average_rate or 0),
+                is_readable=True,
             )
     except (*MEDIA_ERRORS, OSError):
         return Look()

@@ -23,7 +23,8 @@ PROG = "fer-batch"
 class Progress:
     """Shows the progress of an archive: recordings, rate, failures and time left.
 
-    The time left is estimated from file sizes, which are known before a recording is opened.
+    The time left is estimated from file sizes, which are known before a recording is opened. Failed
+    recordings are left out, because most fail at once, whatever their size.
 
     Args:
         recordings: The recordings to analyze.
@@ -32,7 +33,7 @@ class Progress:
 
     def __init__(self, recordings: Sequence[Recording], *, quiet: bool) -> None:
         self._total = len(recordings)
-        self._total_bytes = sum(_weight(recording) for recording in recordings)
+        self._total_bytes = float(sum(_weight(recording) for recording in recordings))
         self._quiet = quiet
         self._done = self._failed = 0
         self._video_s = self._done_bytes = 0.0
@@ -91,8 +92,8 @@ class Progress:
         )
 
     def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:
-        """Report a recording that failed."""
-        self.advance(recording, share)
+        """Report a recording that failed. `share` is the part of it that `advance` has not counted."""
+        self._total_bytes -= share * _weight(recording)
         self._failed += 1
         if self._quiet:
             say(PROG, str(error))
@@ -105,6 +106,7 @@ class Progress:
             self._bar.update(
                 self._task,
                 completed=self._done_bytes,
+                total=self._total_bytes,
                 description=f"{self._done + self._failed}/{self._total} recordings",
                 failures=f"{self._failed} failed" if self._failed else "",
                 rate=self._rate(),

@@ -22,6 +22,9 @@ import pyarrow.parquet as pq
 from fer_stream.batch import work
 from fer_stream.batch.archive import estimate
 from fer_stream.batch.inputs import find_recordings
+from fer_stream.batch.manifest import Record
+from fer_stream.batch.parts import Look
+from fer_stream.batch.progress import Progress
 from fer_stream.batch.settings import Settings
 from fer_stream.command import cli as single
 from fer_stream.errors import SourceError
@@ -130,6 +133,50 @@ def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
     recordings = find_recordings([str(tmp_path)])
     estimated = estimate(recordings, Settings("0"), None, Here())
     assert estimated.parts == [(recordings[0], 0.0, 1)] and estimated.run_s is None
+
+
+@pytest.mark.parametrize(("is_readable", "video_s"), [(True, 20.0), (False, 10.0)])
+def test_an_estimate_adds_the_mean_only_for_a_recording_that_can_be_read(is_readable, video_s, tmp_path):
+    class Here:
+        """Inspects the first recording as 10 s long, and the second one without a length."""
+
+        def slots(self, _settings: Settings) -> int:
+            return 1
+
+        def submit(self, function: Callable[..., object], *arguments: object) -> object:
+            return function, arguments
+
+        def wait(self, pending: list[object], _timeout_s: float) -> list[object]:
+            return pending
+
+        def result(self, task: tuple) -> object:
+            function, arguments = task
+            if function is work.inspect:
+                known = arguments[1].name.endswith("a.mp4")
+                return Look(duration_s=10.0, is_readable=True) if known else Look(is_readable=is_readable)
+            return (4.0, 1.0) if function is work.measure else None
+
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    estimated = estimate(find_recordings([str(tmp_path)]), Settings("0"), None, Here())
+    assert estimated.video_s == video_s
+
+
+def test_a_failed_recording_does_not_count_for_the_time_left(tmp_path, monkeypatch, capsys):
+    for name, size in (("bad.mp4", 9), ("done.mp4", 4000), ("next.mp4", 8000)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    recordings = find_recordings([str(tmp_path)])
+    bad, finished, _ = recordings
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    with Progress(recordings, quiet=False) as progress:
+        progress.begin()
+        now_s = 1.0
+        progress.failed(bad, SourceError("it can't be read"), 1.0)
+        assert "left" not in capsys.readouterr().err
+        now_s = 20.0
+        progress.done(finished, Record("done.mp4", duration_s=30.0), 1.0)
+        assert "0:40 left" in capsys.readouterr().err
 
 
 @linux
