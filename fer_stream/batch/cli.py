@@ -233,9 +233,9 @@ def _with_cluster(
         try:
             archive.run(todo)
         except KeyboardInterrupt:
-            progress.summarize(done_before, output.place(), settings.table, interrupted=True)
+            progress.summarize(done_before, output.place(), settings, interrupted=True)
             raise
-        progress.summarize(done_before, output.place(), settings.table)
+        progress.summarize(done_before, output.place(), settings)
         if settings.blur and not options.quiet:
             say(PROG, LOOK_THROUGH)
         return archive.exit_code

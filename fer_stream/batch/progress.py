@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
+from fer_stream.batch.index import INDEX
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
+from fer_stream.batch.settings import Settings
 from fer_stream.command.options import say
 from fer_stream.errors import FerStreamError, one_line
 from fer_stream.words import clock_text, counted
@@ -113,13 +115,13 @@ class Progress:
                 left=self._time_left(),
             )
 
-    def summarize(self, before: int, place: str, table: str, *, interrupted: bool = False) -> None:
+    def summarize(self, before: int, place: str, settings: Settings, *, interrupted: bool = False) -> None:
         """Print the summary.
 
         Args:
             before: Number of recordings that earlier runs finished.
             place: The output, for messages.
-            table: The format of the tables.
+            settings: The settings, which say what was written.
             interrupted: Whether the run was interrupted.
         """
         if self._bar is not None:
@@ -133,7 +135,10 @@ class Progress:
         rate = f" ({rate})" if (rate := self._rate()) else ""
         took = clock_text(time.monotonic() - self._began_s)
         say(PROG, f"{self._done} of {self._total} recordings done in {took}{rate}{failed}{earlier}{undone}")
-        say(PROG, f"wrote {place}: tables/*.{table}, summary.{table}, manifest.parquet")
+        folders = settings.folders if self._done else ()
+        written = [f"{folder}/*{settings.suffix(folder)}" for folder in folders]
+        written += [f"summary.{settings.table}", "manifest.parquet", *([INDEX] if settings.report else [])]
+        say(PROG, f"wrote {place}: {', '.join(written)}")
 
     def _line(self, word: Text, text: str) -> None:
         if self._quiet:

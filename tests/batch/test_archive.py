@@ -179,6 +179,26 @@ def test_a_failed_recording_does_not_count_for_the_time_left(tmp_path, monkeypat
         assert "0:40 left" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        ({"table": "csv"}, "tables/*.csv, summary.csv, manifest.parquet"),
+        (
+            {"save": True, "report": True},
+            "tables/*.parquet, videos/*.mp4, reports/*.html, summary.parquet, manifest.parquet, index.html",
+        ),
+    ],
+)
+def test_the_last_line_names_everything_that_was_written(options, written, tmp_path, capsys):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    recordings = find_recordings([str(tmp_path)])
+    with Progress(recordings, quiet=False) as progress:
+        progress.begin()
+        progress.done(recordings[0], Record("a.mp4"), 1.0)
+        progress.summarize(0, "results", Settings("0", **options))
+    assert capsys.readouterr().err.splitlines()[-1] == f"fer-batch: wrote results: {written}"
+
+
 @linux
 @pytest.mark.slow
 def test_a_killed_worker_loses_only_its_part(batch, cluster, hopper_bgr, tmp_path):
