@@ -231,6 +231,14 @@ def test_annotate_leaves_the_frame_alone_and_marks_the_face_in_its_colour():
     assert np.array_equal(image[220:440, 520:680], before[220:440, 520:680])
 
 
+@pytest.mark.parametrize("size_wh", [(640, 360), (1920, 1080), (3840, 2160)])
+def test_the_box_of_a_small_face_leaves_most_of_the_face_visible(size_wh):
+    x, y = size_wh[0] // 2, size_wh[1] // 2
+    analyzed = blank_frame(size_wh, [face_at(1, (x, y, x + 16, y + 20))])
+    changed = (Overlay(show_bars=False).annotate(analyzed) != analyzed.frame.bgr).any(axis=2)
+    assert 0.1 < changed[y : y + 20, x : x + 16].mean() < 0.4
+
+
 def test_a_frame_without_faces_is_an_exact_copy():
     analyzed = blank_frame((64, 48), [])
     assert np.array_equal(Overlay().annotate(analyzed), analyzed.frame.bgr)

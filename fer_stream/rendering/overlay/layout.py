@@ -25,6 +25,8 @@ from fer_stream.types import AnalyzedFrame
 REFERENCE_AREA_PX = 1280 * 720
 REFERENCE_TEXT_PX = 16
 
+THICKEST_LINE_SHARE = 0.05  # of the shorter side of a box
+
 STILL_CROWDED_S = 2.0  # panels stay small for this long after a crowd, because people come and go
 MEMORY_S = 1.0  # a face that is away for less than this gets its old place back
 
@@ -93,7 +95,7 @@ class Layout:
             panels = self._panels.place(scene, [memory.panel for memory in memories], tag_rects)
         line_px = max(2, round(2.6 * scale))
         return tuple(
-            PlacedFace(face, box, line_px, tag, panel)
+            PlacedFace(face, box, min(line_px, _thickest_line_px(box)), tag, panel)
             for face, box, tag, panel in zip(faces, scene.boxes, tags, panels, strict=True)
         )
 
@@ -111,3 +113,8 @@ class Layout:
         for key in gone:
             del self._memories[key]
         return step_s
+
+
+def _thickest_line_px(box: Rect) -> int:
+    """Return the thickest line that leaves a small face visible between the corners of its box."""
+    return max(1, round(THICKEST_LINE_SHARE * min(box.width, box.height)))
