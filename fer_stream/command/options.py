@@ -242,7 +242,8 @@ def add_analysis_options(
         "--min-face",
         type=in_range(MIN_FACE),
         metavar="PX",
-        help="ignore faces smaller than this, in pixels (default: 40)",
+        help="ignore faces smaller than this, in pixels (default: 40); another value may also find or miss "
+        "a few larger faces",
     )
     analysis.add_argument(
         "--scan-every",
