@@ -150,11 +150,18 @@ def exit_code_of(prog: str, run: Callable[[], int], *, has_verbose: bool = False
         if known is None and not has_verbose:
             raise
         if known is None:
-            hint = "" if LOGGER.isEnabledFor(logging.DEBUG) else "; --verbose shows where it happened"
-            known = FerStreamError(f"unexpected {type(error).__name__}: {reason_of(error)}{hint}")
+            known = _unexpected(error)
         LOGGER.debug("ended by an error", exc_info=True)
         say(prog, str(known))
         return known.exit_code
+
+
+def _unexpected(error: Exception) -> FerStreamError:
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    reason = f": {reason_of(error)}" if str(error) else ""
+    hint = "" if LOGGER.isEnabledFor(logging.DEBUG) else "; --verbose shows where it happened"
+    return FerStreamError(f"unexpected {name}{reason}{hint}")
 
 
 def _in_words(error: Exception) -> FerStreamError | None:

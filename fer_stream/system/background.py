@@ -29,6 +29,10 @@ POOL_THREADS = "fer-stream-pool"  # start of the names of a thread pool's thread
 _T = TypeVar("_T")
 
 
+class _NothingYetError(Exception):
+    """No item came in time. Not a TimeoutError, because that may be the error of a source."""
+
+
 def a_thread_runs() -> bool:
     """Return whether a thread of this package still runs, such as one that is blocked in a silent stream."""
     return any(thread.name.startswith((_NAME, POOL_THREADS)) for thread in threading.enumerate())
@@ -161,7 +165,7 @@ class Background(Generic[_T]):
         while True:
             try:
                 item = self._get(every_s)
-            except TimeoutError:
+            except _NothingYetError:
                 yield None
                 continue
             if item is None:
@@ -183,7 +187,7 @@ class Background(Generic[_T]):
             while not (self._items or self._ended or self._stopping):
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
-                    raise TimeoutError
+                    raise _NothingYetError
                 self._changed.wait(min(left_s, _WAIT_S))
             if self._stopping:
                 return None

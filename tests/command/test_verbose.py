@@ -34,7 +34,7 @@ def test_an_error_comes_with_its_traceback_and_without_passwords(fer) -> None:
             RuntimeError("CUDA error: unknown\nwith more lines"),
             "RuntimeError: CUDA error: unknown;",
         ),
-        ("scan", 3, cv2.error("OpenCV failed"), "error: OpenCV failed;"),
+        ("scan", 3, cv2.error("OpenCV failed"), "cv2.error: OpenCV failed;"),
     ],
 )
 def test_an_unexpected_error_is_one_line_and_finishes_the_outputs(

@@ -212,6 +212,18 @@ def test_every_frame_of_a_real_video_arrives(tmp_path: Path) -> None:
     assert seen == [(i, pytest.approx(i / 25), pytest.approx(i * 10, abs=4.9)) for i in range(25)]
 
 
+def test_a_time_out_of_the_source_is_an_error_like_any_other() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise TimeoutError("the camera does not answer")
+
+    with Background(source()) as items:
+        read = iter(items)
+        assert next(read) == 1
+        with pytest.raises(TimeoutError, match="does not answer"):
+            next(read)
+
+
 def test_a_task_returns_its_result_and_raises_its_error() -> None:
     task = Task(lambda: 7)
     assert [task.result(), task.result()] == [7, 7]
