@@ -14,8 +14,10 @@ from fer_stream.expressions import LABELS
 from fer_stream.types import Face
 from fer_stream.words import counted, duration_text
 
+LEAST_SHARE = 0.05  # of the time that a person was seen; smaller shares are not listed
 LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this, unless frames always come that slowly
 MOMENT_S = 0.5  # a person who was seen for less is not listed if there are others
+MOST_LABELS = 4  # number of labels that are listed for a person
 MOST_PEOPLE = 256  # number of people who are counted separately
 RETURN_S = 60.0  # a person who is away for longer may be forgotten
 
@@ -122,6 +124,13 @@ def shares_of(label_s: dict[str, float]) -> dict[str, float]:
     """Return each label's share of the whole time, 0 to 1; 0 for all if there is no time."""
     total_s = sum(label_s.values())
     return {label: value / total_s if total_s > 0 else 0.0 for label, value in label_s.items()}
+
+
+def main_shares(shares: dict[str, float]) -> dict[str, float]:
+    """Return the labels that are listed for a person, with their shares, largest first."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    main = [(label, share) for label, share in ranked if share >= LEAST_SHARE][:MOST_LABELS]
+    return dict(main or ranked[:1])
 
 
 def more_people_text(count: int, longest_s: float) -> str:

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from fer_stream.expressions import UNSURE, color_hex
-from fer_stream.face_time import MOMENT_S, more_people_text, shares_of
+from fer_stream.face_time import MOMENT_S, main_shares, more_people_text, shares_of
 from fer_stream.words import duration_text, percent
 
 if TYPE_CHECKING:
     from fer_stream.pipeline import Summary
 
 MOST_LINES = 12
-LEAST_SHARE = 0.05  # of the time that a person was seen; smaller shares are not listed
-MOST_LABELS = 4
 
 
 def people_lines(summary: Summary) -> list[Text]:
@@ -47,10 +45,8 @@ def people_lines(summary: Summary) -> list[Text]:
 
 def shares_text(shares: dict[str, float]) -> Text:
     """Return the main labels with their shares, "happy 62 %, unsure 20 %", each in its colour."""
-    ranked = sorted(shares.items(), key=lambda item: -item[1])
-    main = [(label, share) for label, share in ranked if share >= LEAST_SHARE][:MOST_LABELS]
     text = Text()
-    for label, share in main or ranked[:1]:
+    for label, share in main_shares(shares).items():
         text.append(", " if text else "")
         text.append(label, "dim" if label == UNSURE else color_hex(label))
         text.append(f" {percent(share)} %")

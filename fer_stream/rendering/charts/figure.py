@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS, LABELS, UNSURE, color_hex
-from fer_stream.face_time import MOMENT_S, PersonTime
+from fer_stream.face_time import MOMENT_S, PersonTime, main_shares
 from fer_stream.rendering.charts.curve import Binning, Curve, Stretch
 from fer_stream.rendering.charts.portrait import Portraits
 from fer_stream.rendering.plotting import DOTS_PER_INCH, FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure
@@ -59,7 +59,7 @@ def timeline_figure(
         more: A line about the faces without a row; empty if every face has one.
     """
     count = max(len(rows), 1)
-    row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 1.0
+    row_in = 1.9 if count <= 2 else 1.25 if count <= 5 else 1.1
     head_in, foot_in = 1.45, 0.75 if more else 0.45
     figure_in = head_in + foot_in + count * row_in
     figure = new_figure(WIDTH_IN, figure_in)
@@ -236,14 +236,14 @@ def _draw_peak(axes: Axes, row: Row, stretches: Sequence[Stretch]) -> str:
 def _draw_person(
     figure: Figure, row: Row, peak: str, top_in: float, side_in: float, figure_in: float
 ) -> None:
-    """Draw the face's picture, and say how long the person was seen and when the curve peaks."""
+    """Draw the face's picture beside the time that it was seen, its main labels and the curve's peak."""
     label = row.time.main_label()
     portrait = row.portraits.by_label.get(label)
-    shares = row.time.shares()
-    named = [each for each in dict.fromkeys((label, UNSURE)) if each == label or shares[each] >= 0.005]
+    shares = [f"{name} {percent(share)} %" for name, share in main_shares(row.time.shares()).items()]
     lines = [
         f"seen for {duration_text(row.time.seen_s)}, of that time",
-        ", ".join(f"{each} {percent(shares[each])} %" for each in named),
+        # Two shares fit in a line.
+        *",\n".join(", ".join(shares[at : at + 2]) for at in range(0, len(shares), 2)).splitlines(),
         *peak.splitlines(),
     ]
     if portrait is not None:
