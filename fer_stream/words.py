@@ -19,8 +19,15 @@ def any_of(names: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def percent(probability: float) -> int:
-    """Return a probability in whole percent. It rounds up to 100 only from 99.95 %."""
+def percent(probability: float, *, unsure: bool = False) -> int:
+    """Return a probability in whole percent. It rounds up to 100 only from 99.95 %.
+
+    Args:
+        probability: 0 to 1.
+        unsure: Whether the face is unsure. Its percentages round down, so that none reaches the threshold.
+    """
+    if unsure:
+        return math.floor(100 * probability)
     return min(math.floor(100 * probability + 0.5), 99 if probability < 0.9995 else 100)
 
 

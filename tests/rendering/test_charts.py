@@ -371,9 +371,9 @@ def test_unsure_stretches_are_hatched_and_not_an_expression(tmp_path):
 
 def test_an_unsure_face_of_a_picture_has_bars_and_no_expression_in_its_title(tmp_path):
     path = tmp_path / "chart.svg"
-    face_chart(np.zeros((180, 320, 3), np.uint8), face_with("sad", 0.4, unsure=True), path)
+    face_chart(np.zeros((180, 320, 3), np.uint8), face_with("sad", 0.718, unsure=True), path)
     found = texts(path)
-    assert "unsure" in found and "40 %" in found and "sad 40 %" not in found
+    assert "unsure" in found and "71 %" in found and "sad 71 %" not in found and "72 %" not in found
 
 
 def test_memory_stays_bounded_and_means_stay_right_for_a_long_video(tmp_path, monkeypatch):

@@ -298,6 +298,10 @@ def test_percentages_never_overstate():
     ]  # fmt: skip
 
 
+def test_no_percentage_of_an_unsure_face_reaches_the_threshold():
+    assert [percent(value, unsure=True) for value in (0.7176, 0.7199, 0.125)] == [71, 71, 12]
+
+
 def test_every_expression_has_its_own_colour():
     assert set(COLORS_RGB) == set(EXPRESSIONS)
     assert len(set(COLORS_RGB.values())) == len(EXPRESSIONS)

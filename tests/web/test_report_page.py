@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
-from helpers.browser import has_color
+from helpers.browser import WatchedPage, has_color
+from helpers.contexts import make_context, make_info
+from helpers.faces import make_face, make_frame
 from helpers.report import START_S
 
+from fer_stream.sinks import ReportSink
 from fer_stream.sinks.episodes.builder import SHORTEST_S
+from fer_stream.sinks.provenance import Provenance
 
 WOMAN_COMES_S = 5.2  # into the sample clip; it takes her a quarter of a second
 
@@ -109,6 +115,30 @@ def test_the_chips_look_like_the_curves(report):
 
 def test_the_report_says_that_episodes_leave_out_brief_labels(report):
     assert f"less than {SHORTEST_S} s joins the longer episode" in report.text_content("#hint")
+
+
+@pytest.fixture
+def unsure_report(watched, tmp_path) -> WatchedPage:
+    """The report of a face that is neutral for 0.2 s and then unsure, just below the threshold."""
+    frames = [make_frame(index, index / 25, make_face(1, "neutral", 0.75)) for index in range(5)]
+    frames += [make_frame(index, index / 25, make_face(1, "unsure", 0.718)) for index in range(5, 50)]
+    info = make_info(frame_rate=Fraction(25))
+    with ReportSink(tmp_path / "report.html", info) as sink:
+        sink.begin(make_context(info, provenance=Provenance(unsure_below=0.72)))
+        for frame in frames:
+            sink.write(frame)
+    watched.goto((tmp_path / "report.html").as_uri())
+    watched.wait_for_selector("html[data-ready]")
+    return watched
+
+
+def test_no_percentage_of_an_unsure_face_reaches_the_threshold(unsure_report):
+    assert "no expression reached 72 %" in unsure_report.text_content("#trust")
+    (row,) = unsure_report.locator("#episodes tbody tr").all_text_contents()
+    assert "unsure71 %71 %" in row
+    box = unsure_report.locator(".lane .u-over").bounding_box()
+    unsure_report.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
+    assert "neutral71 %" in unsure_report.text_content(".tip:not([hidden])")
 
 
 def test_the_table_sorts(report):

@@ -183,7 +183,7 @@ class Panel:
                 f"{bar_text(probability, length, self._console):<{length}}",
                 style=f"not dim not bold {color_hex(name)}",
             )
-            line.append(f"{percent(probability):>4} %", style="" if top else "dim")
+            line.append(f"{percent(probability, unsure=face.unsure):>4} %", style="" if top else "dim")
             lines.append(line)
         return [*lines, Text()]
 

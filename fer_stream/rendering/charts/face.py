@@ -141,7 +141,7 @@ def _draw_bars(axes: Axes, face: Face, *, numbered: bool) -> None:
         axes.text(
             1.17,
             index,
-            f"{percent(probability)} %",
+            f"{percent(probability, unsure=face.unsure)} %",
             ha="right",
             va="center_baseline",
             fontsize=9.5,

@@ -159,7 +159,7 @@ def _draw_rows(canvas: np.ndarray, panel: Rect, style: PanelStyle, face: Face) -
         _draw_bar(canvas, bar_left, bar_top, length, thickness, probability, color_bgr(name))
         if style.number_width:
             is_top = index == top_index
-            text, weight = str(percent(probability)), SEMIBOLD if is_top else REGULAR
+            text, weight = str(percent(probability, unsure=face.unsure)), SEMIBOLD if is_top else REGULAR
             left = panel.right - style.padding - text_width_px(text, style.text_px, weight)
             baseline = row_top + baseline_px(style.row, style.text_px)
             draw_text(canvas, text, left, baseline, style.text_px, weight, WHITE_BGR if is_top else DIM_BGR)

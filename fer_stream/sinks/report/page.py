@@ -122,8 +122,8 @@ def _episode(episode: Episode) -> list[float]:
         round(episode.start_s, 3),
         round(episode.end_s, 3),
         LABELS.index(episode.expression),
-        round(episode.confidence_mean, 3),
-        round(episode.confidence_max, 3),
+        round(episode.confidence_mean, 6),
+        round(episode.confidence_max, 6),
     ]
 
 

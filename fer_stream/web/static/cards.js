@@ -13,9 +13,12 @@ export function make(tag, className, ...children) {
   return element;
 }
 
-/** Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output. */
-function percent(share) {
-  return Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100);
+/**
+ * Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output.
+ * The percentages of an unsure face round down, so that none reaches the threshold.
+ */
+function percent(share, unsure = false) {
+  return unsure ? Math.floor(100 * share) : Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100);
 }
 
 function makeCard(id) {
@@ -64,7 +67,7 @@ export class Cards {
     EXPRESSIONS.forEach((expression, index) => {
       const { row, fill, value } = entry.rows[index];
       fill.style.transform = `scaleX(${face[expression]})`;
-      value.textContent = String(percent(face[expression]));
+      value.textContent = String(percent(face[expression], unsure));
       row.classList.toggle("top-row", expression === face.expression && !unsure);
     });
   }

@@ -8,6 +8,8 @@ const expressions = labels.slice(0, 7);
 const [firstS, lastS] = report.span_s;
 const find = (id) => document.getElementById(id);
 
+const unsureBelow = report.provenance.unsure_below;
+
 const SEEK_SLACK_S = 0.002;
 
 /** Make an element with a class and text or children. Text is never read as markup. */
@@ -33,9 +35,12 @@ function lengthText(seconds) {
   return `${clock(seconds, 0)} ${seconds < 3600 ? "min" : "h"}`;
 }
 
-/** Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output. */
-function percent(share) {
-  return `${Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100)} %`;
+/**
+ * Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output.
+ * The percentages of an unsure face round down, so that none reaches the threshold.
+ */
+function percent(share, unsure = false) {
+  return `${unsure ? Math.floor(100 * share) : Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100)} %`;
 }
 
 const total = (person) => Object.values(person.seconds).reduce((sum, value) => sum + value, 0);

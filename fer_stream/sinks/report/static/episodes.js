@@ -27,6 +27,7 @@ function setUpEpisodes() {
 
   function row(episode) {
     const [personId, startS, endS, labelIndex, mean, highest] = episode;
+    const unsure = labels[labelIndex] === "unsure";
     const go = make("button", "", clock(startS, 2));
     go.type = "button";
     go.title = "Go to this moment";
@@ -39,8 +40,8 @@ function setUpEpisodes() {
       make("td", "", clock(endS, 2)),
       make("td", "", `${(endS - startS).toFixed(2)} s`),
       make("td", "", mark(labels[labelIndex]), labels[labelIndex]),
-      make("td", "", percent(mean)),
-      make("td", "", percent(highest)),
+      make("td", "", percent(mean, unsure)),
+      make("td", "", percent(highest, unsure)),
     );
     line.addEventListener("click", () => {
       seek(startS);

@@ -191,6 +191,11 @@ function chartOptions(person, width) {
   };
 }
 
+/** Return whether a face is unsure at a point of its curves. */
+function isUnsure(columns, point) {
+  return Math.max(...columns.slice(1).map((column) => column[point])) < 100 * unsureBelow;
+}
+
 function showTip(plot) {
   const chart = charts.find((each) => each.plot === plot);
   if (!chart) return;
@@ -200,13 +205,14 @@ function showTip(plot) {
   const hidden = left < 0 || idx == null || columns[1][idx] == null || !chart.hovered;
   chart.tip.hidden = hidden;
   if (hidden) return;
+  const unsure = isUnsure(columns, idx);
   const values = expressions
     .map((label, index) => [label, columns[index + 1][idx]])
     .filter(([label]) => shownExpressions.has(label))
     .sort((one, other) => other[1] - one[1]);
   chart.tip.replaceChildren(
     make("b", "", clock(columns[0][idx])),
-    ...values.map(([label, value]) => make("span", "", curveSample(label), label, make("i", "", `${Math.round(value)} %`))),
+    ...values.map(([label, value]) => make("span", "", curveSample(label), label, make("i", "", percent(value / 100, unsure)))),
   );
   const offset = plot.over.offsetLeft;
   const right = left + 14 + chart.tip.offsetWidth > plot.over.clientWidth;

@@ -2,7 +2,8 @@
 // Trust and provenance
 
 function setUpWords() {
-  const { labels: annotation, unsure_below: unsureBelow } = report.provenance;
+  const annotation = report.provenance.labels;
+  const threshold = `${Number((100 * unsureBelow).toFixed(3))} %`; // not rounded to whole percent
   const lines = [
     "A reading says how people would label the look of the face in a still picture. It does not say what the person feels.",
     "Compare a person with themselves over time. Absolute percentages differ between faces, lights and cameras.",
@@ -11,7 +12,7 @@ function setUpWords() {
   ];
   if (annotation === "ferplus") lines.splice(1, 0, "The percentages follow FER+, in which ten annotators labelled each training picture.");
   if (annotation === "fer2013") lines.splice(1, 0, "The percentages follow FER2013, in which one annotator labelled each training picture and many labels are disputed.");
-  if (unsureBelow > 0) lines.splice(2, 0, `“unsure” means that no expression reached ${percent(unsureBelow)}.`);
+  if (unsureBelow > 0) lines.splice(2, 0, `“unsure” means that no expression reached ${threshold}.`);
   lines.push("Do not use this report to judge or decide about people.");
   find("trust").append(...lines.map((line) => make("li", "", line)));
 
@@ -24,7 +25,7 @@ function setUpWords() {
     ["Weights", said.weights],
     ["Weights SHA-256", said.weights_sha256],
     ["Annotation", annotation],
-    ["Unsure below", unsureBelow > 0 ? percent(unsureBelow) : ""],
+    ["Unsure below", unsureBelow > 0 ? threshold : ""],
     ["Device", said.device],
     ["Options", options.join(" ")],
     ["Started", said.started_at],
