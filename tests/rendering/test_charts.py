@@ -152,6 +152,19 @@ def test_a_face_that_leaves_and_comes_back_leaves_a_gap(tmp_path):
     assert steps.max() / (np.ptp(columns) + 1) == pytest.approx(0.3, abs=0.02)
 
 
+def test_where_a_face_was_not_seen_area_and_strip_are_grey(tmp_path):
+    path = tmp_path / "timeline.png"
+    timeline = Timeline(path)
+    for index in range(250):
+        timeline.add(frame_at(index, 25, [make_face(1, "sad")] if index < 125 else []))
+    timeline.save()
+    shown = pixels_of(path, "sad")[230:]  # below the legend
+    rows, columns = np.flatnonzero(shown.sum(axis=1) > 100), np.flatnonzero(shown.sum(axis=0) > 80)
+    away = cv2.imread(str(path))[230:, columns.max() + 40]
+    area, strip = away[rows[0] + 20], away[rows[-1] - 5]
+    assert (area == strip).all() and area.min() > 200 and area.max() < 240
+
+
 def test_a_face_missed_for_a_frame_or_two_leaves_no_gap(tmp_path):
     path = tmp_path / "timeline.png"
     timeline = Timeline(path)

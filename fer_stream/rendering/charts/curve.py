@@ -115,7 +115,9 @@ class Curve:
         firsts = np.flatnonzero(np.diff(starts_s, prepend=-math.inf) > away_s)
         for first, end in zip(firsts, [*firsts[1:], len(bins)], strict=True):
             last_s = starts_s[end - 1] + max(width_s, binning.frame_s)
-            last_s = min(last_s, binning.first_s + binning.span_s)  # the last bin is seldom full
+            end_s = binning.first_s + binning.span_s
+            if last_s > end_s - min(width_s, binning.frame_s):  # a frame may lie anywhere in the last bin
+                last_s = end_s
             yield Stretch(np.append(starts_s[first:end], last_s), probabilities[first:end], labels[first:end])
 
 

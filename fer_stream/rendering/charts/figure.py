@@ -13,7 +13,7 @@ from fer_stream.expressions import EXPRESSIONS, LABELS, UNSURE, color_hex
 from fer_stream.face_time import MOMENT_S, PersonTime, main_shares
 from fer_stream.rendering.charts.curve import Binning, Curve, Stretch
 from fer_stream.rendering.charts.portrait import Portraits
-from fer_stream.rendering.plotting import DOTS_PER_INCH, FAINT_HEX, QUIET_HEX, TEXT_HEX, new_figure
+from fer_stream.rendering.plotting import DOTS_PER_INCH, QUIET_HEX, TEXT_HEX, new_figure
 from fer_stream.words import clock_text, counted, duration_text, percent
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ WIDTH_IN, MARGIN_IN, LEFT_IN, RIGHT_IN = 12.0, 0.3, 3.2, 0.4
 STRIP = -0.17, 0.12  # bottom and height, in units of the probability axis
 PEAK_Y = 1.07
 LINE_IN = 22 / DOTS_PER_INCH  # whole pixels, so that lines of text stay evenly spaced
-NOT_SEEN_HEX = "#f6f7f8"
+NOT_SEEN_HEX, GRID_HEX = "#e8eaed", "#cfd2d7"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _draw_head(
     figure.text(MARGIN_IN / WIDTH_IN, 1 - 0.66 / figure_in, "  ·  ".join(subtitle), fontsize=10,
                 color=QUIET_HEX, va="top")  # fmt: skip
     handles = [Patch(**_strip_style(label), label=label) for label in LABELS]
-    handles.append(Patch(facecolor=NOT_SEEN_HEX, edgecolor="#c6c9ce", linewidth=0.6, label="not seen"))
+    handles.append(Patch(facecolor=NOT_SEEN_HEX, linewidth=0, label="not seen"))
     figure.legend(
         handles=handles,
         loc="upper left",
@@ -152,9 +152,10 @@ def _draw_axes(
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock_text(value, exact=exact_ticks)))
     axes.tick_params(axis="x", length=0, pad=7, labelsize=9.5, labelcolor=QUIET_HEX, labelbottom=is_last)
-    axes.axhspan(0, 1, color=NOT_SEEN_HEX, zorder=0, linewidth=0)
+    for bottom, top in ((0, 1), (STRIP[0], STRIP[0] + STRIP[1])):
+        axes.axhspan(bottom, top, color=NOT_SEEN_HEX, zorder=0, linewidth=0)
     for tick in ticks:
-        axes.axvline(tick, color=FAINT_HEX, linewidth=0.8, zorder=0.5)
+        axes.axvline(tick, color=GRID_HEX, linewidth=0.8, zorder=0.5)
     axes.set_yticks([0, 0.5, 1] if has_curve else [], ["0", "50", "100 %"] if has_curve else [])
     axes.tick_params(axis="y", length=2.5, width=0.8, color=QUIET_HEX, pad=3, labelsize=7.5,
                      labelcolor=QUIET_HEX)  # fmt: skip
