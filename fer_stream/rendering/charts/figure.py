@@ -145,7 +145,7 @@ def _draw_axes(
     """Draw the time axis and the axis of the probabilities."""
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    exact_ticks = any(tick % 1 for tick in ticks)
+    exact_ticks = any(round(tick, 1) % 1 for tick in ticks)
     axes.set_xlim(binning.first_s, binning.first_s + max(binning.span_s, 1e-3))
     axes.set_ylim(STRIP[0], 1)
     axes.spines[:].set_visible(False)
@@ -275,9 +275,11 @@ def _strip_style(label: str) -> dict[str, Any]:
 
 
 def tick_times(first_s: float, span_s: float) -> list[float]:
-    """Return at most nine round times in the span."""
+    """Return the beginning of the span and at most nine round times in it."""
     steps_s = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
     step_s: float = next((step for step in steps_s if span_s / step <= 9), 86400)
     first = math.ceil(first_s / step_s - 1e-6)
     last = math.floor((first_s + span_s) / step_s + 1e-6)
-    return [round(step_s * number, 3) for number in range(first, last + 1)]
+    times_s = [round(step_s * number, 3) for number in range(first, last + 1)]
+    # A label too close to that of the beginning would touch it.
+    return [first_s, *(time_s for time_s in times_s if time_s - first_s > 0.75 * step_s)]
