@@ -159,10 +159,11 @@ def test_the_best_picture_is_large_and_faces_the_camera():
     assert picture_quality(large) > picture_quality(turned)
 
 
-def test_the_picture_of_a_face_at_the_border_ends_with_the_frame(tmp_path):
+@pytest.mark.parametrize("box", [(0, 40, 40, 80), (0, 0, 90, 96)])
+def test_the_picture_of_a_face_at_the_border_ends_with_the_frame(tmp_path, box):
     bgr = np.zeros((96, 96, 3), np.uint8)
     bgr[:, :4] = 255  # the border, which must not be spread over the picture
-    face = make_face(1, "happy", box=(0, 40, 40, 80))
+    face = make_face(1, "happy", box=box)
     (person,) = write(tmp_path / "r.html", [make_frame(0, 0.0, face, bgr=bgr)])["people"]
     data = base64.b64decode(person["picture"]["src"].partition(",")[2])
     thumbnail = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)

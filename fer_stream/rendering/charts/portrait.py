@@ -12,6 +12,7 @@ from fer_stream.rendering.charts.face_pose import area_px, frontality
 from fer_stream.types import AnalyzedFrame, Face
 
 SIDE_PX = 96
+SCALE = 1.24  # side of a picture over the longer side of the face's box
 SAME_PEAK = 0.001  # probabilities that differ by less look equal in a chart; the better view of them wins
 NEAR_S, NEAR_PEAK = 0.5, 0.02  # so close to the peak in time and probability, the better view wins too
 BETTER_LOOK = 1.15  # a new picture must be better by this factor, so that not every frame gives one
@@ -74,18 +75,29 @@ class Portraits:
         self.by_label[face.label] = Portrait(_square_rgb(analyzed, face), time_s, probability, quality)
 
 
+def square_in_frame(face: Face, scale: float, frame_wh: tuple[int, int]) -> tuple[float, float, float]:
+    """Return a square around a face, moved into its frame, and no larger than the frame.
+
+    Args:
+        face: The face.
+        scale: Side of the square over the longer side of the face's box.
+        frame_wh: Size of the frame in px.
+
+    Returns:
+        The left edge, the top edge and the side, in px.
+    """
+    left, top, right, bottom = face.box_xyxy.tolist()
+    width, height = frame_wh
+    side = min(scale * max(right - left, bottom - top, 1.0), width, height)
+    x = min(max((left + right - side) / 2, 0.0), width - side)
+    y = min(max((top + bottom - side) / 2, 0.0), height - side)
+    return x, y, side
+
+
 def _square_rgb(analyzed: AnalyzedFrame, face: Face) -> np.ndarray:
     """Cut a face out of its frame, as a square with some margin, uint8 (S, S, 3)."""
-    left, top, right, bottom = face.box_xyxy.tolist()
-    center_x, center_y = (left + right) / 2, (top + bottom) / 2
-    half = 0.62 * max(right - left, bottom - top)
-    width, height = analyzed.frame.size_wh
-    half = min(half, width / 2, height / 2)
-    # Move the square into the frame instead of clipping it, so that it stays square.
-    center_x = min(max(center_x, half), width - half)
-    center_y = min(max(center_y, half), height - half)
-    x0, y0 = max(int(center_x - half), 0), max(int(center_y - half), 0)
-    size = max(int(2 * half), 1)
+    x, y, side = square_in_frame(face, SCALE, analyzed.frame.size_wh)
+    x0, y0, size = int(x), int(y), max(int(side), 1)
     crop = analyzed.frame.bgr[y0 : y0 + size, x0 : x0 + size, ::-1]
     side = min(size, SIDE_PX)
     return cv2.resize(np.ascontiguousarray(crop), (side, side), interpolation=cv2.INTER_AREA)

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from fer_stream.expressions import EXPRESSIONS
-from fer_stream.recognition.preprocessing import cut, face_square
+from fer_stream.recognition.preprocessing import cut
 from fer_stream.rendering.charts.face_pose import frontality
+from fer_stream.rendering.charts.portrait import square_in_frame
 
 if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame, Face
@@ -164,11 +165,6 @@ def picture_quality(face: Face) -> float:
 
 
 def _jpeg(bgr: np.ndarray, face: Face) -> bytes:
-    square_xyxy = face_square(face.box_xyxy, THUMBNAIL_SCALE)
-    # Slide the square into the frame as far as it fits, because beyond the border there is nothing to see.
-    for first, size in ((0, bgr.shape[1]), (1, bgr.shape[0])):
-        low, high = float(square_xyxy[first]), float(square_xyxy[first + 2])
-        if high - low <= size:
-            square_xyxy[[first, first + 2]] -= min(low, 0.0) + max(high - size, 0.0)
-    picture = cut(bgr, square_xyxy, THUMBNAIL_PX)
+    x, y, side = square_in_frame(face, THUMBNAIL_SCALE, (bgr.shape[1], bgr.shape[0]))
+    picture = cut(bgr, np.array([x, y, x + side, y + side]), THUMBNAIL_PX)
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
