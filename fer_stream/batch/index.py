@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote
 
 from fer_stream.batch.manifest import DONE, FAILED, Record
 from fer_stream.batch.output_folder import Output
 from fer_stream.errors import cannot_write, one_line
-from fer_stream.expressions import LABELS
+from fer_stream.expressions import LABELS, UNSURE
 from fer_stream.face_time import shares_of
 from fer_stream.rendering.html import csp_hash, palette_css, static_text
 from fer_stream.words import clock_text, counted, percent
@@ -28,9 +29,24 @@ th:nth-child(2), td:nth-child(2), th:nth-child(3), td:nth-child(3) { text-align:
 thead { background: var(--raised); }
 td:first-child { overflow-wrap: anywhere; min-width: 12rem; }
 svg { display: block; border-radius: 4px; }
-.words { color: var(--quiet); font-size: 0.87rem; white-space: nowrap; }
+.words { color: var(--quiet); font-size: 0.87rem; }
+.words span { white-space: nowrap; }
 .failed { color: var(--alarm); }
+.hatching { position: absolute; }
+.hatching rect { fill: var(--fill-unsure); }
+rect.unsure { fill: url(#hatching); }
+@media (max-width: 700px) {
+  th, td { padding: 0.4rem 0.5rem; }
+  td:first-child { min-width: 6rem; }
+  .bar { width: 100%; }
+}
 """
+# "Unsure" is hatched, as in the reports.
+_HATCHING = (
+    '<svg class="hatching" width="0" height="0" aria-hidden="true">'
+    '<pattern id="hatching" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect width="3" height="6"/></pattern></svg>'
+)
 
 
 def write_index(output: Output, records: Iterable[Record]) -> None:
@@ -54,10 +70,13 @@ def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
         reports: Names of the reports that exist. Other recordings get no link.
     """
     rows = sorted(records, key=lambda record: (record.source, record.output_name))
-    bars = "".join(f"rect.{label} {{ fill: var(--fill-{label}); }}" for label in LABELS)
+    bars = "".join(f"rect.{label} {{ fill: var(--fill-{label}); }}" for label in LABELS if label != UNSURE)
     style = palette_css() + static_text("theme.css", "fer_stream.rendering.html") + _STYLE + bars
     policy = html.escape(f"default-src 'none'; style-src {csp_hash(style)}; base-uri 'none'")
-    done = sum(record.state == DONE for record in rows)
+    states = Counter(record.state for record in rows)
+    done, failed = states[DONE], states[FAILED]
+    counts = {"done": done, "failed": failed, "not done yet": len(rows) - done - failed}
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
     more = f" The first {MOST_ROWS} are listed." if len(rows) > MOST_ROWS else ""
     return "\n".join(
         (
@@ -65,7 +84,8 @@ def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>fer-batch: {counted(len(rows), 'recording')}</title><style>{style}</style></head><body>",
-            f"<h1>{counted(len(rows), 'recording')}</h1><p class='note'>{done} done.{more}</p>",
+            f"<h1>{counted(len(rows), 'recording')}</h1><p class='note'>{summary}.{more}</p>",
+            _HATCHING,
             "<div class='frame'><table><thead><tr><th>Recording</th><th>Length</th><th>People</th>",
             "<th>Share of the time that a face was seen</th></tr></thead><tbody>",
             *(_row(record, reports) for record in rows[:MOST_ROWS]),
@@ -99,8 +119,11 @@ def _shares(record: Record) -> str:
             yield f'<rect class="{label}" x="{left:.1f}" width="{width:.1f}" height="12"/>'
             left += width
 
-    words = ", ".join(f"{label} {percent(share)} %" for label, share in shares[:3] if share >= 0.01)
+    words = ", ".join(
+        f"<span>{label} {percent(share)} %</span>" for label, share in shares[:3] if share >= 0.01
+    )
     return (
-        f'<svg width="{_BAR_WIDTH}" height="12" aria-hidden="true">{"".join(parts())}</svg>'
+        f'<svg class="bar" viewBox="0 0 {_BAR_WIDTH} 12" preserveAspectRatio="none"'
+        f' width="{_BAR_WIDTH}" height="12" aria-hidden="true">{"".join(parts())}</svg>'
         f"<span class='words'>{words}</span>"
     )

@@ -73,9 +73,14 @@ def test_the_index_lists_every_recording_and_links_the_reports(tmp_path):
     (tmp_path / "reports" / "b %.html").touch()
     write_index(output, RECORDS)
     page = (tmp_path / "index.html").read_text()
+    assert "1 done, 1 failed, 1 not done yet." in page
     assert page.index("a.mp4") < page.index("b &amp; &lt;b&gt;.mp4") < page.index("c.mp4")
     assert 'href="reports/b%20%25.html"' in page and page.count("href=") == 1
-    assert "1:30" in page and "happy 75 %, sad 25 %" in page and "can&#x27;t be read" in page
+    assert (
+        "1:30" in page
+        and "<span>happy 75 %</span>, <span>sad 25 %</span>" in page
+        and "can&#x27;t be read" in page
+    )
 
 
 def test_the_index_has_no_script_and_loads_nothing():

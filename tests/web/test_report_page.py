@@ -208,13 +208,22 @@ def test_the_player_shows_the_subtitles_at_their_times(watched, report_folder, s
         )
 
 
-def test_the_index_of_an_archive_has_its_colours(watched, tmp_path):
+def test_the_index_of_an_archive_has_its_colours_and_fits_a_phone(watched, tmp_path):
     pytest.importorskip("fsspec", reason="needs the extra batch")
     from fer_stream.batch.index import index_page
     from fer_stream.batch.manifest import DONE, Record
 
-    record = Record("a.mp4", state=DONE, label_s={"happy": 3.0, "sad": 1.0}, output_name="a")
+    record = Record(
+        "a.mp4", state=DONE, label_s={"happy": 30.0, "unsure": 9.0, "surprise": 8.0}, output_name="a"
+    )
     (tmp_path / "index.html").write_text(index_page([record], []))
     watched.goto((tmp_path / "index.html").as_uri())
     fill = watched.evaluate("() => getComputedStyle(document.querySelector('rect.happy')).fill")
     assert fill == "rgb(240, 228, 66)"
+    fill = watched.evaluate("() => getComputedStyle(document.querySelector('rect.unsure')).fill")
+    assert fill == 'url("#hatching")' and watched.locator("pattern#hatching").count() == 1
+    watched.set_viewport_size({"width": 390, "height": 740})
+    assert watched.evaluate(
+        "() => { const { scrollWidth, clientWidth } = document.querySelector('.frame');"
+        " return scrollWidth <= clientWidth; }"
+    )
