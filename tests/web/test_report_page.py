@@ -141,6 +141,19 @@ def test_no_percentage_of_an_unsure_face_reaches_the_threshold(unsure_report):
     assert "neutral71 %" in unsure_report.text_content(".tip:not([hidden])")
 
 
+def test_the_line_above_a_curve_gives_the_reading_and_not_the_episode(unsure_report):
+    assert unsure_report.locator("#episodes tbody tr").count() == 1  # "neutral" is too brief for its own
+    assert unsure_report.text_content(".lane .now") == "neutral at 0:00.0"
+    unsure_report.locator(".plot").focus()
+    unsure_report.keyboard.press("ArrowRight")
+    assert unsure_report.text_content(".lane .now") == "unsure at 0:01.0"
+    # Each frame's own label, although times and steps are rounded.
+    unsure_report.evaluate("() => seek(4 / 25)")
+    assert unsure_report.text_content(".lane .now") == "neutral at 0:00.2"
+    unsure_report.evaluate("() => seek(5 / 25)")
+    assert unsure_report.text_content(".lane .now") == "unsure at 0:00.2"
+
+
 def test_the_table_sorts(report):
     report.click("#episodes th button[data-key=length]")
     lengths = [

@@ -219,17 +219,30 @@ function showTip(plot) {
   chart.tip.style.left = `${offset + (right ? left - 14 - chart.tip.offsetWidth : left + 14)}px`;
 }
 
-function episodeAt(personId, seconds) {
-  const episodes = episodesOf.get(personId);
+/** Return the index of the last of several things that has started by a moment, -1 if none has. */
+function lastStarted(count, startOf, seconds) {
   let low = 0;
-  let high = episodes.length;
+  let high = count;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (episodes[middle][1] <= seconds) low = middle + 1;
+    if (startOf(middle) <= seconds) low = middle + 1;
     else high = middle;
   }
-  const episode = episodes[low - 1];
-  return episode && seconds < episode[2] ? episode : null;
+  return low - 1;
+}
+
+/** Return the label of a person's reading at a moment, as in the video; null if the person is not seen. */
+function labelAt(person, seconds) {
+  const episodes = episodesOf.get(person.id);
+  const episode = episodes[lastStarted(episodes.length, (index) => episodes[index][1], seconds)];
+  if (!episode || seconds >= episode[2]) return null;
+  const columns = person.levels[0];
+  const startOf = (point) => columns[0][point] - report.step_s / 2;
+  let point = Math.max(0, lastStarted(columns[0].length, startOf, seconds + SEEK_SLACK_S));
+  if (columns[1][point] == null) point -= 1; // within an episode, a reading lasts until the next one
+  if (isUnsure(columns, point)) return "unsure";
+  const values = expressions.map((_, index) => columns[index + 1][point]);
+  return expressions[values.indexOf(Math.max(...values))];
 }
 
 function placePlayhead(plot) {
@@ -241,8 +254,7 @@ function placePlayhead(plot) {
 function showNow() {
   for (const { plot, now, person } of charts) {
     placePlayhead(plot);
-    const episode = episodeAt(person.id, nowS);
-    now.textContent = episode ? `${labels[episode[3]]} at ${clock(nowS)}` : `not seen at ${clock(nowS)}`;
+    now.textContent = `${labelAt(person, nowS) ?? "not seen"} at ${clock(nowS)}`;
   }
   find("clock").textContent = clock(nowS);
 }
