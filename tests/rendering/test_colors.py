@@ -28,6 +28,12 @@ def test_unsure_is_much_darker_than_neutral() -> None:
     assert contrast(color_hex("neutral"), color_hex(UNSURE)) >= 3
 
 
+def test_every_line_is_easy_to_see_on_a_dark_page() -> None:
+    lines = re.findall(r"--line-\w+:(#\w{6})", palette_css().partition("dark")[2])
+    assert len(lines) == 8 and all(contrast(line, PAGES[1]) >= 4.5 for line in lines)
+    assert len(set(lines)) == 8
+
+
 @pytest.mark.parametrize(("number", "page"), enumerate(PAGES))
 def test_unsure_is_visible_on_the_page_and_differs_from_neutral(number, page) -> None:
     unsure = re.findall(r"--fill-unsure:(#\w{6})", palette_css())[number]

@@ -13,7 +13,8 @@ from typing import Any
 
 from fer_stream.expressions import COLORS_RGB, LABELS, UNSURE, UNSURE_RGB
 
-LEAST_CONTRAST = 3.0  # of a line against the page, as WCAG 2.2 (1.4.11) requires for graphics
+LEAST_CONTRAST = 3.0  # against the page, as WCAG 2.2 (1.4.11) requires for graphics
+DARK_LINE_CONTRAST = 4.5  # on a dark page, a thin blue line with less is hard to see
 _LIGHT_PAGE_RGB = (255, 255, 255)
 _DARK_PAGE_RGB = (24, 26, 29)
 
@@ -35,15 +36,15 @@ def palette_css() -> str:
     The same goes for "unsure", which is drawn as hatching.
     """
 
-    def variables(page_rgb: tuple[int, int, int]) -> str:
+    def variables(page_rgb: tuple[int, int, int], line_contrast: float) -> str:
         named = {**COLORS_RGB, UNSURE: _visible(UNSURE_RGB, page_rgb)}
         fills = (f"--fill-{name}:{_hex(named[name])};" for name in LABELS)
-        lines = (f"--line-{name}:{_hex(_visible(named[name], page_rgb))};" for name in LABELS)
+        lines = (f"--line-{name}:{_hex(_visible(named[name], page_rgb, line_contrast))};" for name in LABELS)
         return "".join((*fills, *lines))
 
     return (
-        f":root{{{variables(_LIGHT_PAGE_RGB)}}}"
-        f"@media(prefers-color-scheme:dark){{:root{{{variables(_DARK_PAGE_RGB)}}}}}"
+        f":root{{{variables(_LIGHT_PAGE_RGB, LEAST_CONTRAST)}}}"
+        f"@media(prefers-color-scheme:dark){{:root{{{variables(_DARK_PAGE_RGB, DARK_LINE_CONTRAST)}}}}}"
     )
 
 
@@ -72,14 +73,16 @@ def _luminance(rgb: tuple[int, int, int]) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def _visible(rgb: tuple[int, int, int], page_rgb: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return a colour, moved towards black or white until it shows on the page."""
+def _visible(
+    rgb: tuple[int, int, int], page_rgb: tuple[int, int, int], least_contrast: float = LEAST_CONTRAST
+) -> tuple[int, int, int]:
+    """Return a colour, moved towards black or white until it has enough contrast with the page."""
     page = _luminance(page_rgb)
     target = 0 if page > 0.5 else 255
     for step in range(21):
         mixed = tuple(round(value + (target - value) * step / 20) for value in rgb)
         red, green, blue = mixed
         bright, dark = sorted((_luminance((red, green, blue)), page), reverse=True)
-        if (bright + 0.05) / (dark + 0.05) >= LEAST_CONTRAST:
+        if (bright + 0.05) / (dark + 0.05) >= least_contrast:
             break
     return red, green, blue
