@@ -84,7 +84,7 @@ def test_the_page_says_when_the_run_has_ended(live, fed, tmp_path):
     fed.files.append(result)
     fed.end()
     live.wait_for_selector("#state[data-state=ended]")
-    assert "The run has ended" in live.text_content("#banner")
+    assert live.text_content("#banner") == "The run has ended. Its files are listed below."
     assert live.is_disabled("#stop")
     assert "table.csv" in live.text_content("#files") and live.locator("#files a").count() == 0
     asked = len(live.requested)

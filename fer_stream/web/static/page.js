@@ -138,7 +138,7 @@ function showStatus(status) {
   if (status.state === "ended") {
     setState("ended", "ended");
     setBanner(
-      status.files.length ? "The run has ended. Its files are in the folder of the command." : "The run has ended.",
+      status.files.length ? "The run has ended. Its files are listed below." : "The run has ended.",
       true,
     );
     stream?.close();
