@@ -44,4 +44,4 @@ def clock_text(time_s: float, *, exact: bool = False) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return a duration, "8.0 s", or "1:05" from a minute on."""
-    return f"{seconds:.1f} s" if seconds < 60 else clock_text(seconds)
+    return f"{seconds:.1f} s" if seconds < 59.95 else clock_text(seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fer_stream.status import RunStatus
-from fer_stream.words import clock_text
+from fer_stream.words import clock_text, duration_text
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,7 @@ def test_the_status_line_shows_the_same_second_as_the_charts():
     status = RunStatus()
     status.frame_done(19.686, 0.01)
     assert status.clock() == clock_text(19.686)
+
+
+def test_a_duration_that_rounds_to_a_minute_is_one() -> None:
+    assert [duration_text(seconds) for seconds in (59.94, 59.96, 65)] == ["59.9 s", "1:00", "1:05"]

@@ -192,7 +192,7 @@ def _static_files() -> list[tuple[str, str, str]]:
         ("theme.css", theme, "text/css"),
         ("uPlot.css", static_text("uPlot.min.css", "fer_stream.rendering.html"), "text/css"),
         ("uPlot.js", uplot_script(), "text/javascript"),
-        ("curves.js", static_text("curves.js", "fer_stream.rendering.html"), "text/javascript"),
+        ("shared.js", static_text("shared.js", "fer_stream.rendering.html"), "text/javascript"),
         ("page.css", static_text("static/page.css", __package__), "text/css"),
         *(
             (name, static_text(f"static/{name}", __package__), "text/javascript")

@@ -241,10 +241,10 @@ def _draw_person(
     label = row.time.main_label()
     portrait = row.portraits.by_label.get(label)
     shares = [f"{name} {percent(share)} %" for name, share in main_shares(row.time.shares()).items()]
+    first, others = ", ".join(shares[:2]), ", ".join(shares[2:])  # two fit in a line
     lines = [
         f"seen for {duration_text(row.time.seen_s)}, of that time",
-        # Two shares fit in a line.
-        *",\n".join(", ".join(shares[at : at + 2]) for at in range(0, len(shares), 2)).splitlines(),
+        *([f"{first},", others] if others else [first]),
         *peak.splitlines(),
     ]
     if portrait is not None:

@@ -143,7 +143,7 @@ def report_page(content: dict[str, Any]) -> str:
     )
     scripts = [
         uplot_script(),
-        static_text("curves.js", "fer_stream.rendering.html"),
+        static_text("shared.js", "fer_stream.rendering.html"),
         *(static_text(f"static/{name}", __package__) for name in _SCRIPTS),
     ]
     policy = "; ".join(

@@ -5,22 +5,6 @@ export const EXPRESSIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad
 const AWAY_AFTER_S = 0.4; // a detector misses a face in single frames
 const GONE_AFTER_S = 2.5;
 
-/** Make an element with a class and text or children. Text is never read as markup. */
-export function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
-
-/**
- * Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output.
- * The percentages of an unsure face round down, so that none reaches the threshold.
- */
-function percent(share, unsure = false) {
-  return unsure ? Math.floor(100 * share) : Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100);
-}
-
 function makeCard(id) {
   const name = make("h3", "", `Person ${id}`);
   const label = make("strong", "");

@@ -1,6 +1,6 @@
 // The chart of one person's readings: the last minute of a live source, all of a recording.
 
-import { EXPRESSIONS, make } from "./cards.js";
+import { EXPRESSIONS } from "./cards.js";
 
 const MINUTE_S = 60;
 const GAP_S = 0.5;
@@ -17,10 +17,6 @@ export function clock(seconds) {
   const minutes = String(Math.floor(total / 60) % 60);
   const rest = String(total % 60).padStart(2, "0");
   return hours ? `${hours}:${minutes.padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
-}
-
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
 function emptyCurve(stepS) {

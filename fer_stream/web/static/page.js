@@ -1,6 +1,6 @@
 // The live page: connects the streams of the run with what is shown.
 
-import { Cards, make } from "./cards.js";
+import { Cards } from "./cards.js";
 import { Chart, clock } from "./chart.js";
 
 const RETRY_MS = 1000;

@@ -12,14 +12,6 @@ const unsureBelow = report.provenance.unsure_below;
 
 const SEEK_SLACK_S = 0.002;
 
-/** Make an element with a class and text or children. Text is never read as markup. */
-function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
-
 function clock(seconds, digits = 1) {
   const scale = 10 ** digits;
   const total = Math.round(Math.abs(seconds) * scale) / scale;
@@ -31,16 +23,8 @@ function clock(seconds, digits = 1) {
 }
 
 function lengthText(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  return `${clock(seconds, 0)} ${seconds < 3600 ? "min" : "h"}`;
-}
-
-/**
- * Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output.
- * The percentages of an unsure face round down, so that none reaches the threshold.
- */
-function percent(share, unsure = false) {
-  return `${unsure ? Math.floor(100 * share) : Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100)} %`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  return `${clock(seconds, 0)} ${seconds < 3599.5 ? "min" : "h"}`;
 }
 
 const total = (person) => Object.values(person.seconds).reduce((sum, value) => sum + value, 0);

@@ -40,8 +40,8 @@ function setUpEpisodes() {
       make("td", "", clock(endS, 2)),
       make("td", "", `${(endS - startS).toFixed(2)} s`),
       make("td", "", mark(labels[labelIndex]), labels[labelIndex]),
-      make("td", "", percent(mean, unsure)),
-      make("td", "", percent(highest, unsure)),
+      make("td", "", `${percent(mean, unsure)} %`),
+      make("td", "", `${percent(highest, unsure)} %`),
     );
     line.addEventListener("click", () => {
       seek(startS);

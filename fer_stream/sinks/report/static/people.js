@@ -8,7 +8,7 @@ function setUpHead() {
   const facts = [
     `${clock(firstS, 0)} to ${clock(lastS, 0)}`,
     people.length === 1 ? "1 person" : `${people.length} people`,
-    `${report.frames.toLocaleString("en")} frames`,
+    report.frames === 1 ? "1 frame" : `${report.frames.toLocaleString("en")} frames`,
   ];
   if (report.blurred) facts.push("faces hidden");
   find("facts").textContent = facts.join("  ·  ");
@@ -47,7 +47,7 @@ function personCard(person) {
     const part = make("span", `fill-${label}`);
     part.style.flexGrow = String(share);
     stack.append(part);
-    if (share >= 0.005) shares.append(make("li", "", mark(label), `${label} ${percent(share)}`));
+    if (share >= 0.005) shares.append(make("li", "", mark(label), `${label} ${percent(share)} %`));
   }
   const card = make("li", "person", head, stack, shares);
   if (person.pictures && person.pictures.length > 1) {

@@ -4,10 +4,6 @@ const SHORTEST_VIEW_S = 0.4;
 const MOST_DRAWN = 2000; // points of one curve in view: more than there are pixels
 // Timeline
 
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-}
-
 /** Unpack a person's curve to uPlot's columns: times, and seven rows of percentages with null in gaps. */
 function columnsOf(person) {
   const steps = new Uint32Array(bytesOf(person.curve.steps).buffer);
@@ -212,7 +208,7 @@ function showTip(plot) {
     .sort((one, other) => other[1] - one[1]);
   chart.tip.replaceChildren(
     make("b", "", clock(columns[0][idx])),
-    ...values.map(([label, value]) => make("span", "", curveSample(label), label, make("i", "", percent(value / 100, unsure)))),
+    ...values.map(([label, value]) => make("span", "", curveSample(label), label, make("i", "", `${percent(value / 100, unsure)} %`))),
   );
   const offset = plot.over.offsetLeft;
   const right = left + 14 + chart.tip.offsetWidth > plot.over.clientWidth;

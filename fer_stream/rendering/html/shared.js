@@ -1,5 +1,25 @@
 "use strict";
-// How the report and the live page draw the curve of each expression.
+// What the report and the live page share.
+
+/** Make an element with a class and text or children. Text is never read as markup. */
+function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+/**
+ * Return a share in whole percent. It rounds up to 100 only from 99.95 %, as in every other output.
+ * The percentages of an unsure face round down, so that none reaches the threshold.
+ */
+function percent(share, unsure = false) {
+  return unsure ? Math.floor(100 * share) : Math.min(Math.round(100 * share), share < 0.9995 ? 99 : 100);
+}
 
 // Dashes tell the curves apart without their colours.
 const DASHES = {
