@@ -84,6 +84,7 @@ def find_in_recording(
 def _found_one_by_one(
     frames: Iterable[Frame], early: EarlyScans, pace: ScanPace, abandoned: Event, profile: Profile
 ) -> Iterator[FoundFrame]:
+    """Yield the frames of a recording with their faces."""
     until_error = UntilError(frames)
     backfill = Backfill(early)
     tracker: Tracker | None = None
