@@ -200,14 +200,14 @@ def test_a_part_of_a_recording_keeps_the_recordings_times(tmp_path):
     assert "1:03" in texts(path) and "0:03" not in texts(path)
 
 
-@pytest.mark.parametrize(("first_s", "label"), [(5.005, "0:05"), (5.7, "0:05.7")])
-def test_the_axis_of_a_part_begins_with_a_label(tmp_path, first_s, label):
+@pytest.mark.parametrize(("first_s", "labels"), [(5.005, ["0:05", "0:06"]), (5.7, ["0:05.7", "0:08.0"])])
+def test_the_axis_of_a_part_begins_with_a_label_that_touches_no_other(tmp_path, first_s, labels):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path)
     for index in range(350):
         timeline.add(make_frame(index, first_s + index / 25, make_face(1)))
     timeline.save()
-    assert texts(path)[0] == label and "0:06" not in " ".join(texts(path))
+    assert texts(path)[:2] == labels
 
 
 def test_a_crowd_stays_readable(tmp_path):

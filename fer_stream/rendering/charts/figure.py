@@ -282,4 +282,4 @@ def tick_times(first_s: float, span_s: float) -> list[float]:
     last = math.floor((first_s + span_s) / step_s + 1e-6)
     times_s = [round(step_s * number, 3) for number in range(first, last + 1)]
     # A label too close to that of the beginning would touch it.
-    return [first_s, *(time_s for time_s in times_s if time_s - first_s > 0.75 * step_s)]
+    return [first_s, *(time_s for time_s in times_s if time_s - first_s > 0.45 * step_s)]
