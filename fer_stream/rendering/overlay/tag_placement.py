@@ -57,6 +57,11 @@ class Spot(NamedTuple):
     align: str
     shows_id: bool = True
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether the place is to the left or to the right of the box."""
+        return self.side in ("left", "right")
+
 
 # In order of preference.
 OUTSIDE = tuple(Spot(side, align) for side in ("above", "below") for align in ("left", "right", "center"))
@@ -160,7 +165,7 @@ class _Plate:
         width, height = self._width + (self._id_width if spot.shows_id else 0), self._height
         if width > view.width:
             return None
-        if spot.side in ("left", "right"):
+        if spot.is_beside:
             top = min(max((box.top + box.bottom - height) // 2, 0), view.bottom - height)
             left = box.left - width if spot.side == "left" else box.right
         else:
@@ -220,10 +225,9 @@ def _move(
         return
     others = [box for at, box in enumerate(scene.boxes) if at != index]
     best: tuple[float, Spot, Rect] | None = None
-    is_beside = (
-        placed[index] is not None and memory.spot is not None and memory.spot.side in ("left", "right")
-    )
-    current_order = SPOTS.index(memory.spot) if placed[index] is not None and memory.spot else len(SPOTS)
+    current = None if placed[index] is None else memory.spot
+    is_beside = current is not None and current.is_beside
+    current_order = len(SPOTS) if current is None else SPOTS.index(current)
     for order, spot in enumerate(SPOTS[:current_order]):
         if best is not None and order >= best[0]:
             break  # places further down the order cost more
