@@ -18,8 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fer_stream.analyzer import Analyzer
 from fer_stream.expressions import LABELS
 from fer_stream.face_time import FrameClock, PeopleTime, average_interval_s, shares_of
@@ -238,9 +236,9 @@ class _Run:
 
     def _write(self, drawn: _Drawn) -> None:
         analyzed, options = drawn.analyzed, self._options
-        for sink, needs_image in zip(self._sinks, drawn.image_needed, strict=True):
+        for sink, image in zip(self._sinks, drawn.images, strict=True):
             with options.profile.stage(sink.name):
-                sink.write(analyzed, drawn.image_bgr if needs_image else None)
+                sink.write(analyzed, image)
         latency_s = time.monotonic() - analyzed.frame.captured_s
         options.profile.add_latency(latency_s)
         options.status.frame_done(analyzed.frame.time_s, latency_s)
@@ -308,19 +306,14 @@ class _Drawn:
 
     Attributes:
         analyzed: The frame. If it is drawn and no sink needs its pixels, it holds the annotated picture.
-        image_bgr: The annotated picture; None if no sink needs it.
-        image_needed: Whether each sink needs the picture, in the order of the sinks.
+        images: The annotated picture as `Sink.prepare` returned it, in the order of the sinks; None if the
+            sink needs none.
+        nbytes: Bytes of its BGR pictures.
     """
 
     analyzed: AnalyzedFrame
-    image_bgr: np.ndarray | None
-    image_needed: tuple[bool, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its pictures."""
-        frame_bgr, image_bgr = self.analyzed.frame.bgr, self.image_bgr
-        return frame_bgr.nbytes + (0 if image_bgr is None or image_bgr is frame_bgr else image_bgr.nbytes)
+    images: tuple[Any, ...]
+    nbytes: int
 
 
 def _drawn(
@@ -330,15 +323,23 @@ def _drawn(
     frame_needed = any(sink.needs_frame for sink in sinks)
     with closing(analysis):  # close it in this thread, which owns its resources
         for analyzed in analysis:
-            image_bgr = None
-            image_needed = tuple(sink.needs_image(analyzed) for sink in sinks)
+            images: tuple[Any, ...] = (None,) * len(sinks)
+            nbytes = analyzed.frame.bgr.nbytes
+            image_needed = [sink.needs_image(analyzed) for sink in sinks]
             if any(image_needed):
                 with profile.stage("draw"):
                     image_bgr = overlay.annotate(analyzed)
+                    images = tuple(
+                        sink.prepare(image_bgr) if needed else None
+                        for sink, needed in zip(sinks, image_needed, strict=True)
+                    )
                 if not frame_needed:
                     analyzed = replace(analyzed, frame=replace(analyzed.frame, bgr=image_bgr))
-            drawn = _Drawn(analyzed, image_bgr, image_needed)
-            del analyzed, image_bgr  # free the pictures before waiting for the next frame
+                elif image_bgr is not analyzed.frame.bgr:
+                    nbytes += image_bgr.nbytes
+                del image_bgr
+            drawn = _Drawn(analyzed, images, nbytes)
+            del analyzed, images  # free the pictures before waiting for the next frame
             yield drawn
             del drawn
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class Sink(ABC):
     """Receives analyzed frames, one after the other, and writes or shows something.
 
     A sink checks its output when it is constructed. It is a context manager that finishes its files on
-    leaving, also after an error. Everything but `needs_image` is called in one thread.
+    leaving, also after an error. `needs_image` and `prepare` are called in the thread that draws, some frames
+    ahead of `write`. Everything else is called in one thread.
 
     Attributes:
         name: Name in the profile.
@@ -82,9 +83,22 @@ class Sink(ABC):
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
         """Return whether `write` needs the annotated picture of this frame.
 
-        Called once for each frame, in order, in the thread that draws. It runs some frames ahead of `write`.
+        Called once for each frame, in order.
         """
         return False
+
+    def prepare(self, image_bgr: np.ndarray) -> Any:
+        """Return what `write` receives as the annotated picture; by default, the picture itself.
+
+        Override this to convert a picture while `write` still works on an earlier one.
+
+        Args:
+            image_bgr: The annotated picture, uint8 (H, W, 3). Other sinks use it, too, so leave it as it is.
+
+        Raises:
+            OutputError: The picture can't be converted.
+        """
+        return image_bgr
 
     @abstractmethod
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
@@ -92,7 +106,8 @@ class Sink(ABC):
 
         Args:
             analyzed: The frame and its faces.
-            image_bgr: The annotated picture, uint8 (H, W, 3); None if `needs_image` returned False.
+            image_bgr: The annotated picture, uint8 (H, W, 3), unless `prepare` returns another form of it;
+                None if `needs_image` returned False.
 
         Raises:
             OutputError: The output can't be written any further.

@@ -12,12 +12,12 @@ import av
 import av.error
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from fer_stream.errors import OutputError, cannot_write
 from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, check_output
+from fer_stream.sinks.yuv import to_yuv420
 from fer_stream.sources import SourceKind
 from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
@@ -148,8 +148,7 @@ class VideoSink(Sink):
         self._output: Any = None
         self._stream: Any = None
         self._audio: AudioTracks | None = None
-        self._reformatter = VideoReformatter()  # reused, because it computes tables for the first frame
-        self._size_wh = (0, 0)
+        self._size_wh: tuple[int, int] | None = None  # of the first picture
         self._offset_pts = 0
         self._last_pts: int | None = None
         self._keyframe_pts = 0
@@ -161,16 +160,39 @@ class VideoSink(Sink):
         """Return True: every frame is written."""
         return True
 
-    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Write one frame at its own time. See `Sink.write`."""
-        if image_bgr is None:
+    def prepare(self, image_bgr: np.ndarray) -> av.VideoFrame:
+        """Return the picture in the encoder's size and pixel format. See `Sink.prepare`."""
+        if self._size_wh is None:
+            self._size_wh = (image_bgr.shape[1], image_bgr.shape[0])
+        width, height = self._size_wh
+        try:
+            if image_bgr.shape[:2] != (height, width):
+                image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
+            if width % 2 or height % 2:
+                image_bgr = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            return to_yuv420(image_bgr)
+        except (*MEDIA_ERRORS, cv2.error) as error:
+            raise cannot_write(self._path, error) from error
+
+    def write(self, analyzed: AnalyzedFrame, image: np.ndarray | av.VideoFrame | None) -> None:
+        """Write one frame at its own time. See `Sink.write`.
+
+        Args:
+            analyzed: The frame.
+            image: The annotated picture, as returned by `prepare` or uint8 (H, W, 3).
+
+        Raises:
+            OutputError: The file can't be written any further.
+        """
+        if image is None:
             raise ValueError("a video sink needs the annotated picture")
         if self._closed or self._failed:
             raise OutputError(f"can't write {self._path}: it is closed")
         try:
+            picture = image if isinstance(image, av.VideoFrame) else self.prepare(image)
             source_pts = round(Fraction(analyzed.frame.time_s) / self._time_base)
             if self._stream is None:
-                self._open(image_bgr, source_pts)
+                self._open(picture, source_pts)
             pts = source_pts - self._offset_pts
             first = self._last_pts is None
             if self._last_pts is not None:
@@ -178,7 +200,6 @@ class VideoSink(Sink):
                 pts = max(pts, self._last_pts + 1)
                 self._interval_pts = pts - self._last_pts
             self._last_pts, self._captured_s = pts, analyzed.frame.captured_s
-            picture = self._picture(image_bgr)
             self._last_picture = picture if self._info.is_live else None
             picture.pts, picture.time_base = pts, self._time_base
             if first or (pts - self._keyframe_pts) * self._time_base >= KEYFRAME_EVERY_S:
@@ -220,17 +241,15 @@ class VideoSink(Sink):
             return 0
         return int((time.monotonic() - self._captured_s) / self._time_base)
 
-    def _open(self, image_bgr: np.ndarray, source_pts: int) -> None:
+    def _open(self, picture: av.VideoFrame, source_pts: int) -> None:
         """Open the file and write its header, without the sound if that fails."""
-        height, width = image_bgr.shape[:2]
-        self._size_wh = (width, height)
         cut = self._info.start_s > 0
         self._offset_pts = source_pts if clip_start_s(self._info, float(source_pts)) else 0
         if self._info.kind == SourceKind.VIDEO and self._info.path is not None:
             self._audio = AudioTracks(self._info.path, self._extension, self.problems)
         self._file = _MuxedFile(self._path, overwrite=self._overwrite)
         try:
-            self._start(cut)
+            self._start(picture, cut)
         except MEDIA_ERRORS as error:
             self._file.check()
             if self._audio is None:
@@ -238,12 +257,11 @@ class VideoSink(Sink):
             self._audio.close()
             self._audio = None
             self._file.rewind()
-            self._start(cut)
+            self._start(picture, cut)
             self.problems.append(f"the sound can't be saved as {self._extension} ({error}); saved without it")
 
-    def _start(self, cut: bool) -> None:
-        """Set up the streams and write the header."""
-        width, height = self._size_wh
+    def _start(self, picture: av.VideoFrame, cut: bool) -> None:
+        """Set up the streams for pictures like this one, and write the header."""
         options = dict(self._format.muxer_options)
         if self._extension == ".mp4":
             # The unit of a track's start time must be fine enough for the sound, and exact for the picture.
@@ -256,7 +274,7 @@ class VideoSink(Sink):
             container_options=options,
         )
         encoder_options = dict(self._format.encoder_options)
-        picture_bytes = 3 * width * height
+        picture_bytes = 3 * picture.width * picture.height
         if self._info.is_live or picture_bytes >= FOUR_K_BYTES:
             # No B-frames: the last packet's duration can then cover a gap at the end of a live source, and
             # x264 holds half the memory of large pictures. At 4K this makes files 1 % larger.
@@ -268,8 +286,8 @@ class VideoSink(Sink):
         stream = self._output.add_stream(self._format.encoder, options=encoder_options)
         stream.time_base = self._time_base
         context = stream.codec_context
-        context.width, context.height = width + width % 2, height + height % 2
-        context.pix_fmt = "yuv420p"
+        context.width, context.height = picture.width, picture.height
+        context.pix_fmt = picture.format.name
         context.time_base = self._time_base
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
@@ -281,18 +299,6 @@ class VideoSink(Sink):
             self._audio.add_streams(self._output, offset_s, cut=cut, can_seek=self._info.can_seek)
         self._output.start_encoding()
         self._stream = stream
-
-    def _picture(self, image_bgr: np.ndarray) -> av.VideoFrame:
-        """Return a picture in the encoder's size and pixel format."""
-        width, height = self._size_wh
-        if image_bgr.shape[:2] != (height, width):
-            image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
-        if width % 2 or height % 2:
-            image_bgr = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image_bgr), format="bgr24")
-        return self._reformatter.reformat(
-            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
 
     def _mux(self, packets: list[av.Packet]) -> None:
         """Mux video packets, each after the sound that comes before it."""
