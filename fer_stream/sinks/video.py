@@ -291,6 +291,8 @@ class VideoSink(Sink):
         context.time_base = self._time_base
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
+        # Each thread encodes a frame of its own. By default, all of them share a frame and wait for each other.
+        context.thread_type = "FRAME"
         context.thread_count = ENCODER_THREADS
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
