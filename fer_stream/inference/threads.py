@@ -2,8 +2,8 @@
 
 Measured on 2 cores that other programs used at the same time: a scan split over two threads takes 15 to 23 %
 less time than on one thread, and 6 to 8 % more CPU time. ONNX Runtime's own second thread costs up to 22 %
-more CPU time. The number of threads makes no clear difference for OpenCV (1 or 2), or for the encoder (2, 3 or
-4, where each thread encodes a frame of its own). The decoder's own choice was not changed.
+more CPU time. The number of threads makes no clear difference for OpenCV (1 or 2), or for the encoder (2, 3
+or 4, each of which encodes a frame of its own). The decoder's own choice was not changed.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ import av
 import av.error
 import cv2
 import numpy as np
+from av.video.frame import PictureType
 
 from fer_stream.errors import OutputError, cannot_write
 from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
 from fer_stream.sinks.base import Sink, check_output
-from fer_stream.sinks.yuv import to_yuv420
+from fer_stream.sinks.yuv import YuvConverter
 from fer_stream.sources import SourceKind
 from fer_stream.sources.container import MEDIA_ERRORS
 from fer_stream.status import Recording
@@ -148,7 +149,7 @@ class VideoSink(Sink):
         self._output: Any = None
         self._stream: Any = None
         self._audio: AudioTracks | None = None
-        self._size_wh: tuple[int, int] | None = None  # of the first picture
+        self._converter: YuvConverter | None = None
         self._offset_pts = 0
         self._last_pts: int | None = None
         self._keyframe_pts = 0
@@ -162,15 +163,10 @@ class VideoSink(Sink):
 
     def prepare(self, image_bgr: np.ndarray) -> av.VideoFrame:
         """Return the picture in the encoder's size and pixel format. See `Sink.prepare`."""
-        if self._size_wh is None:
-            self._size_wh = (image_bgr.shape[1], image_bgr.shape[0])
-        width, height = self._size_wh
         try:
-            if image_bgr.shape[:2] != (height, width):
-                image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
-            if width % 2 or height % 2:
-                image_bgr = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            return to_yuv420(image_bgr)
+            if self._converter is None:
+                self._converter = YuvConverter((image_bgr.shape[1], image_bgr.shape[0]))
+            return self._converter.convert(image_bgr)
         except (*MEDIA_ERRORS, cv2.error) as error:
             raise cannot_write(self._path, error) from error
 
@@ -200,13 +196,16 @@ class VideoSink(Sink):
                 pts = max(pts, self._last_pts + 1)
                 self._interval_pts = pts - self._last_pts
             self._last_pts, self._captured_s = pts, analyzed.frame.captured_s
-            self._last_picture = picture if self._info.is_live else None
             picture.pts, picture.time_base = pts, self._time_base
+            picture.pict_type = PictureType.NONE
             if first or (pts - self._keyframe_pts) * self._time_base >= KEYFRAME_EVERY_S:
-                picture.pict_type = av.video.frame.PictureType.I
+                picture.pict_type = PictureType.I
                 self._keyframe_pts = pts
             self._mux(self._stream.encode(picture))
-        except (*MEDIA_ERRORS, OSError, cv2.error) as error:
+            if self._converter is not None and self._last_picture is not None:
+                self._converter.reuse(self._last_picture)
+            self._last_picture = picture
+        except (*MEDIA_ERRORS, OSError) as error:
             self._failed = True
             raise cannot_write(self._path, error) from error
 
@@ -291,7 +290,7 @@ class VideoSink(Sink):
         context.time_base = self._time_base
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
-        # Each thread encodes a frame of its own. By default, all of them share a frame and wait for each other.
+        # Each thread encodes a frame of its own. By default, they share each frame and wait for each other.
         context.thread_type = "FRAME"
         context.thread_count = ENCODER_THREADS
         context.color_primaries = context.color_trc = context.colorspace = _BT709

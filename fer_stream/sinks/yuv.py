@@ -1,41 +1,76 @@
 """Convert pictures from BGR to YUV 4:2:0, the pixel format of video encoders.
 
-OpenCV's matrix product takes about half the time of FFmpeg's scaler, and rounds where the scaler cuts off
-fractions, which makes pictures darker by half a grey level.
+OpenCV's matrix product takes about half the time of FFmpeg's scaler. It also rounds, while the scaler cuts
+off fractions and so makes pictures darker by half a grey level.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 import av
 import cv2
 import numpy as np
 
-# ITU-R BT.709-6, table 4: the luma of red, green and blue. Limited range: luma from 16 to 235, chroma from 16
-# to 240.
+# ITU-R BT.709-6: the shares of red, green and blue in luma. Limited range: luma takes 16 to 235, chroma 16 to
+# 240.
 _RED, _GREEN, _BLUE = 0.2126, 0.7152, 0.0722
-_LUMA_SPAN, _CHROMA_SPAN, _BLACK, _NO_COLOR = 219 / 255, 224 / 255, 16.0, 128.0
-_CB, _CR = 2 * (1 - _BLUE), 2 * (1 - _RED)  # ranges of blue minus luma, and of red minus luma
+_LUMA, _CHROMA = 219 / 255, 224 / 255
+_CB, _CR = _CHROMA / (2 - 2 * _BLUE), _CHROMA / (2 - 2 * _RED)
 _YUV_OF_BGR = np.array(
     [
-        [_LUMA_SPAN * _BLUE, _LUMA_SPAN * _GREEN, _LUMA_SPAN * _RED, _BLACK],
-        [_CHROMA_SPAN / 2, -_CHROMA_SPAN * _GREEN / _CB, -_CHROMA_SPAN * _RED / _CB, _NO_COLOR],
-        [-_CHROMA_SPAN * _BLUE / _CR, -_CHROMA_SPAN * _GREEN / _CR, _CHROMA_SPAN / 2, _NO_COLOR],
+        [_LUMA * _BLUE, _LUMA * _GREEN, _LUMA * _RED, 16],
+        [_CHROMA / 2, -_CB * _GREEN, -_CB * _RED, 128],
+        [-_CR * _BLUE, -_CR * _GREEN, _CHROMA / 2, 128],
     ],
     np.float32,
 )
 _ROWS = 256  # an even number of rows that are converted together, so that they stay in the processor's cache
 
 
-def to_yuv420(image_bgr: np.ndarray) -> av.VideoFrame:
-    """Return a picture as `yuv420p`, by BT.709 with limited range.
+class YuvConverter:
+    """Converts the pictures of one video to `yuv420p`, by BT.709 with limited range.
 
-    The chroma of a pixel is the mean of a square of 2 x 2.
+    An odd width or height grows by one: the last column or row is repeated.
 
     Args:
-        image_bgr: uint8 (H, W, 3); H and W are even.
+        size_wh: Size of the video in px. Pictures of another size are resized to it.
     """
+
+    def __init__(self, size_wh: tuple[int, int]) -> None:
+        self._size_wh = size_wh
+        self._spare: deque[av.VideoFrame] = deque()
+
+    def convert(self, image_bgr: np.ndarray) -> av.VideoFrame:
+        """Return a picture as a frame. The chroma of a pixel is the mean of 2 x 2 pixels.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+        """
+        width, height = self._size_wh
+        if image_bgr.shape[:2] != (height, width):
+            image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
+        if width % 2 or height % 2:
+            image_bgr = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        if self._spare:
+            frame = self._spare.popleft()
+            frame.make_writable()
+        else:
+            frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
+        _write_into(frame, image_bgr)
+        return frame
+
+    def reuse(self, frame: av.VideoFrame) -> None:
+        """Take back a frame that is no longer needed. Another thread may call this.
+
+        Fresh memory for each frame would take time, and more memory.
+        """
+        self._spare.append(frame)
+
+
+def _write_into(frame: av.VideoFrame, image_bgr: np.ndarray) -> None:
+    """Write a picture into a frame of the same size. Its width and height are even."""
     height, width = image_bgr.shape[:2]
-    frame = av.VideoFrame(width, height, "yuv420p")
     luma, *chroma = (
         np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
         for plane in frame.planes
@@ -48,4 +83,3 @@ def to_yuv420(image_bgr: np.ndarray) -> av.VideoFrame:
         half = cv2.resize(part, (width // 2, len(part) // 2), interpolation=cv2.INTER_AREA)
         for channel, plane in enumerate(chroma, start=1):
             cv2.extractChannel(half, channel, plane[half_rows])
-    return frame
