@@ -94,28 +94,28 @@ class PeopleTime:
         bounded: Whether to drop people when there are too many.
 
     Attributes:
-        people: By id. When there are too many, those seen most briefly and not lately are dropped.
+        by_id: The people by id. When there are too many, those seen most briefly and not lately are dropped.
         dropped: How many were dropped.
         dropped_longest_s: The longest time that one of those was seen.
     """
 
     def __init__(self, *, bounded: bool = True) -> None:
         self._bounded = bounded
-        self.people: dict[int, PersonTime] = {}
+        self.by_id: dict[int, PersonTime] = {}
         self.dropped = 0
         self.dropped_longest_s = 0.0
 
     def add(self, faces: Iterable[Face], step_s: float, time_s: float) -> None:
         """Count one frame."""
         for face in faces:
-            if face.id not in self.people:
-                self.people[face.id] = PersonTime(face.id)
-            self.people[face.id].add(face.label, step_s, time_s)
-        if self._bounded and len(self.people) > MOST_PEOPLE:
-            by_length = sorted(self.people.values(), key=lambda person: -person.seen_s)
+            if face.id not in self.by_id:
+                self.by_id[face.id] = PersonTime(face.id)
+            self.by_id[face.id].add(face.label, step_s, time_s)
+        if self._bounded and len(self.by_id) > MOST_PEOPLE:
+            by_length = sorted(self.by_id.values(), key=lambda person: -person.seen_s)
             for person in by_length[MOST_PEOPLE // 2 :]:
-                if person.last_s < time_s - RETURN_S or len(self.people) > 2 * MOST_PEOPLE:
-                    del self.people[person.id]
+                if person.last_s < time_s - RETURN_S or len(self.by_id) > 2 * MOST_PEOPLE:
+                    del self.by_id[person.id]
                     self.dropped += 1
                     self.dropped_longest_s = max(self.dropped_longest_s, person.seen_s)
 

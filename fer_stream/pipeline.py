@@ -1,9 +1,9 @@
 """`run`: source -> analyzer -> overlay -> sinks, all stages at once on different frames.
 
-Threads share the work. One decodes, and one analyzes and draws. For a recording, another one finds the faces
-first, and on 4 cores or more, further ones scan frames ahead of it. The caller's thread writes, because
-windows belong to the main thread and Ctrl-C arrives there.
-Writing video alone takes as long as everything else together. The queues between the threads are bounded.
+Threads share the work. One decodes, and one analyzes, draws and prepares pictures for the sinks. For most
+recordings another one finds the faces first, and on 4 cores or more, further ones scan frames ahead of it
+(see `Analyzer`). The caller's thread writes, because windows belong to the main thread and Ctrl-C arrives
+there. The queues between the threads are bounded.
 
 Ctrl-C and SIGTERM end a run between two frames, because an exception within a sink could leave half a row or
 half a packet behind. A second one, some seconds later, ends the run at once.
@@ -34,7 +34,7 @@ from fer_stream.system.interrupts import call_on_interrupt
 from fer_stream.types import AnalyzedFrame, Frame
 
 DECODED_AHEAD = 5  # frames; at 4K one takes 25 MB
-ANALYZED_AHEAD = 5  # with their pictures
+DRAWN_AHEAD = 5
 # A second Ctrl-C this long after the first one ends a run that hangs. If it follows at once, it is the same
 # request delivered twice, for example by the terminal and by a wrapper script.
 INSIST_AFTER_S = 2.0
@@ -120,7 +120,11 @@ def run(
         OutputError: An output can no longer be written. The other outputs are finished.
     """
     began_s = time.monotonic()
-    running = _Run(source, analyzer, overlay, sinks, options or RunOptions())
+    try:
+        running = _Run(source, analyzer, overlay, sinks, options or RunOptions())
+    except BaseException:  # for example, no more threads can start
+        first_error(sink.close for sink in sinks)
+        raise
     summary = running.summary
     failure: BaseException | None = None
     with call_on_interrupt(running.interrupt):
@@ -184,9 +188,9 @@ class _Run:
         analysis = analyzer.analyze_frames(self._frames, source.info.kind)
         if options.blur:
             analysis = _with_hidden_faces(analysis)
-        self._drawn = Background(
-            _drawn(analysis, overlay, sinks, options.profile),
-            queue_size=2 if live else ANALYZED_AHEAD,
+        self._drawn_frames = Background(
+            _draw_frames(analysis, overlay, sinks, options.profile),
+            queue_size=2 if live else DRAWN_AHEAD,
             frame_bytes=lambda drawn: drawn.nbytes,
         )
 
@@ -202,14 +206,14 @@ class _Run:
         if self._interrupted_s is None:
             self._interrupted_s = time.monotonic()
             self.summary.interrupted = True
-            self._drawn.stop()
+            self._drawn_frames.stop()
 
     def write_all(self) -> None:
         """Give every frame to every sink, until the source ends or somebody stops the run."""
         sinks, status = self._sinks, self._options.status
         for sink in sinks:
             sink.begin(self._context)
-        for drawn in self._drawn.poll(IDLE_S):
+        for drawn in self._drawn_frames.poll(IDLE_S):
             status.dropped = self.dropped
             status.source = self._source.status
             status.recordings = tuple(entry for sink in sinks for entry in sink.recordings())
@@ -230,11 +234,11 @@ class _Run:
             if self._source.info.is_live:
                 self._source.close()
             self._frames.close()
-            self._drawn.close()
+            self._drawn_frames.close()
         except KeyboardInterrupt:
             pass  # a second Ctrl-C, because a thread hangs; it is a daemon, so it ends with the program
 
-    def _write(self, drawn: _Drawn) -> None:
+    def _write(self, drawn: _DrawnFrame) -> None:
         analyzed, options = drawn.analyzed, self._options
         for sink, image in zip(self._sinks, drawn.images, strict=True):
             with options.profile.stage(sink.name):
@@ -301,7 +305,7 @@ def _with_hidden_faces(
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn:
+class _DrawnFrame:
     """An analyzed frame on its way to the sinks.
 
     Attributes:
@@ -316,9 +320,9 @@ class _Drawn:
     nbytes: int
 
 
-def _drawn(
+def _draw_frames(
     analysis: Generator[AnalyzedFrame, None, None], overlay: Overlay, sinks: Sequence[Sink], profile: Profile
-) -> Iterator[_Drawn]:
+) -> Iterator[_DrawnFrame]:
     """Pass the frames on, with annotated pictures for the sinks that need them."""
     frame_needed = any(sink.needs_frame for sink in sinks)
     with closing(analysis):  # close it in this thread, which owns its resources
@@ -329,6 +333,7 @@ def _drawn(
             if any(image_needed):
                 with profile.stage("draw"):
                     image_bgr = overlay.annotate(analyzed)
+                with profile.stage("prepare"):
                     images = tuple(
                         sink.prepare(image_bgr) if needed else None
                         for sink, needed in zip(sinks, image_needed, strict=True)
@@ -338,7 +343,7 @@ def _drawn(
                 elif image_bgr is not analyzed.frame.bgr:
                     nbytes += image_bgr.nbytes
                 del image_bgr
-            drawn = _Drawn(analyzed, images, nbytes)
+            drawn = _DrawnFrame(analyzed, images, nbytes)
             del analyzed, images  # free the pictures before waiting for the next frame
             yield drawn
             del drawn

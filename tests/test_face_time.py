@@ -27,7 +27,7 @@ def test_each_person_has_a_time_and_unsure_is_a_label():
         faces = [make_face(1, "happy" if index < 6 else "unsure")]
         faces += [make_face(2, "sad")] if index >= 8 else []
         people.add(faces, 0.1, index / 10)
-    first, second = people.people[1], people.people[2]
+    first, second = people.by_id[1], people.by_id[2]
     assert (first.seen_s, second.seen_s) == pytest.approx((1.0, 0.2))
     assert first.shares()["unsure"] == pytest.approx(0.4) and sum(first.shares().values()) == pytest.approx(1)
     assert first.main_label() == "happy" and second.main_label() == "sad"
@@ -38,9 +38,9 @@ def test_memory_stays_bounded_and_nobody_goes_uncounted(monkeypatch):
     people = PeopleTime()
     for index in range(1000):
         people.add([make_face(1, "happy"), make_face(2 + index // 3, "sad")], 1.0, float(index))
-        assert len(people.people) <= 17
-    assert len(people.people) + people.dropped == 335
-    assert people.people[1].seen_s == 1000 and people.dropped_longest_s == 3
+        assert len(people.by_id) <= 17
+    assert len(people.by_id) + people.dropped == 335
+    assert people.by_id[1].seen_s == 1000 and people.dropped_longest_s == 3
 
 
 def test_everyone_is_kept_where_memory_does_not_matter(monkeypatch):
@@ -48,7 +48,7 @@ def test_everyone_is_kept_where_memory_does_not_matter(monkeypatch):
     people = PeopleTime(bounded=False)
     for index in range(100):
         people.add([make_face(1 + index, "sad")], 1.0, float(index))
-    assert len(people.people) == 100 and not people.dropped
+    assert len(people.by_id) == 100 and not people.dropped
 
 
 def test_no_face_seconds_give_shares_of_0():

@@ -95,7 +95,7 @@ def test_every_frame_reaches_every_sink_in_order_and_in_the_callers_thread():
     assert plain.closed == drawn.closed == 1
     assert (summary.frames, summary.dropped, summary.interrupted) == (60, 0, False)
     assert overlay.drawn == 60
-    assert set(profile.stages_ms()) == {"decode", "draw", "plain", "drawn"}
+    assert set(profile.stages_ms()) == {"decode", "draw", "prepare", "plain", "drawn"}
     assert written_files([plain, drawn]) == [Path("plain"), Path("drawn")]
 
 
@@ -291,7 +291,7 @@ def test_a_slow_sink_holds_the_source_back():
             ahead.append(source.read - analyzed.frame.index)
 
         run(source, FakeAnalyzer(), FakeOverlay(), [FakeSink()], RunOptions(on_frame=look))
-    assert max(ahead) <= pipeline.DECODED_AHEAD + pipeline.ANALYZED_AHEAD + 4
+    assert max(ahead) <= pipeline.DECODED_AHEAD + pipeline.DRAWN_AHEAD + 4
 
 
 def test_a_live_source_drops_what_comes_too_fast():
@@ -316,7 +316,7 @@ def test_the_summary_counts_faces_and_time():
     assert summary.shares()["sad"] == pytest.approx(0.25, abs=0.01)
     assert summary.shares()["happy"] == pytest.approx(0.75, abs=0.01)
     assert sum(summary.shares().values()) == pytest.approx(1)
-    assert summary.people.people[1].seen_s == pytest.approx(4.03, abs=0.01)
+    assert summary.people.by_id[1].seen_s == pytest.approx(4.03, abs=0.01)
 
 
 def test_pictures_count_each_face():

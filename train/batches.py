@@ -133,7 +133,7 @@ class StrongBatches:
     """Makes the batches of the strong recipe from pictures and targets that lie on the training device.
 
     A grey pixel takes one byte, and FER2013's training split 66 MB. `make` reads nothing back from the
-    device, so a CUDA graph can record it.
+    device, so a CUDA graph can capture it.
 
     Args:
         pixels: uint8 (N, C, side, side) from `packed_pixels`.

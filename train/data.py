@@ -21,7 +21,6 @@ from train.folders import class_folders
 from train.parallel import Processes
 
 SMALLEST_SIDE = 32  # px; an expression can hardly be seen in a smaller picture
-SAMPLED_SIZES = 64  # pictures whose size is read to find the resolution of the data
 
 
 class ToNetworkInput:
@@ -154,7 +153,7 @@ def _bad_picture(path: str) -> SourceError:
 
 
 def check_sizes(pictures: Pictures) -> int:
-    """Check that all pictures are large enough, and return the median shorter side of a sample in px.
+    """Check that all pictures are large enough, and return the median of their shorter sides in px.
 
     Raises:
         SourceError: A picture is smaller than 32 px, or can't be read.
@@ -167,7 +166,7 @@ def check_sizes(pictures: Pictures) -> int:
             f"{len(small)} of {len(sides)} pictures in {pictures.root} are smaller than {SMALLEST_SIDE} px, "
             f"such as {pictures.samples[first][0]} with {sides[first]} px; remove them"
         )
-    return int(np.median(sides[:: max(1, len(sides) // SAMPLED_SIZES)]))
+    return int(np.median(sides))
 
 
 def input_spec(config: TrainConfig, native_size: int) -> InputSpec:

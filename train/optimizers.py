@@ -18,7 +18,7 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
 def make_optimizer(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Make the optimizer of a run.
 
-    On a GPU the learning rate is a tensor, so that a recorded step reads its current value.
+    On a GPU the learning rate is a tensor, so that a captured step reads its current value.
     """
     if config.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), lr=config.lr)

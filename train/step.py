@@ -1,4 +1,4 @@
-"""Run a training step: forward, loss, backward, update. On a GPU it is recorded once and replayed."""
+"""Run a training step: forward, loss, backward, update. On a GPU it is captured once and replayed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.targets import loss_of, taught
 from train.teachers import Teachers
 
 COMPILE_PAYS_STEPS, COMPILE_PAYS_MINUTES = 2000, 20  # compiling takes a minute
-EAGER_STEPS = 3  # before recording, for libraries to pick algorithms and the optimizer to make its state
+EAGER_STEPS = 3  # before the capture, for libraries to pick algorithms and the optimizer to make its state
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
-class RecordedStep:
-    """A step recorded as a CUDA graph, so that its thousands of kernels start in one call.
+class CapturedStep:
+    """A step captured as a CUDA graph, so that its thousands of kernels start in one call.
 
-    The first calls run without recording. See "CUDA Graphs" in PyTorch's notes on CUDA semantics.
+    The first calls run without capture. See "CUDA Graphs" in PyTorch's notes on CUDA semantics.
 
     Args:
         work: Takes indices and the mixing share on the device. It must not copy anything back to the host.
-        optimizer: The optimizer, whose gradients are freed before the recording.
+        optimizer: The optimizer, whose gradients are freed before the capture.
         batch_size: Length of the indices.
         device: A CUDA device.
     """
@@ -162,7 +162,7 @@ class RecordedStep:
         if self._graph is None:
             self._optimizer.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # records the work without running it
+            with torch.cuda.graph(graph):  # captures the work without running it
                 self._work(self._indices, self._share)
             self._graph = graph
         self._graph.replay()

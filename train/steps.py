@@ -11,7 +11,7 @@ from train.batches import Batch, PlainBatches, ShuffledShares, StrongBatches, pa
 from train.config import TrainConfig
 from train.parallel import Processes
 from train.setup import Setup
-from train.step import RecordedStep, Updater
+from train.step import CapturedStep, Updater
 from train.targets import targets_of
 
 # Trains on one batch. It is told whether the step belongs to the gentle part of the run.
@@ -42,7 +42,7 @@ class PlainSteps:
 
 
 class StrongSteps:
-    """The steps of the strong recipe. On a GPU that can, they are recorded once and replayed.
+    """The steps of the strong recipe. On a GPU that can, they are captured once and replayed.
 
     Args:
         batches: Makes the batches.
@@ -78,7 +78,7 @@ class StrongSteps:
 
             def step(gentle: bool, indices: torch.Tensor = indices, number: int = number) -> None:
                 if self._work is None or self._work_is_gentle != gentle:
-                    # Each part of a run has its own work. The other one's recording is dropped.
+                    # Each part of a run has its own work. The other one's graph is dropped.
                     self._work, self._work_is_gentle = self._make_work(gentle), gentle
                 self._work(indices, mixing[number])
 
@@ -92,7 +92,7 @@ class StrongSteps:
             updater.update(batches.make(indices, share, gentle=gentle), gentle=gentle)
 
         if updater.half_dtype is torch.bfloat16 and self._processes.count == 1:
-            return RecordedStep(work, self._optimizer, self._config.batch_size, self._device)
+            return CapturedStep(work, self._optimizer, self._config.batch_size, self._device)
         return work
 
 

@@ -1,12 +1,12 @@
 """MTCNN's networks in PyTorch on a GPU, fed with the same pixels as those of the CPU (`cascade.py`).
 
 - A scan sends the frame to the device, which sums it there. The sums stay in one buffer, whatever their size,
-  so that the recorded R-Net and O-Net find them at the same place. Each crop comes with the layout of the
-  sums. P-Net is recorded for each size of frame, with its whole pyramid.
+  so that the captured R-Net and O-Net find them at the same place. Each crop comes with the layout of the
+  sums. P-Net is captured for each size of frame, with its whole pyramid.
 - To refine known faces, the CPU cuts them out, and O-Net reads the crops on the device.
 - To search for a lost face, the CPU runs P-Net and R-Net, and O-Net reads the crops on the device. The area
   is small and has a new size each time, so on the device P-Net would take hundreds of operations that were
-  never recorded.
+  never captured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fer_stream.detection.cascade import CpuCascade, CpuPixels, TakeStrip, Use
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
 from fer_stream.detection.pixels import PIXEL_SCALE, SummedPixels, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
-from fer_stream.inference.torch_cuda import BatchFunction, Lane, Recorded
+from fer_stream.inference.torch_cuda import BatchFunction, CapturedFunction, Lane
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 R_NET_SIZES = (64, 256)  # in crops; a crowd gives a few hundred candidates at first
 O_NET_SIZES = (4, 16, 64)
 FIRST_BUFFER = 4096 * 2160  # in pixels; it grows for a larger picture
-P_NETS_KEPT = 2  # sizes of frames whose pyramid stays recorded
+P_NETS_KEPT = 2  # sizes of frames whose pyramid stays captured
 _RGB_OF_BGR = (2, 1, 0)
 
 
@@ -190,7 +190,7 @@ class _Pyramid:
             self._shapes = shapes
             return torch.cat(outputs)
 
-        self._run = Recorded(run, lane, (0,), torch.float32)
+        self._run = CapturedFunction(run, lane, (0,), torch.float32)
 
     def __call__(self) -> list[tuple[np.ndarray, np.ndarray]]:
         values, levels = self._run(), []

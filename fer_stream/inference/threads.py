@@ -2,8 +2,8 @@
 
 Measured on 2 cores that other programs used at the same time: a scan split over two threads takes 15 to 23 %
 less time than on one thread, and 6 to 8 % more CPU time. ONNX Runtime's own second thread costs up to 22 %
-more CPU time. The number of threads makes no clear difference for OpenCV (1 or 2), or for the encoder (2, 3
-or 4, each of which encodes a frame of its own). The decoder's own choice was not changed.
+more CPU time. The number of threads makes no clear difference for OpenCV (1 or 2), or for x264 (2, 3
+or 4 frame threads). The decoder chooses its own number of threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 from fer_stream.system.cores import CORES
 from fer_stream.system.thread_pool import side_by_side
 
-ENCODER_THREADS = min(4, CORES)  # each takes 13 bytes of memory per pixel of a frame
+ENCODER_THREADS = min(4, CORES)  # x264 takes 13 bytes of memory per pixel for each
 OPENCV_THREADS = min(4, CORES)  # 16 threads cost a third more CPU time and save no time
 WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # in crops; a smaller part is not worth a thread

@@ -1,7 +1,7 @@
-"""Run networks in PyTorch on a GPU: batches of a few fixed sizes, each recorded once as a CUDA graph.
+"""Run networks in PyTorch on a GPU: batches of a few fixed sizes, each captured once as a CUDA graph.
 
 The first run of a new shape is slow, because cuDNN chooses its algorithms again. A small batch spends most of
-its time on kernel launches. So each batch is padded to the next of a few sizes, and each size is recorded as
+its time on kernel launches. So each batch is padded to the next of a few sizes, and each size is captured as
 a CUDA graph, which takes a single launch to replay.
 
 Everything here also runs on CPU tensors (`cpu:0`), without graphs. The tests use that.
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 
-# CUDA graphs are recorded one at a time, because threads that record at the same time disturb each other.
-_RECORDING = threading.Lock()
+# CUDA graphs are captured one at a time, because threads that capture at the same time disturb each other.
+_CAPTURE_LOCK = threading.Lock()
 RUNS_TIMED = 10  # runs between two readings of the clock
 
 
@@ -67,11 +67,11 @@ class Lane:
             self.stream.synchronize()
 
 
-class Recorded:
+class CapturedFunction:
     """A function of one tensor of fixed shape, from host memory to host memory.
 
-    The first call runs the function without recording. The second call records it as a CUDA graph, which
-    every later call replays. So a shape that occurs only once, as with pictures, is not recorded.
+    The first call runs the function without capture. The second call captures it as a CUDA graph, which
+    every later call replays. So a shape that occurs only once, as with pictures, is not captured.
 
     Args:
         function: Takes a tensor on the device and returns one, whose shape must not depend on values.
@@ -131,17 +131,17 @@ class Recorded:
         elif self._output is None or not self._lane.is_cuda:
             self._output = self._function(self._input)
         else:
-            self._record().replay()
+            self._capture().replay()
         assert self._output is not None
         return self._output
 
-    def _record(self) -> Any:
+    def _capture(self) -> Any:
         # Another thread may have made the first run, and libraries must not be set up while a graph is
-        # recorded: cuDNN has a handle for each thread.
+        # captured: cuDNN has a handle for each thread.
         self._function(self._input)
         graph = self._torch.cuda.CUDAGraph()
         with (
-            _RECORDING,
+            _CAPTURE_LOCK,
             self._torch.cuda.graph(
                 graph, pool=self._lane.pool, stream=self._lane.stream, capture_error_mode="thread_local"
             ),
@@ -162,15 +162,15 @@ class BatchFunction:
 
     def __init__(self, function: TensorFunction, lane: Lane, sizes: Sequence[int]) -> None:
         self._function, self._lane, self._sizes = function, lane, tuple(sizes)
-        self._recorded: dict[tuple[int, ...], Recorded] = {}
+        self._captured: dict[tuple[int, ...], CapturedFunction] = {}
 
     def warm_up(self, row_shape: Sequence[int], dtype: torch.dtype) -> None:
-        """Record every size. This takes seconds on a GPU and would otherwise delay the first frames."""
+        """Capture every size. This takes seconds on a GPU and would otherwise delay the first frames."""
         if self._lane.is_cuda:
             for size in self._sizes:
-                recorded = self.of_shape((size, *row_shape), dtype)
-                recorded()
-                recorded()
+                captured = self.of_shape((size, *row_shape), dtype)
+                captured()
+                captured()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Run the function on a batch (N, ...) of at least one row, and return (N, K)."""
@@ -179,17 +179,17 @@ class BatchFunction:
         for start in range(0, len(batch), largest):
             part = batch[start : start + largest]
             size = next(size for size in self._sizes if size >= len(part))
-            recorded = self.of_shape((size, *batch.shape[1:]), dtype)
-            recorded.host_input[: len(part)] = part
-            recorded.host_input[len(part) :] = 0
-            outputs.append(recorded()[: len(part)].copy())
+            captured = self.of_shape((size, *batch.shape[1:]), dtype)
+            captured.host_input[: len(part)] = part
+            captured.host_input[len(part) :] = 0
+            outputs.append(captured()[: len(part)].copy())
         return np.concatenate(outputs)
 
-    def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Recorded:
-        """Return the recorded function for batches of exactly this shape, (N, ...)."""
-        if shape not in self._recorded:
-            self._recorded[shape] = Recorded(self._function, self._lane, shape, dtype)
-        return self._recorded[shape]
+    def of_shape(self, shape: tuple[int, ...], dtype: torch.dtype) -> CapturedFunction:
+        """Return the captured function for batches of exactly this shape, (N, ...)."""
+        if shape not in self._captured:
+            self._captured[shape] = CapturedFunction(self._function, self._lane, shape, dtype)
+        return self._captured[shape]
 
 
 class TorchNetwork:
@@ -205,7 +205,7 @@ class TorchNetwork:
         self._run = BatchFunction(network, lane, sizes)
 
     def warm_up(self, example: np.ndarray) -> None:
-        """Record every size, for batches whose rows have the shape and type of the example's, (N, ...)."""
+        """Capture every size, for batches whose rows have the shape and type of the example's, (N, ...)."""
         self._run.warm_up(example.shape[1:], torch_dtype(example))
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -141,7 +141,7 @@ def _load_network(checkpoint: Checkpoint, labels: str, device: str, *, threads: 
 
 
 def _load_on_cuda(arrays: Mapping[str, np.ndarray], spec: InputSpec, device: str) -> Network:
-    """Load the network for a GPU, with the second half of the preprocessing, and record every size."""
+    """Load the network for a GPU, with the second half of the preprocessing, and capture every size."""
     import torch
 
     from fer_stream.inference.torch_cuda import Lane, TorchNetwork

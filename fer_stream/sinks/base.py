@@ -59,7 +59,7 @@ class Sink(ABC):
     Attributes:
         name: Name in the profile.
         needs_frame: Whether `write` reads the pixels of the frame without annotations, `frame.bgr`. If no
-            sink does, the frame then holds the annotated picture, to save memory.
+            sink does, the annotated picture replaces it once it is drawn, to save memory.
         problems: Problems that did not end the run, a line each.
         stop_requested: Set by the sink when its user wants the run to end.
         saved_video: The annotated video that this sink writes; None if it writes none.
@@ -74,7 +74,7 @@ class Sink(ABC):
         self.stop_requested = False
 
     def begin(self, context: RunContext) -> None:  # noqa: B027  most sinks need nothing from the run
-        """Receive the context of the run. Called once, before the first frame.
+        """Receive the context of the run. Called once, before the first `write`.
 
         Raises:
             OutputError: The output can't be written.
@@ -93,7 +93,8 @@ class Sink(ABC):
         Override this to convert a picture while `write` still works on an earlier one.
 
         Args:
-            image_bgr: The annotated picture, uint8 (H, W, 3). Other sinks use it, too, so leave it as it is.
+            image_bgr: The annotated picture, uint8 (H, W, 3). Other sinks get the same array, so it must not
+                change.
 
         Raises:
             OutputError: The picture can't be converted.
@@ -101,13 +102,13 @@ class Sink(ABC):
         return image_bgr
 
     @abstractmethod
-    def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+    def write(self, analyzed: AnalyzedFrame, image: Any) -> None:
         """Receive the next frame.
 
         Args:
             analyzed: The frame and its faces.
-            image_bgr: The annotated picture, uint8 (H, W, 3), unless `prepare` returns another form of it;
-                None if `needs_image` returned False.
+            image: The annotated picture as `prepare` returned it, by default uint8 (H, W, 3), BGR. None if
+                `needs_image` returned False.
 
         Raises:
             OutputError: The output can't be written any further.
@@ -237,10 +238,10 @@ def _make_folder(folder: Path) -> None:
         OutputError: A file is in the way.
         OSError: The folder can't be made.
     """
-    in_the_way = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
-    _refuse_dead_link(in_the_way)
-    if in_the_way.exists() and not in_the_way.is_dir():
-        what = "it" if in_the_way == folder else in_the_way
+    nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    _refuse_dead_link(nearest)
+    if nearest.exists() and not nearest.is_dir():
+        what = "it" if nearest == folder else nearest
         raise OutputError(f"can't write into {folder}: {what} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -190,18 +190,20 @@ class VideoSink(Sink):
             if self._stream is None:
                 self._open(picture, source_pts)
             pts = source_pts - self._offset_pts
-            first = self._last_pts is None
-            if self._last_pts is not None:
+            if self._last_pts is None:
+                is_keyframe = True
+            else:
                 # A player shows one frame at a time, so equal or falling times move on by one tick.
                 pts = max(pts, self._last_pts + 1)
                 self._interval_pts = pts - self._last_pts
+                is_keyframe = (pts - self._keyframe_pts) * self._time_base >= KEYFRAME_EVERY_S
             self._last_pts, self._captured_s = pts, analyzed.frame.captured_s
-            picture.pts, picture.time_base = pts, self._time_base
-            picture.pict_type = PictureType.NONE
-            if first or (pts - self._keyframe_pts) * self._time_base >= KEYFRAME_EVERY_S:
-                picture.pict_type = PictureType.I
+            if is_keyframe:
                 self._keyframe_pts = pts
+            picture.pts, picture.time_base = pts, self._time_base
+            picture.pict_type = PictureType.I if is_keyframe else PictureType.NONE
             self._mux(self._stream.encode(picture))
+            # `_finish` may repeat the last picture, so only the one before it is free.
             if self._converter is not None and self._last_picture is not None:
                 self._converter.reuse(self._last_picture)
             self._last_picture = picture
@@ -242,13 +244,12 @@ class VideoSink(Sink):
 
     def _open(self, picture: av.VideoFrame, source_pts: int) -> None:
         """Open the file and write its header, without the sound if that fails."""
-        cut = self._info.start_s > 0
-        self._offset_pts = source_pts if clip_start_s(self._info, float(source_pts)) else 0
+        self._offset_pts = source_pts if _starts_at_first_frame(self._info) else 0
         if self._info.kind == SourceKind.VIDEO and self._info.path is not None:
             self._audio = AudioTracks(self._info.path, self._extension, self.problems)
         self._file = _MuxedFile(self._path, overwrite=self._overwrite)
         try:
-            self._start(picture, cut)
+            self._start(picture)
         except MEDIA_ERRORS as error:
             self._file.check()
             if self._audio is None:
@@ -256,10 +257,10 @@ class VideoSink(Sink):
             self._audio.close()
             self._audio = None
             self._file.rewind()
-            self._start(picture, cut)
+            self._start(picture)
             self.problems.append(f"the sound can't be saved as {self._extension} ({error}); saved without it")
 
-    def _start(self, picture: av.VideoFrame, cut: bool) -> None:
+    def _start(self, picture: av.VideoFrame) -> None:
         """Set up the streams for pictures like this one, and write the header."""
         options = dict(self._format.muxer_options)
         if self._extension == ".mp4":
@@ -275,8 +276,8 @@ class VideoSink(Sink):
         encoder_options = dict(self._format.encoder_options)
         picture_bytes = 3 * picture.width * picture.height
         if self._info.is_live or picture_bytes >= FOUR_K_BYTES:
-            # No B-frames: the last packet's duration can then cover a gap at the end of a live source, and
-            # x264 holds half the memory of large pictures. At 4K this makes files 1 % larger.
+            # Without B-frames no frame waits for a later one, and x264 holds half the memory of large
+            # pictures. At 4K this makes files 1 % larger.
             encoder_options["bf"] = "0"
         if picture_bytes > LARGE_FRAME_BYTES and self._format.encoder == "libx264":
             # No subpixel motion estimation: x264 would keep three more pictures for each reference frame.
@@ -290,14 +291,17 @@ class VideoSink(Sink):
         context.time_base = self._time_base
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
-        # Each thread encodes a frame of its own. By default, they share each frame and wait for each other.
-        context.thread_type = "FRAME"
+        # With frame threads, x264 encodes several frames at a time. Slice threads share a frame and wait for
+        # each other, but need less memory.
+        context.thread_type = "FRAME" if picture_bytes <= LARGE_FRAME_BYTES else "SLICE"
         context.thread_count = ENCODER_THREADS
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
         if self._audio is not None:
             offset_s = self._offset_pts * self._time_base
-            self._audio.add_streams(self._output, offset_s, cut=cut, can_seek=self._info.can_seek)
+            self._audio.add_streams(
+                self._output, offset_s, cut=self._info.start_s > 0, can_seek=self._info.can_seek
+            )
         self._output.start_encoding()
         self._stream = stream
 
@@ -345,14 +349,19 @@ class VideoSink(Sink):
 def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
     """Return the time in the source at which an annotated video starts.
 
-    A part of a recording and a live source start with their first frame. All other videos keep the source's
-    own times.
-
     Args:
         info: Facts about the source.
         first_time_s: Time of the first frame that was written.
     """
-    return first_time_s if info.start_s > 0 or info.is_live else 0.0
+    return first_time_s if _starts_at_first_frame(info) else 0.0
+
+
+def _starts_at_first_frame(info: SourceInfo) -> bool:
+    """Return whether the first frame of an annotated video is at 0.
+
+    It is for a part of a recording and for a live source. All other videos keep the source's own times.
+    """
+    return info.start_s > 0 or info.is_live
 
 
 class _MuxedFile:

@@ -1,7 +1,7 @@
 """Convert pictures from BGR to YUV 4:2:0, the pixel format of video encoders.
 
-OpenCV's matrix product takes about half the time of FFmpeg's scaler. It also rounds, while the scaler cuts
-off fractions and so makes pictures darker by half a grey level.
+OpenCV's matrix product takes about half the time of FFmpeg's scaler. It also rounds, while the scaler
+truncates and so makes pictures darker by half a grey level.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _YUV_OF_BGR = np.array(
     ],
     np.float32,
 )
-_ROWS = 256  # an even number of rows that are converted together, so that they stay in the processor's cache
+_ROWS = 256  # an even number of rows that are converted together, so that they stay in the CPU's cache
 
 
 class YuvConverter:
-    """Converts the pictures of one video to `yuv420p`, by BT.709 with limited range.
+    """Converts the pictures of one video to `yuv420p` (BT.709, limited range).
 
     An odd width or height grows by one: the last column or row is repeated.
 
@@ -42,7 +42,7 @@ class YuvConverter:
         self._spare: deque[av.VideoFrame] = deque()
 
     def convert(self, image_bgr: np.ndarray) -> av.VideoFrame:
-        """Return a picture as a frame. The chroma of a pixel is the mean of 2 x 2 pixels.
+        """Return a picture as a frame. Each chroma sample is the mean of 2 x 2 pixels.
 
         Args:
             image_bgr: uint8 (H, W, 3).
@@ -63,7 +63,7 @@ class YuvConverter:
     def reuse(self, frame: av.VideoFrame) -> None:
         """Take back a frame that is no longer needed. Another thread may call this.
 
-        Fresh memory for each frame would take time, and more memory.
+        Allocating a frame each time is slower and takes more memory.
         """
         self._spare.append(frame)
 

@@ -1,4 +1,4 @@
-"""The training step: its figures, the moving average, and on a GPU the recording."""
+"""The training step: its figures, the moving average, and on a GPU the capture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from train.batches import Batch, StrongBatches
 from train.config import recipe_config
 from train.data import input_spec
 from train.optimizers import make_optimizer, trained_parameters
-from train.step import RecordedStep, Updater
+from train.step import CapturedStep, Updater
 from train.targets import loss_of, targets_of
 
 
@@ -66,7 +66,7 @@ def test_the_average_forgets_the_start_soon_and_then_keeps_its_decay():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_recorded_step_learns_as_the_plain_one_does():
+def test_a_captured_step_learns_as_the_plain_one_does():
     """The random numbers differ, so the test compares the losses and not the weights."""
     device, size = torch.device("cuda"), 64
     config = recipe_config("strong", {"batch_size": size}, on_gpu=True)
@@ -74,7 +74,7 @@ def test_a_recorded_step_learns_as_the_plain_one_does():
     labels = torch.arange(256) % 7
     pixels = (labels.view(-1, 1, 1, 1) * 30 + torch.randint(0, 40, (256, 1, 48, 48))).to(torch.uint8)
     losses = {}
-    for recorded in (False, True):
+    for captured in (False, True):
         torch.manual_seed(0)
         network = TwoHeaded(new_body("efficientnet_b0"), 10).to(device)
         network = network.to(memory_format=torch.channels_last).train()
@@ -87,12 +87,12 @@ def test_a_recorded_step_learns_as_the_plain_one_does():
         def work(indices, share, updater=updater, batches=batches):
             updater.update(batches.make(indices, share, gentle=False), gentle=False)
 
-        step = RecordedStep(work, optimizer, size, device) if recorded else work
-        losses[recorded] = []
+        step = CapturedStep(work, optimizer, size, device) if captured else work
+        losses[captured] = []
         for number in range(40):
             updater.begin()
             updater.set_step(number, 0.002)
             step(torch.randperm(256, device=device)[:size], torch.tensor(0.9, device=device))
-            losses[recorded].append(updater.figures().loss)
+            losses[captured].append(updater.figures().loss)
     assert losses[True][-1] < 0.9 * losses[True][0]
     assert sum(losses[True][30:]) == pytest.approx(sum(losses[False][30:]), rel=0.25)

@@ -22,7 +22,7 @@ def people_lines(summary: Summary) -> list[Text]:
     Only the people seen longest get a line, in the order of their ids. Another line counts the others. If
     there are several people, the last line is about all of them.
     """
-    by_length = sorted(summary.people.people.values(), key=lambda person: (-person.seen_s, person.id))
+    by_length = sorted(summary.people.by_id.values(), key=lambda person: (-person.seen_s, person.id))
     listed = [person for person in by_length if person.seen_s >= MOMENT_S] or by_length
     named = sorted(listed[:MOST_LINES], key=lambda person: person.id)
     rows = [(f"person {person.id}", person.seen_s, person.shares()) for person in named]

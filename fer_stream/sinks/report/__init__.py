@@ -89,7 +89,7 @@ class ReportSink(AtEndSink):
             blurred=self._blurred,
             span_s=(first_s, self._last_s),
             frames=self._frames,
-            people=list(self._people.people.values()),
+            people=list(self._people.by_id.values()),
             episodes=self._builder.episodes(),
             curves=self._curves,
             thumbnails=self._thumbnails,
