@@ -112,6 +112,20 @@ def test_each_sink_is_asked_for_each_frame_whether_it_needs_the_picture():
     assert overlay.drawn == 3
 
 
+def test_a_sink_may_prepare_its_pictures_before_they_are_written() -> None:
+    class Preparing(FakeSink):
+        def prepare(self, image_bgr: np.ndarray) -> str:
+            assert threading.get_ident() != caller
+            return f"prepared {image_bgr[0, 0, 0]}"
+
+    caller = threading.get_ident()
+    preparing, plain = Preparing(needs_image=True), FakeSink(needs_image=True)
+    with ScriptedSource(4) as source:
+        run(source, FakeAnalyzer(), FakeOverlay(), [preparing, plain])
+    assert preparing.images == ["prepared 1", "prepared 2", "prepared 3", "prepared 4"]
+    assert [int(image[0, 0, 0]) for image in plain.images] == [1, 2, 3, 4]
+
+
 def test_only_the_annotated_picture_is_held_if_no_sink_needs_the_other() -> None:
     class Reading(FakeSink):
         def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
@@ -193,6 +207,17 @@ def test_the_other_sinks_are_finished_when_one_fails(failing):
         assert source.read < 50, "it stops soon"
     assert [sink.closed for sink in sinks] == [1, 1, 1]
     assert [len(sink.indices) for sink in sinks] == [5 if at < failing else 4 for at in range(3)]
+
+
+def test_the_sinks_are_closed_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(pipeline, "Background", refuse)
+    sink = FakeSink()
+    with ScriptedSource(3) as source, pytest.raises(RuntimeError, match="new thread"):
+        run(source, FakeAnalyzer(), FakeOverlay(), [sink])
+    assert sink.closed == 1
 
 
 def test_a_sink_that_fails_to_close_does_not_stop_the_others():
