@@ -19,6 +19,12 @@ def any_of(names: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def all_of(names: Sequence[str]) -> str:
+    """Return a list of things that belong together, "torch, torchvision and timm"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def percent(probability: float, *, unsure: bool = False) -> int:
     """Return a probability in whole percent. It rounds up to 100 only from 99.95 %.
 

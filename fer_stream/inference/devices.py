@@ -8,6 +8,7 @@ import sys
 
 from fer_stream.errors import UsageError
 from fer_stream.system.extras import how_to_install, missing_modules, require_extra
+from fer_stream.words import all_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def _automatic_device() -> str:
     if missing:
         _LOGGER.info(
             "this machine has an NVIDIA driver, but %s is not installed: using the CPU; for the GPU, %s",
-            " and ".join(missing),
+            all_of(missing),
             how_to_install("cuda"),
         )
         return "cpu"

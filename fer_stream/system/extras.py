@@ -6,6 +6,7 @@ import importlib.util
 import sys
 
 from fer_stream.errors import UsageError
+from fer_stream.words import all_of
 
 # For each extra in pyproject.toml, the modules that a feature needs from it.
 _MODULES = {
@@ -43,7 +44,7 @@ def require_extra(extra: str, feature: str) -> None:
     """
     missing = missing_modules(extra)
     if missing:
-        raise UsageError(f"{feature} needs {' and '.join(missing)}; {how_to_install(extra)}")
+        raise UsageError(f"{feature} needs {all_of(missing)}; {how_to_install(extra)}")
 
 
 def how_to_install(extra: str) -> str:

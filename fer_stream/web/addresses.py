@@ -25,7 +25,9 @@ def parse_host_and_port(text: str) -> tuple[str, int]:
     """
     parts = _HOST.fullmatch(text.strip())
     if parts is None or int(parts["port"]) > 65535:
-        raise UsageError(f"--serve takes [HOST:]PORT, such as 8000 or 0.0.0.0:8000, not {text!r}")
+        raise UsageError(
+            f"--serve takes [HOST:]PORT, such as 8000 or 0.0.0.0:8000, with a port up to 65535, not {text!r}"
+        )
     return (parts["host"] or DEFAULT_HOST).strip("[]"), int(parts["port"])
 
 

@@ -391,7 +391,7 @@ def test_the_display_fits_windows_of_every_size(size_wh):
         recording="1:02:03",
         warning="reconnecting, attempt 12, no picture for 320 s",
         note="recording saved: a/very/long/folder/name/fer-stream_2026-01-31_14-05-09.mp4, 1:02:03",
-        paused=True,
+        held=True,
         shows_keys=True,
     )
     canvas = ground.copy()

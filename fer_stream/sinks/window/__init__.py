@@ -100,7 +100,7 @@ class WindowSink(Sink):
         self.problems = self._captures.problems
         self._thread_id: int | None = None
         self._size_wh = _FIRST_SIZE_WH
-        self._shows_bars, self._mirrors, self._paused, self._shows_keys = True, False, False, False
+        self._shows_bars, self._mirrors, self._holds, self._shows_keys = True, False, False, False
         self._plain_overlay = Overlay(show_bars=False)
         self._mirror_overlay = Overlay()
         self._newest: AnalyzedFrame | None = None
@@ -126,10 +126,10 @@ class WindowSink(Sink):
             return
         self._newest = analyzed
         # While the picture is held, new ones are drawn only for a recording.
-        if not self._paused or self._captures.recording:
+        if not self._holds or self._captures.recording:
             picture = self._drawn(analyzed, image_bgr)
             self._captures.write(analyzed, picture.kept_bgr)
-            if not self._paused:
+            if not self._holds:
                 self._picture = picture
         self._guard(self._serve)
 
@@ -235,7 +235,7 @@ class WindowSink(Sink):
             recording=clock_text(recordings[0].duration_s) if recordings else None,
             warning=self._status.source.message,
             note=self._note_text if now_s - self._noted_s < _NOTE_S else "",
-            paused=self._paused,
+            held=self._holds,
             shows_keys=self._shows_keys,
         )
 
@@ -259,7 +259,7 @@ class WindowSink(Sink):
         elif key == "r" and self._newest is not None:
             self._captures.toggle_recording(self._newest.frame.time_s)
         elif key == " ":
-            self._paused = not self._paused
+            self._holds = not self._holds
         elif key == "h":
             self._shows_keys = not self._shows_keys
         elif key in "bm":

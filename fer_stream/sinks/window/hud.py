@@ -49,7 +49,7 @@ class Hud:
         recording: The clock of the recording; None if nothing is recorded.
         warning: The reason why no new picture comes; empty if they come.
         note: The latest event; empty if nothing has happened.
-        paused: Whether the picture is held.
+        held: Whether the picture is held.
         shows_keys: Whether the list of keys is shown.
     """
 
@@ -57,7 +57,7 @@ class Hud:
     recording: str | None = None
     warning: str = ""
     note: str = ""
-    paused: bool = False
+    held: bool = False
     shows_keys: bool = False
 
 
@@ -79,8 +79,8 @@ def draw(canvas: np.ndarray, hud: Hud) -> None:
     if hud.recording is not None:
         badge = _Line(canvas, size_px, CLEAR)
         badge.dot(RED_BGR).text(hud.recording, WHITE_BGR, SEMIBOLD).draw(edge, top)
-    if hud.paused:
-        badge = _Line(canvas, size_px, CLEAR).bars(WHITE_BGR).text("paused", WHITE_BGR, SEMIBOLD)
+    if hud.held:
+        badge = _Line(canvas, size_px, CLEAR).bars(WHITE_BGR).text("held", WHITE_BGR, SEMIBOLD)
         badge.draw(width - edge - badge.width, top)
     if hud.warning:
         # In the middle, or below the badges if it would touch them.
