@@ -351,12 +351,12 @@ def test_the_lines_beside_a_person_are_evenly_spaced(tmp_path):
     assert np.diff(heights) == pytest.approx(np.diff(heights).mean(), abs=0.02)
 
 
-def test_the_legend_explains_where_nobody_was_seen_and_where_the_areas_are_pale(tmp_path):
+def test_the_legend_explains_where_nobody_was_seen_and_where_the_areas_are_hatched(tmp_path):
     path = tmp_path / "timeline.svg"
     timeline = Timeline(path)
     timeline.add(frame_at(0, 25, [make_face(1)]))
     timeline.save()
-    assert "not seen" in texts(path) and any("pale where unsure" in text for text in texts(path))
+    assert "not seen" in texts(path) and any("hatched where unsure" in text for text in texts(path))
 
 
 @pytest.mark.parametrize(("frames", "fps"), [(105, 25.0), (33, 7.0), (2000, 30.0)])

@@ -113,7 +113,7 @@ def _draw_head(
     ]
     if has_rows:
         subtitle += [
-            "area: probability of each expression, pale where unsure",
+            "area: probability of each expression, hatched where unsure",
             "strip: the label",
             "▾ peak of the expression beside the picture",
         ]
@@ -181,8 +181,10 @@ def _draw_curve(axes: Axes, stretches: Sequence[Stretch]) -> None:
         if strip[index]:
             axes.broken_barh(strip[index], STRIP, **_strip_style(label), zorder=2)
     unsure = strip[LABELS.index(UNSURE)]
-    if unsure:  # a veil: the probabilities stay visible, but none of them counts as an answer
-        axes.broken_barh(unsure, (0, 1), color="white", alpha=0.62, linewidth=0, zorder=3)
+    if unsure:  # the probabilities keep their colours, but none of them counts as an answer
+        axes.broken_barh(
+            unsure, (0, 1), facecolor="none", edgecolor="white", hatch="/////", linewidth=0, zorder=3
+        )
 
 
 def _area(stretches: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
