@@ -186,6 +186,8 @@ class VideoSink(Sink):
             raise OutputError(f"can't write {self._path}: it is closed")
         try:
             picture = image if isinstance(image, av.VideoFrame) else self.prepare(image)
+            if self._converter is None or not self._converter.has_lent(picture):
+                raise ValueError("the picture was prepared by another sink, or written before")
             source_pts = round(Fraction(analyzed.frame.time_s) / self._time_base)
             if self._stream is None:
                 self._open(picture, source_pts)
@@ -204,8 +206,8 @@ class VideoSink(Sink):
             picture.pict_type = PictureType.I if is_keyframe else PictureType.NONE
             self._mux(self._stream.encode(picture))
             # `_finish` may repeat the last picture, so only the one before it is free.
-            if self._converter is not None and self._last_picture is not None:
-                self._converter.reuse(self._last_picture)
+            if self._last_picture is not None and self._last_picture is not picture:
+                self._converter.take_back(self._last_picture)
             self._last_picture = picture
         except (*MEDIA_ERRORS, OSError) as error:
             self._failed = True
@@ -292,8 +294,9 @@ class VideoSink(Sink):
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
         # With frame threads, x264 encodes several frames at a time. Slice threads share a frame and wait for
-        # each other, but need less memory.
-        context.thread_type = "FRAME" if picture_bytes <= LARGE_FRAME_BYTES else "SLICE"
+        # each other. They need less memory, and hold no frame back, of which a slow live source has few.
+        slices = self._info.is_live or picture_bytes > LARGE_FRAME_BYTES
+        context.thread_type = "SLICE" if slices else "FRAME"
         context.thread_count = ENCODER_THREADS
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED

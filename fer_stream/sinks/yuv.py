@@ -39,6 +39,7 @@ class YuvConverter:
 
     def __init__(self, size_wh: tuple[int, int]) -> None:
         self._size_wh = size_wh
+        self._lent: set[int] = set()  # `id` of each frame that was returned and not taken back
         self._spare: deque[av.VideoFrame] = deque()
 
     def convert(self, image_bgr: np.ndarray) -> av.VideoFrame:
@@ -46,7 +47,12 @@ class YuvConverter:
 
         Args:
             image_bgr: uint8 (H, W, 3).
+
+        Raises:
+            ValueError: The array has another type or shape.
         """
+        if image_bgr.dtype != np.uint8 or image_bgr.shape[2:] != (3,) or not image_bgr.size:
+            raise ValueError(f"a picture is uint8 (H, W, 3), not {image_bgr.dtype} {image_bgr.shape}")
         width, height = self._size_wh
         if image_bgr.shape[:2] != (height, width):
             image_bgr = cv2.resize(image_bgr, self._size_wh, interpolation=cv2.INTER_AREA)
@@ -58,13 +64,19 @@ class YuvConverter:
         else:
             frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
         _write_into(frame, image_bgr)
+        self._lent.add(id(frame))
         return frame
 
-    def reuse(self, frame: av.VideoFrame) -> None:
-        """Take back a frame that is no longer needed. Another thread may call this.
+    def has_lent(self, frame: av.VideoFrame) -> bool:
+        """Return whether `convert` returned this frame and it was not taken back."""
+        return id(frame) in self._lent
+
+    def take_back(self, frame: av.VideoFrame) -> None:
+        """Reuse a frame that is no longer needed. Another thread may call this.
 
         Allocating a frame each time is slower and takes more memory.
         """
+        self._lent.remove(id(frame))
         self._spare.append(frame)
 
 

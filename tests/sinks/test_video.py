@@ -159,6 +159,24 @@ def test_any_size_is_saved_in_its_colours(tmp_path, extension, size_wh):
         assert container.streams.video[0].sample_aspect_ratio in (None, 0, 1)
 
 
+def test_a_prepared_picture_is_safe_until_it_was_written(tmp_path: Path) -> None:
+    info = make_info(frame_rate=Fraction(25), time_base=Fraction(1, 25))
+    with VideoSink(tmp_path / "out.mp4", info) as sink, VideoSink(tmp_path / "other.mp4", info) as other:
+        ahead = [sink.prepare(numbered(index)) for index in range(4)]
+        written_twice = ahead[:2]
+        for index, picture in enumerate([ahead[0], *written_twice, *ahead[1:]]):
+            sink.write(analyzed(numbered(0), index, index / 25), picture)
+        for wrong_sink, picture in ((sink, ahead[0]), (other, ahead[3])):
+            with pytest.raises(OutputError, match="prepared by another sink, or written before"):
+                wrong_sink.write(analyzed(numbered(0), 6, 6 / 25), picture)
+    assert [number_of(image) for image in decoded(tmp_path / "out.mp4")[0]] == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_picture_of_another_type_is_one_line(tmp_path: Path) -> None:
+    with VideoSink(tmp_path / "out.mp4", make_info()) as sink, pytest.raises(OutputError, match="uint8"):
+        sink.write(analyzed(numbered(0), 0, 0.0), numbered(0).astype(np.float32))
+
+
 def test_an_odd_size_repeats_its_border(tmp_path):
     image = np.zeros((63, 63, 3), np.uint8)
     image[:, 40:] = 255

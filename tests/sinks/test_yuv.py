@@ -35,7 +35,18 @@ def test_frames_that_come_back_hold_the_next_pictures() -> None:
     converter = YuvConverter((32, 32))
     shades = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 100, 200)]
     first, second = converter.convert(shades[0]), converter.convert(shades[1])
-    converter.reuse(first)
+    converter.take_back(first)
+    assert not converter.has_lent(first) and converter.has_lent(second)
     third = converter.convert(shades[2])
     assert third is first and second is not first
     assert [int(frame.to_ndarray()[0, 0]) for frame in (second, third)] == [102, 188]
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 4), (32, 32, 1), (0, 32, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.uint16])
+def test_other_arrays_are_refused(shape: tuple[int, ...], dtype: type) -> None:
+    with pytest.raises(ValueError, match=r"a picture is uint8 \(H, W, 3\), not"):
+        YuvConverter((32, 32)).convert(np.zeros(shape, dtype))
+    if dtype is not np.uint8:
+        with pytest.raises(ValueError, match="a picture is uint8"):
+            YuvConverter((32, 32)).convert(np.zeros((32, 32, 3), dtype))
