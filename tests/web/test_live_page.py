@@ -24,6 +24,18 @@ BRIGHTNESS = """() => {
     return pen.getImageData(0, 0, 1, 1).data[0];
 }"""
 
+CHART_AXIS = """async ([live, nowS]) => {
+    const { Chart } = await import("/static/chart.js");
+    const [holder, people, legend, heading] = [make("div"), make("div"), make("ul"), make("h2")];
+    document.body.append(holder);
+    const chart = new Chart(holder, people, legend, heading);
+    chart.setLive(live);
+    for (const time_s of [0, nowS]) chart.add({ time_s, faces: [{ face_id: 1 }] });
+    chart.draw();
+    await new Promise(requestAnimationFrame);
+    return [chart.plot.scales.x.min, chart.plot.scales.x.max];
+}"""
+
 
 def test_the_page_shows_moving_pictures_and_bars(live, fed):
     assert live.page.url == f"{fed.base}/"  # the token is not in the address any more
@@ -48,6 +60,15 @@ def test_the_legend_looks_like_the_curves(live):
     sample = live.locator("#legend li", has_text="happy").locator("line")
     stroke = sample.evaluate("(line) => getComputedStyle(line).stroke")
     wait_until(lambda: has_color(live, "#chart canvas", stroke))
+
+
+@pytest.mark.parametrize(
+    ("is_live", "now_s", "shown_s"),
+    [(True, 0, [0, 60]), (True, 20, [0, 60]), (True, 75, [15, 75]), (False, 20, [0, 20])],
+)
+def test_the_chart_of_a_live_source_grows_from_the_left_and_then_scrolls(live, is_live, now_s, shown_s):
+    """The chart of a recording always shows everything so far."""
+    assert live.evaluate(CHART_AXIS, [is_live, now_s]) == shown_s
 
 
 @pytest.mark.parametrize("time_s", [0, 19.686, 0.5, 3599.7])

@@ -106,9 +106,18 @@ export class Chart {
     const curve = this.curves.get(this.shown);
     if (!this.plot) return;
     this.plot.setData(curve ? curve.columns : emptyCurve(STEP_S).columns, false);
-    const first = this.live ? this.nowS - MINUTE_S : Math.min(...[...this.curves.values()].map((each) => each.columns[0][0] ?? Infinity));
-    const from = Number.isFinite(first) ? first : 0;
-    this.plot.setScale("x", { min: from, max: Math.max(this.nowS, from + 1) });
+    this.plot.setScale("x", this.timeRange());
+  }
+
+  /** Return what the time axis spans. A live source fills its first minute from the left, and then scrolls. */
+  timeRange() {
+    if (this.live) {
+      const max = Math.max(this.nowS, MINUTE_S);
+      return { min: max - MINUTE_S, max };
+    }
+    const first = Math.min(...[...this.curves.values()].map((each) => each.columns[0][0] ?? Infinity));
+    const min = Number.isFinite(first) ? first : 0;
+    return { min, max: Math.max(this.nowS, min + 1) };
   }
 
   offerPeople() {
@@ -161,7 +170,7 @@ export class Chart {
         select: { show: false },
         scales: { x: { time: false, auto: false, min: 0, max: MINUTE_S }, y: { auto: false, range: [0, 102] } },
         axes: [
-          { ...axis, incrs: TICKS, space: 70, size: 28, values: (_plot, splits) => splits.map((value) => (value < 0 ? "" : clock(value))) },
+          { ...axis, incrs: TICKS, space: 70, size: 28, values: (_plot, splits) => splits.map(clock) },
           { ...axis, size: 48, splits: [0, 25, 50, 75, 100], values: (_plot, splits) => splits.map((value) => `${value} %`) },
         ],
         series: [
