@@ -51,7 +51,8 @@ class FedPage:
         )
         self.status = RunStatus(device="cpu")
         self.files: list[Path] = []
-        self.faces, self.rate, self.size_wh = faces, rate, size_wh
+        self.face_ids = range(1, faces + 1)
+        self.rate, self.size_wh = rate, size_wh
         self.written = self.drawn = 0
         self.thread_id = 0
         self.silent = False
@@ -98,8 +99,8 @@ class FedPage:
         index = self.written
         bgr = np.full((*self.size_wh[::-1], 3), 40 + 5 * (index % 40), np.uint8)
         faces = [
-            make_face(number + 1, LABELS[number % len(LABELS)], 0.5 + 0.4 * (index % 60) / 60)
-            for number in range(self.faces)
+            make_face(face_id, LABELS[(face_id - 1) % len(LABELS)], 0.5 + 0.4 * (index % 60) / 60)
+            for face_id in self.face_ids
         ]
         analyzed = make_frame(index, index / 30, *faces, bgr=bgr)
         image_bgr = bgr if self.sink.needs_image(analyzed) else None

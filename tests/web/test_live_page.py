@@ -71,6 +71,23 @@ def test_the_chart_of_a_live_source_grows_from_the_left_and_then_scrolls(live, i
     assert live.evaluate(CHART_AXIS, [is_live, now_s]) == shown_s
 
 
+def test_the_chart_offers_people_who_are_present_before_those_who_have_gone(live, fed):
+    def shows_chips(*face_ids: int) -> bool:
+        chips = live.locator("#chart-people button").all_text_contents()
+        return chips == [f"Person {face_id}" for face_id in face_ids]
+
+    fed.face_ids = range(1, 9)
+    wait_until(lambda: shows_chips(*range(1, 9)))
+    live.focus("#chart-people button:has-text('Person 8')")
+    live.keyboard.press("Enter")
+    fed.face_ids = (9, 20)
+    wait_until(lambda: shows_chips(9, 20, 1, 2, 3, 4, 5, 6, 8))  # the six latest, and the selected person
+    fed.face_ids = (20, 21)
+    wait_until(lambda: shows_chips(20, 21, 9, 1, 2, 3, 4, 5, 8))
+    assert live.text_content("#chart-people [aria-pressed=true]") == "Person 8"
+    assert live.text_content("#chart-people :focus") == "Person 8"
+
+
 @pytest.mark.parametrize("time_s", [0, 19.686, 0.5, 3599.7])
 def test_the_page_shows_the_same_second_as_the_charts(live, time_s):
     shown = live.evaluate("async (time) => (await import('/static/chart.js')).clock(time)", time_s)

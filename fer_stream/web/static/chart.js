@@ -7,7 +7,8 @@ const GAP_S = 0.5;
 const STEP_S = 0.1; // readings in between add nothing that a minute's chart could show
 const MOST_POINTS = 4000; // for each person; every other one goes when there are more
 const FORGET_AFTER_S = 65;
-const PEOPLE_OFFERED = 12;
+const PRESENT_FOR_S = 1; // since a person was last seen
+const GONE_OFFERED = 6;
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 /** Return a time or a length as m:ss or h:mm:ss, rounded as in every other output. */
@@ -20,7 +21,7 @@ export function clock(seconds) {
 }
 
 function emptyCurve(stepS) {
-  return { columns: Array.from({ length: 8 }, () => []), stepS, lastS: -Infinity };
+  return { columns: Array.from({ length: 8 }, () => []), stepS, lastS: -Infinity, seenS: -Infinity };
 }
 
 function append(curve, timeS, values, gapS = GAP_S) {
@@ -29,6 +30,7 @@ function append(curve, timeS, values, gapS = GAP_S) {
     curve.columns.forEach((column) => (column.length = 0));
     curve.lastS = -Infinity;
   }
+  curve.seenS = timeS;
   if (timeS - curve.lastS < curve.stepS) return;
   if (timeS - curve.lastS > Math.max(gapS, 2 * curve.stepS) && curve.columns[0].length) {
     curve.columns[0].push(curve.lastS + 0.01);
@@ -72,6 +74,7 @@ export class Chart {
         append(curve, (step + 0.5) * unitS, row, Math.max(GAP_S, 2 * unitS));
       });
       this.curves.set(Number(id), curve);
+      this.nowS = Math.max(this.nowS, curve.lastS);
     }
     this.dirty = true;
   }
@@ -121,17 +124,20 @@ export class Chart {
   }
 
   offerPeople() {
+    const seenS = (id) => this.curves.get(id).seenS;
+    const isPresent = (id) => seenS(id) >= this.nowS - PRESENT_FOR_S;
     const ids = [...this.curves.keys()].sort((one, other) => one - other);
-    const newest = [...ids].sort((one, other) => this.curves.get(other).lastS - this.curves.get(one).lastS);
-    if (!this.curves.has(this.shown) || (!this.chosen && this.curves.get(this.shown).lastS < this.nowS - 5)) {
-      this.shown = newest.length ? newest.reduce((best, id) => (this.curves.get(id).lastS >= this.nowS - 1 ? Math.min(best, id) : best), newest[0]) : null;
+    const present = ids.filter(isPresent);
+    const gone = ids.filter((id) => !isPresent(id)).sort((one, other) => seenS(other) - seenS(one));
+    if (!this.curves.has(this.shown) || (!this.chosen && seenS(this.shown) < this.nowS - 5)) {
+      this.shown = [...present, ...gone][0] ?? null;
       this.chosen = false;
     }
-    const offered = ids.filter((id) => newest.slice(0, PEOPLE_OFFERED).includes(id) || id === this.shown);
+    const focused = Number(document.activeElement?.dataset?.person);
+    const offered = [...present, ...gone.filter((id, place) => place < GONE_OFFERED || id === this.shown || id === focused)];
     const key = `${offered.join(" ")}|${this.shown}`;
     if (key === this.key) return;
     this.key = key;
-    const focused = document.activeElement?.dataset?.person;
     this.people.replaceChildren(
       ...offered.map((id) => {
         const button = make("button", "", `Person ${id}`);
@@ -147,7 +153,7 @@ export class Chart {
         return button;
       }),
     );
-    if (focused) this.people.querySelector(`[data-person="${focused}"]`)?.focus();
+    if (focused) this.people.querySelector(`[data-person="${focused}"]`)?.focus({ preventScroll: true });
   }
 
   build(anew = false) {
