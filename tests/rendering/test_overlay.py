@@ -117,6 +117,16 @@ def test_sizes_grow_with_the_frame():
     assert small[0] >= 10, "text stays legible in a small frame"
 
 
+@pytest.mark.parametrize("size_wh", SIZES_WH)
+@pytest.mark.parametrize("height_share", [0.1, 0.3, 0.6, 0.9])
+def test_the_text_of_a_tag_is_not_smaller_than_that_of_its_panel(size_wh, height_share):
+    side = height_share * min(size_wh)
+    placed = place(size_wh, [face_at(1, (20, 20, 20 + 0.8 * side, 20 + side))])
+    assert placed[0].tag is not None
+    if placed[0].panel is not None:
+        assert placed[0].tag.text_px >= placed[0].panel.style.text_px
+
+
 def follow(path, frames: int = 120, others=(), size_wh=(1280, 720)):
     """Move a face along a path, with a detector's jitter, and yield its placements."""
     layout, noise = Layout(text_width_px), np.random.default_rng(0)

@@ -86,8 +86,9 @@ class Layout:
         for memory, box in zip(memories, scene.boxes, strict=True):
             memory.panel.update_size(box.height / scene.text_px, crowded=crowded)
 
-        # Small faces get small tags, because ordinary ones are much wider than the face.
-        factors = [min(TEXT_STEPS[memory.panel.text_step], 1.0) for memory in memories]
+        # Small faces get small tags, because ordinary ones are much wider than the face. The text of a tag is
+        # never smaller than the text of the panel, because the tag is the main message.
+        factors = [TEXT_STEPS[memory.panel.text_step] for memory in memories]
         tags = place_tags(scene, [memory.tag for memory in memories], factors, self._measure)
         panels: list[PlacedPanel | None] = [None] * len(faces)
         if self._show_bars:
