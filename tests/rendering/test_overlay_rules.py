@@ -140,6 +140,43 @@ def test_a_tag_between_two_faces_belongs_to_the_nearer_one():
     assert placed[0].tag.rect.overlap_px(placed[1].box) == 0
 
 
+def test_a_tag_is_close_to_another_face_only_if_no_other_place_is_free():
+    # Above the face in the middle, the tag would be as close to the top of a neighbour as to its own box.
+    faces = [
+        face_at(1, (600, 300, 640, 350)),
+        face_at(2, (530, 302, 570, 330)),
+        face_at(3, (670, 302, 710, 330)),
+    ]
+    placed = Layout(text_width_px).arrange(blank_frame((1280, 720), faces))
+    assert_rules_hold(placed, (1280, 720))
+    assert side_of_tag(placed[0]) == "below"
+    assert all(placed[0].tag.rect.distance_px(face.box) >= 8 for face in placed[1:])
+
+
+def test_a_tag_is_close_to_another_face_rather_than_left_out():
+    # There is no room below the faces or between them, and the box is too small for a tag inside.
+    faces = [
+        face_at(1, (600, 680, 640, 720)),
+        face_at(2, (530, 682, 580, 720)),
+        face_at(3, (660, 682, 710, 720)),
+    ]
+    placed = Layout(text_width_px).arrange(blank_frame((1280, 720), faces))
+    assert_rules_hold(placed, (1280, 720))
+    assert side_of_tag(placed[0]) == "above"
+    assert min(placed[0].tag.rect.distance_px(face.box) for face in placed[1:]) < 8
+
+
+def test_a_tag_does_not_leave_its_box_for_a_place_close_to_another_face():
+    face, above = face_at(1, (600, 590, 730, 715)), face_at(2, (600, 480, 730, 586))
+    neighbours = [face_at(3, (560, 590, 596, 650)), face_at(4, (734, 590, 770, 650))]
+    layout = Layout(text_width_px)
+    for index in range(75):
+        faces = [face, *neighbours, *([above] if index < 25 else [])]
+        placed = layout.arrange(blank_frame((1280, 720), faces, index))
+        assert placed[0].tag is not None
+        assert placed[0].tag.rect.inside(placed[0].box)
+
+
 def test_the_tag_of_a_tiny_face_is_beside_it_where_no_other_place_is_free():
     # At the upper edge of the frame, above another tiny face. Inside its box, the tag would hide it.
     faces = [face_at(1, (310, 1, 320, 13)), face_at(2, (310, 15, 320, 27))]

@@ -8,6 +8,8 @@ in every frame:
 - A tag outside its box is never moved onto another face's box.
 - A tag inside its box covers at most 40 % of it. A small face has no room for that, so its tag is outside.
 
+A tag goes to a place outside its box and close to another face only if no other place is free.
+
 A tag keeps its place as long as the rules allow. It never hops from one side of its box to another between
 two frames: it first goes inside or is left out for `PAUSE_S`. It changes sides at most once per
 `TURN_S`.
@@ -40,8 +42,7 @@ RETURN_S = 1.0  # a better place must have been free this long before the tag re
 COVERED_SHARE = 0.12  # share of another face's box that a tag may cover before it moves away
 OWN_COVERED_SHARE = 0.3  # share of its own face's box that a tag may cover
 PLACED_OWN_COVERED_SHARE = 0.4  # the same for a tag that is already there, so that it does not flicker
-CROWDED_COST = 3  # cost of a place close to another face, in steps down the order of places
-TURN_COST = 2  # cost of changing sides, in such steps
+TURN_COST = 2  # cost of changing sides, in steps down the order of places
 
 
 class Spot(NamedTuple):
@@ -69,6 +70,9 @@ INSIDE = tuple(Spot("inside", align) for align in ("left", "right", "center"))
 BESIDE = (Spot("right", "center"), Spot("left", "center"))
 _WITH_ID = (*OUTSIDE, *INSIDE, *BESIDE)
 SPOTS = (*_WITH_ID, *(spot._replace(shows_id=False) for spot in _WITH_ID))
+
+# Close to another face, a tag looks like that face's label. Every other place costs less.
+CROWDED_COST = len(SPOTS) + TURN_COST
 
 
 @dataclass
@@ -238,6 +242,8 @@ def _move(
             continue
         cost = float(order) + (TURN_COST if memory.spot and spot.side != memory.spot.side else 0)
         if spot.side != "inside" and any(rect.distance_px(other) < scene.gap for other in others):
+            if current is not None:
+                continue  # no reason to leave the place that the tag has
             cost += CROWDED_COST
         if best is None or cost < best[0]:
             best = cost, spot, rect
