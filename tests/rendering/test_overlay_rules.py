@@ -177,6 +177,33 @@ def test_a_tag_does_not_leave_its_box_for_a_place_close_to_another_face():
         assert placed[0].tag.rect.inside(placed[0].box)
 
 
+def test_a_face_without_room_for_its_tag_loses_its_bars_too():
+    # Above the face in the corner there is room for bars, but a tag is wider and would cover the other face.
+    corner, other = face_at(1, (1250, 680, 1280, 720)), face_at(2, (1150, 640, 1200, 700))
+    alone = Layout(text_width_px).arrange(blank_frame((1280, 720), [corner]))[0]
+    assert alone.tag is not None and alone.panel is not None
+    placed = Layout(text_width_px).arrange(blank_frame((1280, 720), [corner, other]))
+    assert placed[0].tag is None and placed[0].panel is None
+    assert placed[1].tag is not None and placed[1].panel is not None
+
+    layout = Layout(text_width_px)
+    for index in range(60):
+        faces = [corner] if index < 25 else [corner, other]
+        placed = layout.arrange(blank_frame((1280, 720), faces, index))
+    assert placed[0].tag is None and placed[0].panel is None
+
+
+def test_the_bars_stay_while_the_tag_changes_sides():
+    face, other = face_at(1, (200, 300, 240, 350)), face_at(2, (180, 230, 240, 298))
+    layout, sides = Layout(text_width_px), []
+    for index in range(60):
+        faces = [face] if index < 30 else [face, other]
+        placed = layout.arrange(blank_frame((1280, 720), faces, index))[0]
+        sides.append(side_of_tag(placed))
+        assert placed.panel is not None
+    assert sides[29] == "above" and sides[30] == "" and sides[-1] == "below"
+
+
 def test_the_tag_of_a_tiny_face_is_beside_it_where_no_other_place_is_free():
     # At the upper edge of the frame, above another tiny face. Inside its box, the tag would hide it.
     faces = [face_at(1, (310, 1, 320, 13)), face_at(2, (310, 15, 320, 27))]

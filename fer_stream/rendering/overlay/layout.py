@@ -92,7 +92,7 @@ class Layout:
         tags = place_tags(scene, [memory.tag for memory in memories], factors, self._measure)
         panels: list[PlacedPanel | None] = [None] * len(faces)
         if self._show_bars:
-            tag_rects = [tag.rect for tag in tags if tag]
+            tag_rects = [tag.rect if tag else None for tag in tags]
             panels = self._panels.place(scene, [memory.panel for memory in memories], tag_rects)
         line_px = max(2, round(2.6 * scale))
         return tuple(

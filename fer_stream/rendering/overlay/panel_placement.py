@@ -4,6 +4,8 @@ Two rules compete: a panel must not cover a face, a tag or another panel, and it
 keeps its place beside the box as long as that place is free, and glides along with its face. When it loses
 its place, it takes the best free one. No other face is nearer to a panel than its own face.
 
+Tags come first. A face without a tag gets no panel, and it loses its panel if the tag stays away.
+
 A mini panel has no names, so from a distance nobody could tell whose it is. It touches its face's box or lies
 in it, or it is not drawn. A larger panel is tied to the box by a short bridge.
 """
@@ -33,6 +35,7 @@ RECHECK_S = 0.4  # a larger panel must fit in two searches this far apart
 ENOUGH_ROOM = 4  # in gaps; more room than this does not make a place better
 ORDER_COST = 0.9  # in gaps; each step down the order must be made up for by this much more room
 MOVE_BACK_COST = 4  # in gaps; makes the place that was just lost the last choice
+WITHOUT_TAG_S = 0.3  # a panel stays this long without its tag, which pauses when it changes sides
 CROWDED_SHARE = 0.2  # if full panels would cover more of the frame than this, all become compact
 
 SPOTS_BESIDE = tuple(f"{side}-{align}" for align in ("top", "middle", "bottom") for side in ("right", "left"))
@@ -55,6 +58,7 @@ class PanelMemory:
         fades: Whether it fades in there.
         checked_s: Time of the last search for a place.
         better_seen: Whether the last search found room for a larger panel.
+        tag_s: Time at which the face last had a tag.
     """
 
     wanted: Level | None = None
@@ -66,6 +70,11 @@ class PanelMemory:
     fades: bool = False
     checked_s: float = -math.inf
     better_seen: bool = False
+    tag_s: float = -math.inf
+
+    def may_stay(self, now_s: float) -> bool:
+        """Return whether the face has a tag, or had one a moment ago. `tag_s` must be up to date."""
+        return now_s - self.tag_s <= WITHOUT_TAG_S
 
     def update_size(self, lines: float, *, crowded: bool) -> None:
         """Choose sizes for a face, with hysteresis, so that a box that wobbles changes nothing.
@@ -98,28 +107,33 @@ class PanelPlacer:
         self._styles: dict[tuple[Level, int], PanelStyle] = {}
 
     def place(
-        self, scene: Scene, memories: Sequence[PanelMemory], tags: Sequence[Rect]
+        self, scene: Scene, memories: Sequence[PanelMemory], tags: Sequence[Rect | None]
     ) -> list[PlacedPanel | None]:
         """Place the panels of all faces of a frame.
 
         Args:
             scene: The frame.
             memories: State of each face's panel, after `update_size`. They are updated in place.
-            tags: The tags that were placed.
+            tags: For each face its tag, or None if it has none.
 
         Returns:
             For each face its panel, or None if there is no place for one. No panel covers a tag, another
             panel, or the box of another face.
         """
         count = len(scene.boxes)
+        tag_rects = [rect for rect in tags if rect]
         kept: list[Rect | None] = [None] * count
         styles: list[PanelStyle | None] = [None] * count
 
         def parts(index: int) -> list[Rect]:
-            return [*tags, *(rect for at, rect in enumerate(kept) if rect and at != index)]
+            return [*tag_rects, *(rect for at, rect in enumerate(kept) if rect and at != index)]
 
         # First, panels that have a place keep it, in the order of the ids. Then the others search for one.
         for index, memory in enumerate(memories):
+            if tags[index]:
+                memory.tag_s = scene.now_s
+            if not memory.may_stay(scene.now_s):
+                continue
             if memory.spot and memory.xy and memory.level <= (memory.wanted or Level.TAG):
                 style = self._style_for(memory, memory.level, scene.text_px)
                 target = _panel_at(memory.spot, index, style, scene, is_placed=True)
@@ -131,7 +145,7 @@ class PanelPlacer:
         for index in by_size:
             memory = memories[index]
             found = None
-            if _should_search(memory, scene.now_s, has_panel=kept[index] is not None):
+            if tags[index] and _should_search(memory, scene.now_s, has_panel=kept[index] is not None):
                 above = memory.level if kept[index] else Level.TAG
                 found = self._find(memory, above, index, scene, parts(index))
             if kept[index]:
@@ -152,6 +166,7 @@ class PanelPlacer:
             others = [box for at, box in enumerate(scene.boxes) if at != index]
             # A panel that will soon have a place again does not shrink and jump onto the mouth meanwhile.
             wants = (memory.wanted or Level.TAG) > Level.TAG and not _is_held(memory, scene.now_s)
+            wants = wants and memory.may_stay(scene.now_s)
             if inside and wants and is_free(inside, parts(index) + others):
                 kept[index], styles[index] = inside, style
 
@@ -163,7 +178,7 @@ class PanelPlacer:
             age_s = scene.now_s - memory.placed_s
             opacity = min(1.0, (age_s + max(scene.step_s, 0.02)) / FADE_S) if memory.fades else 1.0
             tie = _tie(rect, box, max(2, scene.gap // 3))
-            panels.append(PlacedPanel(rect, panel, opacity, tie if tie and is_free(tie, tags) else None))
+            panels.append(PlacedPanel(rect, panel, opacity, tie if tie and is_free(tie, tag_rects) else None))
         return panels
 
     def is_crowded(self, scene: Scene) -> bool:
