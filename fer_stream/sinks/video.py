@@ -277,10 +277,11 @@ class VideoSink(Sink):
         )
         encoder_options = dict(self._format.encoder_options)
         picture_bytes = 3 * picture.width * picture.height
-        if self._info.is_live or picture_bytes >= FOUR_K_BYTES:
-            # Without B-frames no frame waits for a later one, and x264 holds half the memory of large
-            # pictures. At 4K this makes files 1 % larger.
-            encoder_options["bf"] = "0"
+        # A live source may send a frame in ten seconds, which should not wait for the next ones to be saved.
+        # From 4K on, frames that wait take too much memory.
+        holds_frames = not self._info.is_live and picture_bytes < FOUR_K_BYTES
+        if not holds_frames:
+            encoder_options["bf"] = "0"  # no B-frames; at 4K this makes files 1 % larger
         if picture_bytes > LARGE_FRAME_BYTES and self._format.encoder == "libx264":
             # No subpixel motion estimation: x264 would keep three more pictures for each reference frame.
             # At 8K this makes files 1 to 3 % larger.
@@ -293,10 +294,8 @@ class VideoSink(Sink):
         context.time_base = self._time_base
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
-        # With frame threads, x264 encodes several frames at a time. Slice threads share a frame and wait for
-        # each other. They need less memory, and hold no frame back, of which a slow live source has few.
-        slices = self._info.is_live or picture_bytes > LARGE_FRAME_BYTES
-        context.thread_type = "SLICE" if slices else "FRAME"
+        # Each of x264's threads encodes a frame of its own, or a slice of the same frame, which is slower.
+        context.thread_type = "FRAME" if holds_frames else "SLICE"
         context.thread_count = ENCODER_THREADS
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
