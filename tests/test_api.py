@@ -78,7 +78,7 @@ NAN, INFINITE = float("nan"), float("inf")
         *(("min_face", value, "a whole number from 12 to 1000000") for value in (0, 11, 12.5, NAN, "40")),
         *(("batch", value, "a whole number from 1 to 256") for value in (0, -1, 257, None)),
         *(("scan_every", value, "a whole number from 1 to 1000000, nor auto") for value in (0, "often", 2.5)),
-        *(("smooth_s", value, "a number of seconds") for value in (-1, NAN, INFINITE, "0.3")),
+        *(("smooth_s", value, "a number of seconds, 0 or more") for value in (-1, NAN, INFINITE, "0.3")),
         *(("threads", value, "a whole number from 0 to 1000000") for value in (-1, 1.5)),
         *(("unsure_below", value, "a probability from 0 to 1") for value in (-0.1, 1.1, NAN)),
     ],

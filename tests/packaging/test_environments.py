@@ -68,9 +68,9 @@ MISSING_EXTRAS = [
     ("fer-stream missing.mp4 --virtual-camera", "pyvirtualcam", "virtual-camera"),
     ("fer-stream missing.mp4 --device cuda", "torch and facenet_pytorch", "cuda"),
     ("fer-stream missing.mp4 --serve 0", "starlette and uvicorn", "web"),
-    ("fer-batch missing.mp4 --output out", "ray and fsspec and pyarrow", "batch"),
-    ("fer-train missing", "torch and torchvision and timm", "train"),
-    ("fer-train evaluate missing.pt missing", "torch and torchvision and timm", "train"),
+    ("fer-batch missing.mp4 --output out", "ray, fsspec and pyarrow", "batch"),
+    ("fer-train missing", "torch, torchvision and timm", "train"),
+    ("fer-train evaluate missing.pt missing", "torch, torchvision and timm", "train"),
 ]
 
 
