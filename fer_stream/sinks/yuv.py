@@ -43,7 +43,9 @@ class YuvConverter:
         self._spare: deque[av.VideoFrame] = deque()
 
     def convert(self, image_bgr: np.ndarray) -> av.VideoFrame:
-        """Return a picture as a frame. Each chroma sample is the mean of 2 x 2 pixels.
+        """Return a picture as a frame.
+
+        Each chroma sample is the mean of 2 x 2 pixels. So chroma that a decoder repeated stays the same.
 
         Args:
             image_bgr: uint8 (H, W, 3).
