@@ -310,8 +310,8 @@ class _DrawnFrame:
 
     Attributes:
         analyzed: The frame. If it is drawn and no sink needs its pixels, it holds the annotated picture.
-        images: The annotated picture as `Sink.prepare` returned it, in the order of the sinks; None if the
-            sink needs none.
+        images: For each sink, the annotated picture as `Sink.prepare` returned it; None if the sink doesn't
+            need it.
         nbytes: Bytes of its BGR pictures.
     """
 

@@ -14,15 +14,18 @@ def counted(number: int, noun: str) -> str:
 
 
 def any_of(names: Sequence[str]) -> str:
-    """Return a list of alternatives, ".mp4, .mkv or .webm"."""
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+    """Return the names as alternatives, ".mp4, .mkv or .webm"."""
+    return _enumerated(names, "or")
 
 
 def all_of(names: Sequence[str]) -> str:
-    """Return a list of things that belong together, "torch, torchvision and timm"."""
+    """Return all names in one phrase, "torch, torchvision and timm"."""
+    return _enumerated(names, "and")
+
+
+def _enumerated(names: Sequence[str], conjunction: str) -> str:
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def percent(probability: float, *, unsure: bool = False) -> int:

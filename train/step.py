@@ -124,7 +124,7 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 class CapturedStep:
     """A step captured as a CUDA graph, so that its thousands of kernels start in one call.
 
-    The first calls run without capture. See "CUDA Graphs" in PyTorch's notes on CUDA semantics.
+    The first calls run eagerly. See "CUDA Graphs" in PyTorch's notes on CUDA semantics.
 
     Args:
         work: Takes indices and the mixing share on the device. It must not copy anything back to the host.

@@ -15,7 +15,7 @@ from typing import TypeVar
 from fer_stream.system.cores import CORES
 from fer_stream.system.thread_pool import side_by_side
 
-ENCODER_THREADS = min(4, CORES)  # x264 takes 13 bytes of memory per pixel for each
+ENCODER_THREADS = min(4, CORES)  # in x264, each thread needs 13 bytes of memory per pixel
 OPENCV_THREADS = min(4, CORES)  # 16 threads cost a third more CPU time and save no time
 WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # in crops; a smaller part is not worth a thread

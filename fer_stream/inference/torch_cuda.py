@@ -70,7 +70,7 @@ class Lane:
 class CapturedFunction:
     """A function of one tensor of fixed shape, from host memory to host memory.
 
-    The first call runs the function without capture. The second call captures it as a CUDA graph, which
+    The first call runs the function eagerly. The second call captures it as a CUDA graph, which
     every later call replays. So a shape that occurs only once, as with pictures, is not captured.
 
     Args:

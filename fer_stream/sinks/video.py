@@ -277,8 +277,8 @@ class VideoSink(Sink):
         )
         encoder_options = dict(self._format.encoder_options)
         picture_bytes = 3 * picture.width * picture.height
-        # A live source may send a frame in ten seconds, which should not wait for the next ones to be saved.
-        # From 4K on, frames that wait take too much memory.
+        # A live source may send only one frame every ten seconds. It should be saved without waiting for the
+        # next ones. From 4K on, frames waiting in the encoder take too much memory.
         holds_frames = not self._info.is_live and picture_bytes < FOUR_K_BYTES
         if not holds_frames:
             encoder_options["bf"] = "0"  # no B-frames; at 4K this makes files 1 % larger
@@ -294,7 +294,7 @@ class VideoSink(Sink):
         context.time_base = self._time_base
         context.framerate = self._rate
         context.sample_aspect_ratio = Fraction(1)
-        # Each of x264's threads encodes a frame of its own, or a slice of the same frame, which is slower.
+        # x264's threads encode different frames, or slices of the same frame, which is slower.
         context.thread_type = "FRAME" if holds_frames else "SLICE"
         context.thread_count = ENCODER_THREADS
         context.color_primaries = context.color_trc = context.colorspace = _BT709
@@ -359,9 +359,9 @@ def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
 
 
 def _starts_at_first_frame(info: SourceInfo) -> bool:
-    """Return whether the first frame of an annotated video is at 0.
+    """Return whether the times of an annotated video start at 0 with its first frame.
 
-    It is for a part of a recording and for a live source. All other videos keep the source's own times.
+    Parts of recordings and live sources do. All other videos keep the source's own times.
     """
     return info.start_s > 0 or info.is_live
 

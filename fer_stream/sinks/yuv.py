@@ -1,7 +1,7 @@
 """Convert pictures from BGR to YUV 4:2:0, the pixel format of video encoders.
 
 OpenCV's matrix product takes about half the time of FFmpeg's scaler. It also rounds, while the scaler
-truncates and so makes pictures darker by half a grey level.
+truncates and so makes pictures darker by half a grey level on average.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class YuvConverter:
     def convert(self, image_bgr: np.ndarray) -> av.VideoFrame:
         """Return a picture as a frame.
 
-        Each chroma sample is the mean of 2 x 2 pixels. So chroma that a decoder repeated stays the same.
+        Each chroma sample is the mean of 2 x 2 pixels. Our decoder repeats each sample for 2 x 2 pixels, so
+        the chroma of a recording comes out unchanged.
 
         Args:
             image_bgr: uint8 (H, W, 3).

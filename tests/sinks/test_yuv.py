@@ -1,4 +1,4 @@
-"""Pictures for the encoder: the right colours, in any size, in memory that is used again."""
+"""Pictures for the encoder: the right colours, in any size, in reused memory."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class PanelMemory:
     tag_s: float = -math.inf
 
     def may_stay(self, now_s: float) -> bool:
-        """Return whether the face has a tag, or had one a moment ago. `tag_s` must be up to date."""
+        """Return whether the face has a tag now, or had one a moment ago. Update `tag_s` first."""
         return now_s - self.tag_s <= WITHOUT_TAG_S
 
     def update_size(self, lines: float, *, crowded: bool) -> None:
@@ -114,7 +114,7 @@ class PanelPlacer:
         Args:
             scene: The frame.
             memories: State of each face's panel, after `update_size`. They are updated in place.
-            tags: For each face its tag, or None if it has none.
+            tags: The tag of each face; None for a face without a tag.
 
         Returns:
             For each face its panel, or None if there is no place for one. No panel covers a tag, another
@@ -166,8 +166,7 @@ class PanelPlacer:
             others = [box for at, box in enumerate(scene.boxes) if at != index]
             # A panel that will soon have a place again does not shrink and jump onto the mouth meanwhile.
             wants = (memory.wanted or Level.TAG) > Level.TAG and not _is_held(memory, scene.now_s)
-            wants = wants and memory.may_stay(scene.now_s)
-            if inside and wants and is_free(inside, parts(index) + others):
+            if inside and wants and memory.may_stay(scene.now_s) and is_free(inside, parts(index) + others):
                 kept[index], styles[index] = inside, style
 
         panels: list[PlacedPanel | None] = []

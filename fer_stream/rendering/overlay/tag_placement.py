@@ -8,7 +8,7 @@ in every frame:
 - A tag outside its box is never moved onto another face's box.
 - A tag inside its box covers at most 40 % of it. A small face has no room for that, so its tag is outside.
 
-A tag goes to a place outside its box and close to another face only if no other place is free.
+A place outside the box and close to another face is the last resort.
 
 A tag keeps its place as long as the rules allow. It never hops from one side of its box to another between
 two frames: it first goes inside or is left out for `PAUSE_S`. It changes sides at most once per
@@ -243,7 +243,7 @@ def _move(
         cost = float(order) + (TURN_COST if memory.spot and spot.side != memory.spot.side else 0)
         if spot.side != "inside" and any(rect.distance_px(other) < scene.gap for other in others):
             if current is not None:
-                continue  # no reason to leave the place that the tag has
+                continue  # not worth leaving the current place
             cost += CROWDED_COST
         if best is None or cost < best[0]:
             best = cost, spot, rect

@@ -112,7 +112,7 @@ export class Chart {
     this.plot.setScale("x", this.timeRange());
   }
 
-  /** Return what the time axis spans. A live source fills its first minute from the left, and then scrolls. */
+  /** Return the range of the time axis. A live source fills its first minute from the left, and then scrolls. */
   timeRange() {
     if (this.live) {
       const max = Math.max(this.nowS, MINUTE_S);
