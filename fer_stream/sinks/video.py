@@ -40,12 +40,14 @@ class _Format:
         encoder: FFmpeg's name of the video encoder.
         encoder_options: Options of the encoder.
         muxer_options: Options of the container.
+        longest_side: In px; the encoder takes no larger picture.
     """
 
     muxer: str
     encoder: str
     encoder_options: dict[str, str]
     muxer_options: dict[str, str]
+    longest_side: int
 
 
 # Trade size for speed at constant quality; the bit rate depends on the picture. Compared with veryfast at 20,
@@ -76,9 +78,9 @@ _MATROSKA = {**_COMMON, "cluster_time_limit": "1000", "avoid_negative_ts": "disa
 _MP4 = {**_COMMON, "movflags": f"{_MOVFLAGS}+frag_keyframe+delay_moov"}
 
 _FORMATS = {
-    ".mp4": _Format("mp4", "libx264", _H264, _MP4),
-    ".mkv": _Format("matroska", "libx264", _H264, _MATROSKA),
-    ".webm": _Format("webm", "libvpx-vp9", _VP9, _MATROSKA),
+    ".mp4": _Format("mp4", "libx264", _H264, _MP4, longest_side=16384),
+    ".mkv": _Format("matroska", "libx264", _H264, _MATROSKA, longest_side=16384),
+    ".webm": _Format("webm", "libvpx-vp9", _VP9, _MATROSKA, longest_side=65535),
 }
 VIDEO_EXTENSIONS = tuple(_FORMATS)
 
@@ -123,7 +125,8 @@ class VideoSink(Sink):
 
         Raises:
             UsageError: The extension is unknown.
-            OutputError: The file exists, is the input or can't be written, or the encoder is missing.
+            OutputError: The file exists, is the input or can't be written, the encoder is missing, or the
+                pictures are too large for it.
         """
         super().__init__()
         self._path = check_output(
@@ -140,6 +143,8 @@ class VideoSink(Sink):
                 f"can't write {self._path}: this PyAV lacks {self._format.encoder}; "
                 "install PyAV's own wheel or choose another extension"
             ) from error
+        if info.size_wh is not None:
+            self._check_size(info.size_wh)
         self._info = info
         self._time_base = info.time_base or _UNKNOWN_TIME_BASE
         rate = info.frame_rate or _UNKNOWN_RATE
@@ -244,8 +249,19 @@ class VideoSink(Sink):
             return 0
         return int((time.monotonic() - self._captured_s) / self._time_base)
 
+    def _check_size(self, size_wh: tuple[int, int]) -> None:
+        """Raise OutputError if pictures of this size are too large for the encoder."""
+        if max(size_wh) > self._format.longest_side:
+            width, height = size_wh
+            remedy = "" if self._extension == ".webm" else ", or choose .webm"
+            raise OutputError(
+                f"can't write {self._path}: {self._extension} takes at most {self._format.longest_side} px a "
+                f"side, but the picture is {width}x{height} px; scale it down{remedy}"
+            )
+
     def _open(self, picture: av.VideoFrame, source_pts: int) -> None:
         """Open the file and write its header, without the sound if that fails."""
+        self._check_size((picture.width, picture.height))
         self._offset_pts = source_pts if _starts_at_first_frame(self._info) else 0
         if self._info.kind == SourceKind.VIDEO and self._info.path is not None:
             self._audio = AudioTracks(self._info.path, self._extension, self.problems)

@@ -186,6 +186,20 @@ def test_an_odd_size_repeats_its_border(tmp_path):
     assert found.shape == (64, 64, 3) and found[:, 63].min() > 240 and found[63, :20].max() < 16
 
 
+def test_a_picture_too_wide_for_h264_is_refused_with_a_remedy(tmp_path):
+    wide = np.full((16, 20000, 3), 99, np.uint8)
+    message = r"at most 16384 px a side, but the picture is 20000x16 px; .* or choose \.webm"
+    with pytest.raises(OutputError, match=message):
+        VideoSink(tmp_path / "wide.mp4", make_info(size_wh=(20000, 16)))
+    unknown = make_info(size_wh=None)
+    with VideoSink(tmp_path / "wide.mkv", unknown) as sink, pytest.raises(OutputError, match=message):
+        sink.write(analyzed(wide, 0, 0.0), wide)
+    assert not list(tmp_path.iterdir())
+    with VideoSink(tmp_path / "wide.webm", make_info(size_wh=(20000, 16))) as sink:
+        sink.write(analyzed(wide, 0, 0.0), wide)
+    assert decoded(tmp_path / "wide.webm")[0][0].shape == wide.shape
+
+
 def test_a_picture_of_another_size_is_fitted_to_the_first(tmp_path):
     with VideoSink(tmp_path / "out.mp4", make_info(time_base=Fraction(1, 25))) as sink:
         sink.write(analyzed(numbered(1), 0, 0.0), numbered(1))
