@@ -192,7 +192,7 @@ def _list_cameras() -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Check the options before anything is opened. Replace the page's address by its host and port."""
+    """Check the options before anything is opened."""
     from fer_stream.inference.devices import pick_device
     from fer_stream.sources.time_text import parse_time
     from fer_stream.system.extras import require_extra
@@ -214,7 +214,7 @@ def _check(options: argparse.Namespace) -> None:
         from fer_stream.web.addresses import parse_host_and_port
 
         require_extra("web", "--serve")
-        options.serve = parse_host_and_port(options.serve)
+        parse_host_and_port(options.serve)
     if options.virtual_camera:
         require_extra("virtual-camera", "--virtual-camera")
     if options.data is not None and Path(options.data).suffix.lower() == ".parquet":

@@ -174,16 +174,16 @@ def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) 
 
 
 @contextmanager
-def empty_folders_removed(options: argparse.Namespace) -> Iterator[set[Path]]:
+def empty_folders_removed(options: argparse.Namespace) -> Iterator[Callable[[], None]]:
     """Remove folders that were made for outputs and stayed empty.
 
     Yields:
-        The folders to remove. Clear the set after success.
+        A function that keeps the folders. Call it after success.
     """
     paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
     missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
     try:
-        yield missing
+        yield missing.clear
     finally:
         for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # it was not made, is a file, or is not empty
@@ -241,9 +241,10 @@ def open_page(options: argparse.Namespace, info: SourceInfo, status: RunStatus, 
         status: State of the run.
         only: Whether the page is the only output; a recording then plays in real time.
     """
+    from fer_stream.web.addresses import parse_host_and_port
     from fer_stream.web.page import PageSink
 
-    host, port = options.serve
+    host, port = parse_host_and_port(options.serve)
     page = PageSink(info, host, port, status=status, folder=options.stills or ".", real_time=only)
     # Not with `say`, which hides possible secrets in addresses.
     if sys.stderr is not None:  # if it is closed, print would write the token to standard output

@@ -57,7 +57,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         LOGGER.debug("source: %s", source.info)
         weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
         refuse_inputs(options, source.info, weights)
-        made_folders = stack.enter_context(empty_folders_removed(options))
+        keep_folders = stack.enter_context(empty_folders_removed(options))
         sinks = [stack.enter_context(sink) for sink in open_sinks(options, source.info)]
         profile_path = _profile_path(options, source.info)
         check_weights_file(weights, options.labels)
@@ -102,7 +102,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         if not (sinks or profile_path or options.quiet):
             say(PROG, nothing_saved(source.info))
         if not summary.interrupted:
-            made_folders.clear()
+            keep_folders()
     return INTERRUPTED_EXIT_CODE if summary.interrupted else 0
 
 

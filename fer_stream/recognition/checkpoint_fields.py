@@ -78,18 +78,20 @@ class CheckpointFields:
         if group is None:
             return None
         if not isinstance(group, dict):
-            raise wrong_field(self.path, f"says {name}, but does not hold a last layer there")
+            raise wrong_field(self.path, f"has an entry {name} that is not a last layer")
         return CheckpointFields(group, self.path, name)
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return an array of finite numbers, as float32."""
         array = self.content.get(name)
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.shape != shape:
-            raise wrong_field(self.path, f"says {self.name}, but its {name} is not a tensor of {shape}")
+            raise wrong_field(
+                self.path, f"has an entry {self.name} whose {name} is not a tensor of shape {shape}"
+            )
         array = _as_float32(array)
         if not np.isfinite(array).all():
             raise wrong_field(
-                self.path, f"says {self.name}, but its {name} holds numbers that are not finite"
+                self.path, f"has an entry {self.name} whose {name} holds numbers that are not finite"
             )
         return array
 
@@ -110,8 +112,8 @@ class CheckpointFields:
             raise wrong_field(self.path, "holds numbers that are not finite")
         return arrays
 
-    def _wrong_value(self, name: str, value: object, but: str) -> WeightsError:
-        return wrong_field(self.path, f"says {name} = {reprlib.repr(value)}, {but}")
+    def _wrong_value(self, name: str, value: object, expected: str) -> WeightsError:
+        return wrong_field(self.path, f"has {name} = {reprlib.repr(value)}, {expected}")
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -49,8 +49,7 @@ class Classifier:
         labels: The annotation of the probabilities.
         unsure_below: The threshold of the weights, see `weights.Head`.
         input: The preprocessing that the network expects.
-        enough_faces: When this many faces are waiting, waiting for those of further frames saves no more
-            time.
+        enough_faces: Number of waiting faces from which a larger batch saves no more time.
 
     Raises:
         UsageError: There is no such annotation.

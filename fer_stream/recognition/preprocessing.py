@@ -173,7 +173,9 @@ def _block_means(image: np.ndarray, factor: int) -> np.ndarray:
 def native_crop(
     image_bgr: np.ndarray, square_xyxy: np.ndarray, spec: InputSpec, roll: float = 0.0
 ) -> np.ndarray:
-    """Cut a square out of a picture at the resolution of the training pictures: the first step of the input.
+    """Cut a square out of a picture at the resolution of the training pictures.
+
+    These are the first two steps of the module's list.
 
     Args:
         image_bgr: uint8 (H, W, 3).

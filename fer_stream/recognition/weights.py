@@ -159,6 +159,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half_precision: bool 
         path: The file to write.
         checkpoint: The checkpoint.
         half_precision: Whether to store floats in 16 bits, which halves the file, for a release.
+
+    Raises:
+        OutputError: The file can't be written.
     """
     import torch
 

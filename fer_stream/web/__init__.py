@@ -1,6 +1,7 @@
 """`--serve`: the live page.
 
-`page` is the sink that the pipeline writes to. `hub` passes its frames to the readers, `app` answers
-requests, `guard` decides which requests are allowed, and `server` runs these in its own thread. `static`
-holds the page itself.
+`page` is the sink that the pipeline writes to. `hub` passes its frames to the readers, and `history` keeps
+the readings so far. `app` answers requests with the help of `responses`, `guard` decides which requests are
+allowed, and `server` runs these in its own thread at the address that `addresses` makes. `static` holds the
+page itself.
 """

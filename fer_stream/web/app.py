@@ -32,8 +32,8 @@ ACTIONS = ("still", "record", "stop")
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The parts of the run that the answers to requests come from.
+class RunAccess:
+    """What the page's requests need from the run.
 
     Attributes:
         hub: The live channels.
@@ -48,9 +48,9 @@ class Answers:
     file: Callable[[int], Path | None]
 
 
-def make_app(answers: Answers) -> Starlette:
+def make_app(run: RunAccess) -> Starlette:
     """Return the application. It does not include the checks of `guard`."""
-    requests = _Requests(answers)
+    requests = _Requests(run)
     return Starlette(
         routes=[
             Route("/", _page),
@@ -81,8 +81,8 @@ async def _health(_request: Request) -> Response:
 class _Requests:
     """Answers the requests that concern the run."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers, self._hub = answers, answers.hub
+    def __init__(self, run: RunAccess) -> None:
+        self._run, self._hub = run, run.hub
         self._encoder = _Encoder()
 
     async def stream(self, _request: Request) -> Response:
@@ -98,7 +98,7 @@ class _Requests:
 
         Browsers open at most six connections to a server, for all pages together.
         """
-        items = merged({"status": self._hub.status, "frame": self._hub.frames}, newest_first=True)
+        items = merged({"status": self._hub.status, "frame": self._hub.frames}, include_current=True)
         return LiveResponse(_named_events(items), "text/event-stream")
 
     async def still(self, _request: Request) -> Response:
@@ -113,7 +113,7 @@ class _Requests:
 
     async def history(self, _request: Request) -> Response:
         """Send the readings so far."""
-        return JSONResponse(await asyncio.to_thread(self._answers.history.as_dict))
+        return JSONResponse(await asyncio.to_thread(self._run.history.as_dict))
 
     async def act(self, request: Request) -> Response:
         """Pass an action on, and send the line that answers it."""
@@ -121,7 +121,7 @@ class _Requests:
         if name not in ACTIONS:
             return PlainTextResponse("There is no such action.\n", 404)
         try:
-            message = await asyncio.wait_for(asyncio.wrap_future(self._answers.ask(name)), _ACTION_WAIT_S)
+            message = await asyncio.wait_for(asyncio.wrap_future(self._run.ask(name)), _ACTION_WAIT_S)
         except TimeoutError:
             return JSONResponse({"message": "no answer yet: the source sends no pictures"}, 503)
         return JSONResponse({"message": message})
@@ -129,13 +129,13 @@ class _Requests:
     async def file(self, request: Request) -> Response:
         """Send a file of the run."""
         number = request.path_params["number"]
-        path = self._answers.file(int(number)) if re.fullmatch("[0-9]{1,9}", number) else None
+        path = self._run.file(int(number)) if re.fullmatch("[0-9]{1,9}", number) else None
         if path is None:
             return PlainTextResponse("There is no such file.\n", 404)
         return file_response(request, path)
 
     async def _jpegs(self) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._hub.images.items(newest_first=True)) as images:
+        async with aclosing(self._hub.images.items(include_current=True)) as images:
             async for image_bgr in images:
                 jpeg = await self._encoder.jpeg(image_bgr)
                 head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"

@@ -66,13 +66,13 @@ class Channel(Generic[_T]):
         """Make every reader end after the newest item. May be called in any thread."""
         self._call(self._end)
 
-    async def items(self, *, newest_first: bool = False) -> AsyncGenerator[_T, None]:
+    async def items(self, *, include_current: bool = False) -> AsyncGenerator[_T, None]:
         """Yield each newest item once, until the channel is closed.
 
         Args:
-            newest_first: Whether to begin with the current item, if there is one.
+            include_current: Whether to begin with the current item, if there is one.
         """
-        async with aclosing(merged({"": self}, newest_first=newest_first)) as items:
+        async with aclosing(merged({"": self}, include_current=include_current)) as items:
             async for _, item in items:
                 yield item
 
@@ -96,15 +96,15 @@ class Channel(Generic[_T]):
 
 
 async def merged(
-    channels: Mapping[str, Channel[_T]], *, newest_first: bool = False
+    channels: Mapping[str, Channel[_T]], *, include_current: bool = False
 ) -> AsyncGenerator[tuple[str, _T], None]:
     """Yield the newest items of several channels with the channel's name, until all channels are closed.
 
     Args:
         channels: Channels that share one bell, by name.
-        newest_first: Whether to begin with the current items, if there are any.
+        include_current: Whether to begin with the current items, if there are any.
     """
-    seen = {name: 0 if newest_first else channel.number for name, channel in channels.items()}
+    seen = {name: 0 if include_current else channel.number for name, channel in channels.items()}
     for channel in channels.values():
         channel.readers += 1
     try:

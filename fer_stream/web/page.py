@@ -20,7 +20,7 @@ from fer_stream.sinks.table import TABLE_COLUMNS, table_rows
 from fer_stream.sources import SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.web.addresses import listen, page_address, token_from_environment
-from fer_stream.web.app import Answers, make_app, to_json
+from fer_stream.web.app import RunAccess, make_app, to_json
 from fer_stream.web.guard import Guard, own_names
 from fer_stream.web.history import History
 from fer_stream.web.hub import Hub
@@ -96,7 +96,7 @@ class PageSink(Sink):
         self._drawn_s = self._status_sent_s = -math.inf
         self._last_note = ""
         self._state = "starting"
-        app = make_app(Answers(self._hub, self._history, self._ask, self._file))
+        app = make_app(RunAccess(self._hub, self._history, self._ask, self._file))
         guarded = Guard(app, token=token, port=port, host_names=own_names(host))
         self._server = Server(guarded, listening, self._hub)
 
@@ -234,7 +234,7 @@ class PageSink(Sink):
             "message": one_line(status.source.message),
             "unsure_below": provenance.unsure_below if provenance is not None else 0.0,
             "recording_s": round(recording[0].duration_s, 1) if recording else None,
-            "can_record": self._captures.recording,
+            "is_recording": self._captures.recording,
             "files": self._listed_files(),
         }
 

@@ -1,7 +1,8 @@
 // One card per person, with seven bars.
+// `make` and `percent` come from the classic script /static/shared.js, which the report inlines, too.
 
 export const EXPRESSIONS = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"];
-// In the source's time: however slow the run is, a face is away when it is missing from the picture for so long.
+// In the source's time, so that they do not depend on the speed of the run.
 const AWAY_AFTER_S = 0.4; // a detector misses a face in single frames
 const GONE_AFTER_S = 2.5;
 

@@ -1,4 +1,5 @@
 // The chart of one person's readings: the last minute of a live source, all of a recording.
+// `make`, `bytesOf`, `curveSample` and `DASHES` come from the classic script /static/shared.js, `uPlot` from /static/uPlot.js.
 
 import { EXPRESSIONS } from "./cards.js";
 
@@ -6,9 +7,13 @@ const MINUTE_S = 60;
 const GAP_S = 0.5;
 const STEP_S = 0.1; // readings in between add nothing that a minute's chart could show
 const MOST_POINTS = 4000; // for each person; every other one goes when there are more
-const FORGET_AFTER_S = 65;
+const FORGET_AFTER_S = 65; // a live source's chart shows a minute
+const FORGET_AT_ONCE = 50; // points; removing them one by one would be slow
 const PRESENT_FOR_S = 1; // since a person was last seen
-const GONE_OFFERED = 6;
+const LEAVE_AFTER_S = 5; // then the chart shows someone else, unless the user chose this person
+const GONE_OFFERED = 6; // people to choose from who are no longer in the picture
+const HEIGHT_PX = 190;
+const COLUMNS = 1 + EXPRESSIONS.length; // times, and the values of each expression
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 /** Return a time or a length as m:ss or h:mm:ss, rounded as in every other output. */
@@ -21,9 +26,10 @@ export function clock(seconds) {
 }
 
 function emptyCurve(stepS) {
-  return { columns: Array.from({ length: 8 }, () => []), stepS, lastS: -Infinity, seenS: -Infinity };
+  return { columns: Array.from({ length: COLUMNS }, () => []), stepS, lastS: -Infinity, seenS: -Infinity };
 }
 
+/** Add one reading to a curve, and an empty point where the person was away for longer than the gap. */
 function append(curve, timeS, values, gapS = GAP_S) {
   if (timeS < curve.lastS - 1) {
     // The source has started over, as a stream does after an outage.
@@ -34,7 +40,7 @@ function append(curve, timeS, values, gapS = GAP_S) {
   if (timeS - curve.lastS < curve.stepS) return;
   if (timeS - curve.lastS > Math.max(gapS, 2 * curve.stepS) && curve.columns[0].length) {
     curve.columns[0].push(curve.lastS + 0.01);
-    for (let row = 1; row < 8; row++) curve.columns[row].push(null);
+    for (let row = 1; row < COLUMNS; row++) curve.columns[row].push(null);
   }
   curve.columns[0].push(timeS);
   values.forEach((value, row) => curve.columns[row + 1].push(100 * value));
@@ -61,7 +67,7 @@ export class Chart {
     this.heading.textContent = live ? "Last minute" : "So far";
   }
 
-  /** Take in what there was before this page was opened. */
+  /** Add the readings from before this page was opened. */
   load(history) {
     this.curves.clear();
     for (const [id, { steps, values }] of Object.entries(history.faces)) {
@@ -79,6 +85,7 @@ export class Chart {
     this.dirty = true;
   }
 
+  /** Add the readings of one frame. */
   add({ time_s: timeS, faces }) {
     this.nowS = timeS;
     for (const face of faces) {
@@ -88,7 +95,7 @@ export class Chart {
       if (this.live) {
         let old = 0;
         while (curve.columns[0][old] < timeS - FORGET_AFTER_S) old++;
-        if (old > 50) curve.columns.forEach((column) => column.splice(0, old));
+        if (old > FORGET_AT_ONCE) curve.columns.forEach((column) => column.splice(0, old));
       } else if (curve.columns[0].length > MOST_POINTS) {
         curve.columns = curve.columns.map((column) => column.filter((_, point) => point % 2 === 0));
         curve.stepS *= 2;
@@ -123,13 +130,14 @@ export class Chart {
     return { min, max: Math.max(this.nowS, min + 1) };
   }
 
+  /** Show a button for each person who can be chosen, and choose one if the user has not. */
   offerPeople() {
     const seenS = (id) => this.curves.get(id).seenS;
     const isPresent = (id) => seenS(id) >= this.nowS - PRESENT_FOR_S;
     const ids = [...this.curves.keys()].sort((one, other) => one - other);
     const present = ids.filter(isPresent);
     const gone = ids.filter((id) => !isPresent(id)).sort((one, other) => seenS(other) - seenS(one));
-    if (!this.curves.has(this.shown) || (!this.chosen && seenS(this.shown) < this.nowS - 5)) {
+    if (!this.curves.has(this.shown) || (!this.chosen && seenS(this.shown) < this.nowS - LEAVE_AFTER_S)) {
       this.shown = [...present, ...gone][0] ?? null;
       this.chosen = false;
     }
@@ -156,11 +164,12 @@ export class Chart {
     if (focused) this.people.querySelector(`[data-person="${focused}"]`)?.focus({ preventScroll: true });
   }
 
-  build(anew = false) {
+  /** Make the plot, or fit it to the page's width. A change of colours needs a new one. */
+  build(renew = false) {
     const width = this.holder.clientWidth;
     if (!width) return;
-    if (this.plot && !anew) {
-      if (Math.abs(this.plot.width - width) > 1) this.plot.setSize({ width, height: 190 });
+    if (this.plot && !renew) {
+      if (Math.abs(this.plot.width - width) > 1) this.plot.setSize({ width, height: HEIGHT_PX });
       return;
     }
     const style = getComputedStyle(document.documentElement);
@@ -170,7 +179,7 @@ export class Chart {
     this.plot = new uPlot(
       {
         width,
-        height: 190,
+        height: HEIGHT_PX,
         legend: { show: false },
         cursor: { show: false },
         select: { show: false },

@@ -1,11 +1,12 @@
 // The live page: connects the streams of the run with what is shown.
+// `make` comes from the classic script /static/shared.js.
 
 import { Cards } from "./cards.js";
 import { Chart, clock } from "./chart.js";
 
 const RETRY_MS = 1000;
 const DRAW_EVERY_MS = 200;
-const SILENT_AFTER_MS = 4000; // the run says how it is doing twice a second
+const SILENT_AFTER_MS = 4000; // the server sends the status twice a second
 const TOAST_MS = 5000;
 
 const find = (id) => document.getElementById(id);
@@ -68,7 +69,7 @@ function connect() {
   picture.src = `/stream.mjpg?${Date.now()}`;
 }
 
-/** The connection has gone: say so, and try again until the run is back. */
+/** Report the lost connection, and try again until the run is back. */
 function lose() {
   if (state === "ended" || document.hidden) return;
   disconnect();
@@ -132,7 +133,7 @@ function showStatus(status) {
   chart.setLive(status.live);
   showNumbers(status);
   showFiles(status.files, status.state === "ended");
-  const recording = status.recording_s != null || status.can_record;
+  const recording = status.recording_s != null || status.is_recording;
   find("record").setAttribute("aria-pressed", String(recording));
   find("record-text").textContent = recording ? `Recording ${clock(status.recording_s || 0)}` : "Record";
   if (status.state === "ended") {
@@ -183,7 +184,7 @@ document.addEventListener("keydown", (event) => {
   if (button && !find(button).disabled) find(button).click();
 });
 
-// A page that nobody sees asks for nothing.
+// Disconnect while the page is hidden.
 document.addEventListener("visibilitychange", () => {
   if (state === "ended") return;
   if (document.hidden) disconnect();
