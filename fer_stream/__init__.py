@@ -10,7 +10,14 @@ for analyzed in Analyzer().stream("interview.mp4"):
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.errors import FerStreamError, OutputError, SourceError, UsageError, WeightsError
+from fer_stream.errors import (
+    FerStreamError,
+    OutOfMemoryError,
+    OutputError,
+    SourceError,
+    UsageError,
+    WeightsError,
+)
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.system.environment import set_opencv_environment
 from fer_stream.version import __version__
@@ -19,9 +26,10 @@ set_opencv_environment()
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
-    from fer_stream.pipeline import RunOptions, run
+    from fer_stream.pipeline import RunOptions, Summary, run
     from fer_stream.rendering.overlay import Overlay
-    from fer_stream.sources import Source, SourceInfo, SourceStatus, open_source
+    from fer_stream.sinks import RunContext, Sink
+    from fer_stream.sources import Source, SourceInfo, SourceKind, SourceStatus, open_source
     from fer_stream.types import AnalyzedFrame, Detections, Face, Frame
 
 __all__ = [
@@ -32,13 +40,18 @@ __all__ = [
     "Face",
     "FerStreamError",
     "Frame",
+    "OutOfMemoryError",
     "OutputError",
     "Overlay",
+    "RunContext",
     "RunOptions",
+    "Sink",
     "Source",
     "SourceError",
     "SourceInfo",
+    "SourceKind",
     "SourceStatus",
+    "Summary",
     "UsageError",
     "WeightsError",
     "__version__",
@@ -50,8 +63,9 @@ __all__ = [
 _MODULES = {
     "Analyzer": "analyzer",
     "Overlay": "rendering.overlay",
-    **dict.fromkeys(("RunOptions", "run"), "pipeline"),
-    **dict.fromkeys(("Source", "SourceInfo", "SourceStatus", "open_source"), "sources"),
+    **dict.fromkeys(("RunOptions", "Summary", "run"), "pipeline"),
+    **dict.fromkeys(("RunContext", "Sink"), "sinks"),
+    **dict.fromkeys(("Source", "SourceInfo", "SourceKind", "SourceStatus", "open_source"), "sources"),
     **dict.fromkeys(("AnalyzedFrame", "Detections", "Face", "Frame"), "types"),
 }
 

@@ -27,7 +27,7 @@ from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, THREADS, UN
 from fer_stream.recognition.classifier import Classifier
 from fer_stream.recognition.readers import OTHER_READERS, FaceReader
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
-from fer_stream.sources import Source, open_source
+from fer_stream.sources import Source, SourceKind, open_source
 from fer_stream.system.background import Background
 from fer_stream.system.cores import CORES
 from fer_stream.system.memory import FOUR_K_BYTES, one_at_a_time
@@ -155,11 +155,12 @@ class Analyzer:
             )
         return next(self.analyze_frames([Frame(image_bgr, 0, 0.0)], "images")).faces
 
-    def stream(self, source: Source | str | Path | int) -> Iterator[AnalyzedFrame]:
-        """Analyze every frame of a source, in order.
+    def stream(self, source: Source | str | Path | int) -> Generator[AnalyzedFrame, None, None]:
+        """Analyze every frame of a source, in order. To stop early, close the generator or drop it.
 
         Args:
-            source: An open source, which the caller closes, or any argument that `open_source` takes.
+            source: An open source, which the caller closes, or any argument that `open_source` takes. A
+                source that was read or closed before has no frames left.
 
         Yields:
             The frames with their faces. A recording is read half a second and up to 12 frames ahead of the
@@ -179,11 +180,15 @@ class Analyzer:
         The frames of a recording, kind `video`, are read ahead in another thread until the returned generator
         ends or is closed. They come out half a second late, see `lookahead`. Frames of a live source come out
         at once, and a face is shown from the second frame that sees it.
+
+        Raises:
+            ValueError: There is no such kind.
         """
-        if kind == "images":
+        kind = SourceKind(kind)
+        if kind == SourceKind.IMAGES:
             for frame in frames:
                 yield self._analyze_picture(frame)
-        elif kind == "video":
+        elif kind == SourceKind.VIDEO:
             yield from self._analyze_recording(frames)
         else:
             yield from self._analyze_live(frames)

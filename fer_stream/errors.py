@@ -13,10 +13,19 @@ class FerStreamError(Exception):
 
 
 class OutOfMemoryError(FerStreamError):
-    """Memory ran out."""
+    """Memory ran out.
+
+    The commands raise it. In your own program, you get the error of the library that ran out of memory, such
+    as `MemoryError` or `cv2.error`.
+    """
 
     def __init__(self, remedy: str = "end other programs, or make the picture smaller") -> None:
         super().__init__(f"not enough memory; {remedy}")
+        self._remedy = remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the remedy, from which the message is made again."""
+        return type(self), (self._remedy,)
 
 
 class UsageError(FerStreamError):

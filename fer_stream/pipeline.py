@@ -104,11 +104,16 @@ def run(
 ) -> Summary:
     """Analyze a source, give every frame to every sink, and close the sinks.
 
+    In the main thread, Ctrl-C, SIGTERM and SIGHUP end the run between two frames, and it returns with
+    `Summary.interrupted` set. Your own handlers of these signals are not called meanwhile.
+
     Args:
-        source: An open source. The caller closes it, except for a live one, which is closed at the end.
+        source: An open source. The caller closes it, except for a live one, which is closed at the end. A
+            source that was read or closed before has no frames left.
         analyzer: Finds and reads the faces.
         overlay: Draws them, if a sink needs the picture.
-        sinks: The outputs. All are closed when this returns or raises, even if one has failed.
+        sinks: The outputs, each for one run. All are closed when this returns or raises, even if one has
+            failed.
         options: Further options.
 
     Returns:

@@ -26,7 +26,7 @@ class Frame:
         captured_s: `time.monotonic()` when the frame left the source. Latency counts from here.
 
     Raises:
-        ValueError: The picture has another type or shape, or the index or a time can't be right.
+        ValueError: The picture is empty or has another type or shape, or the index or a time can't be right.
     """
 
     bgr: np.ndarray
@@ -36,14 +36,20 @@ class Frame:
     captured_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.bgr, np.ndarray):
+            raise ValueError(f"a frame is a NumPy array, not {type(self.bgr).__name__}")
         if self.bgr.dtype != np.uint8 or self.bgr.ndim != 3 or self.bgr.shape[2] != 3:
             raise ValueError(f"a frame is uint8 (H, W, 3), not {self.bgr.dtype} {self.bgr.shape}")
+        if not self.bgr.size:
+            raise ValueError(f"a frame has at least one pixel, but this one's shape is {self.bgr.shape}")
         if not (isinstance(self.index, (int, np.integer)) and self.index >= 0):
             raise ValueError(f"a frame's index is a whole number from 0, not {self.index!r}")
         if not 0 <= self.time_s < math.inf:  # NaN fails, too
             raise ValueError(f"a frame's time_s is a finite number of seconds from 0, not {self.time_s}")
         if not math.isfinite(self.captured_s):
             raise ValueError(f"a frame's captured_s is a finite number of seconds, not {self.captured_s}")
+        object.__setattr__(self, "index", int(self.index))  # NumPy's numbers can't be written as JSON
+        object.__setattr__(self, "time_s", float(self.time_s))
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -123,6 +129,7 @@ class Face:
         shapes = (self.box_xyxy.shape, self.landmarks_xy.shape)
         if shapes != ((4,), (5, 2)):
             raise ValueError(f"a face's box is (4,) and its landmarks (5, 2), not {shapes}")
+        object.__setattr__(self, "id", int(self.id))  # NumPy's numbers can't be written as JSON
 
     @property
     def expression(self) -> str:

@@ -151,7 +151,7 @@ def test_a_live_frame_does_not_wait_for_the_next(analyzer: Analyzer, half_size_c
             taken.append(frame.index)
             yield frame
 
-    stream = analyzer.analyze_frames(camera(), "live")
+    stream = analyzer.analyze_frames(camera(), "camera")
     assert next(stream).frame is half_size_clip[0]
     assert taken == [0]
 

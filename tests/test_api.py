@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from helpers.contexts import make_info
 from helpers.paths import SAMPLE
 
 import fer_stream
@@ -130,6 +132,19 @@ def test_the_command_starts_counting_before_the_heavy_imports() -> None:
     heavy = "('cv2', 'numpy', 'av', 'rich')"
     code = f"import sys, fer_stream.command.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_kind_of_source_that_does_not_exist_is_refused(analyzer) -> None:
+    with pytest.raises(ValueError, match="'recording' is not a valid SourceKind"):
+        next(analyzer.analyze_frames([], "recording"))
+    with pytest.raises(ValueError, match="'movie' is not a valid SourceKind"):
+        make_info(kind="movie")
+    assert make_info(kind="camera").is_live
+
+
+@pytest.mark.parametrize("error", [fer_stream.OutOfMemoryError("use less"), UsageError("wrong")])
+def test_an_error_from_another_process_keeps_its_message(error: Exception) -> None:
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_a_picture_that_could_not_be_read_is_a_typed_error(analyzer) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -60,7 +63,21 @@ def test_the_index_of_a_frame_is_a_whole_number_from_0(index: float) -> None:
 
 def test_numbers_of_numpy_are_an_index_and_a_time() -> None:
     frame = Frame(PICTURE, np.int64(3), np.float32(0.5))  # type: ignore[arg-type]
-    assert (frame.index, frame.time_s) == (3, 0.5)
+    face = Face(np.int64(2), BOX, LANDMARKS, 0.9, EVEN)  # type: ignore[arg-type]
+    assert json.dumps([frame.index, frame.time_s, face.id]) == "[3, 0.5, 2]"
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), "at least one pixel"),
+        (np.zeros((100, 0, 3), np.uint8), "at least one pixel"),
+        ([[[1, 2, 3]]], "a NumPy array, not list"),
+    ],
+)
+def test_an_empty_picture_or_another_object_is_no_frame(picture: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Frame(picture, 0, 0.0)
 
 
 @pytest.mark.parametrize("wrong", ["boxes_xyxy", "scores", "landmarks_xy"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fer_stream.errors import UsageError, cannot_write
-from fer_stream.sinks.base import Sink, check_output
+from fer_stream.sinks.base import Sink, check_output, closed_error
 from fer_stream.sinks.provenance import Provenance
 from fer_stream.sources import SourceKind
 from fer_stream.system.files import replacing
@@ -73,15 +73,19 @@ class AtEndSink(Sink):
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: object = None) -> None:
         """Add one frame. See `Sink.write`."""
+        if self._closed:
+            raise closed_error(self._path)
         if self._first_s is None:
             self._first_s = analyzed.frame.time_s
         self._add(analyzed)
 
     def close(self) -> None:
         """Write the file, if there was a frame. See `Sink.close`."""
-        if self._closed or self._first_s is None:
+        if self._closed:
             return
         self._closed = True
+        if self._first_s is None:
+            return
         try:
             with replacing(self._path) as temporary:
                 self._write_file(temporary, self._first_s)

@@ -52,9 +52,9 @@ class RunContext:
 class Sink(ABC):
     """Receives analyzed frames, one after the other, and writes or shows something.
 
-    A sink checks its output when it is constructed. It is a context manager that finishes its files on
-    leaving, also after an error. `needs_image` and `prepare` are called in the thread that draws, some frames
-    ahead of `write`. Everything else is called in one thread.
+    A sink checks its output when it is constructed, and serves one run. It is a context manager that finishes
+    its files on leaving, also after an error. `needs_image` and `prepare` are called in the thread that
+    draws, some frames ahead of `write`. Everything else is called in one thread.
 
     Attributes:
         name: Name in the profile.
@@ -147,6 +147,11 @@ class Sink(ABC):
             # The first error matters. An error while closing is only its consequence.
             if error is None:
                 raise
+
+
+def closed_error(path: Path | str) -> OutputError:
+    """Return the error of a sink that is written to after it was closed."""
+    return OutputError(f"can't write {path}: it is closed; make a new sink for each run")
 
 
 def check_output(

@@ -10,7 +10,7 @@ import numpy as np
 from fer_stream.face_time import average_interval_s
 from fer_stream.rendering.charts import Timeline, face_chart
 from fer_stream.rendering.plotting import CHART_SUFFIXES, load_matplotlib
-from fer_stream.sinks.base import Sink, check_output
+from fer_stream.sinks.base import Sink, check_output, closed_error
 from fer_stream.sinks.images import PicturesSink
 from fer_stream.system.background import Task
 
@@ -55,7 +55,6 @@ class TimelineSink(Sink):
             source_name=Path(info.name).name or info.name,
             interval_s=average_interval_s(info.frame_rate),
         )
-        self._frames = 0
         self._closed = False
         # matplotlib loads while the first frames are analyzed, so that the end (or Ctrl-C) needn't wait for
         # it.
@@ -63,19 +62,21 @@ class TimelineSink(Sink):
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Add one frame to the timeline. See `Sink.write`."""
+        if self._closed:
+            raise closed_error(self._path)
         if self._loading is None:
             self._loading = Task(load_matplotlib)
         self._timeline.add(analyzed)
-        self._frames += 1
 
     def close(self) -> None:
         """Draw the timeline. See `Sink.close`."""
-        if not self._closed and self._frames:
-            self._closed = True
-            if self._loading is not None:
-                self._loading.close()
+        if self._closed:
+            return
+        self._closed = True
+        if self._loading is not None:
+            self._loading.close()
             self._timeline.save()
 
     def outputs(self) -> list[Path]:
         """Return the file, once it is drawn."""
-        return [self._path] if self._closed else []
+        return [self._path] if self._closed and self._loading is not None else []

@@ -15,7 +15,7 @@ import numpy as np
 from fer_stream.errors import OutputError, cannot_write
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.readers import other_columns
-from fer_stream.sinks.base import Sink, check_output
+from fer_stream.sinks.base import Sink, check_output, closed_error
 from fer_stream.system.files import open_new, replacing, to_standard_output
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class TableSink(Sink):
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Write the rows of one frame. See `Sink.write`."""
+        if self._closed:
+            raise closed_error(self._path or "the table")
         for row in table_rows(analyzed):
             self._pending += csv_line(row) if self._kind == ".csv" else _json_line(row)
         self._written = True

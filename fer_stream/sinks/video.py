@@ -17,7 +17,7 @@ from av.video.frame import PictureType
 from fer_stream.errors import OutputError, cannot_write
 from fer_stream.inference.threads import ENCODER_THREADS
 from fer_stream.sinks.audio import AudioTracks, goes_on_after
-from fer_stream.sinks.base import Sink, check_output
+from fer_stream.sinks.base import Sink, check_output, closed_error
 from fer_stream.sinks.yuv import YuvConverter
 from fer_stream.sources import SourceKind
 from fer_stream.sources.container import MEDIA_ERRORS
@@ -188,7 +188,7 @@ class VideoSink(Sink):
         if image is None:
             raise ValueError("a video sink needs the annotated picture")
         if self._closed or self._failed:
-            raise OutputError(f"can't write {self._path}: it is closed")
+            raise closed_error(self._path)
         try:
             picture = image if isinstance(image, av.VideoFrame) else self.prepare(image)
             if self._converter is None or not self._converter.has_lent(picture):

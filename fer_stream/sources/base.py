@@ -52,6 +52,9 @@ class SourceInfo:
         start_s: Start of the part, presentation time.
         end_s: End of the part (exclusive); None for the end of the recording.
         can_seek: Whether seeking by time works. False if timestamps restart before the part.
+
+    Raises:
+        ValueError: There is no such kind.
     """
 
     name: str
@@ -65,6 +68,9 @@ class SourceInfo:
     start_s: float = 0.0
     end_s: float | None = None
     can_seek: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", SourceKind(self.kind))
 
     @property
     def is_live(self) -> bool:
@@ -93,7 +99,9 @@ class SourceStatus:
 class Source(ABC):
     """A stream of frames. It is open from the start and is read once. Its user closes it.
 
-    A subclass opens in `__init__`, fails there at once, sets `info`, and reads in `_read`.
+    A subclass opens in `__init__`, fails there at once, sets `info`, and reads in `_read`. `close` and the
+    end of a run wait for `_read`, so it should return within about a second. For input that may stay silent
+    for longer, write a `feeds.Feed`.
 
     Attributes:
         info: Facts about the source.
