@@ -6,6 +6,8 @@ The end-of-run summary, the timeline and `fer-batch` all count with these, so th
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,11 +17,12 @@ from fer_stream.types import Face
 from fer_stream.words import counted, duration_text
 
 LEAST_SHARE = 0.05  # of the time that a person was seen; smaller shares are not listed
-LONGEST_STEP_S = 1.0  # a longer pause between frames counts as this, unless frames always come that slowly
+LONGEST_GAP_S = 0.5  # a longer absence, from the end of a face's last frame, ends a stretch
 MOMENT_S = 0.5  # a person who was seen for less is not listed if there are others
 MOST_LABELS = 4  # number of labels that are listed for a person
 MOST_PEOPLE = 256  # number of people who are counted separately
 RETURN_S = 60.0  # a person who is away for longer may be forgotten
+_KEPT_INTERVALS = 15
 
 
 def average_interval_s(frame_rate: float | Fraction | None) -> float:
@@ -27,18 +30,28 @@ def average_interval_s(frame_rate: float | Fraction | None) -> float:
     return 1 / float(frame_rate or 30)
 
 
+def longest_gap_s(interval_s: float) -> float:
+    """Return the longest absence that does not end a stretch, for frames that come at this interval."""
+    return max(LONGEST_GAP_S, interval_s / 2)  # the intervals of a slow source vary
+
+
 class FrameClock:
     """Gives the seconds that each frame of a recording stands for.
 
-    A frame stands for the time since the one before it, the first for the average interval.
+    A frame stands for the time since the one before it. The first frame, and one after a pause that would end
+    a stretch, stand for one interval.
 
     Args:
-        interval_s: Average time from frame to frame.
+        interval_s: Expected seconds from frame to frame.
+
+    Attributes:
+        interval_s: Seconds from frame to frame at this point of the source: the median of the last intervals,
+            because a hole in a recording says nothing about its frame rate.
     """
 
     def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
-        self._longest_s = max(LONGEST_STEP_S, 2 * interval_s)
+        self.interval_s = interval_s
+        self._intervals_s: deque[float] = deque([interval_s], maxlen=_KEPT_INTERVALS)
         self._last_s: float | None = None
 
     def step_s(self, time_s: float) -> float:
@@ -47,9 +60,15 @@ class FrameClock:
         Args:
             time_s: Time of the frame. Frames must come in order.
         """
-        last_s = time_s - self._interval_s if self._last_s is None else self._last_s
-        self._last_s = time_s
-        return min(max(time_s - last_s, 0.0), self._longest_s)
+        last_s, self._last_s = self._last_s, time_s
+        if last_s is None:
+            return self.interval_s
+        step_s = max(time_s - last_s, 0.0)
+        if step_s > 0:
+            self._intervals_s.append(step_s)
+            self.interval_s = statistics.median(self._intervals_s)
+        is_pause = step_s > self.interval_s + longest_gap_s(self.interval_s)
+        return self.interval_s if is_pause else step_s
 
 
 @dataclass

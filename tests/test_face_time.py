@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from helpers.faces import make_face
 
 from fer_stream import face_time
 from fer_stream.face_time import FrameClock, PeopleTime, more_people_text, shares_of
+from fer_stream.sinks.episodes.builder import EpisodeBuilder
+from fer_stream.types import AnalyzedFrame, Frame
 
 
 def test_a_frame_stands_for_the_time_since_the_one_before():
     clock = FrameClock(0.04)
     assert [clock.step_s(time_s) for time_s in (5.0, 5.04, 5.1, 9.0, 8.0)] == pytest.approx(
-        [0.04, 0.04, 0.06, 1.0, 0.0]
+        [0.04, 0.04, 0.06, 0.05, 0.0]
     )
+
+
+def test_a_pause_is_not_time_that_anyone_was_seen():
+    clock, builder, people = FrameClock(0.04), EpisodeBuilder(0.04), PeopleTime()
+    times_s = [index / 25 for index in range(100)]
+    times_s[50:] = [time_s + 3.6 for time_s in times_s[50:]]
+    for index, time_s in enumerate(times_s):
+        face = make_face(1, "happy")
+        people.add([face], clock.step_s(time_s), time_s)
+        builder.add(AnalyzedFrame(Frame(np.zeros((8, 8, 3), np.uint8), index, time_s), (face,)))
+    in_episodes_s = sum(episode.duration_s for episode in builder.episodes())
+    assert people.by_id[1].seen_s == pytest.approx(4.0) == pytest.approx(in_episodes_s)
+
+
+def test_frames_of_a_slow_machine_count_in_full():
+    clock = FrameClock(1 / 30)  # what the camera says; the machine analyzes 1.5 frames per second
+    assert sum(clock.step_s(index / 1.5) for index in range(30)) == pytest.approx(29 / 1.5, abs=0.7)
 
 
 def test_slow_frames_count_in_full():
     clock = FrameClock(5.0)
-    assert [clock.step_s(time_s) for time_s in (0.0, 5.0, 10.0, 60.0)] == [5.0, 5.0, 5.0, 10.0]
+    assert [clock.step_s(time_s) for time_s in (0.0, 5.0, 10.0, 60.0)] == [5.0, 5.0, 5.0, 5.0]
 
 
 def test_each_person_has_a_time_and_unsure_is_a_label():

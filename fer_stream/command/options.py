@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error
@@ -97,9 +98,14 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message}{self._suggestion(message)}; see {self.prog} --help")
 
     def _suggestion(self, message: str) -> str:
-        """Return a suggestion of the known options that are closest to unknown ones, or an empty text."""
+        """Return what may be meant by unknown options: a known option or a file; or an empty text."""
+        if not message.startswith("unrecognized arguments"):
+            return ""
+        given = message.partition(": ")[2].split()
+        if file := next((name for name in given if name[0] == "-" and Path(name).is_file()), None):
+            return f"; for the file {file}, write ./{file}"
         names = [name[2:] for action in self._actions for name in action.option_strings if name[:2] == "--"]
-        unknown = re.findall(r"--([\w-]+)", message) if message.startswith("unrecognized arguments") else []
+        unknown = [name for name in re.findall(r"--([\w-]+)", message) if name not in names]
         meant = [
             f"--{close[0]}" for name in unknown if (close := difflib.get_close_matches(name, names, n=1))
         ]

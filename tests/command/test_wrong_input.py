@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,12 @@ def test_wrong_input_is_one_line_before_any_network(fer, no_network, material, c
     assert files_below(Path.cwd()) == set(), "nothing is left behind"
     after = {path: path.read_bytes() for path in material["empty"].parent.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_told_from_an_option(fer):
+    shutil.copy(SAMPLE, "-take.mp4")
+    assert "for the file -take.mp4, write ./-take.mp4" in fer("-take.mp4").line
+    assert fer("./-take.mp4", "--end", "0.1", "--data", "table.csv").code == 0
 
 
 def test_wrong_input_loads_neither_torch_nor_onnxruntime(material):

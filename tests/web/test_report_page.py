@@ -132,6 +132,32 @@ def unsure_report(watched, tmp_path) -> WatchedPage:
     return watched
 
 
+@pytest.mark.parametrize(
+    ("times_s", "pieces"),
+    [
+        ([float(index) for index in range(12)], 1),  # one frame per second
+        ([0.0], 1),
+        ([index / 25 for index in range(50) if not 10 <= index < 22], 1),  # away for 0.48 s
+        ([index / 25 for index in range(50) if not 10 <= index < 24], 2),  # away for 0.56 s
+    ],
+)
+def test_a_curve_breaks_where_an_episode_ends(watched, tmp_path, times_s: list[float], pieces: int) -> None:
+    interval_s = times_s[1] if len(times_s) > 1 else 0.04
+    count = round(times_s[-1] / interval_s) + 1
+    with ReportSink(tmp_path / "report.html", make_info(frame_rate=Fraction(1 / interval_s))) as sink:
+        for index in range(count):
+            time_s = index * interval_s
+            is_there = any(abs(time_s - each) < 1e-6 for each in times_s)
+            sink.write(make_frame(index, time_s, *[make_face(1)] * is_there))
+    watched.goto((tmp_path / "report.html").as_uri())
+    watched.wait_for_selector("html[data-ready]")
+    times, *_, happy = watched.evaluate("() => columnsOf(people[0]).slice(0, 5)")
+    assert times == sorted(set(times)) and happy.count(None) == pieces - 1
+    lengths = [len(piece.split()) for piece in " ".join("-" if v is None else "x" for v in happy).split("-")]
+    assert all(length >= 2 for length in lengths)  # a line needs two points
+    assert watched.locator("#episodes tbody tr").count() == pieces
+
+
 def test_no_percentage_of_an_unsure_face_reaches_the_threshold(unsure_report):
     assert "no expression reached 72 %" in unsure_report.text_content("#trust")
     (row,) = unsure_report.locator("#episodes tbody tr").all_text_contents()

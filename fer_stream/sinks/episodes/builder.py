@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import heapq
-import statistics
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from fer_stream.face_time import FrameClock, longest_gap_s
 
 if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 SHORTEST_S = 0.3  # a shorter stretch joins its longer neighbour
-LONGEST_GAP_S = 0.5  # after a longer absence, from the end of its last frame, a face starts a new stretch
-_KEPT_INTERVALS = 15
 _SAME_S = 1e-6  # the resolution of the table's times
 
 
@@ -92,27 +90,22 @@ class EpisodeBuilder:
 
     def __init__(self, frame_interval_s: float) -> None:
         self._tracks: dict[int, _Track] = {}
-        self._intervals_s: deque[float] = deque([frame_interval_s], maxlen=_KEPT_INTERVALS)
-        self._interval_s = frame_interval_s
-        self._now_s: float | None = None
+        self._clock = FrameClock(frame_interval_s)
+        self._now_s = 0.0
 
     def add(self, analyzed: AnalyzedFrame) -> None:
         """Add one frame."""
-        time_s = float(analyzed.frame.time_s)
-        if self._now_s is not None:
-            time_s = max(time_s, self._now_s)  # a live source's clock may be set back
-            if time_s > self._now_s:
-                self._intervals_s.append(time_s - self._now_s)
-                # The median, because a hole in a recording says nothing about its frame rate.
-                self._interval_s = statistics.median(self._intervals_s)
-        self._now_s = time_s
-        longest_gap_s = max(LONGEST_GAP_S, self._interval_s / 2)  # the intervals of a slow source vary
+        time_s = self._now_s = max(
+            analyzed.frame.time_s, self._now_s
+        )  # a live source's clock may be set back
+        self._clock.step_s(time_s)
+        interval_s = self._clock.interval_s
         for face in analyzed.faces:
             track = self._tracks.setdefault(face.id, _Track())
             label, confidence = face.label, face.confidence
-            if track.stretches and time_s - track.stretches[-1].end_s > longest_gap_s + _SAME_S:
+            if track.stretches and time_s - track.stretches[-1].end_s > longest_gap_s(interval_s) + _SAME_S:
                 self._finish(face.id, track)
-            end_s = time_s + self._interval_s
+            end_s = time_s + interval_s
             if track.stretches:
                 track.stretches[-1].end_s = time_s
             new = _Stretch(label, time_s, end_s, 1, confidence, confidence)

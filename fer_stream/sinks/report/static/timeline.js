@@ -1,5 +1,5 @@
 "use strict";
-const GAP_S = 0.5; // as in the episodes: a face that is away for longer breaks its curve
+const GAP_S = 0.5; // as in the episodes: a face that is away for longer, from the end of its last frame, breaks its curve
 const SHORTEST_VIEW_S = 0.4;
 const MOST_DRAWN = 2000; // points of one curve in view: more than there are pixels
 // Timeline
@@ -8,15 +8,20 @@ const MOST_DRAWN = 2000; // points of one curve in view: more than there are pix
 function columnsOf(person) {
   const steps = new Uint32Array(bytesOf(person.curve.steps).buffer);
   const values = bytesOf(person.curve.values);
-  const longest = Math.max(GAP_S / report.step_s, 2);
+  const frameS = report.frames > 1 ? (lastS - firstS) / (report.frames - 1) : 0;
+  const longest = Math.max((frameS + Math.max(GAP_S, frameS / 2)) / report.step_s, 2);
+  const endsAfter = Math.max(frameS / report.step_s, 1); // in steps: a reading lasts as long as its frame
   const columns = Array.from({ length: 8 }, () => []);
+  const add = (step, valueOf) => {
+    columns[0].push(step * report.step_s);
+    for (let row = 0; row < 7; row++) columns[row + 1].push(valueOf(row));
+  };
   for (let point = 0; point < steps.length; point++) {
-    if (point && steps[point] - steps[point - 1] > longest) {
-      columns[0].push((steps[point - 1] + 1) * report.step_s);
-      for (let row = 1; row < 8; row++) columns[row].push(null);
-    }
-    columns[0].push((steps[point] + 0.5) * report.step_s);
-    for (let row = 0; row < 7; row++) columns[row + 1].push((values[7 * point + row] * 100) / 255);
+    const valueOf = (row) => (values[7 * point + row] * 100) / 255;
+    add(steps[point] + 0.5, valueOf);
+    if (point + 1 < steps.length && steps[point + 1] - steps[point] <= longest) continue;
+    add(steps[point] + 0.5 + endsAfter, valueOf); // so that a single reading shows, too
+    if (point + 1 < steps.length) add(steps[point] + 0.75 + endsAfter, () => null);
   }
   return columns;
 }
