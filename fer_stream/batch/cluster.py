@@ -110,7 +110,7 @@ class Cluster:
         """Return the result of a task.
 
         Raises:
-            FerStreamError: The error that the task raised, or one that says that its worker died each time.
+            FerStreamError: The error that the task raised, or one that says how its worker failed.
         """
         import ray.exceptions
 
@@ -121,13 +121,13 @@ class Cluster:
                 raise error.cause from None
             raise SourceError(f"{type(error.cause).__name__}: {one_line(error.cause)}") from error
         except ray.exceptions.OutOfMemoryError as error:
-            raise SourceError("its worker ran out of memory; use fewer --workers") from error
+            raise SourceError("the worker ran out of memory; use fewer --workers") from error
         except ray.exceptions.TaskCancelledError as error:
-            raise SourceError("another part of it failed") from error
+            raise SourceError("another part of the recording failed") from error
         except ray.exceptions.RayError as error:
             raise SourceError(
-                f"its worker died {RETRIES + 1} times ({type(error).__name__}); "
-                f"it may crash the decoder or need more memory than there is{self._last_words()}"
+                f"the worker died {RETRIES + 1} times ({type(error).__name__}); the recording may crash the "
+                f"decoder or need more memory than there is{self._last_words()}"
             ) from error
 
     def cancel(self, reference: Any) -> None:

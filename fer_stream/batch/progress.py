@@ -94,13 +94,20 @@ class Progress:
         )
 
     def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:
-        """Report a recording that failed. `share` is the part of it that `advance` has not counted."""
+        """Report a recording that failed, by name.
+
+        Args:
+            recording: The recording.
+            error: Its error, which need not name it.
+            share: The part of it that `advance` has not counted.
+        """
         self._total_bytes -= share * _weight(recording)
         self._failed += 1
+        text = str(error) if recording.name in str(error) else f"{recording.name}: {error}"
         if self._quiet:
-            say(PROG, str(error))
+            say(PROG, text)
         else:
-            self._line(Text("failed ", style="red"), str(error))
+            self._line(Text("failed ", style="red"), text)
 
     def refresh(self) -> None:
         """Update the bar."""

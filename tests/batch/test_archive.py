@@ -18,9 +18,11 @@ pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'
 pytest.importorskip("fsspec")
 
 import pyarrow.parquet as pq
+import ray.exceptions
 
 from fer_stream.batch import work
 from fer_stream.batch.archive import estimate
+from fer_stream.batch.cluster import Cluster
 from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.manifest import Record
 from fer_stream.batch.parts import Look
@@ -127,7 +129,7 @@ def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
 
         def result(self, function: object) -> None:
             if function is work.inspect:
-                raise SourceError("its worker died")
+                raise SourceError("the worker died")
 
     (tmp_path / "a.mp4").write_bytes(b"x")
     recordings = find_recordings([str(tmp_path)])
@@ -177,6 +179,40 @@ def test_a_failed_recording_does_not_count_for_the_time_left(tmp_path, monkeypat
         now_s = 20.0
         progress.done(finished, Record("done.mp4", duration_s=30.0), 1.0)
         assert "0:40 left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("death", "words"),
+    [
+        (ray.exceptions.OutOfMemoryError("killed"), "the worker ran out of memory; use fewer --workers"),
+        (
+            ray.exceptions.WorkerCrashedError(),
+            "the worker died 4 times (WorkerCrashedError); the recording may",
+        ),
+    ],
+)
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_line_about_a_dead_worker_names_the_recording(death, words, quiet, tmp_path, monkeypatch, capsys):
+    def die(_reference: object) -> None:
+        raise death
+
+    monkeypatch.setattr(ray, "get", die)
+    with pytest.raises(SourceError) as caught:
+        Cluster(1.0).result("reference")
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    recordings = find_recordings([str(tmp_path)])
+    with Progress(recordings, quiet=quiet) as progress:
+        progress.failed(recordings[0], caught.value, 1.0)
+    start = "fer-batch: " if quiet else "fer-batch: 1/1 failed "
+    assert capsys.readouterr().err.startswith(f"{start}{recordings[0].name}: {words}")
+
+
+def test_the_line_about_a_failed_recording_names_it_once(tmp_path, capsys):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    recordings = find_recordings([str(tmp_path)])
+    with Progress(recordings, quiet=True) as progress:
+        progress.failed(recordings[0], SourceError(f"{recordings[0].name} can't be read"), 1.0)
+    assert capsys.readouterr().err == f"fer-batch: {recordings[0].name} can't be read\n"
 
 
 @pytest.mark.parametrize(
