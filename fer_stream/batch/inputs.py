@@ -119,6 +119,7 @@ def read_list(path: str) -> list[str]:
 
     Raises:
         SourceError: The list can't be read.
+        UsageError: fsspec does not know the file system, or its package is not installed.
     """
     try:
         if path == "-":
@@ -131,12 +132,12 @@ def read_list(path: str) -> list[str]:
         else:
             with Path(path).open("rb") as file:  # it may be a pipe that never ends
                 content = file.read(MAX_LIST_BYTES + 1).decode("utf-8-sig", errors="surrogateescape")
+    except FerStreamError:
+        raise
     except UnicodeDecodeError as error:
         raise SourceError(f"{shown(path)} is not text in UTF-8") from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    except SourceError:
-        raise
     except Exception as error:  # the file systems of fsspec raise many types
         raise SourceError(f"{shown(path)} can't be read: {one_line(error)}") from error
     if len(content) > MAX_LIST_BYTES:

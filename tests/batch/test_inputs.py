@@ -57,6 +57,15 @@ def test_a_huge_list_is_refused(tmp_path):
         read_list(str(path))
 
 
+def test_a_list_at_an_address_needs_the_same_packages_as_recordings_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    errors = []
+    for arguments in (("--from-file", "s3://bucket/list.txt"), ("s3://bucket/a.mp4",)):
+        assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 2
+        errors.append(capsys.readouterr().err)
+    assert errors[0] == errors[1] and "pip install 'fsspec[s3]'" in errors[0]
+
+
 def test_outputs_inside_the_input_folder_are_not_analyzed(tmp_path):
     for name in ("a.mp4", "out/videos/a-1.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
