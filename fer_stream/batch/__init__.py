@@ -1,6 +1,8 @@
 """The `fer-batch` command: analyze many recordings with many processes.
 
-    inputs.py         finds the recordings: paths, globs, folders, lists, addresses that fsspec opens
+    cli.py            the command: checks the options, starts Ray, and sets the exit code
+    addresses.py      addresses that fsspec opens, and how they are shown without secrets
+    inputs.py         finds the recordings: paths, globs, folders, lists, addresses
     settings.py       settings of a run, and a key for those that shape the results
     parts.py          cuts long recordings, and joins their parts into one table
     tables.py         the rows of a recording, and the files with them

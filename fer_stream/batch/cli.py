@@ -150,7 +150,8 @@ def _run(options: argparse.Namespace) -> int:
     """Check everything, start Ray, and analyze the recordings that are not done."""
     require_extra("batch", "this command")
     part_s = _check(options)
-    from fer_stream.batch.inputs import find_recordings, is_address, local_path, read_list
+    from fer_stream.batch.addresses import is_address, local_path
+    from fer_stream.batch.inputs import find_recordings, read_list
     from fer_stream.batch.manifest import DONE, finished, write_manifest
     from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import DEFAULT_PART_S, Settings

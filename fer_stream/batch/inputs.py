@@ -15,24 +15,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fer_stream.batch.addresses import file_system, is_address, local_path, shown, without_passwords
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line, reason_of
 from fer_stream.sources.base import RECORDING_EXTENSIONS
 from fer_stream.system.files import resolved
 
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-
 ROOM_LEFT_BYTES = 2**30  # stays free on the disk that holds the copy of a recording
 MAX_LIST_BYTES = 64 * 2**20  # of --from-file: a million names
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # a single letter is a drive, not a protocol
 _GLOB = re.compile(r"[*?[]")
-_NEXT_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # of a chain, zip://a.mp4::s3://bucket/b.zip
-# A password with an unescaped / ? or # looks like a port that is not a number.
-_PASSWORD = re.compile(r"(?<=://)([^/?#:@]*):(?:[^/?#]*|(?!\d*(?:[/?#]|$)).*)@")
-_USER = re.compile(r"(?<=://)[^/?#@]*@")
 # Names that file systems use for values that change with the file.
 _STAMPS = ("mtime", "etag", "ETag", "LastModified", "last_modified", "updated", "modified", "md5Hash")
 
@@ -61,54 +54,9 @@ class Recording:
         change it.
         """
         stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(self.name.replace("\\", "/")).stem)[:60]
-        identity = self.address
-        if is_address(identity):
-            identity = "::".join(_PASSWORD.sub(r"\1@", link) for link in _NEXT_LINK.split(identity))
-        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+        identity = without_passwords(self.address).encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(identity).hexdigest()
         return f"{stem or 'recording'}-{digest[:16]}"
-
-
-def is_address(text: str) -> bool:
-    """Return whether a text is an address for fsspec rather than a path."""
-    return _ADDRESS.match(text) is not None
-
-
-def shown(address: str) -> str:
-    """Return the part of a path or address that may be shown: no user, password, query or fragment.
-
-    In the path of an archive, `session=1` is a folder, not a secret.
-    """
-    return "::".join(map(_shown_link, _NEXT_LINK.split(address))) if is_address(address) else address
-
-
-def _shown_link(link: str) -> str:
-    return re.split("[?#]", _USER.sub("", _PASSWORD.sub(r"\1@", link)), maxsplit=1)[0]
-
-
-def local_path(text: str) -> str:
-    """Return the path of a `file://` address, and any other text as it is."""
-    for prefix in ("file://", "local://"):
-        if text.startswith(prefix):
-            return text[len(prefix) :]
-    return text
-
-
-def file_system(address: str) -> tuple[AbstractFileSystem, str]:
-    """Return fsspec's file system for an address, and the path in it.
-
-    Raises:
-        UsageError: There is no such file system, or its package is not installed.
-        OSError: The file system can't be reached.
-    """
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        protocol = re.split(r"::|:", address)[0]
-        raise UsageError(f"{protocol}: {error}; pip install 'fsspec[{protocol}]'") from error
-    except ValueError as error:
-        raise UsageError(f"{shown(address)}: {error}") from error
 
 
 def read_list(path: str) -> list[str]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.batch.inputs import file_system, is_address, shown
+from fer_stream.batch.addresses import file_system, is_address, shown
 from fer_stream.errors import FerStreamError, OutputError, cannot_write, reason_of
 from fer_stream.system.files import temporary_beside, unreadable_kind
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fer_stream.analyzer import Analyzer
-from fer_stream.batch.inputs import Recording, file_system, is_address, local_copy
+from fer_stream.batch.addresses import file_system, is_address
+from fer_stream.batch.inputs import Recording, local_copy
 from fer_stream.batch.manifest import DONE, Record, forget_record, has_same_analysis, keep_record
 from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import (

@@ -16,7 +16,8 @@ pytest.importorskip("fsspec")
 import fsspec
 
 from fer_stream.batch import cli, work
-from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list, shown
+from fer_stream.batch.addresses import shown
+from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list
 from fer_stream.batch.manifest import Record, read_manifest, write_manifest
 from fer_stream.batch.output_folder import Output
 from fer_stream.batch.parts import Look
