@@ -9,6 +9,7 @@
     work.py           the tasks of a worker: read a header, analyze a part, join the parts
     watchdog.py       ends a worker that makes no progress
     archive.py        the driver: hands out tasks and collects their results
+    estimate.py       estimates how long a run would take
     cluster.py        Ray: runs the tasks, and repeats those that were lost with a worker
     output_folder.py  the folder of results, local or at an address that fsspec writes to
     manifest.py       the record of every recording: manifest.parquet and the summary

@@ -7,7 +7,7 @@ The driver submits only as many tasks as keep the workers busy. It keeps one rec
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,9 @@ from fer_stream.batch.index import INDEX, write_index
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import FAILED, Record, write_manifest
 from fer_stream.batch.output_folder import Output
-from fer_stream.batch.parts import WHOLE, Look, Part, cut
+from fer_stream.batch.parts import WHOLE, Part, cut
 from fer_stream.batch.progress import Progress
-from fer_stream.batch.settings import Settings
+from fer_stream.batch.settings import TRACKER_WARM_UP_S, Settings
 from fer_stream.errors import FerStreamError, OutputError
 
 TASKS_AHEAD = 4  # submitted per task that can run, so that a cluster sees that it should grow
@@ -28,9 +28,6 @@ REFRESH_S = 0.5
 # The manifest of a million recordings takes seconds to write, so it is not written often.
 SAVE_EVERY_S = 10.0
 SAVE_SHARE = 0.05
-
-MEASURED_CLIPS = 4
-MEASURED_S = 4.0
 
 
 @dataclass(eq=False)
@@ -74,7 +71,7 @@ class Archive:
         self.records = records
         self._settings, self._weights = settings, weights
         self._output, self._cluster, self._progress = output, cluster, progress
-        self._pending: dict[Any, tuple[_Job, Part | None, str]] = {}
+        self._pending: dict[Any, tuple[_Job, Part | None, Callable[..., Any]]] = {}
         self._saved_s, self._save_took_s = time.monotonic(), 0.0
         self.errors: list[FerStreamError] = []
 
@@ -119,25 +116,26 @@ class Archive:
         """Submit tasks for more recordings while workers may need them. Return whether tasks are pending."""
         enough = max(LEAST_TASKS_AHEAD, TASKS_AHEAD * self._cluster.slots(self._settings))
         while len(self._pending) < enough and (recording := next(waiting, None)) is not None:
-            self._submit(_Job(recording), None, work.inspect, recording)
+            self._submit(_Job(recording), None, work.read_header, recording)
         return bool(self._pending)
 
-    def _submit(self, job: _Job, part: Part | None, function: Any, *arguments: Any) -> None:
-        reference = self._cluster.submit(function, self._settings, *arguments)
-        self._pending[reference] = job, part, function.__name__
+    def _submit(self, job: _Job, part: Part | None, step: Callable[..., Any], *arguments: Any) -> None:
+        reference = self._cluster.submit(step, self._settings, *arguments)
+        self._pending[reference] = job, part, step
 
-    def _continue_job(self, job: _Job, part: Part | None, step: str, result: Any) -> None:
+    def _continue_job(self, job: _Job, part: Part | None, step: Callable[..., Any], result: Any) -> None:
         """Submit the tasks that follow from a finished one."""
         if job.error is not None:  # another part of the recording failed
             return
         recording, output = job.recording, self._output
-        if step == "inspect":
-            job.parts = cut(result, self._settings.part_s, self._settings.warm_up_s)
+        if step is work.read_header:
+            job.parts = cut(result, self._settings.part_s, TRACKER_WARM_UP_S)
             if job.parts == [WHOLE]:
                 self._submit(job, None, work.analyze, self._weights, recording, output)
-            for each in job.parts if len(job.parts) > 1 else []:
-                self._submit(job, each, work.analyze_part, self._weights, recording, each, output)
-        elif step == "analyze_part":
+            else:
+                for each in job.parts:
+                    self._submit(job, each, work.analyze_part, self._weights, recording, each, output)
+        elif step is work.analyze_part:
             assert part is not None
             job.footers[part.index] = result
             self._progress.advance(recording, 1 / len(job.parts))
@@ -146,7 +144,7 @@ class Archive:
                 self._submit(job, None, work.join_parts, recording, job.parts, footers, output)
         else:
             self.records[recording.output_name] = result
-            self._progress.done(recording, result, 1.0 if step == "analyze" else 0.0)
+            self._progress.done(recording, result, 1.0 if step is work.analyze else 0.0)
 
     def _fail(self, job: _Job, error: FerStreamError) -> None:
         if job.error is not None:
@@ -165,82 +163,6 @@ class Archive:
 
     @property
     def exit_code(self) -> int:
-        """Exit code: 0 if nothing failed, else that of an output error, or else that of a source error."""
+        """0 if nothing failed; 4 if an output failed; otherwise the highest code among the errors."""
         codes = {error.exit_code for error in self.errors}
         return OutputError.exit_code if OutputError.exit_code in codes else max(codes, default=0)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """An estimate of a run.
-
-    Attributes:
-        parts: For each recording, its length in seconds (0 if unknown) and its number of parts.
-        video_s: Seconds of video to analyze, including warm-up. An unknown length counts as the mean, and a
-            recording that can't be read as 0.
-        rate: Seconds of video per second of one worker; 0 if nothing could be measured.
-        measured_s: Seconds of video that were measured.
-        slots: Number of tasks at once.
-    """
-
-    parts: list[tuple[Recording, float, int]]
-    video_s: float
-    rate: float
-    measured_s: float
-    slots: int
-
-    @property
-    def run_s(self) -> float | None:
-        """Estimated duration of the run in seconds; None if unknown."""
-        return self.video_s / self.rate / self.slots if self.rate > 0 else None
-
-
-def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, cluster: Cluster) -> Estimate:
-    """Estimate a run: read all headers, and analyze short clips with as many tasks as a run would use.
-
-    Raises:
-        WeightsError: The weights can't be used.
-    """
-    looks: dict[str, Look] = {}
-    pending: dict[Any, Recording] = {}
-    waiting = iter(recordings)
-    slots = cluster.slots(settings)
-    while True:
-        while len(pending) < max(LEAST_TASKS_AHEAD, slots) and (each := next(waiting, None)) is not None:
-            pending[cluster.submit(work.inspect, settings, each)] = each
-        if not pending:
-            break
-        for reference in cluster.wait(list(pending), REFRESH_S):
-            each = pending.pop(reference)
-            try:
-                looks[each.output_name] = cluster.result(reference)
-            except FerStreamError:  # the run will report it
-                looks[each.output_name] = Look()
-
-    cluster.result(cluster.submit(work.prepare, settings, weights, None))
-    measurable = [each for each in recordings if looks[each.output_name].duration_s > 0]
-    clips = max(MEASURED_CLIPS, slots)
-    chosen = measurable[:: max(1, len(measurable) // clips)][:clips]
-    references = []
-    for each in chosen:  # from the middle, because beginnings are often black or empty
-        seen = looks[each.output_name]
-        start_s = max(0.0, seen.first_s + max(0.0, seen.duration_s - MEASURED_S) / 2)
-        part = Part(0, start_s, start_s + MEASURED_S, start_s)
-        references.append(cluster.submit(work.measure, settings, weights, each, part))
-    measured_s = took_s = 0.0
-    for reference in references:
-        try:
-            video_s, seconds = cluster.result(reference)
-        except FerStreamError:  # the run will report it
-            continue
-        measured_s, took_s = measured_s + video_s, took_s + seconds
-
-    mean_s = sum(looks[each.output_name].duration_s for each in measurable) / max(1, len(measurable))
-    parts, total_s = [], 0.0
-    for each in recordings:
-        seen = looks[each.output_name]
-        cuts = cut(seen, settings.part_s, settings.warm_up_s)
-        total_s += seen.duration_s or (mean_s if seen.is_readable else 0.0)
-        total_s += sum(part.start_s - part.from_s for part in cuts)
-        parts.append((each, seen.duration_s, len(cuts)))
-    return Estimate(parts, total_s, measured_s / took_s if took_s else 0.0, measured_s, slots)

@@ -34,8 +34,8 @@ from fer_stream.version import __version__
 from fer_stream.words import clock_text, counted
 
 if TYPE_CHECKING:
-    from fer_stream.batch.archive import Estimate
     from fer_stream.batch.cluster import Cluster
+    from fer_stream.batch.estimate import Estimate
     from fer_stream.batch.inputs import Recording
     from fer_stream.batch.manifest import Record
     from fer_stream.batch.output_folder import Output
@@ -215,8 +215,9 @@ def _with_cluster(
     todo: list[Recording],
 ) -> int:
     """Analyze the recordings that are not done, or estimate how long that would take."""
-    from fer_stream.batch.archive import Archive, estimate
+    from fer_stream.batch.archive import Archive
     from fer_stream.batch.cluster import connected
+    from fer_stream.batch.estimate import estimate
     from fer_stream.batch.progress import Progress
 
     done_before = len(recordings) - len(todo)
@@ -272,15 +273,15 @@ def _device(name: str, cluster: Cluster) -> str:
 
 def _print_estimate(estimated: Estimate, done_before: int) -> None:
     """Print what would be done: a line per recording to standard output, the rest to standard error."""
-    for recording, duration_s, parts in estimated.parts:
+    for recording, duration_s, parts in estimated.recordings:
         length = clock_text(duration_s) if duration_s else "?"
         line = f"{recording.name}\t{length}\t{counted(parts, 'part')}\n"
         to_standard_output(line.encode("utf-8", "replace"))
     earlier = f"; {counted(done_before, 'recording')} done already" if done_before else ""
     say(
         PROG,
-        f"{counted(len(estimated.parts), 'recording')}, {clock_text(estimated.video_s)} of video, in "
-        f"{counted(sum(parts for *_, parts in estimated.parts), 'part')} to do{earlier}",
+        f"{counted(len(estimated.recordings), 'recording')}, {clock_text(estimated.video_s)} of video, in "
+        f"{counted(sum(parts for *_, parts in estimated.recordings), 'part')} to do{earlier}",
     )
     if estimated.run_s is None:
         say(PROG, "how long that takes is unknown: no recording could be analyzed")

@@ -33,8 +33,8 @@ from fer_stream.system.files import unreadable_kind
 from fer_stream.types import Face
 
 SAME_FACE_IOU = 0.5
-# Trackers that started apart agree from the second frame on that resets motion, so a slow recording, such as
-# a time-lapse, needs a longer warm-up.
+# Two trackers that start at different frames agree from the second motion reset on. So the warm-up spans two
+# resets, which takes longer at a low frame rate, as in a time-lapse.
 WARM_UP_FRAMES = 2 * RESET_EVERY
 
 
@@ -64,13 +64,13 @@ WHOLE = Part()
 
 
 @dataclass(frozen=True)
-class Look:
-    """Facts about a recording from its header.
+class Header:
+    """What the header of a recording says.
 
     Attributes:
         first_s: Presentation time of its beginning.
         duration_s: Length in seconds; 0 if unknown.
-        can_be_cut: Whether reading can begin at any point without much work.
+        can_be_cut: Whether reading can begin at any point without decoding what is before it.
         frame_rate: Average frames per second; 0 if unknown.
         is_readable: Whether its header could be read.
     """
@@ -82,28 +82,29 @@ class Look:
     is_readable: bool = False
 
 
-def look(file: Path | BinaryIO) -> Look:
+def read_header(file: Path | BinaryIO) -> Header:
     """Read the header of a recording.
 
     Args:
         file: A path or an open binary file.
 
     Returns:
-        What the header says, or the defaults if it can't be read. The analysis will report that error.
+        The header, or the defaults if it can't be read. The analysis will report that error.
     """
     try:
         if isinstance(file, Path) and unreadable_kind(file):
-            return Look()
+            return Header()
         with open_container(file) as container:
             stream = pick_video_stream(container)
             if stream is None or stream.time_base is None or stream.codec_context is None:
-                return Look()
+                return Header()
             duration_s = float((stream.duration or 0) * stream.time_base)
             if duration_s <= 0:
                 duration_s = (container.duration or 0) / 1e6  # AV_TIME_BASE
-            # Counting the packets before a part must give the frames, see sources/video.py.
+            # Reading can begin at a part, without decoding what is before it, only if packets can be counted
+            # as frames; see sources/seeking.py.
             guesses_times = container.format.name == "avi"
-            return Look(
+            return Header(
                 first_s=float((stream.start_time or 0) * stream.time_base),
                 duration_s=max(duration_s, 0.0),
                 can_be_cut=stream.codec_context.name in COUNTABLE_CODECS and not guesses_times,
@@ -111,26 +112,26 @@ def look(file: Path | BinaryIO) -> Look:
                 is_readable=True,
             )
     except (*MEDIA_ERRORS, OSError):
-        return Look()
+        return Header()
 
 
-def cut(seen: Look, part_s: float, warm_up_s: float) -> list[Part]:
+def cut(header: Header, part_s: float, warm_up_s: float) -> list[Part]:
     """Cut a recording into equal parts of at least `part_s`, and at least as long as the warm-up.
 
     Args:
-        seen: The recording.
+        header: The header of the recording.
         part_s: Least length of a part in seconds.
         warm_up_s: Seconds by which reading begins before a part. It is longer for a slow recording, so that
             it spans `WARM_UP_FRAMES`.
     """
-    if seen.frame_rate > 0:
-        warm_up_s = max(warm_up_s, WARM_UP_FRAMES / seen.frame_rate)
-    count = int(seen.duration_s / max(part_s, warm_up_s, 1.0)) if seen.can_be_cut else 1
+    if header.frame_rate > 0:
+        warm_up_s = max(warm_up_s, WARM_UP_FRAMES / header.frame_rate)
+    count = int(header.duration_s / max(part_s, warm_up_s, 1.0)) if header.can_be_cut else 1
     if count < 2:
         return [WHOLE]
     cuts_s = [0.0]
     for index in range(1, count):
-        cut_s = max(0.0, seen.first_s + seen.duration_s * index / count)
+        cut_s = max(0.0, header.first_s + header.duration_s * index / count)
         # Put cuts between two microseconds. The table rounds times to microseconds, and a cut must divide
         # them in the same way as the source's exact times.
         cuts_s.append(math.floor(cut_s * 1e6) / 1e6 + 5e-7)

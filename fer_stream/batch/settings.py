@@ -14,6 +14,7 @@ from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0
+# Reading a part begins this many seconds before its start, so that tracking settles.
 # A tracker that starts in the middle soon reaches the state that it would have had from the beginning:
 # regular scans do not depend on earlier frames, and every 30 frames motion is measured from zero
 # (`schedule.RESET_EVERY`). With a --scan-every that does not divide 30, that happens less often. But in the
@@ -68,11 +69,6 @@ class Settings:
     episodes: str = ""
     blur: bool = False
     version: str = __version__
-
-    @property
-    def warm_up_s(self) -> float:
-        """Seconds by which reading a part begins before its start, so that tracking settles."""
-        return TRACKER_WARM_UP_S
 
     def provenance(self, unsure_below: float | None = None) -> Provenance:
         """Return the provenance of the results.

@@ -24,13 +24,8 @@ from fer_stream.batch.addresses import file_system, is_address
 from fer_stream.batch.inputs import Recording, local_copy
 from fer_stream.batch.manifest import DONE, Record, forget_record, has_same_analysis, keep_record
 from fer_stream.batch.output_folder import FOLDERS, Output
-from fer_stream.batch.parts import (
-    Look,
-    Part,
-    faces_by_frame,
-    join,
-    look,
-)
+from fer_stream.batch.parts import Header, Part, faces_by_frame, join
+from fer_stream.batch.parts import read_header as read_file_header
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
 from fer_stream.batch.watchdog import watched
@@ -123,7 +118,7 @@ def prepare(settings: Settings, weights: bytes | None, output: Output | None) ->
     load(settings, weights, output)
 
 
-def inspect(_settings: Settings, recording: Recording) -> Look:
+def read_header(_settings: Settings, recording: Recording) -> Header:
     """Read the header of a recording, and nothing else of a remote one.
 
     Raises:
@@ -131,13 +126,13 @@ def inspect(_settings: Settings, recording: Recording) -> Look:
     """
     with watched(recording):
         if not is_address(recording.address):
-            return look(Path(recording.address))
+            return read_file_header(Path(recording.address))
         try:
             fs, path = file_system(recording.address)
             with fs.open(path, "rb") as file:
-                return look(file)
+                return read_file_header(file)
         except Exception:  # every file system has errors of its own, and the analysis reports them
-            return Look()
+            return Header()
 
 
 def analyze(settings: Settings, weights: bytes | None, recording: Recording, output: Output) -> Record:

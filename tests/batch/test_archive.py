@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 import ray.exceptions
 
 from fer_stream.batch import work
-from fer_stream.batch.archive import estimate
 from fer_stream.batch.cluster import Cluster
+from fer_stream.batch.estimate import estimate
 from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.manifest import Record
-from fer_stream.batch.parts import Look
+from fer_stream.batch.parts import Header
 from fer_stream.batch.progress import Progress
 from fer_stream.batch.settings import Settings
 from fer_stream.command import cli as single
@@ -116,7 +116,7 @@ def test_a_dry_run_writes_nothing(batch, cluster, clip, tmp_path):
 
 def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
     class Here:
-        """Runs tasks at once. Inspecting a recording kills the worker."""
+        """Runs tasks at once. Reading a header kills the worker."""
 
         def slots(self, _settings: Settings) -> int:
             return 1
@@ -128,19 +128,19 @@ def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
             return pending
 
         def result(self, function: object) -> None:
-            if function is work.inspect:
+            if function is work.read_header:
                 raise SourceError("the worker died")
 
     (tmp_path / "a.mp4").write_bytes(b"x")
     recordings = find_recordings([str(tmp_path)])
     estimated = estimate(recordings, Settings("0"), None, Here())
-    assert estimated.parts == [(recordings[0], 0.0, 1)] and estimated.run_s is None
+    assert estimated.recordings == [(recordings[0], 0.0, 1)] and estimated.run_s is None
 
 
 @pytest.mark.parametrize(("is_readable", "video_s"), [(True, 20.0), (False, 10.0)])
 def test_an_estimate_adds_the_mean_only_for_a_recording_that_can_be_read(is_readable, video_s, tmp_path):
     class Here:
-        """Inspects the first recording as 10 s long, and the second one without a length."""
+        """Reads that the first recording is 10 s long, and no length of the second one."""
 
         def slots(self, _settings: Settings) -> int:
             return 1
@@ -153,9 +153,9 @@ def test_an_estimate_adds_the_mean_only_for_a_recording_that_can_be_read(is_read
 
         def result(self, task: tuple) -> object:
             function, arguments = task
-            if function is work.inspect:
+            if function is work.read_header:
                 known = arguments[1].name.endswith("a.mp4")
-                return Look(duration_s=10.0, is_readable=True) if known else Look(is_readable=is_readable)
+                return Header(duration_s=10.0, is_readable=True) if known else Header(is_readable=is_readable)
             return (4.0, 1.0) if function is work.measure else None
 
     for name in ("a.mp4", "b.mp4"):

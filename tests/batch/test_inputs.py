@@ -20,7 +20,7 @@ from fer_stream.batch.addresses import shown
 from fer_stream.batch.inputs import Recording, find_recordings, local_copy, read_list
 from fer_stream.batch.manifest import Record, read_manifest, write_manifest
 from fer_stream.batch.output_folder import Output
-from fer_stream.batch.parts import Look
+from fer_stream.batch.parts import Header
 from fer_stream.batch.settings import Settings
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources.video import VideoSource
@@ -166,7 +166,7 @@ def test_a_pipe_or_a_link_to_itself_does_not_stop_the_others(tmp_path, clip):
     found = {Path(recording.name).name: recording for recording in find_recordings([str(archive)])}
     assert sorted(found) == ["good.mp4", "loop.mp4", "pipe.mp4"]
     for name, reason in (("pipe.mp4", "is a pipe"), ("loop.mp4", "symbolic links")):
-        assert work.inspect(None, found[name]) == Look()
+        assert work.read_header(None, found[name]) == Header()
         with pytest.raises(SourceError, match=reason), local_copy(found[name]) as path:
             VideoSource(path, name=name, mirror=False)
 

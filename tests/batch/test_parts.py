@@ -19,26 +19,27 @@ import pyarrow.parquet as pq
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.output_folder import Output
-from fer_stream.batch.parts import WHOLE, Look, Part, cut, join, look
+from fer_stream.batch.parts import WHOLE, Header, Part, cut, join, read_header
+from fer_stream.batch.settings import TRACKER_WARM_UP_S
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.sinks.table import table_schema
 
 
 def test_only_recordings_that_can_be_entered_anywhere_are_cut():
-    long = Look(first_s=0.5, duration_s=100, can_be_cut=True)
+    long = Header(first_s=0.5, duration_s=100, can_be_cut=True)
     parts = cut(long, 30, 6)
     assert [round(part.start_s, 3) for part in parts] == [0, 33.833, 67.167]
     assert [part.end_s for part in parts] == [parts[1].start_s, parts[2].start_s, None]
     assert [round(part.start_s - part.from_s, 3) for part in parts] == [0, 6, 6]
-    assert cut(Look(0, 100, can_be_cut=False), 30, 6) == [WHOLE]
-    assert cut(Look(0, 59, can_be_cut=True), 30, 6) == [WHOLE]
+    assert cut(Header(0, 100, can_be_cut=False), 30, 6) == [WHOLE]
+    assert cut(Header(0, 59, can_be_cut=True), 30, 6) == [WHOLE]
     assert len(cut(long, 30, 50)) == 2  # a part is no shorter than its warm-up
 
 
 def test_a_slow_recording_warms_up_for_longer():
     # At one frame per second, 12 s are fewer frames than the tracker needs to forget where it started.
-    slow, fast = (cut(Look(0, 300, can_be_cut=True, frame_rate=rate), 100, 12) for rate in (1, 25))
+    slow, fast = (cut(Header(0, 300, can_be_cut=True, frame_rate=rate), 100, 12) for rate in (1, 25))
     assert [round(part.start_s - part.from_s) for part in slow] == [0, 60, 60]
     assert [round(part.start_s - part.from_s) for part in fast] == [0, 12, 12]
 
@@ -47,11 +48,11 @@ def test_a_file_that_names_other_files_is_not_followed(clip, tmp_path):
     script = tmp_path / "list.mp4"
     shutil.copy(clip, tmp_path / "hopper.mp4")
     script.write_text("ffconcat version 1.0\nfile hopper.mp4\n")
-    assert look(clip).duration_s > 0 and look(script) == Look()
+    assert read_header(clip).duration_s > 0 and read_header(script) == Header()
     with clip.open("rb") as video:
-        assert look(video).duration_s > 0
+        assert read_header(video).duration_s > 0
     with script.open("rb") as named:
-        assert look(named) == Look()
+        assert read_header(named) == Header()
 
 
 def rows(faces: dict[int, dict[int, float]], first_frame: int = 0) -> pa.Table:
@@ -107,14 +108,14 @@ def test_a_recording_in_parts_gives_the_table_of_one_pass(request, name, least, 
         cut_s, warm_up_s = 5.5, 4.0
     elif name == "portrait":
         cut_s = 15.0
-        warm_up_s = settings.warm_up_s
+        warm_up_s = TRACKER_WARM_UP_S
     else:  # a short part at a smaller size, to keep the test fast
         settings, cut_s, warm_up_s = replace(settings, min_face=18), 2.1, 2.0
         video = shrunk(video, tmp_path / "street.mp4", (480, 270))
     (recording,) = find_recordings([str(video)])
     one, many = Output(str(tmp_path / "one")), Output(str(tmp_path / "many"))
     record = work.analyze(settings, None, recording, one)
-    assert work.inspect(settings, recording).can_be_cut
+    assert work.read_header(settings, recording).can_be_cut
     parts = [Part(0, 0, cut_s), Part(1, cut_s, None, cut_s - warm_up_s)]
     footers = [work.analyze_part(settings, None, recording, part, many) for part in parts]
     joined = work.join_parts(settings, recording, parts, footers, many)
