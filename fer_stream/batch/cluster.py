@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fer_stream.batch import work
 from fer_stream.batch.settings import Settings
-from fer_stream.batch.work import WorkerStoppedError
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 from fer_stream.system.interrupts import handlers_kept
 
@@ -42,6 +42,10 @@ _QUIET = {
 # By default, Ray hides the other GPUs from a worker with a variable that PyTorch reads only once. A process
 # that runs several tasks would then stay on its first GPU.
 _ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+
+
+# Reading headers and joining tables needs no GPU.
+_NEED_NETWORKS = {work.prepare, work.analyze, work.analyze_part, work.measure}
 
 
 class Cluster:
@@ -81,8 +85,7 @@ class Cluster:
         """Call a function in a worker, the settings first. Return a reference to its result."""
         import ray
 
-        # Looking at recordings and joining tables needs no GPU.
-        on_gpu = settings.device == "cuda" and function.__name__ in ("analyze", "analyze_part", "measure")
+        on_gpu = settings.device == "cuda" and function in _NEED_NETWORKS
         settings = settings if on_gpu else replace(settings, device="cpu")
         if (function, on_gpu) not in self._remote:
             options: dict[str, Any] = {
@@ -90,7 +93,7 @@ class Cluster:
                 "num_gpus": self._gpu_share if on_gpu else 0,
                 "max_calls": 0,  # by default, Ray ends a process after a call on a GPU
                 "max_retries": RETRIES,
-                "retry_exceptions": [WorkerStoppedError],
+                "retry_exceptions": [work.WorkerStoppedError],
             }
             task = ray.remote(**options)(_on_gpu if on_gpu else _on_cpu)
             self._remote[function, on_gpu] = task.options(name=function.__name__)

@@ -207,6 +207,26 @@ def test_the_line_about_a_dead_worker_names_the_recording(death, words, quiet, t
     assert capsys.readouterr().err.startswith(f"{start}{recordings[0].name}: {words}")
 
 
+def test_the_tasks_that_load_the_networks_run_on_a_gpu(monkeypatch):
+    class Task:
+        """Stands in for Ray's remote function. It returns the share of a GPU that it would get."""
+
+        def __init__(self, share: float) -> None:
+            self.share = share
+
+        def options(self, **_options: object) -> Task:
+            return self
+
+        def remote(self, *_arguments: object) -> float:
+            return self.share
+
+    monkeypatch.setattr(ray, "remote", lambda **options: lambda _function: Task(options["num_gpus"]))
+    tasks = (work.prepare, work.analyze, work.analyze_part, work.measure, work.read_header, work.join_parts)
+    for device, shares in (("cuda", [0.25] * 4 + [0, 0]), ("cpu", [0] * 6)):
+        submit = Cluster(0.25).submit
+        assert [submit(task, Settings("0", device=device)) for task in tasks] == shares
+
+
 def test_the_line_about_a_failed_recording_names_it_once(tmp_path, capsys):
     (tmp_path / "a.mp4").write_bytes(b"x")
     recordings = find_recordings([str(tmp_path)])
