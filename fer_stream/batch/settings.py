@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fer_stream.analyzer import DEFAULT_BATCH, DEFAULT_MIN_FACE
 from fer_stream.batch.output_folder import FOLDERS
@@ -89,10 +89,6 @@ class Settings:
             options=options,
             version=self.version,
         )
-
-    def analysis_only(self) -> Settings:
-        """Return these settings, with those reset that only shape the outputs."""
-        return replace(self, save=False, chart=False, report=False, episodes="", table="parquet", part_s=0.0)
 
     def suffix(self, folder: str) -> str:
         """Return the suffix of the files in a folder of the output."""

@@ -46,7 +46,7 @@ from fer_stream.version import __version__
 
 _SAME_TIME_S = 1e-6  # the table's resolution
 
-# The networks stay in the process. A run has one set of settings, so one analyzer is enough.
+# The networks stay in the process. A worker serves one run, so only the GPU can differ between its tasks.
 _loaded: tuple[Settings, Analyzer] | None = None
 
 
@@ -67,9 +67,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
         OutputError: This machine does not see the output.
     """
     global _loaded
-    # Settings that only shape the outputs need no new analyzer.
-    wanted = settings.analysis_only()
-    if _loaded is None or _loaded[0] != wanted:
+    if _loaded is None or _loaded[0] != settings:
         if output is not None:
             output.check()
         _check_package(settings, weights)
@@ -91,7 +89,7 @@ def load(settings: Settings, weights: bytes | None, output: Output | None = None
                 threads=settings.threads,
                 cautious=settings.blur,
             )
-        _loaded = wanted, analyzer
+        _loaded = settings, analyzer
     return _loaded[1]
 
 
