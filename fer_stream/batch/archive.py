@@ -17,7 +17,7 @@ from fer_stream.batch.index import INDEX, write_index
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import FAILED, Record, write_manifest
 from fer_stream.batch.output_folder import Output
-from fer_stream.batch.parts import WHOLE, Part, cut
+from fer_stream.batch.parts import WHOLE, Part, PartResult, cut
 from fer_stream.batch.progress import Progress
 from fer_stream.batch.settings import TRACKER_WARM_UP_S, Settings
 from fer_stream.errors import FerStreamError, OutputError
@@ -37,13 +37,13 @@ class _Job:
     Attributes:
         recording: The recording.
         parts: Its parts.
-        footers: Footers of the finished parts, by index.
+        results: Results of the finished parts, by index.
         error: The error that made it fail; None if it did not fail.
     """
 
     recording: Recording
     parts: list[Part] = field(default_factory=list)
-    footers: dict[int, dict[str, Any]] = field(default_factory=dict)
+    results: dict[int, PartResult] = field(default_factory=dict)
     error: FerStreamError | None = None
 
 
@@ -137,11 +137,11 @@ class Archive:
                     self._submit(job, each, work.analyze_part, self._weights, recording, each, output)
         elif step is work.analyze_part:
             assert part is not None
-            job.footers[part.index] = result
+            job.results[part.index] = result
             self._progress.advance(recording, 1 / len(job.parts))
-            if len(job.footers) == len(job.parts):
-                footers = [job.footers[index] for index in range(len(job.parts))]
-                self._submit(job, None, work.join_parts, recording, job.parts, footers, output)
+            if len(job.results) == len(job.parts):
+                results = [job.results[index] for index in range(len(job.parts))]
+                self._submit(job, None, work.join_parts, recording, job.parts, results, output)
         else:
             self.records[recording.output_name] = result
             self._progress.done(recording, result, 1.0 if step is work.analyze else 0.0)
@@ -158,7 +158,7 @@ class Archive:
         self.records[name] = replace(
             self.records[name], settings=self._settings.key, state=FAILED, error=str(error)
         )
-        done = len(job.footers) / len(job.parts) if job.parts else 0.0
+        done = len(job.results) / len(job.parts) if job.parts else 0.0
         self._progress.failed(job.recording, error, 1.0 - done)
 
     @property

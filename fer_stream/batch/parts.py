@@ -64,6 +64,42 @@ WHOLE = Part()
 
 
 @dataclass(frozen=True)
+class PartResult:
+    """The result of analyzing a part, besides the rows of its table. It is stored in the table's footer.
+
+    Attributes:
+        interval_s: Average time from frame to frame.
+        hash: SHA-256 of the recording, hexadecimal; empty except for the first part.
+        problems: Problems that did not end the analysis.
+        unsure_below: The threshold in use; see `Analyzer`.
+        seconds: Time that the analysis took.
+    """
+
+    interval_s: float
+    hash: str
+    problems: tuple[str, ...]
+    unsure_below: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.interval_s, self.unsure_below, self.seconds)
+        if not all(isinstance(number, (int, float)) and 0 <= number < math.inf for number in numbers):
+            raise ValueError(f"a number of a part is negative or not a number: {numbers}")
+        if not all(isinstance(text, str) for text in (self.hash, *self.problems)):
+            raise ValueError("the hash or a problem of a part is not a text")
+
+    @classmethod
+    def of(cls, values: object) -> PartResult | None:
+        """Return the result that a footer holds; None if it holds no complete one."""
+        if not isinstance(values, dict) or not isinstance(values.get("problems"), list):
+            return None
+        try:
+            return cls(**values | {"problems": tuple(values["problems"])})
+        except (TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
 class Header:
     """What the header of a recording says.
 

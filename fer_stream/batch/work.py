@@ -9,7 +9,7 @@ import hashlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from fer_stream.batch.addresses import file_system, is_address
 from fer_stream.batch.inputs import Recording, local_copy
 from fer_stream.batch.manifest import DONE, Record, forget_record, has_same_analysis, keep_record
 from fer_stream.batch.output_folder import FOLDERS, Output
-from fer_stream.batch.parts import Header, Part, faces_by_frame, join
+from fer_stream.batch.parts import Header, Part, PartResult, faces_by_frame, join
 from fer_stream.batch.parts import read_header as read_file_header
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
@@ -166,11 +166,8 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
 
 def analyze_part(
     settings: Settings, weights: bytes | None, recording: Recording, part: Part, output: Output
-) -> dict[str, Any]:
+) -> PartResult:
     """Analyze a part of a recording into a table of its own, unless an earlier run has done so.
-
-    Returns:
-        Facts for `join_parts`: seconds, interval_s, hash, problems, unsure_below.
 
     Raises:
         SourceError: The recording can't be read.
@@ -180,15 +177,15 @@ def analyze_part(
     place = _part_place(settings, recording, part)
     if place[-1] in output.names(*place[:-1]):
         with output.reading(*place) as file:
-            footer = read_footer(file)
-        if footer is not None:
-            return footer
+            earlier = PartResult.of(read_footer(file))
+        if earlier is not None:
+            return earlier
     analyzer = load(settings, weights, output)
     with ExitStack() as stack:
         progress = stack.enter_context(watched(recording))
         path = stack.enter_context(local_copy(recording))
         table_path = stack.enter_context(output.writing(*place))
-        problems: list[str] = []
+        problems: Sequence[str] = ()
         try:
             source = stack.enter_context(_open(settings, path, recording, part))
         except NoFramesError:
@@ -201,19 +198,19 @@ def analyze_part(
         if source is not None:
             sink = RowsSink(writer, recording.name)
             problems = _run(source, analyzer, [sink], progress).problems
-        footer = {
-            "interval_s": interval_s,
-            "hash": _hash(path, recording) if part.index == 0 else "",
-            "problems": problems,
-            "unsure_below": analyzer.unsure_below,
-            "seconds": round(time.monotonic() - began_s, 3),
-        }
-        writer.close(footer)
-    return footer
+        result = PartResult(
+            interval_s=interval_s,
+            hash=_hash(path, recording) if part.index == 0 else "",
+            problems=tuple(problems),
+            unsure_below=analyzer.unsure_below,
+            seconds=round(time.monotonic() - began_s, 3),
+        )
+        writer.close(asdict(result))
+    return result
 
 
 def join_parts(
-    settings: Settings, recording: Recording, parts: list[Part], footers: list[dict[str, Any]], output: Output
+    settings: Settings, recording: Recording, parts: list[Part], results: list[PartResult], output: Output
 ) -> Record:
     """Join the tables of a recording's parts, write the other outputs, and remove the parts.
 
@@ -221,8 +218,8 @@ def join_parts(
         SourceError: The parts do not meet, or the recording can no longer be read.
         OutputError: An output can't be written.
     """
-    began_s = time.monotonic() - sum(footer["seconds"] for footer in footers)
-    problems = list(dict.fromkeys(line for footer in footers for line in footer["problems"]))
+    began_s = time.monotonic() - sum(result.seconds for result in results)
+    problems = list(dict.fromkeys(line for result in results for line in result.problems))
 
     def read(part: Part) -> Any:
         place = _part_place(settings, recording, part)
@@ -234,7 +231,7 @@ def join_parts(
 
     with ExitStack() as stack:
         progress = stack.enter_context(watched(recording))
-        interval_s, unsure_below = footers[0]["interval_s"], footers[0]["unsure_below"]
+        interval_s, unsure_below = results[0].interval_s, results[0].unsure_below
         _remove_outdated(settings, recording, output)
         writer = _table_writer(settings, recording, output, interval_s, unsure_below, stack)
 
@@ -253,7 +250,7 @@ def join_parts(
         else:
             for _ in written():
                 pass
-        record = _record(settings, recording, output, writer, began_s, footers[0]["hash"], problems)
+        record = _record(settings, recording, output, writer, began_s, results[0].hash, problems)
         writer.close(asdict(record))
     record = keep_record(settings, record, output)
     output.remove("parts", recording.output_name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.output_folder import Output
-from fer_stream.batch.parts import WHOLE, Header, Part, cut, join, read_header
+from fer_stream.batch.parts import WHOLE, Header, Part, PartResult, cut, join, read_header
 from fer_stream.batch.settings import TRACKER_WARM_UP_S
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
@@ -117,8 +117,8 @@ def test_a_recording_in_parts_gives_the_table_of_one_pass(request, name, least, 
     record = work.analyze(settings, None, recording, one)
     assert work.read_header(settings, recording).can_be_cut
     parts = [Part(0, 0, cut_s), Part(1, cut_s, None, cut_s - warm_up_s)]
-    footers = [work.analyze_part(settings, None, recording, part, many) for part in parts]
-    joined = work.join_parts(settings, recording, parts, footers, many)
+    results = [work.analyze_part(settings, None, recording, part, many) for part in parts]
+    joined = work.join_parts(settings, recording, parts, results, many)
     assert (joined.frames, joined.faces, joined.hash) == (record.frames, record.faces, record.hash)
     assert joined.label_s == pytest.approx(record.label_s, abs=1e-5)
     assert least <= record.faces <= most
@@ -135,14 +135,29 @@ def test_a_recording_in_parts_gives_the_table_of_one_pass(request, name, least, 
 def test_parts_of_an_earlier_run_are_not_analyzed_again(settings, clip, tmp_path, monkeypatch):
     (recording,) = find_recordings([str(clip)])
     output = Output(str(tmp_path))
-    footer = work.analyze_part(settings, None, recording, WHOLE, output)
+    result = work.analyze_part(settings, None, recording, WHOLE, output)
     monkeypatch.setattr(work, "load", lambda *_: pytest.fail("analyzed again"))
-    assert work.analyze_part(settings, None, recording, WHOLE, output) == footer
+    assert work.analyze_part(settings, None, recording, WHOLE, output) == result
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"seconds": -1.0}, {"seconds": float("nan")}, {"interval_s": "1"}, {"hash": None}),
+        *({"problems": "none"}, {"problems": [1]}, {"unsure_below": []}, {"other": 1}),
+    ],
+)
+def test_a_damaged_result_of_a_part_counts_as_none(values):
+    footer = {"interval_s": 0.1, "hash": "", "problems": ["a"], "unsure_below": 0.5, "seconds": 2}
+    kept = PartResult.of(footer)
+    assert kept is not None and asdict(kept) == footer | {"problems": ("a",)}
+    assert PartResult.of(footer | values) is None
+    assert PartResult.of({}) is None and PartResult.of(None) is None
 
 
 def test_a_file_shorter_than_its_header_says_keeps_all_its_frames(settings, clip, tmp_path):
     parts = [Part(0, 0, 0.55), Part(1, 0.55, 2.05, 0.15), Part(2, 2.05, None, 1.15)]
     (recording,) = find_recordings([str(clip)])
     output = Output(str(tmp_path))
-    footers = [work.analyze_part(settings, None, recording, part, output) for part in parts]
-    assert work.join_parts(settings, recording, parts, footers, output).frames == 12
+    results = [work.analyze_part(settings, None, recording, part, output) for part in parts]
+    assert work.join_parts(settings, recording, parts, results, output).frames == 12

@@ -98,8 +98,8 @@ def test_joined_parts_give_the_csv_of_one_pass(recording, settings, tmp_path):
     one, many = Output(str(tmp_path / "one")), Output(str(tmp_path / "many"))
     whole = work.analyze(chosen, None, recording, one)
     parts = [Part(0, 0, 1.55), Part(1, 1.55, None, 0.55)]
-    footers = [work.analyze_part(chosen, None, recording, part, many) for part in parts]
-    joined = work.join_parts(chosen, recording, parts, footers, many)
+    results = [work.analyze_part(chosen, None, recording, part, many) for part in parts]
+    joined = work.join_parts(chosen, recording, parts, results, many)
     assert joined.label_s == pytest.approx(whole.label_s)
     ours, theirs = (csv_rows(tmp_path / folder / whole.table) for folder in ("many", "one"))
     assert [(row["frame"], row["face_id"]) for row in ours] == [

@@ -33,9 +33,9 @@ def test_a_worker_reads_and_writes_other_file_systems(settings, clip):
     one = pq.read_table(memory.open(f"/results/here/{whole.table}"))
     videos = memory.find("/results/here/videos")
     parts = [Part(0, 0, 0.55), Part(1, 0.55, None, 0.15)]
-    footers = [work.analyze_part(settings, None, recording, part, output) for part in parts]
+    results = [work.analyze_part(settings, None, recording, part, output) for part in parts]
     memory.rm(videos)
-    assert work.join_parts(settings, recording, parts, footers, output).frames == whole.frames == 12
+    assert work.join_parts(settings, recording, parts, results, output).frames == whole.frames == 12
     assert pq.read_table(memory.open(f"/results/here/{whole.table}")).num_rows == one.num_rows
     assert set(one["source"].to_pylist()) == {"memory://in/hopper.mp4"}
     assert output.names("parts") == set()
