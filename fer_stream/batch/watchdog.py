@@ -64,8 +64,8 @@ def watched(recording: Recording, stuck_s: float | None = None) -> Iterator[Call
 def _note(recording: Recording) -> Path:
     """Return the file in which a stuck worker says where it hangs.
 
-    Its name holds the process that all workers of a run on this machine descend from, so that a note that a
-    killed run left does not fail the next run.
+    Its name includes the id of the parent process, which all workers of one run on this machine share. So a
+    note left by a killed run does not fail the next run.
     """
     digest = hashlib.sha256(f"{recording.output_name} {recording.stamp}".encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"fer-batch-stuck-{os.getppid()}-{digest}.txt"
