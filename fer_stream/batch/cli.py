@@ -196,7 +196,7 @@ def _run(options: argparse.Namespace) -> int:
         records = earlier.records
         todo = [each for each in recordings if records[each.output_name].state != DONE]
         if not todo:
-            if not options.dry_run:  # a damaged summary is made again too
+            if not options.dry_run:  # a damaged summary is rewritten too
                 write_manifest(output, records.values(), settings)
             if not options.quiet:
                 say(PROG, f"all {counted(len(recordings), 'recording')} in {output.place()} are done already")
@@ -261,7 +261,7 @@ def _check(options: argparse.Namespace) -> float | None:
         return None
     part_s = parse_time(options.part)
     if part_s < LEAST_PART_S:
-        raise UsageError(f"--part is {LEAST_PART_S:g} second or more")
+        raise UsageError(f"--part must be at least {LEAST_PART_S:g} second")
     return part_s
 
 
@@ -288,6 +288,6 @@ def _print_estimate(estimated: Estimate, done_before: int) -> None:
         return
     say(
         PROG,
-        f"about {clock_text(estimated.run_s)} with {estimated.slots} at once: each does "
-        f"{estimated.rate:.2f} s of video a second, measured on {estimated.measured_s:.0f} s",
+        f"about {clock_text(estimated.run_s)} with {estimated.slots} at once: each analyzes "
+        f"{estimated.rate:.2f} s of video per second, measured on {estimated.measured_s:.0f} s",
     )

@@ -232,7 +232,7 @@ def _answers(address: str) -> bool:
 
 
 def _no_cluster(address: str) -> str:
-    return f"no Ray cluster answers at {address}; give what `ray start --head` said"
+    return f"no Ray cluster answers at {address}; give the address that `ray start --head` printed"
 
 
 @contextmanager

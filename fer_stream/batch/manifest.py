@@ -128,7 +128,7 @@ def read_manifest(output: Output) -> tuple[dict[str, Record], list[str]]:
     Raises:
         OutputError: A folder has the manifest's name.
     """
-    damaged = f"{output.place(MANIFEST)} is damaged; it is made again from the tables"
+    damaged = f"{output.place(MANIFEST)} is damaged; it is being rebuilt from the tables"
     try:
         if output.is_folder(MANIFEST):
             raise OutputError(f"can't write {output.place(MANIFEST)}: it is a folder; move it away")
@@ -193,7 +193,7 @@ class Earlier:
 
     Attributes:
         records: The record of every recording by output name. `done` only if all results are complete.
-        notes: A line for each result that is damaged and will be made again.
+        notes: A line for each damaged result, whose recording will be analyzed again.
     """
 
     records: dict[str, Record]
@@ -232,9 +232,9 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
             return new, ""
         for folder, name in names.items():
             if not existing[folder][name]:
-                return new, f"{output.place(folder, name)} is empty; it is made again"
+                return new, f"{output.place(folder, name)} is empty; the recording is analyzed again"
         if problem := _table_problem(output, table, record, existing["tables"][table]):
-            return new, f"{output.place('tables', table)} {problem}; it is made again"
+            return new, f"{output.place('tables', table)} {problem}; the recording is analyzed again"
         return record, ""
 
     for recording, (record, note) in zip(
@@ -263,7 +263,7 @@ def _is_current(record: Record | None, recording: Recording, keys: Collection[st
 def _table_problem(output: Output, table: str, record: Record, size_bytes: int) -> str:
     """Return the problem with a finished table, or an empty string."""
     if table.endswith(".csv"):
-        return "" if size_bytes == record.table_bytes else "has another size than when it was written"
+        return "" if size_bytes == record.table_bytes else "has changed size since it was written"
     try:
         with output.reading("tables", table) as file:
             metadata = pq.read_metadata(file)
@@ -271,17 +271,17 @@ def _table_problem(output: Output, table: str, record: Record, size_bytes: int) 
         return "can't be read"
     kept = Record.of(footer_of(metadata))
     if kept is None or (kept.settings, kept.stamp) != (record.settings, record.stamp):
-        return "was written with other settings than its manifest says"
+        return "does not match the settings in the manifest"
     return (
-        "" if metadata.num_rows == record.rows else f"has {metadata.num_rows} rows in place of {record.rows}"
+        "" if metadata.num_rows == record.rows else f"has {metadata.num_rows} rows instead of {record.rows}"
     )
 
 
 def keep_record(settings: Settings, record: Record, output: Output) -> Record:
-    """Store the record of a finished CSV table, and remove the table that an earlier run wrote as Parquet.
+    """Keep one finished table per recording.
 
-    A Parquet table has its record in its footer. In that case, the table that an earlier run wrote as CSV is
-    removed.
+    Store a CSV table's record beside it (a Parquet table has it in its footer), and remove the table in the
+    other format.
 
     Returns:
         The record, with the size of a CSV table.

@@ -1,9 +1,15 @@
 """The folder of results, on this machine or wherever fsspec writes.
 
-    tables/NAME.parquet   videos/NAME.mp4   charts/NAME.png    one per recording, see Recording.output_name
-    reports/NAME.html     episodes/NAME.csv                    one per recording
-    manifest.parquet      summary.parquet   index.html         one row per recording
-    parts/NAME/*.parquet                                       only while a recording is being done
+    tables/NAME.parquet or .csv     one per recording; see Recording.output_name
+    records/NAME.json               one per CSV table; see manifest.py
+    videos/NAME.mp4                 one per recording
+    charts/NAME.png                 one per recording
+    reports/NAME.html               one per recording
+    episodes/NAME.csv, .vtt, .eaf   one per recording
+    manifest.parquet                one row per recording
+    summary.parquet or .csv         one row per recording
+    index.html                      one row per recording; links the reports
+    parts/NAME/*.parquet            only while a recording is being analyzed
 
 At an address, a file is made in a local folder, uploaded under a temporary name, and renamed.
 """
@@ -162,11 +168,11 @@ class Output:
         """Check in a worker that this is the folder that the driver writes to.
 
         Raises:
-            OutputError: This machine sees another folder at the same path.
+            OutputError: This machine sees a different folder at the same path.
         """
         if self._mark and not self.fs.exists(self._path(self._mark)):
             raise OutputError(
-                f"{platform.node()} sees another {self.place()} than the machine of the command; "
+                f"{platform.node()} sees a different {self.place()} from the machine that runs fer-batch; "
                 "give --output a folder that all machines share, or an address"
             )
 

@@ -101,13 +101,13 @@ def _check_package(settings: Settings, weights: bytes | None) -> None:
     """
     if settings.version != __version__:
         raise WeightsError(
-            f"{platform.node()} has fer-stream {__version__} and the machine of the command "
-            f"{settings.version}; install the same on all"
+            f"{platform.node()} runs fer-stream {__version__}, but fer-batch was started with "
+            f"{settings.version}; install the same version on every machine"
         )
     if weights is None and file_hash(BUILT_IN_WEIGHTS) != settings.weights_hash:
         raise WeightsError(
-            f"{platform.node()} has other built-in weights than the machine of the command; "
-            "install the same fer-stream on all, or give --weights"
+            f"the built-in weights on {platform.node()} differ from those where fer-batch was started; "
+            "install the same fer-stream everywhere, or give --weights"
         )
 
 

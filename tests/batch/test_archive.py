@@ -110,7 +110,9 @@ def test_a_second_run_does_only_what_is_missing_failed_or_changed(batch, cluster
 def test_a_dry_run_writes_nothing(batch, cluster, clip, tmp_path):
     said = batch(clip, "--output", tmp_path / "out", "--ray", cluster.address, "--dry-run")
     assert said.code == 0 and said.out == f"{clip}\t0:01\t1 part\n"
-    assert "1 recording, " in said.err and "in 1 part to do" in said.err and "of video a second" in said.err
+    assert (
+        "1 recording, " in said.err and "in 1 part to do" in said.err and "s of video per second" in said.err
+    )
     assert not (tmp_path / "out").exists()
 
 

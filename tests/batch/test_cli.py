@@ -26,7 +26,7 @@ def test_wrong_input_is_one_line_before_anything_starts(batch, clip, tmp_path, m
         (2, "--output", (clip,)),
         (2, "--workers", (clip, "--output", out, "--ray", "auto", "--workers", "2")),
         (2, "Ray decides", (clip, "--output", out, "--device", "cuda:1")),
-        (2, "--part", (clip, "--output", out, "--part", "0.1")),
+        (2, "--part must be at least 1 second", (clip, "--output", out, "--part", "0.1")),
         (2, "--output can be given only once", (clip, "--output", out, "--output", tmp_path / "other")),
         (2, "--episodes can be given only once", (clip, "--output", out, *("--episodes", "csv") * 2)),
         (2, "--gpu-share", (clip, "--output", out, "--gpu-share", "2")),
@@ -60,7 +60,5 @@ def test_an_address_without_a_cluster_is_one_line(batch, clip, tmp_path):
         for address in (closed, web_server.removeprefix("http://")):
             said = batch(clip, "--output", tmp_path / "out", "--ray", address)
             assert said.code == 2
-            assert (
-                said.err
-                == f"fer-batch: no Ray cluster answers at {address}; give what `ray start --head` said\n"
-            )
+            advice = "give the address that `ray start --head` printed"
+            assert said.err == f"fer-batch: no Ray cluster answers at {address}; {advice}\n"

@@ -110,7 +110,7 @@ def test_a_damaged_table_is_made_again_and_reported(tmp_path: Path, table_format
     )
     earlier = finished([RECORDING], [settings], output)
     assert earlier.records[RECORDING.output_name].state != DONE
-    assert len(earlier.notes) == 1 and table.name in earlier.notes[0] and "made again" in earlier.notes[0]
+    assert len(earlier.notes) == 1 and table.name in earlier.notes[0] and "analyzed again" in earlier.notes[0]
 
 
 def test_a_table_with_other_rows_or_settings_is_made_again(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_table_with_other_rows_or_settings_is_made_again(tmp_path: Path) -> No
     other = replace(records[RECORDING.output_name], rows=7)
     done(tmp_path)
     write_manifest(output, [other], settings)
-    assert "3 rows in place of 7" in finished([RECORDING], [settings], output).notes[0]
+    assert "3 rows instead of 7" in finished([RECORDING], [settings], output).notes[0]
 
 
 def test_a_damaged_manifest_is_reported_and_loses_nothing(tmp_path: Path) -> None:

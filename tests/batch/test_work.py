@@ -46,8 +46,11 @@ def test_a_worker_reads_and_writes_other_file_systems(settings, clip):
 
 def test_a_worker_with_another_version_or_weights_is_refused(settings, monkeypatch):
     monkeypatch.setattr(work, "_loaded", None)
-    for other in (replace(settings, version="0.0.1"), replace(settings, weights_hash="0" * 64)):
-        with pytest.raises(WeightsError, match="install the same"):
+    for other, words in (
+        (replace(settings, version="0.0.1"), "was started with 0.0.1; install the same version on every"),
+        (replace(settings, weights_hash="0" * 64), "differ from those where fer-batch was started"),
+    ):
+        with pytest.raises(WeightsError, match=words):
             work.load(other, None)
 
 
