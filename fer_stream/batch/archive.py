@@ -80,6 +80,7 @@ class Archive:
 
         Raises:
             WeightsError: The weights can't be used.
+            UsageError: A worker can't use its GPU.
             OutputError: Workers or the driver can't write the output.
         """
         prepared = self._cluster.submit(work.prepare, self._settings, self._weights, self._output)

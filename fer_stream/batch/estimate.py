@@ -48,6 +48,7 @@ def estimate(recordings: Sequence[Recording], settings: Settings, weights: Any, 
 
     Raises:
         WeightsError: The weights can't be used.
+        UsageError: A worker can't use its GPU.
     """
     headers: dict[str, Header] = {}
     pending: dict[Any, Recording] = {}
