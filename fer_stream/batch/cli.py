@@ -155,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     from fer_stream.batch.manifest import DONE, finished, write_manifest
     from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import DEFAULT_PART_S, Settings
-    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
     from fer_stream.system.cores import CORES
     from fer_stream.system.files import file_hash
 
@@ -172,6 +172,8 @@ def _run(options: argparse.Namespace) -> int:
     settings = Settings(
         weights_hash=file_hash(weights),
         built_in_weights=options.weights is None,
+        weights_name=weights.name,
+        weights_unsure_below=load_checkpoint(weights).head(labels).unsure_below,
         threads=1 if options.ray is not None else max(1, CORES // workers),
         # A face at the edge of a part must be hidden by what the next part sees.
         part_s=math.inf if options.blur else DEFAULT_PART_S if part_s is None else part_s,

@@ -11,7 +11,7 @@ from fer_stream.batch.manifest import DONE, FAILED, Record
 from fer_stream.batch.output_folder import Output
 from fer_stream.errors import cannot_write, one_line
 from fer_stream.expressions import LABELS, UNSURE
-from fer_stream.face_time import shares_of
+from fer_stream.face_time import main_shares, shares_of
 from fer_stream.rendering.html import csp_hash, palette_css, static_text
 from fer_stream.words import clock_text, counted, percent
 
@@ -108,20 +108,19 @@ def _row(record: Record, reports: Collection[str]) -> str:
 
 def _shares(record: Record) -> str:
     """Return the shares as a bar and in words."""
-    shares = sorted(shares_of(record.label_s).items(), key=lambda item: -item[1])
-    if not any(share for _, share in shares):
+    shares = shares_of(record.label_s)
+    if not any(shares.values()):
         return "<span class='words'>no face</span>"
 
     def parts() -> Iterator[str]:
         left = 0.0
-        for label, share in shares:
+        for label, share in sorted(shares.items(), key=lambda item: -item[1]):
             width = share * _BAR_WIDTH
             yield f'<rect class="{label}" x="{left:.1f}" width="{width:.1f}" height="12"/>'
             left += width
 
-    words = ", ".join(
-        f"<span>{label} {percent(share)} %</span>" for label, share in shares[:3] if share >= 0.01
-    )
+    listed = main_shares(shares).items()  # as in the summary of fer-stream
+    words = ", ".join(f"<span>{label} {percent(share)} %</span>" for label, share in listed)
     return (
         f'<svg class="bar" viewBox="0 0 {_BAR_WIDTH} 12" preserveAspectRatio="none"'
         f' width="{_BAR_WIDTH}" height="12" aria-hidden="true">{"".join(parts())}</svg>'

@@ -154,7 +154,7 @@ def write_manifest(output: Output, records: Iterable[Record], settings: Settings
     records = sorted(records, key=lambda record: (record.source, record.output_name))
     rows = [asdict(record) | {"label_s": dict.fromkeys(LABELS, 0.0) | record.label_s} for record in records]
     done = [_summary(record) for record in records if record.state == DONE]
-    metadata = parquet_metadata(settings.provenance())
+    metadata = parquet_metadata(settings.provenance)
     for name, table in (
         (MANIFEST, pa.Table.from_pylist(rows, _SCHEMA)),
         (SUMMARIES[settings.table], pa.Table.from_pylist(done, _SUMMARY_SCHEMA.with_metadata(metadata))),
@@ -290,10 +290,12 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
         OutputError: The output can't be written.
     """
     if settings.table == "csv":
+        provenance = parquet_metadata(settings.provenance)  # in a Parquet table, its metadata
         record = replace(record, table_bytes=output.sizes("tables")[f"{record.output_name}.csv"])
         with output.writing(*_record_place(record.output_name)) as path:
             try:
-                path.write_text(json.dumps(asdict(record)), encoding="utf-8")
+                content = asdict(record) | {"provenance": provenance}
+                path.write_text(json.dumps(content), encoding="utf-8")
             except OSError as error:
                 raise cannot_write(output.place(*_record_place(record.output_name)), error) from error
     else:

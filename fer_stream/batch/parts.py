@@ -71,18 +71,16 @@ class PartResult:
         interval_s: Average time from frame to frame.
         hash: SHA-256 of the recording, hexadecimal; empty except for the first part.
         problems: Problems that did not end the analysis.
-        unsure_below: The threshold in use; see `Analyzer`.
         seconds: Time that the analysis took.
     """
 
     interval_s: float
     hash: str
     problems: tuple[str, ...]
-    unsure_below: float
     seconds: float
 
     def __post_init__(self) -> None:
-        numbers = (self.interval_s, self.unsure_below, self.seconds)
+        numbers = (self.interval_s, self.seconds)
         if not all(isinstance(number, (int, float)) and 0 <= number < math.inf for number in numbers):
             raise ValueError(f"a number of a part is negative or not a number: {numbers}")
         if not all(isinstance(text, str) for text in (self.hash, *self.problems)):

@@ -10,6 +10,7 @@ from fer_stream.batch.output_folder import FOLDERS
 from fer_stream.detection.pace import ScanEvery
 from fer_stream.expressions import FERPLUS
 from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
 from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
@@ -30,12 +31,14 @@ class Settings:
     Attributes:
         weights_hash: SHA-256 of the weights file, hexadecimal.
         built_in_weights: Whether the weights are the package's own, which every worker has.
+        weights_name: Name of the weights file.
+        weights_unsure_below: The threshold in the weights, see `weights.Head`.
         device: Device of a task, `cpu` or `cuda`.
         device_kind: Device of the analysis, `cpu` or `cuda`, because scans and rounding differ. Unlike
             `device`, it is the same for all tasks of a run.
         threads: See `Analyzer`.
         labels: The annotation to follow, `ferplus` or `fer2013`.
-        unsure_below: See `Analyzer`.
+        unsure_below: See `Analyzer`; None for the threshold in the weights.
         min_face: See `Analyzer`.
         scan_every: See `Analyzer`.
         smooth_s: See `Analyzer`.
@@ -52,6 +55,8 @@ class Settings:
 
     weights_hash: str
     built_in_weights: bool = True
+    weights_name: str = BUILT_IN_WEIGHTS.name
+    weights_unsure_below: float = 0.0
     device: str = "cpu"
     device_kind: str = "cpu"
     threads: int = 1
@@ -70,23 +75,24 @@ class Settings:
     blur: bool = False
     version: str = __version__
 
-    def provenance(self, unsure_below: float | None = None) -> Provenance:
-        """Return the provenance of the results.
-
-        Args:
-            unsure_below: The threshold in use, which may come from the weights; None for the option.
-        """
+    @property
+    def provenance(self) -> Provenance:
+        """The provenance of the results."""
         options = {
-            name: str(getattr(self, name))
-            for name in ("labels", "unsure_below", "min_face", "scan_every", "smooth_s")
-            if getattr(self, name) is not None
+            "labels": self.labels,
+            "unsure-below": self.unsure_below,
+            "min-face": self.min_face,
+            "scan-every": self.scan_every,
+            "smooth": self.smooth_s,
+            "blur": self.blur or None,
         }
         return Provenance(
+            weights_name=self.weights_name,
             weights_sha256=self.weights_hash,
             labels=self.labels,
-            unsure_below=(self.unsure_below or 0.0) if unsure_below is None else unsure_below,
+            unsure_below=self.weights_unsure_below if self.unsure_below is None else self.unsure_below,
             device=self.device_kind,
-            options=options,
+            options={name: str(value) for name, value in options.items() if value is not None},
             version=self.version,
         )
 

@@ -146,17 +146,11 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
         source = stack.enter_context(_open(settings, path, recording))
         _remove_outdated(settings, recording, output)
         # Opened first and so closed last: if the table exists, the other outputs do, too.
-        writer = _table_writer(
-            settings,
-            recording,
-            output,
-            average_interval_s(source.info.frame_rate),
-            analyzer.unsure_below,
-            stack,
-        )
+        interval_s = average_interval_s(source.info.frame_rate)
+        writer = _table_writer(settings, recording, output, interval_s, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _other_outputs(settings, recording, output, source, stack)
-        provenance = _provenance(settings, recording, path, analyzer.unsure_below)
+        provenance = _provenance(settings, recording, path)
         summary = _run(source, analyzer, sinks, progress, provenance, blur=settings.blur)
         content_hash = provenance.source_sha256 or _hash(path, recording)
         record = _record(settings, recording, output, writer, began_s, content_hash, summary.problems)
@@ -202,7 +196,6 @@ def analyze_part(
             interval_s=interval_s,
             hash=_hash(path, recording) if part.index == 0 else "",
             problems=tuple(problems),
-            unsure_below=analyzer.unsure_below,
             seconds=round(time.monotonic() - began_s, 3),
         )
         writer.close(asdict(result))
@@ -231,9 +224,8 @@ def join_parts(
 
     with ExitStack() as stack:
         progress = stack.enter_context(watched(recording))
-        interval_s, unsure_below = results[0].interval_s, results[0].unsure_below
         _remove_outdated(settings, recording, output)
-        writer = _table_writer(settings, recording, output, interval_s, unsure_below, stack)
+        writer = _table_writer(settings, recording, output, results[0].interval_s, stack)
 
         def written() -> Iterator[Any]:
             for table in join(parts, read, recording.name):
@@ -245,7 +237,7 @@ def join_parts(
             path = stack.enter_context(local_copy(recording))
             source = stack.enter_context(_open(settings, path, recording))
             sinks = list(_other_outputs(settings, recording, output, source, stack))
-            provenance = _provenance(settings, recording, path, unsure_below)
+            provenance = _provenance(settings, recording, path)
             problems += _run(source, _Replay(written()), sinks, progress, provenance).problems
         else:
             for _ in written():
@@ -357,7 +349,6 @@ def _table_writer(
     recording: Recording,
     output: Output,
     interval_s: float,
-    unsure_below: float,
     stack: ExitStack,
 ) -> TableWriter | CsvWriter:
     """Open the table of a recording. It appears in the output when `stack` is left."""
@@ -367,15 +358,13 @@ def _table_writer(
     if settings.table == "csv":
         writer = CsvWriter(path, interval_s)
     else:
-        metadata = parquet_metadata(settings.provenance(unsure_below))
-        writer = TableWriter(path, interval_s, metadata=metadata)
+        writer = TableWriter(path, interval_s, metadata=parquet_metadata(settings.provenance))
     stack.callback(writer.close)
     return writer
 
 
-def _provenance(settings: Settings, recording: Recording, path: Path, unsure_below: float) -> Provenance:
-    provenance = settings.provenance(unsure_below)
-    return replace(provenance, source_name=recording.name, source_path=path)
+def _provenance(settings: Settings, recording: Recording, path: Path) -> Provenance:
+    return replace(settings.provenance, source_name=recording.name, source_path=path)
 
 
 def _run(

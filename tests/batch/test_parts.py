@@ -144,11 +144,11 @@ def test_parts_of_an_earlier_run_are_not_analyzed_again(settings, clip, tmp_path
     "values",
     [
         *({"seconds": -1.0}, {"seconds": float("nan")}, {"interval_s": "1"}, {"hash": None}),
-        *({"problems": "none"}, {"problems": [1]}, {"unsure_below": []}, {"other": 1}),
+        *({"problems": "none"}, {"problems": [1]}, {"other": 1}),
     ],
 )
 def test_a_damaged_result_of_a_part_counts_as_none(values):
-    footer = {"interval_s": 0.1, "hash": "", "problems": ["a"], "unsure_below": 0.5, "seconds": 2}
+    footer = {"interval_s": 0.1, "hash": "", "problems": ["a"], "seconds": 2}
     kept = PartResult.of(footer)
     assert kept is not None and asdict(kept) == footer | {"problems": ("a",)}
     assert PartResult.of(footer | values) is None

@@ -14,6 +14,7 @@ pytest.importorskip("fsspec")
 import pyarrow.parquet as pq
 
 from fer_stream.batch import work
+from fer_stream.batch.cli import build_parser
 from fer_stream.batch.manifest import finished, write_manifest
 from fer_stream.batch.output_folder import Output
 from fer_stream.batch.parts import Part
@@ -71,7 +72,29 @@ def test_parquet_files_say_what_made_them(recording, settings, tmp_path):
         assert said["fer_stream.weights_sha256"] == file_hash(BUILT_IN_WEIGHTS)
         assert said["fer_stream.labels"] == "ferplus"
         assert said["fer_stream.unsure_below"] == "0.3"
-        assert isinstance(json.loads(said["fer_stream.options"]), dict)
+        assert json.loads(said["fer_stream.options"])["unsure-below"] == "0.3"
+
+
+def test_the_threshold_in_the_weights_is_in_every_result(batch, clip, tmp_path):
+    for table_format in ("parquet", "csv"):
+        folder = tmp_path / table_format
+        assert batch(clip, "--output", folder, "--table", table_format, "--blur", "--workers", 1).code == 0
+        if table_format == "csv":
+            (record,) = (folder / "records").iterdir()
+            found = [json.loads(record.read_text())["provenance"]]
+        else:
+            paths = [folder / "summary.parquet", *(folder / "tables").iterdir()]
+            found = [
+                {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+                for path in paths
+            ]
+        for said in found:
+            assert (said["fer_stream.unsure_below"], said["fer_stream.labels"]) == ("0.72", "ferplus")
+            options = json.loads(said["fer_stream.options"])
+            names = [f"--{name}" for name in options if name != "blur"]
+            values = [f"{name}={options[name[2:]]}" for name in names]
+            parsed = build_parser().parse_args(["x", "--output", "y", *values, "--blur"])
+            assert parsed.smooth == 0.3 and options["blur"] == "True"
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
