@@ -23,11 +23,11 @@ from train.votes import majority, read_votes
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
-    """The figures for one annotation on some pictures.
+class BothViews:
+    """The figures for one annotation on some pictures, without and with their mirror images.
 
     Attributes:
-        measured: From one view of each picture, with the temperature.
+        measured: From each picture alone.
         mirrored: From the logits averaged over each picture and its mirror image.
     """
 
@@ -36,26 +36,26 @@ class Figures:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class LayerEvaluation:
     """The evaluation of the last layer that follows one annotation.
 
     Attributes:
         temperature: The layer's temperature.
         unsure_below: The layer's threshold.
-        figures: On all pictures that have this annotation.
-        untempered: On the same pictures, from one view of each, without the temperature.
+        figures: On all pictures that have this annotation, with the temperature.
+        untempered: On the same pictures, each alone, without the temperature.
         reliability: The accuracy at each confidence. For FER+, pictures without a clear majority for one of
             the seven expressions are included and count as wrong.
         not_in_train: On the pictures that do not occur, pixel for pixel, in the training split beside the
-            folder; None without such a split or such a picture.
+            folder, with the temperature; None without such a split or such a picture.
     """
 
     temperature: float
     unsure_below: float
-    figures: Figures
+    figures: BothViews
     untempered: Report
     reliability: tuple[Bin, ...]
-    not_in_train: Figures | None
+    not_in_train: BothViews | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +64,12 @@ class Evaluation:
 
     Attributes:
         checkpoint: The network and everything that belongs to it.
-        readings: The evaluation for each annotation, in the order of `ANNOTATIONS`.
+        layers: The evaluation of the layer for each annotation, in the order of `ANNOTATIONS`.
         missing: The reason why FER+ was not measured; empty if it was, or if nobody asked for it.
     """
 
     checkpoint: Checkpoint
-    readings: dict[str, Reading]
+    layers: dict[str, LayerEvaluation]
     missing: str
 
 
@@ -124,7 +124,7 @@ def evaluate(
     reporter.phase(0, "mirrored", len(batches))
     mirrored, _ = predict(model, batches, torch_device, reporter.batch, mirrored=True)
 
-    readings = {}
+    layers = {}
     views = np.split(np.stack([logits, (logits + mirrored) / 2]), len(annotations), axis=2)
     for annotation, (straight, averaged) in zip(annotations, views, strict=True):
         head = checkpoint.head(annotation)
@@ -139,8 +139,8 @@ def evaluate(
             averaged: np.ndarray = averaged,
             truth: np.ndarray = truth,
             temperature: float = head.temperature,
-        ) -> Figures:
-            return Figures(
+        ) -> BothViews:
+            return BothViews(
                 report(straight[chosen], truth[chosen], temperature),
                 report(averaged[chosen], truth[chosen], temperature),
             )
@@ -148,7 +148,7 @@ def evaluate(
         is_known = truth >= 0
         is_new = None if is_seen is None else is_known & ~is_seen
         probabilities = np.exp(log_softmax(straight.astype(np.float64) / head.temperature))
-        readings[annotation] = Reading(
+        layers[annotation] = LayerEvaluation(
             temperature=head.temperature,
             unsure_below=head.unsure_below,
             figures=figures(is_known),
@@ -156,7 +156,7 @@ def evaluate(
             reliability=reliability(probabilities[is_annotated], truth[is_annotated]),
             not_in_train=figures(is_new) if is_new is not None and is_new.any() else None,
         )
-    return Evaluation(checkpoint, readings, missing)
+    return Evaluation(checkpoint, layers, missing)
 
 
 def _measurable(

@@ -28,12 +28,12 @@ from train.reporter import Epoch, Reporter
 from train.schedule import schedule_of
 from train.setup import Setup, epoch_seed, seed_everything, set_up
 from train.state import save_state
-from train.step import Figures, Updater, as_trained
+from train.step import TrainingTotals, Updater, as_trained
 from train.steps import make_steps
 from train.validation import Measured, Validation
 from train.votes import VOTED_ROWS
 
-REPORTED_STEPS_GPU = 20  # steps between two reports, because reading the figures waits for the GPU
+REPORTED_STEPS_GPU = 20  # steps between two reports, because reading the totals waits for the GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ class _Run:
         self._setup, self._output, self._device = setup, output, device
         self._processes, self._reporter = processes, reporter
         config, splits = setup.config, setup.splits
-        self._config, self._progress = config, setup.progress
+        self._config, self._state = config, setup.state
         self._schedule = schedule_of(config)
         self._order = torch.Generator()
         shares = ShuffledShares(
@@ -166,7 +166,7 @@ class _Run:
             config,
             self._steps,
             len(splits.validation) / len(splits.training),
-            self._progress.elapsed_s,
+            self._state.elapsed_s,
             began_s,
             processes,
         )
@@ -174,61 +174,65 @@ class _Run:
     def epochs(self) -> None:
         """Train, validate and save, epoch by epoch, until the schedule ends."""
         row_began_s = time.monotonic()
-        figures: list[Figures] = []
-        seconds: list[float] = []
+        totals, training_s = TrainingTotals(), 0.0
         while not self._is_over():
-            epoch = self._progress.epoch + 1
+            epoch = self._state.epoch + 1
             began_s = time.monotonic()
             seed_everything(self._config.seed, epoch, self._processes.rank)
             self._order.manual_seed(epoch_seed(self._config.seed, epoch))
             self._reporter.phase(epoch, "train", self._steps)
-            figures.append(self._train_epoch())
-            seconds.append(time.monotonic() - began_s)
-            self._progress.epoch = epoch
-            if not math.isfinite(figures[-1].loss):
+            epoch_totals = self._train_epoch()
+            totals += epoch_totals
+            training_s += time.monotonic() - began_s
+            self._state.epoch = epoch
+            if not math.isfinite(epoch_totals.loss):
                 raise UsageError(
                     f"the loss is no longer finite in epoch {epoch}; lower --lr (now {self._config.lr:g})"
                 )
-            if not self._clock.validation_is_due(self._clock.progress(self._progress.step)):
+            if not self._clock.validation_is_due(self._clock.progress(self._state.step)):
                 continue
             validation_began_s = time.monotonic()
             measured = self._validate(epoch)
-            row = self._row(measured, figures, seconds, time.monotonic() - row_began_s)
-            self._progress.history.append(row)
+            row = self._row(measured, totals, training_s, time.monotonic() - row_began_s)
+            self._state.history.append(row)
             self._save(row, measured)
             self._reporter.epoch_done(row)
             self._clock.validated(time.monotonic() - validation_began_s)
-            row_began_s, figures, seconds = time.monotonic(), [], []
+            row_began_s, totals, training_s = time.monotonic(), TrainingTotals(), 0.0
 
     def _is_over(self) -> bool:
         if self._config.minutes is None:
-            return self._progress.epoch >= self._config.epochs
-        return bool(self._progress.history) and self._clock.progress(self._progress.step) >= 1
+            return self._state.epoch >= self._config.epochs
+        return bool(self._state.history) and self._clock.progress(self._state.step) >= 1
 
-    def _train_epoch(self) -> Figures:
-        """Train for one pass over the pictures, or until the time is up, and return the figures."""
+    def _train_epoch(self) -> TrainingTotals:
+        """Train for one pass over the pictures, or until the time is up.
+
+        Returns:
+            The totals over all processes.
+        """
         self._trained.train()
         self._updater.begin()
         began_s = time.monotonic()
         on_gpu = self._device.type == "cuda"
         reported = 0
         for done, step in enumerate(self._epoch_steps, 1):
-            progress = self._clock.progress(self._progress.step)
+            progress = self._clock.progress(self._state.step)
             # A run by the clock makes at least one step.
-            if self._config.minutes is not None and progress >= 1 and self._progress.step:
+            if self._config.minutes is not None and progress >= 1 and self._state.step:
                 break
-            self._updater.set_step(self._progress.step, self._schedule.learning_rate(progress))
+            self._updater.set_step(self._state.step, self._schedule.learning_rate(progress))
             step(self._schedule.is_gentle(progress))
-            self._progress.step += 1
+            self._state.step += 1
             if not on_gpu or done % REPORTED_STEPS_GPU == 0 or done == self._steps:
-                figures = self._updater.figures()
-                images_per_s = self._processes.count * figures.count / (time.monotonic() - began_s)
-                self._reporter.batch(figures.loss, figures.accuracy, images_per_s, done - reported)
+                totals = self._updater.totals()
+                images_per_s = self._processes.count * totals.count / (time.monotonic() - began_s)
+                self._reporter.batch(totals.loss, totals.accuracy, images_per_s, done - reported)
                 self._reporter.progress(progress, self._clock.left_s())
                 reported = done
-        figures = self._updater.figures()
-        loss, accuracy = self._processes.mean([figures.loss, figures.accuracy])
-        return Figures(loss, accuracy, self._processes.count * figures.count)
+        totals = self._updater.totals()
+        loss_sum, hits, count = self._processes.sum([totals.loss_sum, totals.hits, totals.count])
+        return TrainingTotals(loss_sum, round(hits), round(count))
 
     def _measured_network(self) -> TwoHeaded:
         """Return the network that is measured and saved."""
@@ -243,23 +247,16 @@ class _Run:
             self._processes.average_buffers(self._setup.average.network)
         return self._validation.measure(self._measured_network(), self._reporter.batch)
 
-    def _row(
-        self, measured: Measured, figures: list[Figures], seconds: list[float], duration_s: float
-    ) -> Epoch:
-        count = sum(each.count for each in figures)
-
-        def mean(name: str) -> float:
-            return sum(getattr(each, name) * each.count for each in figures) / max(count, 1)
-
+    def _row(self, measured: Measured, totals: TrainingTotals, training_s: float, duration_s: float) -> Epoch:
         return Epoch(
-            epoch=self._progress.epoch,
-            train_loss=mean("loss"),
-            train_accuracy=mean("accuracy"),
+            epoch=self._state.epoch,
+            train_loss=totals.loss,
+            train_accuracy=totals.accuracy,
             validation_loss=measured.fer2013.loss,
             validation_accuracy=measured.fer2013.accuracy,
             ferplus_agreement=None if measured.ferplus is None else measured.ferplus.accuracy,
-            images=count,
-            images_per_s=max(count, 1) / sum(seconds),
+            images=totals.count,
+            images_per_s=max(totals.count, 1) / training_s,
             duration_s=duration_s,
             best=self._is_best(measured),
         )
@@ -267,7 +264,7 @@ class _Run:
     def _is_best(self, measured: Measured) -> bool:
         if not np.isfinite(measured.fer2013.loss):
             return False
-        best_by, best = self._config.best_by, self._progress.best
+        best_by, best = self._config.best_by, self._state.best
         agreement = None if measured.ferplus is None else measured.ferplus.accuracy
         score = _score(best_by, measured.fer2013.loss, measured.fer2013.accuracy, agreement)
         return best is None or score > _score(
@@ -279,29 +276,29 @@ class _Run:
             logits = [measured.logits]
             if measured.ferplus_logits is not None:
                 logits.append(measured.ferplus_logits)
-            self._progress.best_logits = np.concatenate(logits, axis=1)
+            self._state.best_logits = np.concatenate(logits, axis=1)
         if not self._processes.is_first:
             return
         if row.best:
             save_checkpoint(self._output / WEIGHTS_NAME, self._checkpoint(row, measured))
-        self._progress.elapsed_s = self._clock.elapsed_s()
+        self._state.elapsed_s = self._clock.elapsed_s()
         setup = self._setup
         save_state(
             self._output,
             self._config,
             setup.origin,
-            self._progress,
+            self._state,
             setup.network,
             setup.average,
             setup.optimizer,
         )
-        write_history(self._output / HISTORY_NAME, self._progress.history)
+        write_history(self._output / HISTORY_NAME, self._state.history)
 
     def _checkpoint(self, row: Epoch, measured: Measured) -> Checkpoint:
         """Return the current weights, calibrated on the validation split."""
         network = self._measured_network()
         calibration, fer2013 = self._validation.calibrate(measured, FER2013)
-        metrics = _figures_of("validation", fer2013)
+        metrics = _metrics_of("validation", fer2013)
         ferplus = None
         if measured.ferplus is not None and network.votes_layer is not None:
             ferplus_calibration, figures = self._validation.calibrate(measured, FERPLUS)
@@ -313,7 +310,7 @@ class _Run:
                 ferplus_calibration.temperature,
                 ferplus_calibration.unsure_below,
             )
-            metrics |= _figures_of("validation_ferplus", figures)
+            metrics |= _metrics_of("validation_ferplus", figures)
         return Checkpoint(
             state_dict=arrays_of(network.body),
             input=self._setup.spec,
@@ -328,19 +325,19 @@ class _Run:
 
     def finish(self) -> Result:
         """Return the figures of the best weights."""
-        best, logits = self._progress.best, self._progress.best_logits
+        best, logits = self._state.best, self._state.best_logits
         if best is None or logits is None:
             raise UsageError(f"no epoch had a finite validation loss; lower --lr (now {self._config.lr:g})")
         # The run may have stopped after it saved the state and before it wrote the history.
-        write_history(self._output / HISTORY_NAME, self._progress.history)
+        write_history(self._output / HISTORY_NAME, self._state.history)
         classes = len(EXPRESSIONS)
-        measured = self._validation.figures(
+        measured = self._validation.measure_logits(
             logits[:, :classes], logits[:, classes:] if logits.shape[1] > classes else None
         )
         calibration, validation = self._validation.calibrate(measured, FER2013)
         ferplus = None if measured.ferplus is None else self._validation.calibrate(measured, FERPLUS)[1]
         return Result(
-            history=tuple(self._progress.history),
+            history=tuple(self._state.history),
             config=self._config,
             epoch=best.epoch,
             temperature=calibration.temperature,
@@ -360,7 +357,7 @@ def _score(best_by: str, loss: float, accuracy: float, agreement: float | None) 
     return accuracy if best_by == "accuracy" or agreement is None else (accuracy + agreement) / 2
 
 
-def _figures_of(prefix: str, figures: Report) -> dict[str, float]:
+def _metrics_of(prefix: str, figures: Report) -> dict[str, float]:
     names = ("count", "accuracy", "macro_f1", "loss", "ece")
     return {f"{prefix}_{name}": float(getattr(figures, name)) for name in names}
 

@@ -66,9 +66,9 @@ class Processes:
             whole[rank :: self.count] = rows
         return whole
 
-    def mean(self, values: list[float]) -> list[float]:
-        """Return the mean of each value over the processes."""
-        return np.mean(self.in_order(np.array([values])), axis=0).tolist()
+    def sum(self, values: list[float]) -> list[float]:
+        """Return the sum of each value over the processes."""
+        return np.sum(self.in_order(np.array([values])), axis=0).tolist()
 
     def from_first(self, value: float) -> float:
         """Return the first process's value in every process."""

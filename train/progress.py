@@ -15,7 +15,7 @@ from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.words import clock_text
 from train.clock import TRAINING_COST
 from train.config import TrainConfig
-from train.evaluation import Evaluation, Reading
+from train.evaluation import Evaluation, LayerEvaluation
 from train.loop import Result
 from train.metrics import Report
 from train.reporter import Epoch, Reporter
@@ -202,17 +202,17 @@ def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
     checkpoint = evaluation.checkpoint
     console.print(f"{checkpoint.architecture}, recipe {checkpoint.recipe or 'unknown'}", highlight=False,
                   markup=False)  # fmt: skip
-    for annotation, reading in evaluation.readings.items():
+    for annotation, layer in evaluation.layers.items():
         console.print(f"\n{NAMES[annotation]} ({annotation})", highlight=False, style="bold")
-        _say_report(console, reading.figures.measured, reading.untempered, reading.temperature)
-        _say_reliability(console, annotation, reading)
+        _say_report(console, layer.figures.measured, layer.untempered, layer.temperature)
+        _say_reliability(console, annotation, layer)
     console.print()
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     for heading in ("pictures", "accuracy", "macro-F1", "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for annotation, reading in evaluation.readings.items():
-        for name, figures in (("all", reading.figures), ("not in train", reading.not_in_train)):
+    for annotation, layer in evaluation.layers.items():
+        for name, figures in (("all", layer.figures), ("not in train", layer.not_in_train)):
             if figures is not None:
                 _add_figures(table, f"{annotation}, {name}", figures.measured)
                 _add_figures(table, f"{annotation}, {name}, both views", figures.mirrored)
@@ -222,15 +222,15 @@ def summarize_evaluation(console: Console, evaluation: Evaluation) -> None:
                       soft_wrap=True)  # fmt: skip
 
 
-def _say_reliability(console: Console, annotation: str, reading: Reading) -> None:
+def _say_reliability(console: Console, annotation: str, layer: LayerEvaluation) -> None:
     """Print the accuracy at each confidence."""
     also = ", unclear votes counted as wrong" if annotation == FERPLUS else ""
-    below = f"; unsure below {reading.unsure_below:.2f}" if reading.unsure_below else ""
+    below = f"; unsure below {layer.unsure_below:.2f}" if layer.unsure_below else ""
     console.print(f"accuracy by confidence{also}{below}:", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("from", "to", "faces", "accuracy"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for each in reading.reliability:
+    for each in layer.reliability:
         if each.accuracy is not None:
             table.add_row(f"{each.low:.1f}", f"{each.high:.1f}", str(each.count),
                           f"{100 * each.accuracy:.1f} %")  # fmt: skip

@@ -17,7 +17,7 @@ from train.folders import (
 from train.plots import save_confusion_matrix, save_curves
 
 if TYPE_CHECKING:
-    from train.evaluation import Evaluation, Figures
+    from train.evaluation import BothViews, Evaluation
     from train.loop import Result
 
 
@@ -50,21 +50,21 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of `fer-train evaluate --json`: the figures by annotation."""
     return {
         annotation: {
-            **_figures(reading.figures),
-            **({} if reading.not_in_train is None else {"not_in_train": _figures(reading.not_in_train)}),
-            "ece_before_temperature": reading.untempered.ece,
-            "temperature": reading.temperature,
-            "unsure_below": reading.unsure_below,
+            **_both_views(layer.figures),
+            **({} if layer.not_in_train is None else {"not_in_train": _both_views(layer.not_in_train)}),
+            "ece_before_temperature": layer.untempered.ece,
+            "temperature": layer.temperature,
+            "unsure_below": layer.unsure_below,
             "reliability": [
                 {"from": each.low, "to": each.high, "count": each.count, "accuracy": each.accuracy}
-                for each in reading.reliability
+                for each in layer.reliability
             ],
         }
-        for annotation, reading in evaluation.readings.items()
+        for annotation, layer in evaluation.layers.items()
     }
 
 
-def _figures(figures: Figures) -> dict[str, Any]:
+def _both_views(figures: BothViews) -> dict[str, Any]:
     return {**figures.measured.as_dict(), "mirrored": figures.mirrored.as_dict()}
 
 

@@ -23,7 +23,7 @@ from train.parallel import Processes
 from train.pretrained import create_model
 from train.reporter import Reporter
 from train.splits import Splits, open_splits
-from train.state import Origin, Progress, load_state, pictures_digest, restore, resumed_config
+from train.state import Origin, RunState, load_state, pictures_digest, restore, resumed_config
 from train.teachers import Teachers, load_teachers
 from train.votes import VOTED
 
@@ -39,7 +39,7 @@ class Setup:
         splits: The pictures.
         spec: The input that the network expects.
         origin: The things that the run was made from.
-        progress: The progress so far.
+        state: The state of the run, apart from its tensors.
         network: The network in training, on the device.
         average: The network's moving average, or None.
         optimizer: The network's optimizer.
@@ -50,7 +50,7 @@ class Setup:
     splits: Splits
     spec: InputSpec
     origin: Origin
-    progress: Progress
+    state: RunState
     network: TwoHeaded
     average: MovingAverage | None
     optimizer: torch.optim.Optimizer
@@ -85,18 +85,18 @@ def set_up(
         teachers=_files_digest(config.teachers),
         weights="",
     )
-    state, progress = None, Progress()
+    saved, state = None, RunState()
     if resume:
         given = origin
-        state = processes.share_result(lambda: load_state(output, config, given))
-        config, origin, progress = resumed_config(config, state), state.origin, state.progress
+        saved = processes.share_result(lambda: load_state(output, config, given))
+        config, origin, state = resumed_config(config, saved), saved.origin, saved.run
         if _files_digest(config.teachers) != origin.teachers:
             raise UsageError(f"the teachers of the run in {output} have changed; choose another --output")
 
     seed_everything(config.seed, 0, 0)
-    pretrained = "none" if state else config.pretrained
+    pretrained = "none" if saved else config.pretrained
     body, weights = create_model(pretrained, config.architecture, drop_path=config.drop_path)
-    if state is None:
+    if saved is None:
         origin = Origin(origin.pictures, origin.votes, origin.teachers, weights)
     if hasattr(body, "drop_rate"):
         body.drop_rate = config.dropout  # type: ignore[assignment]
@@ -108,11 +108,11 @@ def set_up(
     network = TwoHeaded(body, votes_outputs).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = None if config.ema_decay is None else MovingAverage(network, config.ema_decay)
     optimizer = make_optimizer(network, config, device)
-    if state is not None:
-        restore(state, output, network, average, optimizer, device)
+    if saved is not None:
+        restore(saved, output, network, average, optimizer, device)
     spec = input_spec(config, native_size)
     teachers = load_teachers([Path(teacher) for teacher in config.teachers], spec, device)
-    return Setup(config, splits, spec, origin, progress, network, average, optimizer, teachers)
+    return Setup(config, splits, spec, origin, state, network, average, optimizer, teachers)
 
 
 def seed_everything(seed: int, epoch: int, rank: int) -> None:

@@ -23,8 +23,8 @@ from train.reporter import Epoch
 
 
 @dataclass
-class Progress:
-    """The progress of a run so far.
+class RunState:
+    """The state of a run between two steps, apart from its tensors.
 
     Attributes:
         epoch: Number of finished passes over the training pictures.
@@ -71,13 +71,13 @@ class SavedState:
     Attributes:
         config: The settings of the run.
         origin: The things that the run was made from.
-        progress: The progress so far.
+        run: The state of the run, apart from its tensors.
         tensors: States of the network, the average and the optimizer.
     """
 
     config: dict[str, Any]
     origin: Origin
-    progress: Progress
+    run: RunState
     tensors: dict[str, Any]
 
 
@@ -85,30 +85,30 @@ def save_state(
     output: Path,
     config: TrainConfig,
     origin: Origin,
-    progress: Progress,
+    run: RunState,
     network: TwoHeaded,
     average: MovingAverage | None,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Save the state of a run. If the program is killed, the file is the old one or the new one."""
-    best = progress.best_logits
-    state = {
+    best = run.best_logits
+    content = {
         "config": asdict(config),
         "origin": asdict(origin),
-        "epoch": progress.epoch,
-        "step": progress.step,
-        "elapsed_s": progress.elapsed_s,
-        "history": [asdict(row) for row in progress.history],
+        "epoch": run.epoch,
+        "step": run.step,
+        "elapsed_s": run.elapsed_s,
+        "history": [asdict(row) for row in run.history],
         "best_logits": None if best is None else torch.from_numpy(best),
         "model": network.state_dict(),
         "average": None if average is None else average.network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    save_atomically(state, output / STATE_NAME)
+    save_atomically(content, output / STATE_NAME)
 
 
 def restore(
-    state: SavedState,
+    saved: SavedState,
     output: Path,
     network: TwoHeaded,
     average: MovingAverage | None,
@@ -121,10 +121,10 @@ def restore(
         UsageError: The state does not fit them.
     """
     try:
-        network.load_state_dict(state.tensors["model"])
-        load_optimizer_state(optimizer, state.tensors["optimizer"], device)
+        network.load_state_dict(saved.tensors["model"])
+        load_optimizer_state(optimizer, saved.tensors["optimizer"], device)
         if average is not None:
-            average.network.load_state_dict(state.tensors["average"])
+            average.network.load_state_dict(saved.tensors["average"])
     except Exception as error:  # torch raises many types for a state that does not fit
         raise _unreadable(output) from error
 
@@ -144,17 +144,17 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
     if not path.is_file():
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start again with --overwrite")
     try:
-        state = _read(path)
+        saved = _read(path)
     except Exception as error:
         raise _unreadable(output) from error
-    _check_settings(output, config, state.config)
-    before = state.origin
+    _check_settings(output, config, saved.config)
+    before = saved.origin
     if before.pictures != origin.pictures:
         raise UsageError(f"the pictures are not those of the run in {output}; choose another --output")
     if config.teachers and origin.teachers != before.teachers:
         had = "other teachers" if before.teachers else "no teacher"
         raise UsageError(f"the run in {output} had {had}; leave --teacher out, or choose another --output")
-    best = state.progress.best
+    best = saved.run.best
     if best is not None and not (output / WEIGHTS_NAME).is_file():
         raise UsageError(
             f"{output} lacks {WEIGHTS_NAME}, the weights after its best epoch ({best.epoch}); "
@@ -165,15 +165,15 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
         raise UsageError(
             f"the run in {output} had {has}{VOTES_NAME}, now there is {has_not}; choose another --output"
         )
-    return state
+    return saved
 
 
-def resumed_config(config: TrainConfig, state: SavedState) -> TrainConfig:
+def resumed_config(config: TrainConfig, saved: SavedState) -> TrainConfig:
     """Return the settings for a resumed run, which keeps its original ones."""
     return replace(
         config,
-        pretrained=state.config["pretrained"],
-        teachers=config.teachers or tuple(state.config["teachers"]),
+        pretrained=saved.config["pretrained"],
+        teachers=config.teachers or tuple(saved.config["teachers"]),
     )
 
 
@@ -192,30 +192,30 @@ def _read(path: Path) -> SavedState:
     with zipfile.ZipFile(path) as archive:
         if archive.testzip():  # torch does not compare the checksums
             raise ValueError("damaged")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)
     # If a setting is newer than the run, the run used its default.
-    config = asdict(TrainConfig()) | state["config"]
+    config = asdict(TrainConfig()) | content["config"]
     if not all(isinstance(value, int | float | str | tuple | None) for value in config.values()):
         raise TypeError("a setting of an unknown type")
-    history = [Epoch(**row) for row in state["history"]]
+    history = [Epoch(**row) for row in content["history"]]
     numbers = [value for row in history for value in asdict(row).values()]
     if not all(isinstance(value, int | float | None) for value in numbers):
         raise TypeError("a history without numbers")
     if any(row.images_per_s <= 0 for row in history):
         raise ValueError("a history with a speed of 0")
-    origin = Origin(**state["origin"])
+    origin = Origin(**content["origin"])
     if not isinstance(origin.pictures, str) or not isinstance(origin.weights, str):
         raise TypeError("an origin that is not text")
-    best = state["best_logits"]
-    progress = Progress(
-        epoch=int(state["epoch"]),
-        step=int(state["step"]),
-        elapsed_s=float(state["elapsed_s"]),
+    best = content["best_logits"]
+    run = RunState(
+        epoch=int(content["epoch"]),
+        step=int(content["step"]),
+        elapsed_s=float(content["elapsed_s"]),
         history=history,
         best_logits=None if best is None else best.numpy(),
     )
     return SavedState(
-        config, origin, progress, {name: state[name] for name in ("model", "average", "optimizer")}
+        config, origin, run, {name: content[name] for name in ("model", "average", "optimizer")}
     )
 
 

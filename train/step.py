@@ -26,18 +26,33 @@ EAGER_STEPS = 3  # before the capture, for libraries to pick algorithms and the 
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The figures of some training steps.
+class TrainingTotals:
+    """Loss, hits and pictures, summed over training steps.
 
     Attributes:
-        loss: Mean loss per picture.
-        accuracy: Share of pictures whose most probable label in the target was found.
+        loss_sum: Sum of the pictures' losses.
+        hits: Number of pictures for which the network's top class is the target's top class.
         count: Number of pictures.
     """
 
-    loss: float
-    accuracy: float
-    count: int
+    loss_sum: float = 0.0
+    hits: int = 0
+    count: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per picture."""
+        return self.loss_sum / max(self.count, 1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the pictures for which the network's top class is the target's top class."""
+        return self.hits / max(self.count, 1)
+
+    def __add__(self, other: TrainingTotals) -> TrainingTotals:
+        return TrainingTotals(
+            self.loss_sum + other.loss_sum, self.hits + other.hits, self.count + other.count
+        )
 
 
 class Updater:
@@ -105,13 +120,13 @@ class Updater:
             self._sums += torch.stack([loss.detach() * count, hits, count])
 
     def begin(self) -> None:
-        """Reset the figures."""
+        """Reset the totals."""
         self._sums.zero_()
 
-    def figures(self) -> Figures:
-        """Wait for the device, and return the figures since `begin`."""
+    def totals(self) -> TrainingTotals:
+        """Wait for the device, and return the totals since `begin`."""
         loss_sum, hits, count = self._sums.tolist()
-        return Figures(loss_sum / max(count, 1), hits / max(count, 1), round(count))
+        return TrainingTotals(loss_sum, round(hits), round(count))
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:

@@ -86,10 +86,10 @@ class Validation:
             logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)  # type: ignore[arg-type]
         logits = self._processes.in_order(logits)
         ferplus = logits[:, len(EXPRESSIONS) :] if logits.shape[1] > len(EXPRESSIONS) else None
-        return self.figures(logits[:, : len(EXPRESSIONS)], ferplus)
+        return self.measure_logits(logits[:, : len(EXPRESSIONS)], ferplus)
 
-    def figures(self, logits: np.ndarray, ferplus_logits: np.ndarray | None) -> Measured:
-        """Return the figures for logits of the whole split."""
+    def measure_logits(self, logits: np.ndarray, ferplus_logits: np.ndarray | None) -> Measured:
+        """Measure a network by its logits for the whole split."""
         ferplus = None
         if ferplus_logits is not None and self._seen is not None and (self._seen >= 0).any():
             clear = self._seen >= 0

@@ -25,16 +25,16 @@ from train.progress import summarize_evaluation
 def test_an_evaluation_agrees_with_the_run_that_made_the_weights(unbroken, data):
     output, result, _ = unbroken
     evaluation = evaluate(output / "best-weights.pt", data / "validation", device="cpu")
-    reading = evaluation.readings["fer2013"]
+    layer = evaluation.layers["fer2013"]
     for measured, expected in (
-        (reading.figures.measured, result.validation),
-        (reading.untempered, result.untempered),
+        (layer.figures.measured, result.validation),
+        (layer.untempered, result.untempered),
     ):
         assert measured.confusion.tolist() == expected.confusion.tolist()
         assert measured.loss == pytest.approx(expected.loss) and measured.ece == pytest.approx(expected.ece)
     best = result.history[result.epoch - 1]
-    assert reading.untempered.loss == pytest.approx(best.validation_loss, rel=1e-4)
-    assert reading.figures.measured.loss <= reading.untempered.loss
+    assert layer.untempered.loss == pytest.approx(best.validation_loss, rel=1e-4)
+    assert layer.figures.measured.loss <= layer.untempered.loss
 
 
 def test_an_evaluation_covers_mirror_images_repeats_and_votes(unbroken, data, tmp_path):
@@ -51,10 +51,10 @@ def test_an_evaluation_covers_mirror_images_repeats_and_votes(unbroken, data, tm
     said = io.StringIO()
     summarize_evaluation(Console(file=said, width=80), evaluation)  # the width of what is no terminal
     assert "not in train, both views" in said.getvalue() and "…" not in said.getvalue()
-    figures, unseen = evaluation.readings["fer2013"].figures, evaluation.readings["fer2013"].not_in_train
+    figures, unseen = evaluation.layers["fer2013"].figures, evaluation.layers["fer2013"].not_in_train
     assert (figures.measured.count, unseen.measured.count) == (14, 11)
     assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
-    ferplus = evaluation.readings["ferplus"].figures
+    ferplus = evaluation.layers["ferplus"].figures
     assert ferplus.measured.count == 7  # the 0.png of each class
     model = build_model(load_checkpoint(unbroken[0] / "best-weights.pt"))
     loader = evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
@@ -70,8 +70,8 @@ def test_an_unrelated_train_folder_is_ignored(unbroken, data, tmp_path):
     shutil.copytree(data / "validation", tmp_path / "faces")
     (tmp_path / "train").mkdir()
     evaluation = evaluate(unbroken[0] / "best-weights.pt", tmp_path / "faces", device="cpu")
-    reading = evaluation.readings["fer2013"]
-    assert reading.not_in_train is None and reading.figures.measured.count == VALIDATION_COUNT
+    layer = evaluation.layers["fer2013"]
+    assert layer.not_in_train is None and layer.figures.measured.count == VALIDATION_COUNT
 
 
 def test_pictures_that_are_too_small_to_show_an_expression_are_refused(unbroken, data, tmp_path):

@@ -109,7 +109,7 @@ def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
     # As many steps as one process makes: the batch is the same, not one for each process.
     assert {int(each["step"]) for each in state["optimizer"]["state"].values()} == {steps}
     evaluation = evaluate(tmp_path / "run" / "best-weights.pt", data / "validation", device="cpu")
-    measured = evaluation.readings["fer2013"]
+    measured = evaluation.layers["fer2013"]
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert float(row["validation_loss"]) == pytest.approx(measured.untempered.loss, rel=1e-3)

@@ -1,4 +1,4 @@
-"""The training step: its figures, the moving average, and on a GPU the capture."""
+"""The training step: its totals, the moving average, and on a GPU the capture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from train.step import CapturedStep, Updater
 from train.targets import loss_of, targets_of
 
 
-def test_the_figures_are_those_of_the_network_before_each_update():
+def test_the_totals_are_those_of_the_network_before_each_update():
     torch.manual_seed(0)
     device = torch.device("cpu")
     network = TwoHeaded(new_body("efficientnet_b0"), 10).eval()  # without dropout and batch statistics
@@ -33,9 +33,9 @@ def test_the_figures_are_those_of_the_network_before_each_update():
             hits += int((outputs[0].argmax(dim=1) == batch.target.argmax(dim=1)).sum())
         updater.set_step(step, 0.001)
         updater.update(batch, gentle=False)
-    figures = updater.figures()
-    assert figures.loss == pytest.approx(sum(losses) / 2, rel=1e-5)
-    assert (figures.accuracy, figures.count) == (pytest.approx(hits / 12), 12)
+    totals = updater.totals()
+    assert totals.loss == pytest.approx(sum(losses) / 2, rel=1e-5)
+    assert (totals.hits, totals.count) == (hits, 12) and totals.accuracy == hits / 12
     assert losses[1] < losses[0]
 
 
@@ -93,6 +93,6 @@ def test_a_captured_step_learns_as_the_plain_one_does():
             updater.begin()
             updater.set_step(number, 0.002)
             step(torch.randperm(256, device=device)[:size], torch.tensor(0.9, device=device))
-            losses[captured].append(updater.figures().loss)
+            losses[captured].append(updater.totals().loss)
     assert losses[True][-1] < 0.9 * losses[True][0]
     assert sum(losses[True][30:]) == pytest.approx(sum(losses[False][30:]), rel=0.25)

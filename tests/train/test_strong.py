@@ -43,10 +43,10 @@ def test_the_saved_weights_are_those_of_the_average(voted_data, tmp_path):
 
 def test_a_strong_run_is_measured_on_both_annotations_as_the_evaluation_does(strong_run, voted_data):
     output, result = strong_run
-    readings = evaluate(output / "best-weights.pt", voted_data / "validation", device="cpu").readings
+    layers = evaluate(output / "best-weights.pt", voted_data / "validation", device="cpu").layers
     for measured, expected in (
-        (readings["fer2013"].figures.measured, result.validation),
-        (readings["ferplus"].figures.measured, result.ferplus),
+        (layers["fer2013"].figures.measured, result.validation),
+        (layers["ferplus"].figures.measured, result.ferplus),
     ):
         assert measured.confusion.tolist() == expected.confusion.tolist()
         assert measured.loss == pytest.approx(expected.loss) and measured.ece == pytest.approx(expected.ece)
