@@ -48,7 +48,11 @@ class Clock:
         return self._before_s + time.monotonic() - self._began_s
 
     def progress(self, step: int) -> float:
-        """Return how far the run is before this step, counted from 0."""
+        """Return how far the run is, from 0 to 1, before the step with this number, counted from 0.
+
+        In a run by the clock every process must call this equally often, because the first process's answer
+        is broadcast. The calls are counted to estimate how long a step takes.
+        """
         if self._minutes is None:
             return min(1.0, step / (self._epochs * self._steps))
         elapsed_s = self.elapsed_s()

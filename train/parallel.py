@@ -23,6 +23,8 @@ from fer_stream.errors import FerStreamError, UsageError
 class Processes:
     """The processes of a run.
 
+    The methods are collective: every process must call them in the same order.
+
     Attributes:
         rank: Number of this process, from 0.
         count: Number of processes.
