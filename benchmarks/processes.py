@@ -23,6 +23,7 @@ prepare_process()
 import torch  # noqa: E402
 from torch import distributed  # noqa: E402
 
+from train.acceleration import as_trained  # noqa: E402
 from train.architectures import TwoHeaded  # noqa: E402
 from train.average import MovingAverage  # noqa: E402
 from train.batches import StrongBatches  # noqa: E402
@@ -33,8 +34,8 @@ from train.parallel import Processes, joined_processes  # noqa: E402
 from train.pretrained import create_model  # noqa: E402
 from train.reporter import Reporter  # noqa: E402
 from train.setup import freeze  # noqa: E402
-from train.step import Updater, as_trained  # noqa: E402
 from train.targets import targets_of  # noqa: E402
+from train.updater import Updater  # noqa: E402
 from train.votes import VOTED  # noqa: E402
 
 CONFIG = RECIPES["strong"]

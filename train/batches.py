@@ -16,6 +16,7 @@ from train.augmentation import GENTLE, STRONG, augment, mix_up, standardize
 from train.config import TrainConfig
 from train.data import Pictures, ToNetworkInput, one_hot, read_batches
 from train.parallel import Processes
+from train.targets import Targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,26 +108,6 @@ class PlainBatches:
     def __iter__(self) -> Iterator[Batch]:
         for images, labels in read_batches(self._loader):
             yield Batch(images, one_hot(labels))
-
-
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """The distributions that a network learns for the training pictures.
-
-    Attributes:
-        label: float32 (N, 7), FER2013's label mixed with the distribution that the votes predict.
-        gentle_label: float32 (N, 7), the same in the gentle part of a run.
-        votes: float32 (N, 10) from `votes.read_votes`, or None.
-    """
-
-    label: torch.Tensor
-    gentle_label: torch.Tensor
-    votes: torch.Tensor | None
-
-    def to(self, device: torch.device) -> Targets:
-        """Return a copy on a device."""
-        votes = None if self.votes is None else self.votes.to(device)
-        return Targets(self.label.to(device), self.gentle_label.to(device), votes)
 
 
 class StrongBatches:

@@ -16,6 +16,7 @@ import torch
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, Head, save_checkpoint
+from train.acceleration import as_trained
 from train.architectures import TwoHeaded, arrays_of
 from train.batches import ShuffledShares
 from train.clock import Clock
@@ -28,10 +29,10 @@ from train.reporter import Epoch, Reporter
 from train.schedule import schedule_of
 from train.setup import Setup, epoch_seed, seed_everything, set_up
 from train.state import save_state
-from train.step import TrainingTotals, Updater, as_trained
 from train.steps import make_steps
+from train.updater import TrainingTotals, Updater
 from train.validation import Measured, Validation
-from train.votes import VOTED_ROWS
+from train.votes import VOTE_INDICES
 
 REPORTED_STEPS_GPU = 20  # steps between two reports, because reading the totals waits for the GPU
 
@@ -302,11 +303,11 @@ class _Run:
         ferplus = None
         if measured.ferplus is not None and network.votes_layer is not None:
             ferplus_calibration, figures = self._validation.calibrate(measured, FERPLUS)
-            rows = list(VOTED_ROWS)
+            indices = list(VOTE_INDICES)
             layer = arrays_of(network.votes_layer)
             ferplus = Head(
-                layer["weight"][rows],
-                layer["bias"][rows],
+                layer["weight"][indices],
+                layer["bias"][indices],
                 ferplus_calibration.temperature,
                 ferplus_calibration.unsure_below,
             )

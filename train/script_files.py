@@ -23,7 +23,7 @@ from train.architectures import network_of
 from train.config import RECIPES, SMALL_RESNET
 from train.data import input_spec
 from train.pretrained import ARCHITECTURE
-from train.votes import VOTED_ROWS
+from train.votes import VOTE_INDICES
 
 BODY, VOTES = "body.", "votes."
 FER2013_SIDE = 48  # px of the pictures that these networks were trained on
@@ -54,7 +54,7 @@ def read_script_file(path: Path) -> Checkpoint:
             name: array.astype(np.float32) if array.dtype.kind == "f" else array
             for name, array in content["state_dict"].items()
         }
-        weight, bias = (arrays.pop(VOTES + name)[list(VOTED_ROWS)] for name in ("weight", "bias"))
+        weight, bias = (arrays.pop(VOTES + name)[list(VOTE_INDICES)] for name in ("weight", "bias"))
         is_resnet = "stem.0.weight" in arrays
         config = replace(RECIPES["strong"], input_size=int(content["stage"]["size"]))
         checkpoint = Checkpoint(

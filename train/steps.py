@@ -11,8 +11,8 @@ from train.batches import Batch, PlainBatches, ShuffledShares, StrongBatches, pa
 from train.config import TrainConfig
 from train.parallel import Processes
 from train.setup import Setup
-from train.step import CapturedStep, Updater
 from train.targets import targets_of
+from train.updater import CapturedStep, Updater
 
 # Trains on one batch. It is told whether the step belongs to the gentle part of the run.
 Step = Callable[[bool], None]

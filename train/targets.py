@@ -1,15 +1,34 @@
-"""Make the distributions that a network learns, and compute the loss of its answers against them."""
+"""Make the distributions that a network learns for the training pictures."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from dataclasses import dataclass
 
-from train.batches import Batch, Targets
+import torch
+
 from train.config import TrainConfig
 from train.data import one_hot
-from train.teachers import Answers
-from train.votes import VOTED_ROWS, expected_labels
+from train.votes import expected_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The distributions that a network learns for the training pictures.
+
+    Attributes:
+        label: float32 (N, 7), FER2013's label mixed with the distribution that the votes predict.
+        gentle_label: float32 (N, 7), the same in the gentle part of a run.
+        votes: float32 (N, 10) from `votes.read_votes`, or None.
+    """
+
+    label: torch.Tensor
+    gentle_label: torch.Tensor
+    votes: torch.Tensor | None
+
+    def to(self, device: torch.device) -> Targets:
+        """Return a copy on a device."""
+        votes = None if self.votes is None else self.votes.to(device)
+        return Targets(self.label.to(device), self.gentle_label.to(device), votes)
 
 
 def targets_of(labels: torch.Tensor, votes: torch.Tensor | None, config: TrainConfig) -> Targets:
@@ -29,39 +48,3 @@ def targets_of(labels: torch.Tensor, votes: torch.Tensor | None, config: TrainCo
         gentle_label=label.lerp(expected, config.gentle_expected_share),
         votes=votes if config.votes_weight else None,
     )
-
-
-def taught(batch: Batch, answers: Answers, share: float) -> Batch:
-    """Return a batch with the teachers' answers mixed into its targets.
-
-    Teachers know seven expressions only. So the FER+ votes for contempt, unknown and no face stay as they
-    are, and the answers are mixed into the rest.
-
-    Args:
-        batch: A batch, mixed or not.
-        answers: The teachers' answers for the same pictures.
-        share: Share of the answers in both targets.
-    """
-    votes = batch.votes
-    if votes is not None and answers.ferplus is not None:
-        # Column by column, because an index from the CPU would wait for the GPU.
-        columns = list(votes.unbind(dim=1))
-        voted = torch.stack([columns[row] for row in VOTED_ROWS]).sum(dim=0)
-        for expression, row in enumerate(VOTED_ROWS):
-            columns[row] = columns[row].lerp(answers.ferplus[:, expression] * voted, share)
-        votes = torch.stack(columns, dim=1)
-    return Batch(batch.images, batch.target.lerp(answers.label, share), votes, batch.pictures)
-
-
-def loss_of(
-    outputs: tuple[torch.Tensor, torch.Tensor | None], batch: Batch, votes_weight: float
-) -> torch.Tensor:
-    """Return the mean cross-entropy of the FER2013 layer, plus the weighted one of the FER+ layer.
-
-    A picture without votes has 0 everywhere in its distribution, so it adds nothing to the second term.
-    """
-    logits, votes = outputs
-    loss = nn.functional.cross_entropy(logits.float(), batch.target)
-    if votes is not None and batch.votes is not None:
-        loss = loss + votes_weight * nn.functional.cross_entropy(votes.float(), batch.votes)
-    return loss

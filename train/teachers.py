@@ -21,6 +21,7 @@ from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import load_checkpoint
 from train.architectures import TwoHeaded, network_of
 from train.batches import Batch, normalized
+from train.votes import VOTE_INDICES
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -93,6 +94,28 @@ class Teachers:
                 antialias=expected.size < pictures.shape[-1],
             )
         return normalized(pictures, expected)
+
+
+def taught(batch: Batch, answers: Answers, share: float) -> Batch:
+    """Return a batch with the teachers' answers mixed into its targets.
+
+    Teachers know seven expressions only. So the FER+ votes for contempt, unknown and no face stay as they
+    are, and the answers are mixed into the rest.
+
+    Args:
+        batch: A batch, mixed or not.
+        answers: The teachers' answers for the same pictures.
+        share: Share of the answers in both targets.
+    """
+    votes = batch.votes
+    if votes is not None and answers.ferplus is not None:
+        # Column by column, because an index from the CPU would wait for the GPU.
+        columns = list(votes.unbind(dim=1))
+        voted = torch.stack([columns[index] for index in VOTE_INDICES]).sum(dim=0)
+        for expression, index in enumerate(VOTE_INDICES):
+            columns[index] = columns[index].lerp(answers.ferplus[:, expression] * voted, share)
+        votes = torch.stack(columns, dim=1)
+    return Batch(batch.images, batch.target.lerp(answers.label, share), votes, batch.pictures)
 
 
 def load_teachers(paths: Sequence[Path], spec: InputSpec, device: torch.device) -> Teachers | None:

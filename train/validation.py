@@ -11,14 +11,14 @@ from torch import nn
 
 from fer_stream.expressions import EXPRESSIONS, FERPLUS
 from fer_stream.recognition.preprocessing import InputSpec
+from train.acceleration import half_precision
 from train.architectures import TwoHeaded
 from train.calibration import Calibration, calibrate
 from train.data import Pictures, evaluation_loader, read_batches
 from train.metrics import Report, report
 from train.parallel import Processes
 from train.prediction import EVALUATION_BATCH, predict
-from train.step import half_precision
-from train.votes import VOTED_ROWS, majority
+from train.votes import VOTE_INDICES, majority
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,5 +132,5 @@ class _SideBySide(nn.Module):
         logits, votes = self._network(images)
         if votes is None:
             return logits
-        seven: torch.Tensor = torch.cat([logits, votes[:, list(VOTED_ROWS)]], dim=1)
+        seven: torch.Tensor = torch.cat([logits, votes[:, list(VOTE_INDICES)]], dim=1)
         return seven

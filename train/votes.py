@@ -23,7 +23,7 @@ VOTED = (
 # FER+'s names for the seven expressions, in the order of `EXPRESSIONS`. Contempt, unknown and NF (no face)
 # have no counterpart.
 VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-VOTED_ROWS = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
+VOTE_INDICES = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
 WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
 
 
@@ -81,12 +81,12 @@ def majority(votes: np.ndarray) -> np.ndarray:
     most = votes.max(axis=1, keepdims=True)
     is_clear = (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1)
     expression_of = np.full(len(VOTED), -1)
-    expression_of[list(VOTED_ROWS)] = range(len(EXPRESSIONS))
+    expression_of[list(VOTE_INDICES)] = range(len(EXPRESSIONS))
     return np.where(is_clear, expression_of[votes.argmax(axis=1)], -1)
 
 
 def expected_labels(votes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the probability of each label for pictures with such votes.
+    """Predict the distribution of FER2013 labels for each picture from its FER+ votes.
 
     A single label hides how much people disagree. Ten votes tell which labels a picture could have got, once
     the relation between labels and votes is known: in FER2013's training split the votes call 30 % neutral

@@ -17,7 +17,7 @@ from fer_stream.errors import SourceError
 from fer_stream.recognition.preprocessing import STANDARD_MEAN
 from train import augmentation
 from train.augmentation import augment, standardize
-from train.batches import PlainBatches, ShuffledShares, StrongBatches, Targets, packed_pixels
+from train.batches import PlainBatches, ShuffledShares, StrongBatches, packed_pixels
 from train.data import (
     Pictures,
     ToNetworkInput,
@@ -28,6 +28,7 @@ from train.data import (
 )
 from train.loop import train
 from train.parallel import Processes
+from train.targets import Targets
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 

@@ -17,7 +17,7 @@ from train.loop import train
 from train.optimizers import make_optimizer
 from train.pretrained import create_model
 from train.validation import Validation
-from train.votes import VOTED_ROWS
+from train.votes import VOTE_INDICES
 
 
 def test_the_strong_recipe_saves_both_layers_of_the_averaged_network(strong_run):
@@ -35,9 +35,9 @@ def test_the_saved_weights_are_those_of_the_average(voted_data, tmp_path):
     train(voted_data, tmp_path, replace(STRONG, epochs=1))  # the only epoch is the best
     checkpoint = load_checkpoint(tmp_path / "best-weights.pt")
     average = torch.load(tmp_path / "last-state.pt", weights_only=True)["average"]
-    rows, last = list(VOTED_ROWS), average["body.classifier.weight"]
-    assert checkpoint.ferplus.weight.tolist() == average["votes_layer.weight"][rows].tolist()
-    assert checkpoint.ferplus.bias.tolist() == average["votes_layer.bias"][rows].tolist()
+    indices, last = list(VOTE_INDICES), average["body.classifier.weight"]
+    assert checkpoint.ferplus.weight.tolist() == average["votes_layer.weight"][indices].tolist()
+    assert checkpoint.ferplus.bias.tolist() == average["votes_layer.bias"][indices].tolist()
     assert checkpoint.state_dict["classifier.weight"].tolist() == last.tolist()
 
 

@@ -13,12 +13,12 @@ from fer_stream.errors import UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
 from train.architectures import TwoHeaded, new_body
-from train.batches import Batch, StrongBatches, Targets, packed_pixels
+from train.batches import Batch, StrongBatches, packed_pixels
 from train.data import input_spec, open_folder
 from train.loop import train
-from train.targets import targets_of
-from train.targets import taught as with_answers
+from train.targets import Targets, targets_of
 from train.teachers import Answers, Teachers
+from train.teachers import taught as with_answers
 from train.votes import VOTED
 
 

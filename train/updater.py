@@ -1,27 +1,19 @@
-"""Run a training step: forward, loss, backward, update. On a GPU it is captured once and replayed."""
+"""Update a network: forward, loss, backward, step. On a GPU this is captured once and replayed."""
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from train.architectures import TwoHeaded
+from train.acceleration import half_precision
 from train.average import MovingAverage
 from train.batches import Batch
 from train.config import TrainConfig
-from train.parallel import Processes
-from train.reporter import Reporter
-from train.targets import loss_of, taught
-from train.teachers import Teachers
+from train.teachers import Teachers, taught
 
-COMPILE_PAYS_STEPS, COMPILE_PAYS_MINUTES = 2000, 20  # compiling takes a minute
 EAGER_STEPS = 3  # before the capture, for libraries to pick algorithms and the optimizer to make its state
 
 
@@ -129,11 +121,18 @@ class Updater:
         return TrainingTotals(loss_sum, round(hits), round(count))
 
 
-def half_precision(device: torch.device) -> torch.dtype | None:
-    """Return the 16-bit type for a step's arithmetic; None for a CPU, which uses 32 bits."""
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+def loss_of(
+    outputs: tuple[torch.Tensor, torch.Tensor | None], batch: Batch, votes_weight: float
+) -> torch.Tensor:
+    """Return the mean cross-entropy of the FER2013 layer, plus the weighted one of the FER+ layer.
+
+    A picture without votes has 0 everywhere in its distribution, so it adds nothing to the second term.
+    """
+    logits, votes = outputs
+    loss = nn.functional.cross_entropy(logits.float(), batch.target)
+    if votes is not None and batch.votes is not None:
+        loss = loss + votes_weight * nn.functional.cross_entropy(votes.float(), batch.votes)
+    return loss
 
 
 class CapturedStep:
@@ -181,51 +180,3 @@ class CapturedStep:
                 self._work(self._indices, self._share)
             self._graph = graph
         self._graph.replay()
-
-
-def as_trained(
-    network: TwoHeaded,
-    config: TrainConfig,
-    steps: int,
-    device: torch.device,
-    processes: Processes,
-    reporter: Reporter,
-) -> nn.Module:
-    """Return the network for the steps to call: compiled, or connected with the other processes."""
-    if processes.count > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        with warnings.catch_warnings():
-            # torch 2.15 renamed broadcast_buffers, and older versions don't know the new name.
-            warnings.simplefilter("ignore", FutureWarning)
-            # The running statistics are averaged at each validation instead of copied in every step.
-            return DistributedDataParallel(
-                network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
-    # Use the length of the whole run, so that a resumed run computes the same as an unbroken one.
-    pays = config.epochs * steps > COMPILE_PAYS_STEPS
-    if config.minutes is not None:
-        pays = config.minutes > COMPILE_PAYS_MINUTES
-    if not pays or device.type != "cpu":
-        return network
-    reporter.note("the network is compiled in the first step, which takes a minute or more")
-    return _CompiledForWholeBatches(network, config.batch_size)
-
-
-class _CompiledForWholeBatches(nn.Module):
-    """A compiled network, about a fifth faster on a CPU, or the plain network if compilation fails.
-
-    It is compiled for one batch size. A smaller last batch goes through the plain network.
-    """
-
-    def __init__(self, network: nn.Module, batch_size: int) -> None:
-        super().__init__()
-        # torch.compile warns that there is no GPU. On a CPU that is expected.
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        torch._dynamo.config.suppress_errors = True  # without a C++ compiler, run the plain network
-        self._network, self._batch_size = network, batch_size
-        self._compiled: Any = torch.compile(network, dynamic=False)
-
-    def forward(self, images: torch.Tensor) -> Any:
-        """Return the network's output."""
-        whole = len(images) == self._batch_size
-        return (self._compiled if whole else self._network)(images)

@@ -1,4 +1,4 @@
-"""The training step: its totals, the moving average, and on a GPU the capture."""
+"""The updater: its totals, the moving average, and on a GPU the capture."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from train.batches import Batch, StrongBatches
 from train.config import recipe_config
 from train.data import input_spec
 from train.optimizers import make_optimizer, trained_parameters
-from train.step import CapturedStep, Updater
-from train.targets import loss_of, targets_of
+from train.targets import targets_of
+from train.updater import CapturedStep, Updater, loss_of
 
 
 def test_the_totals_are_those_of_the_network_before_each_update():
