@@ -41,7 +41,7 @@ from train.data import Pictures, check_sizes, input_spec  # noqa: E402
 from train.folders import STATE_NAME, VOTES_NAME  # noqa: E402
 from train.loop import train  # noqa: E402
 from train.parallel import Processes, pick_device  # noqa: E402
-from train.reporter import Epoch, Reporter  # noqa: E402
+from train.reporter import HistoryRow, Reporter  # noqa: E402
 from train.splits import open_splits  # noqa: E402
 from train.validation import Validation  # noqa: E402
 from train.votes import VOTED, majority  # noqa: E402
@@ -73,7 +73,7 @@ class Darkened(Pictures):
 class Lines(Reporter):
     """Prints a line for each epoch."""
 
-    def epoch_done(self, row: Epoch) -> None:
+    def epoch_done(self, row: HistoryRow) -> None:
         """Print the epoch."""
         print(
             f"  epoch {row.epoch}: loss {row.train_loss:.4f}, {row.images_per_s:.0f} pictures/s", flush=True

@@ -25,7 +25,7 @@ from train.folders import HISTORY_NAME, WEIGHTS_NAME, check_run_folder, remove_r
 from train.metrics import Report
 from train.optimizers import trained_parameters
 from train.parallel import Processes, joined_processes, local_device, pick_device
-from train.reporter import Epoch, Reporter
+from train.reporter import HistoryRow, Reporter
 from train.schedule import schedule_of
 from train.setup import Setup, epoch_seed, seed_everything, set_up
 from train.state import save_state
@@ -55,7 +55,7 @@ class Result:
         elapsed_s: Time that the run took.
     """
 
-    history: tuple[Epoch, ...]
+    history: tuple[HistoryRow, ...]
     config: TrainConfig
     epoch: int
     temperature: float
@@ -248,8 +248,10 @@ class _Run:
             self._processes.average_buffers(self._setup.average.network)
         return self._validation.measure(self._measured_network(), self._reporter.batch)
 
-    def _row(self, measured: Measured, totals: TrainingTotals, training_s: float, duration_s: float) -> Epoch:
-        return Epoch(
+    def _row(
+        self, measured: Measured, totals: TrainingTotals, training_s: float, duration_s: float
+    ) -> HistoryRow:
+        return HistoryRow(
             epoch=self._state.epoch,
             train_loss=totals.loss,
             train_accuracy=totals.accuracy,
@@ -272,7 +274,7 @@ class _Run:
             best_by, best.validation_loss, best.validation_accuracy, best.ferplus_agreement
         )
 
-    def _save(self, row: Epoch, measured: Measured) -> None:
+    def _save(self, row: HistoryRow, measured: Measured) -> None:
         if row.best:
             logits = [measured.logits]
             if measured.ferplus_logits is not None:
@@ -295,7 +297,7 @@ class _Run:
         )
         write_history(self._output / HISTORY_NAME, self._state.history)
 
-    def _checkpoint(self, row: Epoch, measured: Measured) -> Checkpoint:
+    def _checkpoint(self, row: HistoryRow, measured: Measured) -> Checkpoint:
         """Return the current weights, calibrated on the validation split."""
         network = self._measured_network()
         calibration, fer2013 = self._validation.calibrate(measured, FER2013)
@@ -363,10 +365,10 @@ def _metrics_of(prefix: str, figures: Report) -> dict[str, float]:
     return {f"{prefix}_{name}": float(getattr(figures, name)) for name in names}
 
 
-def write_history(path: Path, history: list[Epoch]) -> None:
+def write_history(path: Path, history: list[HistoryRow]) -> None:
     """Write the history as CSV, with a row for each validation."""
     text = io.StringIO()
-    rows = csv.DictWriter(text, fieldnames=list(Epoch.__dataclass_fields__))
+    rows = csv.DictWriter(text, fieldnames=list(HistoryRow.__dataclass_fields__))
     rows.writeheader()
     for row in history:
         rows.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in asdict(row).items()})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from train.metrics import Report
-    from train.reporter import Epoch
+    from train.reporter import HistoryRow
 
 # Unlike any expression's colour, because splits and matrix cells do not stand for an expression.
 TRAIN_HEX = "#a9adb5"
@@ -25,7 +25,7 @@ FERPLUS_HEX = "#2f6fb7"
 CELL_HEX = "#24324d"
 
 
-def save_curves(history: Sequence[Epoch], path: Path) -> None:
+def save_curves(history: Sequence[HistoryRow], path: Path) -> None:
     """Draw loss and accuracy of both splits over the epochs, and mark the best epoch.
 
     Args:

@@ -18,7 +18,7 @@ from train.config import TrainConfig
 from train.evaluation import Evaluation, LayerEvaluation
 from train.loop import Result
 from train.metrics import Report
-from train.reporter import Epoch, Reporter
+from train.reporter import HistoryRow, Reporter
 
 NAMES = {FERPLUS: "the majority of the FER+ annotators", FER2013: "FER2013's own labels"}
 # Batches before the length of an epoch is measured, and seconds that are measured.
@@ -124,7 +124,7 @@ class TrainingProgress(Reporter):
                 figures=f"{clock_text(left_s)} left",
             )
 
-    def epoch_done(self, row: Epoch) -> None:
+    def epoch_done(self, row: HistoryRow) -> None:
         """Print an epoch's figures in a line that stays."""
         agreement = row.ferplus_agreement
         left = of = ""

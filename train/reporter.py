@@ -8,13 +8,13 @@ from train.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """One row of the history, for the time between two validations: an epoch, or several short ones.
+class HistoryRow:
+    """A row of the history, for the time between two validations: an epoch, or several short ones.
 
     Attributes:
         epoch: Number of the last epoch, from 1.
         train_loss: Mean training loss, on augmented pictures.
-        train_accuracy: Share of these pictures whose most probable label in the target was found.
+        train_accuracy: Share of these pictures for which the network's top class is the target's top class.
         validation_loss: Mean cross-entropy on the validation split.
         validation_accuracy: Accuracy on the validation split.
         ferplus_agreement: Share of the validation pictures with a clear FER+ majority on which the FER+
@@ -55,5 +55,5 @@ class Reporter:
     def note(self, text: str) -> None:
         """Pass on a line for the user."""
 
-    def epoch_done(self, row: Epoch) -> None:
+    def epoch_done(self, row: HistoryRow) -> None:
         """Note that an epoch is done and saved."""

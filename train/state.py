@@ -19,7 +19,7 @@ from train.config import TrainConfig
 from train.data import Pictures
 from train.folders import STATE_NAME, VOTES_NAME, WEIGHTS_NAME
 from train.optimizers import load_optimizer_state
-from train.reporter import Epoch
+from train.reporter import HistoryRow
 
 
 @dataclass
@@ -38,11 +38,11 @@ class RunState:
     epoch: int = 0
     step: int = 0
     elapsed_s: float = 0.0
-    history: list[Epoch] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
     best_logits: np.ndarray | None = None
 
     @property
-    def best(self) -> Epoch | None:
+    def best(self) -> HistoryRow | None:
         """The row with the best weights, or None before the first one."""
         return next((row for row in reversed(self.history) if row.best), None)
 
@@ -197,7 +197,7 @@ def _read(path: Path) -> SavedState:
     config = asdict(TrainConfig()) | content["config"]
     if not all(isinstance(value, int | float | str | tuple | None) for value in config.values()):
         raise TypeError("a setting of an unknown type")
-    history = [Epoch(**row) for row in content["history"]]
+    history = [HistoryRow(**row) for row in content["history"]]
     numbers = [value for row in history for value in asdict(row).values()]
     if not all(isinstance(value, int | float | None) for value in numbers):
         raise TypeError("a history without numbers")
