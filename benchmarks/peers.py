@@ -61,11 +61,11 @@ def obvious(clip: Path, frames: int, folder: Path, min_face: int | None) -> dict
     import torch
     from facenet_pytorch import MTCNN
 
-    from train.architectures import build_model
+    from train.architectures import evaluation_network
 
     mtcnn = MTCNN(keep_all=True, **({} if min_face is None else {"min_face_size": min_face}))
     checkpoint = load_checkpoint(BUILT_IN_WEIGHTS)
-    model, size = build_model(checkpoint), checkpoint.input.size
+    model, size = evaluation_network(checkpoint), checkpoint.input.size
     mean, std = torch.tensor(checkpoint.input.mean), torch.tensor(checkpoint.input.std)
     profile, found = Profile(), 0
     with open_source(clip) as source:

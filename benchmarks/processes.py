@@ -31,7 +31,7 @@ from train.config import RECIPES  # noqa: E402
 from train.data import input_spec  # noqa: E402
 from train.optimizers import make_optimizer, trained_parameters  # noqa: E402
 from train.parallel import Processes, joined_processes  # noqa: E402
-from train.pretrained import create_model  # noqa: E402
+from train.pretrained import initial_body  # noqa: E402
 from train.reporter import Reporter  # noqa: E402
 from train.setup import freeze  # noqa: E402
 from train.targets import targets_of  # noqa: E402
@@ -46,7 +46,7 @@ CPU = torch.device("cpu")
 def make_updater(processes: Processes) -> Updater:
     """Return an updater of a new network, which trains in these processes."""
     torch.manual_seed(0)
-    body, _ = create_model("none")
+    body, _ = initial_body("none")
     freeze(body, CONFIG.frozen_stages)
     network = TwoHeaded(body, len(VOTED)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     parameters, optimizer = trained_parameters(network), make_optimizer(network, CONFIG, CPU)

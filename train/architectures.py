@@ -101,7 +101,7 @@ class TwoHeaded(nn.Module):
         return last_layer(body)(features), votes
 
 
-def network_of(checkpoint: Checkpoint) -> TwoHeaded:
+def two_headed_network(checkpoint: Checkpoint) -> TwoHeaded:
     """Return the network of a checkpoint of any architecture, in evaluation mode, on the CPU.
 
     If the checkpoint has a second layer, that has seven outputs, one for each expression.
@@ -118,7 +118,7 @@ def network_of(checkpoint: Checkpoint) -> TwoHeaded:
     return network.eval()
 
 
-def build_model(checkpoint: Checkpoint, annotations: Sequence[str] = (FER2013,)) -> nn.Module:
+def evaluation_network(checkpoint: Checkpoint, annotations: Sequence[str] = (FER2013,)) -> nn.Module:
     """Return the network of a checkpoint that fer-stream runs, in evaluation mode, on the CPU.
 
     Args:

@@ -86,7 +86,7 @@ def alternate(labels: np.ndarray) -> np.ndarray:
     return first
 
 
-def choose_threshold(probabilities: np.ndarray, seen: np.ndarray) -> float:
+def choose_threshold(probabilities: np.ndarray, majority_labels: np.ndarray) -> float:
     """Return the lowest threshold at which enough of the labels that are shown are right.
 
     The faces are a sample, and the threshold has to hold for other faces, too. So the lower end of the
@@ -94,12 +94,12 @@ def choose_threshold(probabilities: np.ndarray, seen: np.ndarray) -> float:
 
     Args:
         probabilities: (N, 7).
-        seen: int (N,) from `votes.majority`.
+        majority_labels: int (N,) from `votes.majority`.
 
     Returns:
         A multiple of 0.01; 1 if no threshold is good enough.
     """
-    confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == seen
+    confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == majority_labels
     for threshold in THRESHOLDS:
         shown = confidence >= threshold
         if shown.any() and lower_bound(int(is_right[shown].sum()), int(shown.sum())) >= SHOWN_RIGHT:
@@ -117,8 +117,8 @@ def lower_bound(hits: int, count: int) -> float:
     return float((share + z2 / (2 * count) - spread) / (1 + z2 / count))
 
 
-def shown_at(threshold: float, probabilities: np.ndarray, seen: np.ndarray) -> Shown:
+def shown_at(threshold: float, probabilities: np.ndarray, majority_labels: np.ndarray) -> Shown:
     """Measure the labels that are shown at a threshold. `choose_threshold` explains the arguments."""
     shown = probabilities.max(axis=1) >= threshold
-    right = (probabilities.argmax(axis=1) == seen)[shown]
-    return Shown(len(seen), float(shown.mean()), float(right.mean()) if len(right) else 1.0)
+    right = (probabilities.argmax(axis=1) == majority_labels)[shown]
+    return Shown(len(majority_labels), float(shown.mean()), float(right.mean()) if len(right) else 1.0)

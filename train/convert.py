@@ -24,7 +24,7 @@ from fer_stream.command.options import CommandParser, exit_code_of
 from fer_stream.errors import SourceError, WeightsError
 from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, load_checkpoint, save_checkpoint
-from train.architectures import build_model
+from train.architectures import evaluation_network
 from train.calibration import alternate, calibrate, shown_at, tempered
 from train.data import evaluation_loader, open_folder
 from train.folders import VOTES_NAME
@@ -59,14 +59,14 @@ def _convert(options: argparse.Namespace) -> int:
     votes = read_votes(votes_path, pictures).numpy()
     checkpoint = read_network(options.network)
 
-    model = build_model(checkpoint, ANNOTATIONS).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = evaluation_network(checkpoint, ANNOTATIONS).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_loader(pictures, checkpoint.input, EVALUATION_BATCH)
     logits, labels = predict(model, batches, torch.device("cpu"))
-    seen, is_voted, first_half = majority(votes), votes.max(axis=1) > 0, alternate(labels)
+    majority_labels, is_voted, first_half = majority(votes), votes.max(axis=1) > 0, alternate(labels)
     heads = {}
     metrics: dict[str, float] = {}
     for annotation, some in zip(ANNOTATIONS, np.split(logits, len(ANNOTATIONS), axis=1), strict=True):
-        truth = seen if annotation == FERPLUS else labels
+        truth = majority_labels if annotation == FERPLUS else labels
         found = calibrate(some, truth, labels, votes)
         heads[annotation] = replace(
             checkpoint.head(annotation), temperature=found.temperature, unsure_below=found.unsure_below
@@ -78,7 +78,8 @@ def _convert(options: argparse.Namespace) -> int:
               f"{found.temperature:.3f}; unsure below {found.unsure_below:.2f}")  # fmt: skip
         for name, half in (("chosen on", first_half), ("the other half", ~first_half)):
             chosen = half & is_voted
-            got = shown_at(found.unsure_below, tempered(some[chosen], found.temperature), seen[chosen])
+            probabilities = tempered(some[chosen], found.temperature)
+            got = shown_at(found.unsure_below, probabilities, majority_labels[chosen])
             print(f"  {name}: {got.count} faces, {100 * got.shown:.1f} % shown, "
                   f"{100 * got.right:.1f} % of these right")  # fmt: skip
         for name in ("count", "accuracy", "macro_f1", "loss", "ece"):

@@ -12,10 +12,11 @@ import torch
 from fer_stream.errors import SourceError
 from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, load_checkpoint
-from train.architectures import build_model
+from train.architectures import evaluation_network
+from train.calibration import tempered
 from train.data import Pictures, check_sizes, evaluation_loader, open_folder, read_rgb
 from train.folders import VOTES_NAME, check_classes, check_votes
-from train.metrics import Bin, Report, log_softmax, reliability, report
+from train.metrics import Bin, Report, reliability, report
 from train.parallel import pick_device
 from train.prediction import EVALUATION_BATCH, predict
 from train.reporter import Reporter
@@ -111,12 +112,12 @@ def evaluate(
     votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
     votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
     annotations, missing = _measurable(checkpoint, votes, labels, votes_path)
-    is_seen: np.ndarray | None = None
+    is_in_train: np.ndarray | None = None
     if _is_training_split(training_path) and not training_path.samefile(folder):
         reporter.phase(0, "repeats", 1)
-        is_seen = _seen(pictures, open_folder(training_path))
+        is_in_train = _in_train(pictures, open_folder(training_path))
 
-    model = build_model(checkpoint, annotations).to(torch_device)
+    model = evaluation_network(checkpoint, annotations).to(torch_device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_loader(pictures, checkpoint.input, batch_size)
     reporter.phase(0, "evaluation", len(batches))
@@ -133,30 +134,40 @@ def evaluate(
         else:
             truth, is_annotated = classes, np.ones(len(classes), bool)
 
-        def figures(
-            chosen: np.ndarray,
-            straight: np.ndarray = straight,
-            averaged: np.ndarray = averaged,
-            truth: np.ndarray = truth,
-            temperature: float = head.temperature,
-        ) -> BothViews:
-            return BothViews(
-                report(straight[chosen], truth[chosen], temperature),
-                report(averaged[chosen], truth[chosen], temperature),
-            )
-
         is_known = truth >= 0
-        is_new = None if is_seen is None else is_known & ~is_seen
-        probabilities = np.exp(log_softmax(straight.astype(np.float64) / head.temperature))
+        not_in_train = None
+        if is_in_train is not None:
+            is_new = is_known & ~is_in_train
+            if is_new.any():
+                not_in_train = _both_views(straight, averaged, truth, is_new, head.temperature)
+        probabilities = tempered(straight, head.temperature)
         layers[annotation] = LayerEvaluation(
             temperature=head.temperature,
             unsure_below=head.unsure_below,
-            figures=figures(is_known),
+            figures=_both_views(straight, averaged, truth, is_known, head.temperature),
             untempered=report(straight[is_known], truth[is_known]),
             reliability=reliability(probabilities[is_annotated], truth[is_annotated]),
-            not_in_train=figures(is_new) if is_new is not None and is_new.any() else None,
+            not_in_train=not_in_train,
         )
     return Evaluation(checkpoint, layers, missing)
+
+
+def _both_views(
+    straight: np.ndarray, averaged: np.ndarray, truth: np.ndarray, chosen: np.ndarray, temperature: float
+) -> BothViews:
+    """Measure the logits of the chosen pictures.
+
+    Args:
+        straight: (N, 7), from each picture alone.
+        averaged: (N, 7), averaged over each picture and its mirror image.
+        truth: int (N,), the class of each picture.
+        chosen: bool (N,).
+        temperature: The logits are divided by it.
+    """
+    return BothViews(
+        report(straight[chosen], truth[chosen], temperature),
+        report(averaged[chosen], truth[chosen], temperature),
+    )
 
 
 def _measurable(
@@ -188,7 +199,7 @@ def _is_training_split(folder: Path) -> bool:
     return True
 
 
-def _seen(pictures: Pictures, training: Pictures) -> np.ndarray:
+def _in_train(pictures: Pictures, training: Pictures) -> np.ndarray:
     """Return a mask of the pictures that occur, pixel for pixel, in the training split, bool (N,)."""
     trained = {_pixels_hash(path) for path, _ in training.samples}
     return np.array([_pixels_hash(path) in trained for path, _ in pictures.samples])

@@ -25,7 +25,7 @@ GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
 HUB_TIMEOUT_S = 5.0
 
 
-def create_model(
+def initial_body(
     pretrained: str, architecture: str = ARCHITECTURE, *, drop_path: float = 0.0
 ) -> tuple[nn.Module, str]:
     """Make a network with a new layer for the seven expressions.

@@ -19,7 +19,7 @@ import numpy as np
 from fer_stream.errors import WeightsError
 from fer_stream.recognition.torch_files import NotATorchFileError, UnsafeTorchFileError, load_torch_file
 from fer_stream.recognition.weights import Checkpoint, Head
-from train.architectures import network_of
+from train.architectures import two_headed_network
 from train.config import RECIPES, SMALL_RESNET
 from train.data import input_spec
 from train.pretrained import ARCHITECTURE
@@ -65,7 +65,7 @@ def read_script_file(path: Path) -> Checkpoint:
             recipe=str(content["stage"]["name"]),
             epoch=round(content["epochs"]),
         )
-        network_of(checkpoint)
+        two_headed_network(checkpoint)
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise WeightsError(
             f"{path} is not a network with a layer of FER+ votes; see train/script_files.py"

@@ -20,7 +20,7 @@ from train.config import TrainConfig
 from train.data import check_sizes, input_spec
 from train.optimizers import make_optimizer
 from train.parallel import Processes
-from train.pretrained import create_model
+from train.pretrained import initial_body
 from train.reporter import Reporter
 from train.splits import Splits, open_splits
 from train.state import Origin, RunState, load_state, pictures_digest, restore, resumed_config
@@ -95,16 +95,16 @@ def set_up(
 
     seed_everything(config.seed, 0, 0)
     pretrained = "none" if saved else config.pretrained
-    body, weights = create_model(pretrained, config.architecture, drop_path=config.drop_path)
+    body, description = initial_body(pretrained, config.architecture, drop_path=config.drop_path)
     if saved is None:
-        origin = Origin(origin.pictures, origin.votes, origin.teachers, weights)
+        origin = Origin(origin.pictures, origin.votes, origin.teachers, description)
     if hasattr(body, "drop_rate"):
         body.drop_rate = config.dropout  # type: ignore[assignment]
     if config.pretrained != "none":  # random initial weights have to be trained, so none are frozen then
         freeze(body, config.frozen_stages)
     votes_outputs = len(VOTED) if splits.votes is not None and config.votes_weight else 0
-    # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
     _check_input_size(body, config)
+    # Channels last makes the depthwise convolutions faster on a CPU, and suits tensor cores.
     network = TwoHeaded(body, votes_outputs).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = None if config.ema_decay is None else MovingAverage(network, config.ema_decay)
     optimizer = make_optimizer(network, config, device)

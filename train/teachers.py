@@ -19,7 +19,7 @@ from torch import nn
 from fer_stream.errors import UsageError, WeightsError
 from fer_stream.recognition.preprocessing import InputSpec
 from fer_stream.recognition.weights import load_checkpoint
-from train.architectures import TwoHeaded, network_of
+from train.architectures import TwoHeaded, two_headed_network
 from train.batches import Batch, normalized
 from train.votes import VOTE_INDICES
 
@@ -133,7 +133,7 @@ def load_teachers(paths: Sequence[Path], spec: InputSpec, device: torch.device) 
     for path in paths:
         checkpoint = load_checkpoint(path, any_architecture=True)
         try:
-            network = network_of(checkpoint)
+            network = two_headed_network(checkpoint)
         except (RuntimeError, UsageError) as error:
             raise WeightsError(
                 f"{path}: the weights do not fit {checkpoint.architecture}; choose another teacher"

@@ -63,7 +63,7 @@ class Validation:
         self._device, self._processes = device, processes
         self._labels = np.array(pictures.targets)
         self._votes = votes
-        self._seen = None if votes is None else majority(votes)
+        self._majority_labels = None if votes is None else majority(votes)
         loader = evaluation_loader(pictures, spec, EVALUATION_BATCH, workers, processes)
         self.batch_count = len(loader)
         self._batches: Iterable[tuple[torch.Tensor, torch.Tensor]] = loader
@@ -91,9 +91,13 @@ class Validation:
     def measure_logits(self, logits: np.ndarray, ferplus_logits: np.ndarray | None) -> Measured:
         """Measure a network by its logits for the whole split."""
         ferplus = None
-        if ferplus_logits is not None and self._seen is not None and (self._seen >= 0).any():
-            clear = self._seen >= 0
-            ferplus = report(ferplus_logits[clear], self._seen[clear])
+        if (
+            ferplus_logits is not None
+            and self._majority_labels is not None
+            and (self._majority_labels >= 0).any()
+        ):
+            clear = self._majority_labels >= 0
+            ferplus = report(ferplus_logits[clear], self._majority_labels[clear])
         return Measured(logits, ferplus_logits, report(logits, self._labels), ferplus)
 
     def calibrate(self, measured: Measured, annotation: str) -> tuple[Calibration, Report]:
@@ -106,8 +110,12 @@ class Validation:
         Returns:
             The calibration, and the layer's figures with that temperature.
         """
-        if annotation == FERPLUS and measured.ferplus_logits is not None and self._seen is not None:
-            logits, truth = measured.ferplus_logits, self._seen
+        if (
+            annotation == FERPLUS
+            and measured.ferplus_logits is not None
+            and self._majority_labels is not None
+        ):
+            logits, truth = measured.ferplus_logits, self._majority_labels
         else:
             logits, truth = measured.logits, self._labels
         calibration = calibrate(logits, truth, self._labels, self._votes)

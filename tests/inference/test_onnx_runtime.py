@@ -61,9 +61,9 @@ def test_r_net_and_o_net_agree_with_torch(detector: Detector, batch: int) -> Non
 
 @pytest.mark.parametrize("labels", ANNOTATIONS)
 def test_the_expression_network_agrees_with_torch(labels: str) -> None:
-    from train.architectures import build_model
+    from train.architectures import evaluation_network
 
-    model = build_model(load_checkpoint(BUILT_IN_WEIGHTS), [labels])
+    model = evaluation_network(load_checkpoint(BUILT_IN_WEIGHTS), [labels])
     network = Classifier(labels=labels)._network
     for batch, size in ((1, 64), (5, 64), (1, 112), (17, 48), (3, 97)):
         assert_agrees(network, model, images(batch, 3, size, size))

@@ -42,7 +42,7 @@ def test_the_base_runs_any_checkpoint_of_the_trainer(base, tmp_path) -> None:
     import torch
 
     from fer_stream.recognition.weights import Checkpoint, load_checkpoint, save_checkpoint
-    from train.architectures import arrays_of, build_model
+    from train.architectures import arrays_of, evaluation_network
 
     torch.manual_seed(0)
     model = timm.create_model("efficientnet_b0", num_classes=7)
@@ -59,7 +59,7 @@ np.save("given.npy", Classifier(weights=pathlib.Path("w.pt")).read(batch))
     done = base.run("python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with torch.inference_mode():
-        logits = build_model(load_checkpoint(tmp_path / "w.pt"))(torch.from_numpy(batch))
+        logits = evaluation_network(load_checkpoint(tmp_path / "w.pt"))(torch.from_numpy(batch))
     np.testing.assert_allclose(np.load(tmp_path / "given.npy"), logits.softmax(dim=1).numpy(), atol=1e-4)
 
 

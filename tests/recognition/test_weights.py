@@ -25,7 +25,7 @@ from fer_stream.recognition.weights import (
     save_atomically,
     save_checkpoint,
 )
-from train.architectures import build_model
+from train.architectures import evaluation_network
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
@@ -37,7 +37,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
         np.testing.assert_array_equal(loaded.state_dict[name], array)
     assert (loaded.input, loaded.temperature, loaded.recipe) == (INPUT, 1.25, "baseline")
     assert (loaded.epoch, loaded.metrics, loaded.classes) == (3, {"validation_loss": 1.5}, EXPRESSIONS)
-    model = build_model(loaded)
+    model = evaluation_network(loaded)
     assert not model.training and model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
 
 

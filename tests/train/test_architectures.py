@@ -12,10 +12,10 @@ from helpers.training import STRONG
 
 from fer_stream.errors import UsageError, WeightsError
 from fer_stream.recognition.weights import load_checkpoint
-from train.architectures import network_of, new_body
+from train.architectures import new_body, two_headed_network
 from train.config import recipe_config
 from train.loop import train
-from train.pretrained import create_model
+from train.pretrained import initial_body
 from train.script_files import read_script_file
 
 
@@ -48,7 +48,7 @@ def test_fer_stream_refuses_a_checkpoint_of_another_architecture_in_one_line(res
     assert said.code == 5 and said.err.count("\n") == 1
     assert "holds a network 'resnet18_48px', not efficientnet_b0" in said.err
     assert not Path("o.csv").exists()
-    network = network_of(checkpoint)
+    network = two_headed_network(checkpoint)
     logits, votes = network(torch.zeros(2, 3, 48, 48))
     assert logits.shape == votes.shape == (2, 7)
 
@@ -64,12 +64,12 @@ def test_a_teacher_of_another_architecture_teaches_a_b0(resnet_run, voted_data, 
 @pytest.mark.parametrize("name", ["resnet19", "../efficientnet_b0", ""])
 def test_an_unknown_architecture_is_refused_in_one_line(name):
     with pytest.raises(UsageError, match="timm has no network") as caught:
-        create_model("none", name)
+        initial_body("none", name)
     assert "\n" not in str(caught.value)
 
 
 def test_a_network_without_residual_branches_can_be_trained():
-    model, origin = create_model("none", "vgg11", drop_path=0.1)
+    model, origin = initial_body("none", "vgg11", drop_path=0.1)
     assert model.get_classifier().out_features == 7 and origin == "random weights"
 
 
@@ -85,7 +85,7 @@ def test_the_teachers_of_the_gpu_script_become_checkpoints(shared_data, tmp_path
     }
     images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits, votes = network_of(checkpoint)(images)
+        logits, votes = two_headed_network(checkpoint)(images)
         features = _script_features(images[:, :1], tensors)
     expected = features @ tensors["classifier.weight"].T + tensors["classifier.bias"]
     assert torch.allclose(logits, expected, atol=1e-3)

@@ -13,7 +13,7 @@ from helpers.training import write_votes
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import load_checkpoint
-from train.architectures import build_model
+from train.architectures import evaluation_network
 from train.convert import main
 from train.votes import VOTED_EXPRESSIONS
 
@@ -61,7 +61,7 @@ def test_the_checkpoint_has_the_votes_of_the_seven_classes_in_our_order(
     assert (checkpoint.input.size, checkpoint.input.native_size) == (32, 32)
     assert checkpoint.input.grayscale and checkpoint.input.standardize
     assert checkpoint.epoch == 4 and checkpoint.metrics["validation_ferplus_count"] == 14
-    assert build_model(checkpoint, ["ferplus"])(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    assert evaluation_network(checkpoint, ["ferplus"])(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     said = capsys.readouterr().out
     assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said
 

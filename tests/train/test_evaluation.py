@@ -16,7 +16,7 @@ from rich.console import Console
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import load_checkpoint, save_checkpoint
-from train.architectures import build_model
+from train.architectures import evaluation_network
 from train.data import evaluation_loader, open_folder
 from train.evaluation import evaluate
 from train.progress import summarize_evaluation
@@ -56,7 +56,7 @@ def test_an_evaluation_covers_mirror_images_repeats_and_votes(unbroken, data, tm
     assert unseen.measured.confusion.sum(axis=1).tolist() == [1, 2, 2, 1, 2, 1, 2]
     ferplus = evaluation.layers["ferplus"].figures
     assert ferplus.measured.count == 7  # the 0.png of each class
-    model = build_model(load_checkpoint(unbroken[0] / "best-weights.pt"))
+    model = evaluation_network(load_checkpoint(unbroken[0] / "best-weights.pt"))
     loader = evaluation_loader(open_folder(validation), evaluation.checkpoint.input, 14)
     pixels, labels = next(iter(loader))
     with torch.no_grad():

@@ -12,7 +12,7 @@ from helpers.training import STRONG, same, weights_of
 from fer_stream.errors import WeightsError
 from train import pretrained, setup
 from train.loop import train
-from train.pretrained import copy_lite0, create_model
+from train.pretrained import copy_lite0, initial_body
 
 
 @pytest.mark.parametrize("is_pretrained", [True, False])
@@ -22,11 +22,11 @@ def test_a_strong_run_freezes_the_first_layer_of_pretrained_weights_only(
     began = []
 
     def remembered(*given, **more):
-        model, origin = create_model(*given, **more)
+        model, origin = initial_body(*given, **more)
         began.append(model.conv_stem.weight.detach().clone())
         return model, origin
 
-    monkeypatch.setattr(setup, "create_model", remembered)
+    monkeypatch.setattr(setup, "initial_body", remembered)
     pretrained = str(strong_run[0] / "best-weights.pt") if is_pretrained else "none"
     train(voted_data, tmp_path, replace(STRONG, epochs=1, pretrained=pretrained))
     ended = torch.load(tmp_path / "last-state.pt", weights_only=True)["model"]["body.conv_stem.weight"]
@@ -51,7 +51,7 @@ def body_of(state_dict: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 def test_lite0_is_copied_in_order_with_its_gates_nearly_open():
     weights = lite0_weights()
-    model = create_model("none")[0].eval()
+    model = initial_body("none")[0].eval()
     copy_lite0(model, weights)
     own, copied = body_of(model.state_dict()), body_of(weights)
     assert len(own) > 200
@@ -79,7 +79,7 @@ def test_without_a_network_imagenet_falls_back_to_lite0(monkeypatch, tmp_path):
 
     weights = lite0_weights()
     without_network(monkeypatch, tmp_path)
-    model, origin = create_model("imagenet")
+    model, origin = initial_body("imagenet")
     assert "Lite0" in origin
     assert torch.equal(model.state_dict()["conv_stem.weight"], body_of(weights)[0])
     assert not constants.HF_HUB_OFFLINE
@@ -89,12 +89,12 @@ def test_without_a_network_and_the_stand_in_the_error_is_one_line(monkeypatch, t
     without_network(monkeypatch, tmp_path)
     monkeypatch.setattr(pretrained, "_lite0_file", lambda: None)
     with pytest.raises(WeightsError, match="--pretrained PATH") as caught:
-        create_model("imagenet")
+        initial_body("imagenet")
     assert "\n" not in str(caught.value)
 
 
 def test_pretrained_takes_a_checkpoint_of_a_run(unbroken):
-    model, origin = create_model(str(unbroken[0] / "best-weights.pt"))
+    model, origin = initial_body(str(unbroken[0] / "best-weights.pt"))
     assert same(model.state_dict(), weights_of(unbroken[0])) and "best-weights.pt" in origin
 
 
@@ -103,7 +103,7 @@ def test_pretrained_takes_timms_weights_of_a_thousand_classes(tmp_path):
 
     imagenet = timm.create_model("efficientnet_b0", num_classes=1000).state_dict()
     torch.save(imagenet, tmp_path / "b0.pth")
-    model, _ = create_model(str(tmp_path / "b0.pth"))
+    model, _ = initial_body(str(tmp_path / "b0.pth"))
     own = model.state_dict()
     assert own["classifier.weight"].shape == (7, 1280)
     assert all(torch.equal(own[n], t) for n, t in imagenet.items() if not n.startswith("classifier."))
@@ -112,7 +112,7 @@ def test_pretrained_takes_timms_weights_of_a_thousand_classes(tmp_path):
 def test_pretrained_takes_a_file_of_lite0(tmp_path):
     weights = lite0_weights()
     torch.save(weights, tmp_path / "lite0.pth")
-    model, origin = create_model(str(tmp_path / "lite0.pth"))
+    model, origin = initial_body(str(tmp_path / "lite0.pth"))
     assert "Lite0" in origin and torch.equal(model.state_dict()["conv_stem.weight"], body_of(weights)[0])
 
 
@@ -132,7 +132,7 @@ def test_pretrained_takes_a_file_of_lite0(tmp_path):
 def test_pretrained_refuses_weights_of_another_network(content, tmp_path):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth|neither") as caught:
-        create_model(str(tmp_path / "other.pth"))
+        initial_body(str(tmp_path / "other.pth"))
     assert "\n" not in str(caught.value)
 
 
@@ -140,4 +140,4 @@ def test_pretrained_refuses_other_files(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     for path in (tmp_path / "notes.txt", tmp_path / "missing.pt", tmp_path):
         with pytest.raises(WeightsError, match=path.name):
-            create_model(str(path))
+            initial_body(str(path))

@@ -12,9 +12,9 @@ from helpers.training import CONFIG, STRONG, StopInEpoch, same, weights_of, with
 from fer_stream.errors import OutputError, UsageError, WeightsError
 from fer_stream.recognition.weights import load_checkpoint
 from train import setup
-from train.architectures import build_model
+from train.architectures import evaluation_network
 from train.loop import train
-from train.pretrained import create_model
+from train.pretrained import initial_body
 
 
 def test_a_resumed_run_equals_an_unbroken_one(unbroken, data, tmp_path):
@@ -40,14 +40,14 @@ def test_another_seed_gives_another_run_and_its_saved_weights_compute_the_same(
     models = []
 
     def remembered(*given, **more):
-        models.append(create_model(*given, **more))
+        models.append(initial_body(*given, **more))
         return models[-1]
 
-    monkeypatch.setattr(setup, "create_model", remembered)
+    monkeypatch.setattr(setup, "initial_body", remembered)
     result = train(data, tmp_path, replace(CONFIG, epochs=1, seed=1))
     assert result.history[0].train_loss != unbroken[1].history[0].train_loss
     in_memory = models[0][0].eval()
-    reloaded = build_model(load_checkpoint(tmp_path / "best-weights.pt"))
+    reloaded = evaluation_network(load_checkpoint(tmp_path / "best-weights.pt"))
     pixels = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         assert torch.equal(in_memory(pixels), reloaded.to(memory_format=torch.channels_last)(pixels))

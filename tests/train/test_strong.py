@@ -15,7 +15,7 @@ from train.batches import StrongBatches
 from train.evaluation import evaluate
 from train.loop import train
 from train.optimizers import make_optimizer
-from train.pretrained import create_model
+from train.pretrained import initial_body
 from train.validation import Validation
 from train.votes import VOTE_INDICES
 
@@ -108,7 +108,7 @@ def test_the_last_epochs_are_gentle(voted_data, tmp_path, monkeypatch):
 
 
 def test_frozen_stages_keep_their_weights_and_the_others_learn():
-    network = TwoHeaded(create_model("none")[0], 10)
+    network = TwoHeaded(initial_body("none")[0], 10)
     torch.manual_seed(0)
     setup.freeze(network.body, 2)
     images, weights = torch.randn(4, 3, 32, 32), {n: w.clone() for n, w in network.named_parameters()}
