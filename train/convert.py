@@ -28,7 +28,7 @@ from train.architectures import evaluation_network
 from train.calibration import alternate, calibrate, shown_at, tempered
 from train.data import evaluation_loader, open_folder
 from train.folders import VOTES_NAME
-from train.metrics import report
+from train.metrics import checkpoint_metrics, report
 from train.prediction import EVALUATION_BATCH, predict
 from train.pretrained import ARCHITECTURE
 from train.script_files import read_content, read_script_file
@@ -64,7 +64,7 @@ def _convert(options: argparse.Namespace) -> int:
     logits, labels = predict(model, batches, torch.device("cpu"))
     majority_labels, is_voted, first_half = majority(votes), votes.max(axis=1) > 0, alternate(labels)
     heads = {}
-    metrics: dict[str, float] = {}
+    reports = {}
     for annotation, some in zip(ANNOTATIONS, np.split(logits, len(ANNOTATIONS), axis=1), strict=True):
         truth = majority_labels if annotation == FERPLUS else labels
         found = calibrate(some, truth, labels, votes)
@@ -72,7 +72,7 @@ def _convert(options: argparse.Namespace) -> int:
             checkpoint.head(annotation), temperature=found.temperature, unsure_below=found.unsure_below
         )
         known = truth >= 0
-        measured = report(some[known], truth[known], found.temperature)
+        measured = reports[annotation] = report(some[known], truth[known], found.temperature)
         print(f"{annotation}: {measured.count} pictures, accuracy {100 * measured.accuracy:.2f} %, macro-F1 "
               f"{100 * measured.macro_f1:.2f} %, ECE {100 * measured.ece:.2f} % at a temperature of "
               f"{found.temperature:.3f}; unsure below {found.unsure_below:.2f}")  # fmt: skip
@@ -82,14 +82,12 @@ def _convert(options: argparse.Namespace) -> int:
             got = shown_at(found.unsure_below, probabilities, majority_labels[chosen])
             print(f"  {name}: {got.count} faces, {100 * got.shown:.1f} % shown, "
                   f"{100 * got.right:.1f} % of these right")  # fmt: skip
-        for name in ("count", "accuracy", "macro_f1", "loss", "ece"):
-            metrics[f"validation_{annotation}_{name}"] = float(getattr(measured, name))
     checkpoint = replace(
         checkpoint,
         temperature=heads[FER2013].temperature,
         unsure_below=heads[FER2013].unsure_below,
         ferplus=heads[FERPLUS],
-        metrics=metrics,
+        metrics=checkpoint_metrics(reports[FER2013], reports[FERPLUS]),
     )
     save_checkpoint(options.output, checkpoint, half_precision=True)
     load_checkpoint(options.output)  # check the written file

@@ -22,7 +22,7 @@ from train.batches import ShuffledShares
 from train.clock import Clock
 from train.config import TrainConfig, check_settings
 from train.folders import HISTORY_NAME, WEIGHTS_NAME, check_run_folder, remove_run, write_text_atomically
-from train.metrics import Report
+from train.metrics import Report, checkpoint_metrics
 from train.optimizers import trained_parameters
 from train.parallel import Processes, joined_processes, local_device, pick_device
 from train.reporter import HistoryRow, Reporter
@@ -301,10 +301,9 @@ class _Run:
         """Return the current weights, calibrated on the validation split."""
         network = self._measured_network()
         calibration, fer2013 = self._validation.calibrate(measured, FER2013)
-        metrics = _metrics_of("validation", fer2013)
-        ferplus = None
+        ferplus = ferplus_report = None
         if measured.ferplus is not None and network.votes_layer is not None:
-            ferplus_calibration, figures = self._validation.calibrate(measured, FERPLUS)
+            ferplus_calibration, ferplus_report = self._validation.calibrate(measured, FERPLUS)
             indices = list(VOTE_INDICES)
             layer = arrays_of(network.votes_layer)
             ferplus = Head(
@@ -313,7 +312,6 @@ class _Run:
                 ferplus_calibration.temperature,
                 ferplus_calibration.unsure_below,
             )
-            metrics |= _metrics_of("validation_ferplus", figures)
         return Checkpoint(
             state_dict=arrays_of(network.body),
             input=self._setup.spec,
@@ -323,7 +321,7 @@ class _Run:
             ferplus=ferplus,
             recipe=self._config.recipe,
             epoch=row.epoch,
-            metrics=metrics,
+            metrics=checkpoint_metrics(fer2013, ferplus_report),
         )
 
     def finish(self) -> Result:
@@ -358,11 +356,6 @@ def _score(best_by: str, loss: float, accuracy: float, agreement: float | None) 
     if best_by == "loss":
         return -loss
     return accuracy if best_by == "accuracy" or agreement is None else (accuracy + agreement) / 2
-
-
-def _metrics_of(prefix: str, figures: Report) -> dict[str, float]:
-    names = ("count", "accuracy", "macro_f1", "loss", "ece")
-    return {f"{prefix}_{name}": float(getattr(figures, name)) for name in names}
 
 
 def write_history(path: Path, history: list[HistoryRow]) -> None:

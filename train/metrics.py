@@ -35,7 +35,7 @@ class Report:
 
     Attributes:
         count: Number of pictures.
-        loss: Mean cross-entropy of the logits, divided by the temperature.
+        loss: Mean cross-entropy, in nats, of the logits after division by the temperature.
         accuracy: Share of pictures whose most probable class is the label.
         macro_f1: F1 averaged over the classes that occur in the labels.
         recall: For each class, the share of its pictures that were found; NaN for a class without pictures.
@@ -66,6 +66,20 @@ class Report:
             "confusion_matrix": self.confusion.tolist(),
             "classes": list(EXPRESSIONS),
         }
+
+
+def checkpoint_metrics(fer2013: Report, ferplus: Report | None) -> dict[str, float]:
+    """Return the `metrics` of a checkpoint.
+
+    Args:
+        fer2013: The FER2013 layer's figures on the validation split.
+        ferplus: The FER+ layer's figures on the validation split; None without such a layer.
+    """
+    names = ("count", "accuracy", "macro_f1", "loss", "ece")
+    metrics = {f"validation_{name}": float(getattr(fer2013, name)) for name in names}
+    if ferplus is not None:
+        metrics |= {f"validation_ferplus_{name}": float(getattr(ferplus, name)) for name in names}
+    return metrics
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -61,6 +61,8 @@ def test_the_checkpoint_has_the_votes_of_the_seven_classes_in_our_order(
     assert (checkpoint.input.size, checkpoint.input.native_size) == (32, 32)
     assert checkpoint.input.grayscale and checkpoint.input.standardize
     assert checkpoint.epoch == 4 and checkpoint.metrics["validation_ferplus_count"] == 14
+    assert {"validation_accuracy", "validation_ferplus_accuracy"} <= checkpoint.metrics.keys()
+    assert not any("fer2013" in name for name in checkpoint.metrics)  # named as by fer-train
     assert evaluation_network(checkpoint, ["ferplus"])(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     said = capsys.readouterr().out
     assert "ferplus: 14 pictures" in said and "fer2013: 14 pictures" in said

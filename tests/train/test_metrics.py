@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from fer_stream.expressions import EXPRESSIONS
-from train.metrics import cross_entropy, expected_calibration_error, fit_temperature, reliability, report
+from train.metrics import (
+    checkpoint_metrics,
+    cross_entropy,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+    report,
+)
 
 ANGRY, DISGUST, FEAR, HAPPY = range(4)
 
@@ -39,6 +46,15 @@ def test_a_class_without_pictures_is_null_in_json():
     assert content["recall"]["angry"] == 1.0
     assert content["recall"]["happy"] is None
     assert content["classes"] == list(EXPRESSIONS)
+
+
+def test_a_checkpoint_names_the_figures_of_both_layers():
+    fer2013, ferplus = report(logits_saying([ANGRY]), np.array([ANGRY])), report(np.eye(7), np.arange(7))
+    metrics = checkpoint_metrics(fer2013, ferplus)
+    assert (metrics["validation_count"], metrics["validation_ferplus_count"]) == (1, 7)
+    names = [f"validation_{name}" for name in ("count", "accuracy", "macro_f1", "loss", "ece")]
+    assert list(checkpoint_metrics(fer2013, None)) == names
+    assert {name.replace("_ferplus", "") for name in metrics} == set(names) and len(metrics) == 10
 
 
 def test_cross_entropy_of_no_knowledge_is_the_logarithm_of_seven():
