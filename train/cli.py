@@ -18,13 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from fer_stream.command.options import CommandParser, StoreOnce, exit_code_of, number, whole
-from fer_stream.errors import OutOfMemoryError, UsageError, WeightsError
+from fer_stream.errors import OutOfMemoryError, UsageError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
 from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
 from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
-from train.folders import RUN_NAMES, STATE_NAME, check_classes, check_run_folder, check_votes, find_layout
+from train.folders import (
+    RUN_NAMES,
+    STATE_NAME,
+    check_pretrained,
+    check_resumable,
+    check_run_folder,
+    check_votes,
+    class_folders,
+    find_layout,
+)
 from train.process import prepare_process
 
 PROG = "fer-train"
@@ -239,16 +248,15 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     output: Path = options.output or Path("runs") / config.recipe
     find_layout(options.data)
     if config.pretrained not in ("imagenet", "none") and not options.resume:
-        _check_pretrained(Path(config.pretrained))
+        check_pretrained(Path(config.pretrained))
     if not options.resume:
         _check_teachers(config)
     check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
     if options.overwrite:
         _check_kept(output, config)
     # With several machines, only the first one has the state.
-    first = os.environ.get("RANK", "0") == "0"
-    if options.resume and first and not (output / STATE_NAME).is_file():
-        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
+    if options.resume and os.environ.get("RANK", "0") == "0":
+        check_resumable(output)
 
     state_before = _stamp(output / STATE_NAME)  # a state with this stamp is of a run that is being replaced
     try:
@@ -313,7 +321,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fer_stream.recognition.weights import check_weights_file
 
     check_weights_file(options.weights, options.labels)
-    check_classes(options.folder)
+    class_folders(options.folder)
     check_votes(options.folder, options.labels)
     if options.json is not None:
         from fer_stream.sinks import check_output
@@ -340,11 +348,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         summarize_evaluation(console, evaluation)
         if options.json is not None:
             write_json(options.json, evaluation_metrics(evaluation))
-
-
-def _check_pretrained(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
 
 
 def _check_teachers(config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from fer_stream.recognition.weights import Checkpoint, load_checkpoint
 from train.architectures import evaluation_network
 from train.calibration import tempered
 from train.data import Pictures, check_sizes, evaluation_loader, open_folder, read_rgb
-from train.folders import VOTES_NAME, check_classes, check_votes
+from train.folders import VOTES_NAME, check_votes, class_folders
 from train.metrics import Bin, Report, reliability, report
 from train.parallel import pick_device
 from train.prediction import EVALUATION_BATCH, predict
@@ -193,7 +193,7 @@ def _measurable(
 def _is_training_split(folder: Path) -> bool:
     """Return whether a folder holds the seven expressions."""
     try:
-        check_classes(folder)
+        class_folders(folder)
     except SourceError:
         return False
     return True

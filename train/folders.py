@@ -1,6 +1,6 @@
-"""Check the folders of a run: the pictures that it reads and the files that it writes.
+"""Check the folders and files of a run: those that it reads and those that it writes.
 
-This module does not import torch, so that the command can check both before it spends seconds on that.
+This module does not import torch, so that the command can check them before it spends seconds on that.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_stream.errors import OutputError, SourceError
+from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from fer_stream.system.files import replacing
 
 WEIGHTS_NAME = "best-weights.pt"
 STATE_NAME = "last-state.pt"
@@ -57,7 +56,7 @@ class Layout:
 
 
 def find_layout(data: Path) -> Layout:
-    """Recognise the layout of a data folder.
+    """Recognize the layout of a data folder.
 
     Raises:
         SourceError: The layout is unknown, or a class is missing.
@@ -67,8 +66,8 @@ def find_layout(data: Path) -> Layout:
         data = data.parent
     pairs = [pair for pair in SPLITS if all((data / split).is_dir() for split in pair)]
     for training, validation in pairs:
-        check_classes(data / training)
-        check_classes(data / validation)
+        class_folders(data / training)
+        class_folders(data / validation)
         votes = _votes_beside((data / training).parent, data)
         name = f"{training}/ and {validation}/"
         return Layout(name, data / training, data / validation, votes)
@@ -105,15 +104,6 @@ def _check_name(folder: Path) -> None:
 def _votes_beside(*folders: Path) -> Path | None:
     paths = [folder / name for name in VOTES_NAMES for folder in folders]
     return next((path for path in paths if path.is_file()), None)
-
-
-def check_classes(folder: Path) -> None:
-    """Check that `folder` holds a folder for each of the seven expressions and no other folders.
-
-    Raises:
-        SourceError: It does not.
-    """
-    class_folders(folder)
 
 
 def class_folders(folder: Path) -> dict[str, Path]:
@@ -168,10 +158,24 @@ def remove_run(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file. If the program is killed, the file is the old one or the new one."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+def check_pretrained(path: Path) -> None:
+    """Check that the file of `--pretrained` exists.
+
+    Raises:
+        WeightsError: It does not.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
+
+
+def check_resumable(output: Path) -> None:
+    """Check that a folder holds the state of a run.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if not (output / STATE_NAME).is_file():
+        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
 
 
 def check_votes(folder: Path, labels: str | None) -> None:

@@ -16,12 +16,13 @@ import torch
 from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, Head, save_checkpoint
+from fer_stream.system.files import replace_text
 from train.acceleration import as_trained
 from train.architectures import TwoHeaded, arrays_of
 from train.batches import ShuffledShares
 from train.clock import Clock
 from train.config import TrainConfig, check_settings
-from train.folders import HISTORY_NAME, WEIGHTS_NAME, check_run_folder, remove_run, write_text_atomically
+from train.folders import HISTORY_NAME, WEIGHTS_NAME, check_run_folder, remove_run
 from train.metrics import Report, checkpoint_metrics
 from train.optimizers import trained_parameters
 from train.parallel import Processes, joined_processes, local_device, pick_device
@@ -359,10 +360,14 @@ def _score(best_by: str, loss: float, accuracy: float, agreement: float | None) 
 
 
 def write_history(path: Path, history: list[HistoryRow]) -> None:
-    """Write the history as CSV, with a row for each validation."""
+    """Write the history as CSV, with a row for each validation.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
     text = io.StringIO()
     rows = csv.DictWriter(text, fieldnames=list(HistoryRow.__dataclass_fields__))
     rows.writeheader()
     for row in history:
         rows.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in asdict(row).items()})
-    write_text_atomically(path, text.getvalue())
+    replace_text(path, text.getvalue())

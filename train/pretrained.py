@@ -19,6 +19,7 @@ from fer_stream.errors import WeightsError
 from fer_stream.recognition.torch_files import load_torch_file
 from fer_stream.recognition.weights import load_checkpoint
 from train.architectures import as_tensors, check_architecture, last_layer, new_body
+from train.folders import check_pretrained
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
@@ -101,8 +102,7 @@ def _lite0_file() -> Path | None:
 
 
 def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[nn.Module, str]:
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
+    check_pretrained(path)
     try:
         if zipfile.is_zipfile(path):
             content = load_torch_file(path)

@@ -7,13 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.folders import (
-    CONFUSION_NAME,
-    CURVES_NAME,
-    METRICS_NAME,
-    RESULT_NAMES,
-    write_text_atomically,
-)
+from fer_stream.system.files import replace_text
+from train.folders import CONFUSION_NAME, CURVES_NAME, METRICS_NAME, RESULT_NAMES
 from train.plots import save_confusion_matrix, save_curves
 
 if TYPE_CHECKING:
@@ -69,16 +64,19 @@ def _both_views(figures: BothViews) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write indented JSON."""
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+    """Write indented JSON.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    replace_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_results(output: Path, result: Result) -> list[Path]:
     """Write curves.png, confusion-matrix.png and metrics.json. Return all files of the run.
 
     Raises:
-        OSError: A file can't be written.
-        OutputError: A chart can't be written.
+        OutputError: A file can't be written.
     """
     measured = result.validation
     save_curves(result.history, output / CURVES_NAME)

@@ -17,7 +17,7 @@ from train.architectures import TwoHeaded
 from train.average import MovingAverage
 from train.config import TrainConfig
 from train.data import Pictures
-from train.folders import STATE_NAME, VOTES_NAME, WEIGHTS_NAME
+from train.folders import STATE_NAME, VOTES_NAME, WEIGHTS_NAME, check_resumable
 from train.optimizers import load_optimizer_state
 from train.reporter import HistoryRow
 
@@ -140,11 +140,9 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
     Raises:
         UsageError: There is no state, it can't be read, or the run has other settings, pictures or teachers.
     """
-    path = output / STATE_NAME
-    if not path.is_file():
-        raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start again with --overwrite")
+    check_resumable(output)
     try:
-        saved = _read(path)
+        saved = _read(output / STATE_NAME)
     except Exception as error:
         raise _unreadable(output) from error
     _check_settings(output, config, saved.config)

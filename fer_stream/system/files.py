@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from fer_stream.errors import OutputError, ReaderGoneError, reason_of
+from fer_stream.errors import OutputError, ReaderGoneError, cannot_write, reason_of
 
 
 def unreadable_kind(path: Path) -> str | None:
@@ -81,6 +81,19 @@ def replacing(path: Path) -> Iterator[Path]:
     with temporary_beside(path) as temporary:
         yield temporary
         temporary.replace(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, in full or not at all. The text's line ends stay as they are.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def open_new(path: Path, *, overwrite: bool) -> BinaryIO:

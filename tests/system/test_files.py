@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
+from fer_stream.errors import OutputError
 from fer_stream.system.closing import first_error
-from fer_stream.system.files import replacing
+from fer_stream.system.files import replace_text, replacing
 
 
 def test_the_new_file_is_there_at_the_end_and_nothing_beside_it(tmp_path):
@@ -33,6 +35,15 @@ def test_a_failure_leaves_the_old_file(tmp_path):
         pass  # nothing written
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_written_as_it_is_or_the_error_names_the_file(tmp_path):
+    path = tmp_path / "a.txt"
+    replace_text(path, "grün\r\n")
+    assert path.read_bytes() == "grün\r\n".encode()
+    for wrong in (tmp_path, tmp_path / "none" / "a.txt"):
+        with pytest.raises(OutputError, match=f"^can't write {re.escape(str(wrong))}: "):
+            replace_text(wrong, "text")
 
 
 def test_two_writers_of_one_file_do_not_interfere(tmp_path):

@@ -312,12 +312,10 @@ def test_an_evaluation_refuses_a_wrong_folder_or_output(run, data, tmp_path, cap
 
 
 def test_a_full_disk_is_reported_in_one_line(data, tmp_path, capsys, monkeypatch):
-    from train import loop
-
-    def full(path, history):
+    def full(path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(loop, "write_history", full)
+    monkeypatch.setattr("fer_stream.system.files.replacing", full)
     code, said = fails(
         [data, "--output", tmp_path, "--epochs", "1", "--quiet", *TINY, "--batch-size", "28"], capsys
     )
