@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -206,14 +206,16 @@ def evaluation_loader(
     return DataLoader(share, batch_size=batch_size, shuffle=False, num_workers=workers)
 
 
-def read_batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield a loader's batches: float32 (N, 3, size, size) and int64 (N,).
+def read_batches(
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the batches of a loader or a list: float32 (N, 3, size, size) and int64 (N,).
 
     Raises:
         SourceError: A picture can't be read.
     """
     try:
-        yield from loader
+        yield from batches
     except SourceError as error:
         # An error in a worker process arrives with its traceback. The message is the last line.
         message = str(error).strip().splitlines()[-1]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from fer_stream.expressions import EXPRESSIONS
 from train.data import read_batches
@@ -18,7 +17,7 @@ EVALUATION_BATCH = 256
 
 def predict(
     model: nn.Module,
-    batches: DataLoader,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     device: torch.device,
     on_batch: Callable[[float, float, float], None] | None = None,
     *,
@@ -29,8 +28,8 @@ def predict(
     Args:
         model: Takes (N, 3, size, size) and returns logits (N, 7), or those of several last layers side by
             side. It is put into evaluation mode.
-        batches: Batches from `data.evaluation_loader`. Pictures without a label, which pad a batch, are
-            ignored.
+        batches: Pictures and labels, such as those of `data.evaluation_loader`. Pictures without a label,
+            which pad a batch, are ignored.
         device: The model's device.
         on_batch: Called after each batch with the mean cross-entropy, the accuracy and the pictures per
             second.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -32,13 +33,12 @@ class PlainSteps:
 
     def __iter__(self) -> Iterator[Step]:
         for batch in self._batches:
+            yield partial(self._step, batch)
 
-            def step(_gentle: bool, batch: Batch = batch) -> None:
-                images = batch.images.to(self._device, memory_format=torch.channels_last, non_blocking=True)
-                target = batch.target.to(self._device, non_blocking=True)
-                self._updater.update(Batch(images, target), gentle=False)
-
-            yield step
+    def _step(self, batch: Batch, _gentle: bool) -> None:
+        images = batch.images.to(self._device, memory_format=torch.channels_last, non_blocking=True)
+        target = batch.target.to(self._device, non_blocking=True)
+        self._updater.update(Batch(images, target), gentle=False)
 
 
 class StrongSteps:
@@ -75,14 +75,13 @@ class StrongSteps:
         mixing = mixing_shares(len(self._shares), self._config.mixup_alpha).to(self._device)
         for number in range(len(self._shares)):
             indices = order[number * size : (number + 1) * size][processes.rank :: processes.count]
+            yield partial(self._step, indices, mixing[number])
 
-            def step(gentle: bool, indices: torch.Tensor = indices, number: int = number) -> None:
-                if self._work is None or self._work_is_gentle != gentle:
-                    # Each part of a run has its own work. The other one's graph is dropped.
-                    self._work, self._work_is_gentle = self._make_work(gentle), gentle
-                self._work(indices, mixing[number])
-
-            yield step
+    def _step(self, indices: torch.Tensor, share: torch.Tensor, gentle: bool) -> None:
+        if self._work is None or self._work_is_gentle != gentle:
+            # Each part of a run has its own work. The other one's graph is dropped.
+            self._work, self._work_is_gentle = self._make_work(gentle), gentle
+        self._work(indices, share)
 
     def _make_work(self, gentle: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
         """Return a function that trains on the pictures with these indices, mixed in this proportion."""

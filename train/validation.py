@@ -83,7 +83,7 @@ class Validation:
         half = self._half_dtype
         # Use the precision and batch size of the training steps, for which a GPU has chosen its algorithms.
         with torch.autocast(self._device.type, dtype=half or torch.bfloat16, enabled=half is not None):
-            logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)  # type: ignore[arg-type]
+            logits, _ = predict(_SideBySide(network), self._batches, self._device, on_batch)
         logits = self._processes.in_order(logits)
         ferplus = logits[:, len(EXPRESSIONS) :] if logits.shape[1] > len(EXPRESSIONS) else None
         return self.measure_logits(logits[:, : len(EXPRESSIONS)], ferplus)
