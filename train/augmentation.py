@@ -16,8 +16,6 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from fer_stream.recognition.preprocessing import LOWEST_STD, STANDARD_MEAN, STANDARD_STD
-
 LOWEST_RESOLUTION = 0.3  # down to 14 px of FER2013's 48
 NOISE = 0.07
 ERASED_SIDES = (0.15, 0.45)
@@ -74,16 +72,6 @@ def augment(
     images = _add_noise(_lower_resolution(images, strength.low_resolution_share), strength.noise_share)
     images = _move(images, size, rotation_degrees, strength)
     return _erase(_relight(images, strength.gamma), strength.erased_share)
-
-
-def standardize(images: torch.Tensor) -> torch.Tensor:
-    """Give each picture the same mean and standard deviation, as `network_input` does in use.
-
-    Args:
-        images: (N, C, H, W) in 0..1.
-    """
-    std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
-    return STANDARD_MEAN + (images - mean) * STANDARD_STD / std.clamp_min(LOWEST_STD)
 
 
 def mix_up(batch: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -179,7 +167,7 @@ def _move(images: torch.Tensor, size: int, rotation_degrees: float, strength: St
 
 
 def _relight(images: torch.Tensor, gamma: float) -> torch.Tensor:
-    # No changes of brightness and contrast, because `standardize` would undo them.
+    # No changes of brightness and contrast, because standardizing would undo them.
     # The lower limit avoids powers of 0.
     return images.clamp_min(1e-4) ** _uniform(images, -gamma, gamma).exp()
 

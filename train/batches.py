@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Sampler
 from torchvision import transforms
 
 from fer_stream.recognition.preprocessing import InputSpec, cut, whole_image
-from train.augmentation import GENTLE, STRONG, augment, mix_up, standardize
+from fer_stream.recognition.torch_input import standardize
+from train.augmentation import GENTLE, STRONG, augment, mix_up
 from train.config import TrainConfig
 from train.data import Pictures, ToNetworkInput, one_hot, read_batches
 from train.parallel import Processes

@@ -46,11 +46,22 @@ def input_from_crops(spec: InputSpec, device: torch.device) -> Callable[[torch.T
             pixels = enlarge(pixels)
         images = pixels.float() / 255
         if spec.standardize:
-            each_std, each_mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
-            images = STANDARD_MEAN + (images - each_mean) * (STANDARD_STD / each_std.clamp(min=LOWEST_STD))
+            images = standardize(images)
         return (images - mean) / std
 
     return convert
+
+
+def standardize(images: torch.Tensor) -> torch.Tensor:
+    """Give each picture the same mean and standard deviation, as `preprocessing.network_input` does.
+
+    Args:
+        images: Float (N, C, H, W) in 0..1.
+    """
+    import torch
+
+    std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
+    return STANDARD_MEAN + (images - mean) * (STANDARD_STD / std.clamp(min=LOWEST_STD))
 
 
 def _enlarger(side: int, size: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -15,8 +15,9 @@ from PIL import Image
 
 from fer_stream.errors import SourceError
 from fer_stream.recognition.preprocessing import STANDARD_MEAN
+from fer_stream.recognition.torch_input import standardize
 from train import augmentation
-from train.augmentation import augment, standardize
+from train.augmentation import augment
 from train.batches import PlainBatches, ShuffledShares, StrongBatches, packed_pixels
 from train.data import (
     Pictures,
