@@ -29,14 +29,14 @@ class Batch:
         target: float32 (N, 7), the distribution of FER2013 labels to learn.
         votes: float32 (N, 10), the share of the FER+ votes for each of `votes.VOTED`, all 0 for a picture
             without votes; None if the run has no votes.
-        pictures: float32 (N, C, size, size) in 0..1, the images before standardizing and normalizing, for
-            the teachers; None in the baseline.
+        unnormalized: float32 (N, C, size, size) in 0..1, the images before standardizing and normalizing,
+            for the teachers; None in the baseline.
     """
 
     images: torch.Tensor
     target: torch.Tensor
     votes: torch.Tensor | None = None
-    pictures: torch.Tensor | None = None
+    unnormalized: torch.Tensor | None = None
 
 
 class ShuffledShares(Sampler[list[int]]):
@@ -47,7 +47,7 @@ class ShuffledShares(Sampler[list[int]]):
         batch_size: Size of a batch over all processes.
         generator: Source of the order, with the same seed in every process.
         processes: The processes of the run.
-        whole: Whether to leave out a smaller last batch.
+        drop_last: Whether to leave out a smaller last batch.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class ShuffledShares(Sampler[list[int]]):
         generator: torch.Generator,
         processes: Processes,
         *,
-        whole: bool = False,
+        drop_last: bool = False,
     ) -> None:
         self._generator, self._processes, self._batch_size = generator, processes, batch_size
         # Batch normalization needs a variance, so no process may get a single picture.
         rest = count % batch_size
-        self._count = count - rest if whole or rest < 2 * processes.count else count
-        self._of = count
+        self._count = count - rest if drop_last or rest < 2 * processes.count else count
+        self._total = count
 
     def __len__(self) -> int:
         return math.ceil(self._count / self._batch_size)
 
     def order(self) -> torch.Tensor:
         """Draw the order of an epoch, int64 (N,), for all processes together."""
-        return torch.randperm(self._of, generator=self._generator)[: self._count]
+        return torch.randperm(self._total, generator=self._generator)[: self._count]
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order().tolist()

@@ -239,10 +239,10 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     """Check everything, train, write the results and print the figures."""
     if options.resume and options.overwrite:
-        raise UsageError(f"--resume and --overwrite exclude each other; see {PROG} --help")
+        raise UsageError(f"--resume and --overwrite can't be used together; see {PROG} --help")
     began_s = time.monotonic()
     if options.epochs is not None and options.minutes is not None:
-        raise UsageError(f"--epochs and --minutes exclude each other; see {PROG} --help")
+        raise UsageError(f"--epochs and --minutes can't be used together; see {PROG} --help")
     given = _given(options)
     config = recipe_config(options.recipe, given, on_gpu=False)
     output: Path = options.output or Path("runs") / config.recipe
@@ -258,7 +258,8 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     if options.resume and os.environ.get("RANK", "0") == "0":
         check_resumable(output)
 
-    state_before = _stamp(output / STATE_NAME)  # a state with this stamp is of a run that is being replaced
+    # A state file that still has this stamp belongs to an earlier run.
+    state_before = _stamp(output / STATE_NAME)
     try:
         prepare_process()
         from fer_stream.command.console import PatientConsole

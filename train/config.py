@@ -49,7 +49,8 @@ class TrainConfig:
         ema_decay: Validate and save the exponential moving average of the weights over the steps, with
             this decay. None: the weights themselves.
         strong_augmentation: Whether to add shift, scale, gamma, noise, low resolution and erasing to flips
-            and rotation, for whole batches on the device. The settings below need it.
+            and rotation, for whole batches on the device. Without it, `mixup_alpha`, `expected_share` and
+            `gentle_expected_share` have no effect, the FER+ layer learns nothing, and teachers are refused.
         standardize: Give each picture the same mean and contrast, in training and in use.
         mixup_alpha: Mix pictures in pairs in a proportion drawn from Beta(alpha, alpha). 0: never.
         dropout: Share of the features that are dropped before the last layer.
@@ -169,7 +170,7 @@ def recipe_config(recipe: str, given: dict[str, Any], *, on_gpu: bool) -> TrainC
         on_gpu: Whether the run is on a GPU, for which the strong recipe has other defaults.
 
     Raises:
-        UsageError: The settings exclude each other.
+        UsageError: The settings can't be used together.
     """
     values: dict[str, Any] = dict(GPU_VALUES[recipe]) if on_gpu else {}
     config = RECIPES[recipe]
@@ -181,7 +182,7 @@ def recipe_config(recipe: str, given: dict[str, Any], *, on_gpu: bool) -> TrainC
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Raise a UsageError if settings exclude each other."""
+    """Raise a UsageError if settings can't be used together."""
     if config.teachers and not (config.teacher_share and config.strong_augmentation):
         raise UsageError(f"teachers need --recipe strong; the {config.recipe} recipe learns from labels only")
     if config.minutes and not config.strong_augmentation:

@@ -97,8 +97,8 @@ def train(
     Raises:
         SourceError: The data can't be used.
         WeightsError: The pretrained weights or a teacher can't be loaded.
-        UsageError: The run in `output` has other settings, the settings exclude each other or do not fit
-            the pictures, or the loss is no longer finite.
+        UsageError: The run in `output` has other settings, the settings can't be used together or do not
+            fit the pictures, or the loss is no longer finite.
         OutputError: `output` already holds a run, or can't be written.
     """
     began_s = time.monotonic() if began_s is None else began_s
@@ -141,7 +141,7 @@ class _Run:
             config.batch_size,
             self._order,
             processes,
-            whole=config.strong_augmentation,
+            drop_last=config.strong_augmentation,
         )
         self._steps = len(shares)
         votes = splits.validation_votes

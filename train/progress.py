@@ -160,7 +160,7 @@ class TrainingProgress(Reporter):
         if self._config.minutes is None:
             text += f", {self._config.epochs} epochs {clock_text(epoch_s * self._config.epochs)}"
         else:
-            text += f"; there is time for about {60 * self._config.minutes / epoch_s:.0f}"
+            text += f"; there is time for about {60 * self._config.minutes / epoch_s:.0f} epochs"
         self._say(text)
 
     def _epochs_done(self) -> float:
@@ -253,7 +253,7 @@ def _say_report(console: Console, measured: Report, untempered: Report, temperat
     figures.add_row("ECE", f"{100 * measured.ece:.2f} %, {100 * untempered.ece:.2f} % without temperature")
     console.print(figures, highlight=False)
 
-    console.print("\nlabelled, its recall, and what it was taken for:", highlight=False)
+    console.print("\nfor each label: recall, and number of pictures per prediction:", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column("recall", justify="right")

@@ -65,7 +65,7 @@ class Teachers:
 
     @torch.no_grad()
     def answer(self, batch: Batch) -> Answers:
-        """Return the mean answer for a batch, which needs its `pictures`.
+        """Return the mean answer for a batch, which needs its `unnormalized` pictures.
 
         The logits are not divided by the teachers' temperatures. Without its temperature, a network of the
         strong recipe is underconfident, and such soft answers teach more.
@@ -79,9 +79,9 @@ class Teachers:
         return Answers(_mean(labels), _mean(ferplus) if ferplus else None)
 
     def _input(self, batch: Batch, expected: InputSpec) -> torch.Tensor:
-        if _sees_the_same(expected, self._spec) or batch.pictures is None:
+        if _sees_the_same(expected, self._spec) or batch.unnormalized is None:
             return batch.images
-        pictures = batch.pictures
+        pictures = batch.unnormalized
         if expected.grayscale and pictures.shape[1] == len(LUMA):
             luma = [weight * channel for weight, channel in zip(LUMA, pictures.unbind(dim=1), strict=True)]
             pictures = torch.stack(luma).sum(dim=0)[:, None]
@@ -115,7 +115,7 @@ def taught(batch: Batch, answers: Answers, share: float) -> Batch:
         for expression, index in enumerate(VOTE_INDICES):
             columns[index] = columns[index].lerp(answers.ferplus[:, expression] * voted, share)
         votes = torch.stack(columns, dim=1)
-    return Batch(batch.images, batch.target.lerp(answers.label, share), votes, batch.pictures)
+    return Batch(batch.images, batch.target.lerp(answers.label, share), votes, batch.unnormalized)
 
 
 def load_teachers(paths: Sequence[Path], spec: InputSpec, device: torch.device) -> Teachers | None:

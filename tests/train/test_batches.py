@@ -64,7 +64,7 @@ def test_no_batch_of_a_single_picture(count, steps, data):
     batches = PlainBatches(pictures, input_spec(CONFIG, 48), CONFIG, shares)
     sizes = [len(batch.target) for batch in batches]
     assert len(sizes) == len(batches) == steps and min(sizes) > 1
-    whole = ShuffledShares(count, 14, torch.Generator(), Processes(), whole=True)
+    whole = ShuffledShares(count, 14, torch.Generator(), Processes(), drop_last=True)
     assert [len(share) for share in whole] == [14] * (count // 14)
 
 

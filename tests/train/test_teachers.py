@@ -35,7 +35,7 @@ def test_teachers_answer_for_the_mixed_pictures_of_the_batch_in_their_own_size(d
     batch = batches.make(torch.arange(14), torch.tensor(0.6), gentle=False)
     answers = teachers.answer(batch)
     small = torch.nn.functional.interpolate(
-        batch.pictures, (32, 32), mode="bilinear", align_corners=False, antialias=True
+        batch.unnormalized, (32, 32), mode="bilinear", align_corners=False, antialias=True
     )
     with torch.no_grad():
         first, votes = networks[0].eval()(batch.images)
