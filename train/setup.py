@@ -39,7 +39,7 @@ class Setup:
         splits: The pictures.
         spec: The input that the network expects.
         origin: The things that the run was made from.
-        state: The state of the run, apart from its tensors.
+        state: The state of the run so far.
         network: The network in training, on the device.
         average: The network's moving average, or None.
         optimizer: The network's optimizer.

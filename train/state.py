@@ -24,7 +24,7 @@ from train.reporter import HistoryRow
 
 @dataclass
 class RunState:
-    """The state of a run between two steps, apart from its tensors.
+    """The state of a run, apart from its network, moving average and optimizer.
 
     Attributes:
         epoch: Number of finished passes over the training pictures.
@@ -71,7 +71,7 @@ class SavedState:
     Attributes:
         config: The settings of the run.
         origin: The things that the run was made from.
-        run: The state of the run, apart from its tensors.
+        run: The state of the run, apart from `tensors`.
         tensors: States of the network, the average and the optimizer.
     """
 
