@@ -91,10 +91,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_remedy(data, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
-    steps = -(-TRAIN_COUNT // 14)
+    batch = 11  # so that the two shares of a batch differ
+    steps = -(-TRAIN_COUNT // batch)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "train", str(data),
-        "--epochs", "1", "--batch-size", "14", "--input-size", "32", "--pretrained", "none",
+        "--epochs", "1", "--batch-size", str(batch), "--input-size", "32", "--pretrained", "none",
         "--device", "cpu", "--output", str(tmp_path / "run"),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -106,6 +107,7 @@ def test_two_processes_of_torchrun_train_one_network(data, tmp_path):
         "metrics.json",
     ]  # fmt: skip
     state = torch.load(tmp_path / "run" / "last-state.pt", weights_only=True)
+    assert state["history"][0]["images"] == TRAIN_COUNT
     # As many steps as one process makes: the batch is the same, not one for each process.
     assert {int(each["step"]) for each in state["optimizer"]["state"].values()} == {steps}
     evaluation = evaluate(tmp_path / "run" / "best-weights.pt", data / "validation", device="cpu")
