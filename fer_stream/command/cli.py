@@ -209,6 +209,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--crops saves the faces that --blur hides; leave one of them out")
     if options.blur and options.scan_every not in (None, "auto", 1):
         raise UsageError("--blur always searches every frame; leave --scan-every out")
+    if options.profile == "-":
+        raise UsageError("--profile needs the path of a file, and - is none")
     check_outputs_differ(options)
     if options.serve is not None:
         from fer_stream.web.addresses import parse_host_and_port

@@ -86,11 +86,15 @@ def open_source(
 def _open_address(address: str, *, mirror: bool) -> Source:
     from fer_stream.sources.live import LiveSource
     from fer_stream.sources.network import NetworkStream
-    from fer_stream.sources.web import Served, is_web_address, served_at
+    from fer_stream.sources.web import ANSWER_LIMIT_S, Served, does_not_answer, is_web_address, served_at
 
     served = Served.STREAM
     if is_web_address(address):
-        served = Task(lambda: served_at(address)).result()  # an interrupt must not wait for the answer
+        asking = Task(lambda: served_at(address))  # in a thread: an interrupt must not wait for the answer
+        try:
+            served = asking.result(ANSWER_LIMIT_S)
+        except TimeoutError as error:
+            raise does_not_answer(address) from error
     if served == Served.PICTURE:
         return ImagesSource(without_password(address), None, [address], mirror=mirror)
     return LiveSource(NetworkStream(address, served), mirror=mirror)

@@ -18,6 +18,7 @@ from fer_stream.sources.lists import is_list
 from fer_stream.version import __version__
 
 TIMEOUT_S = 10.0  # for each wait; as long as a stream may take to open
+ANSWER_LIMIT_S = 2 * TIMEOUT_S  # for all waits together, because a host may send one byte at a time
 _HEAD_BYTES = 1024
 # How the files begin that are read as pictures: JPEG, PNG, BMP, TIFF; and WebP, see `_is_picture`.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
@@ -92,7 +93,7 @@ def served_at(address: str) -> Served:
             head, has_end = _head(reply), stated_bytes(reply) is not None
     except UNREADABLE as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
-            raise SourceError(f"{without_password(address)} can't be opened: it does not answer") from error
+            raise does_not_answer(address) from error
         return Served.STREAM  # FFmpeg may understand it, or reports what is wrong
     if is_list(head):
         return Served.PLAYLIST
@@ -100,6 +101,11 @@ def served_at(address: str) -> Served:
     if _is_picture(head) and (kind.startswith("image/") or (has_end and not kind.startswith("video/"))):
         return Served.PICTURE
     return Served.FILE if has_end else Served.STREAM
+
+
+def does_not_answer(address: str) -> SourceError:
+    """Return the error for a host that does not answer in time."""
+    return SourceError(f"{without_password(address)} can't be opened: it does not answer")
 
 
 def _head(reply: HTTPResponse) -> bytes:

@@ -173,13 +173,17 @@ class Background(Generic[_T]):
             yield item
             item = None  # it may be large, and the next one may take long
 
-    def peek(self) -> _T | None:
+    def peek(self, limit_s: float = math.inf) -> _T | None:
         """Wait for the next item and return it without taking it; None at the end.
 
+        Args:
+            limit_s: Longest time to wait.
+
         Raises:
+            _NothingYetError: No item came in that time.
             FerStreamError: The error that ended the source before an item came.
         """
-        return self._get(math.inf, take=False)
+        return self._get(limit_s, take=False)
 
     def _get(self, limit_s: float, *, take: bool = True) -> _T | None:
         deadline_s = time.monotonic() + limit_s
@@ -250,9 +254,19 @@ class Task(Generic[_T]):
 
         self._background = Background(once())
 
-    def result(self) -> _T:
-        """Wait for the call, and return its result or raise its error."""
-        return cast(_T, self._background.peek())
+    def result(self, limit_s: float = math.inf) -> _T:
+        """Wait for the call, and return its result or raise its error.
+
+        Args:
+            limit_s: Longest time to wait.
+
+        Raises:
+            TimeoutError: The call takes longer. Its thread ends when it can.
+        """
+        try:
+            return cast(_T, self._background.peek(limit_s))
+        except _NothingYetError:
+            raise TimeoutError(f"the call takes longer than {limit_s} s") from None
 
     def close(self, limit_s: float = math.inf) -> None:
         """Join the thread, and raise the call's error. See `Background.close`."""

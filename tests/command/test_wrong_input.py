@@ -27,6 +27,7 @@ WRONG_OPTIONS = {
     "option like no other": ([SAMPLE, "--json", "o.json"], "--json o.json; see fer-stream --help"),
     "two sources": ([SAMPLE, "more.mp4"], "fer-batch"),
     "empty source": ([""], "empty"),
+    "a profile on standard output": ([SAMPLE, "--profile", "-"], "--profile needs the path of a file"),
     "batch 0": ([SAMPLE, "--batch", "0"], "--batch"),
     "batch beyond memory": ([SAMPLE, "--batch", "100000"], "256"),
     "min-face words": ([SAMPLE, "--min-face", "big"], "--min-face"),

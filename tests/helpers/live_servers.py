@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import math
 import os
 import signal
@@ -231,6 +232,28 @@ def silent_server() -> Iterator[str]:
     """Accept every connection, but never answer. Yield the host and port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield "127.0.0.1:{}".format(*listener.getsockname()[1:])
+
+
+@contextmanager
+def dripping_server() -> Iterator[str]:
+    """Answer the first request with one byte of its headers every 50 ms. Yield the host and port."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            with suppress(OSError), listener.accept()[0] as client:
+                for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 9):
+                    if stop.wait(0.05):
+                        return
+                    client.sendall(bytes([byte]))
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield "127.0.0.1:{}".format(*listener.getsockname()[1:])
+        finally:
+            stop.set()
+            thread.join()
 
 
 class NoRtspServerError(Exception):

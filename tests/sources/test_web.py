@@ -14,7 +14,14 @@ import av
 import cv2
 import numpy as np
 import pytest
-from helpers.live_servers import MjpegServer, answering_server, file_server, grey_jpegs, silent_server
+from helpers.live_servers import (
+    MjpegServer,
+    answering_server,
+    dripping_server,
+    file_server,
+    grey_jpegs,
+    silent_server,
+)
 from helpers.videos import add_noise
 from helpers.waiting import wait_until
 
@@ -165,6 +172,12 @@ def test_what_an_address_serves() -> None:
 def test_a_host_that_does_not_answer_is_one_line() -> None:
     with silent_server() as silent, pytest.raises(SourceError, match="can't be opened: it does not answer"):
         open_source(f"http://me:s3cret@{silent}/photo.jpg")
+
+
+def test_a_host_that_sends_its_headers_byte_by_byte_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_stream.sources.web.ANSWER_LIMIT_S", 0.5)
+    with dripping_server() as server, pytest.raises(SourceError, match="can't be opened: it does not answer"):
+        open_source(f"http://{server}/stream")
 
 
 def test_a_password_goes_to_no_other_host() -> None:

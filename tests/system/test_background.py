@@ -234,7 +234,13 @@ def test_a_task_returns_its_result_and_raises_its_error() -> None:
         failing.result()
     with pytest.raises(ZeroDivisionError):
         failing.close()  # also for callers that need no result
-    for each in (task, nothing):
+    slow_may_end = threading.Event()
+    slow = Task(slow_may_end.wait)
+    with pytest.raises(TimeoutError, match=r"longer than 0\.01 s"):
+        slow.result(0.01)
+    slow_may_end.set()
+    assert slow.result() is True
+    for each in (task, nothing, slow):
         each.close()
 
 
