@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fer_stream.command.options import CommandParser, StoreOnce, exit_code_of, number, whole
+from fer_stream.command.options import CommandParser, StoreOnce, number, whole
+from fer_stream.command.reporting import exit_code_of
 from fer_stream.errors import OutOfMemoryError, UsageError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra

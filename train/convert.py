@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fer_stream.command.options import CommandParser, exit_code_of
+from fer_stream.command.options import CommandParser
+from fer_stream.command.reporting import exit_code_of
 from fer_stream.errors import SourceError, WeightsError
 from fer_stream.expressions import ANNOTATIONS, FER2013, FERPLUS
 from fer_stream.recognition.weights import Checkpoint, load_checkpoint, save_checkpoint

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_stream.command.options import CommandParser, exit_code_of
+from fer_stream.command.options import CommandParser
+from fer_stream.command.reporting import exit_code_of
 from fer_stream.recognition.weights import save_checkpoint
 from train.script_files import read_script_file
 

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_stream.command.options import (
-    LOOK_THROUGH,
     CommandParser,
     StoreOnce,
     add_analysis_options,
     analysis_settings,
-    exit_code_of,
     number,
-    say,
     whole,
 )
+from fer_stream.command.reporting import BLUR_REMINDER, exit_code_of, say
 from fer_stream.errors import UsageError
 from fer_stream.sources.time_text import parse_time
 from fer_stream.system.extras import require_extra
@@ -241,7 +239,7 @@ def _with_cluster(
             raise
         progress.summarize(done_before, output.place(), settings)
         if settings.blur and not options.quiet:
-            say(PROG, LOOK_THROUGH)
+            say(PROG, BLUR_REMINDER)
         return archive.exit_code
 
 

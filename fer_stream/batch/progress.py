@@ -15,7 +15,7 @@ from fer_stream.batch.index import INDEX
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
 from fer_stream.batch.settings import Settings
-from fer_stream.command.options import say
+from fer_stream.command.reporting import say
 from fer_stream.errors import FerStreamError, one_line
 from fer_stream.words import clock_text, counted
 

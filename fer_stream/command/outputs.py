@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_stream.command.options import say
+from fer_stream.command.reporting import say
 from fer_stream.errors import OutputError, UsageError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import cv2
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.command.logs import LOGGER
-from fer_stream.command.options import LOOK_THROUGH, analysis_settings, say
+from fer_stream.command.options import analysis_settings
 from fer_stream.command.outputs import (
     PROG,
     empty_folders_removed,
@@ -28,6 +28,7 @@ from fer_stream.command.outputs import (
     refuse_inputs,
 )
 from fer_stream.command.progress import Progress
+from fer_stream.command.reporting import BLUR_REMINDER, say
 from fer_stream.errors import INTERRUPTED_EXIT_CODE, cannot_write
 from fer_stream.inference.threads import OPENCV_THREADS
 from fer_stream.pipeline import RunOptions, Summary, profile_report, run, written_files
@@ -141,7 +142,7 @@ def _sum_up(
     progress.summarize(summary, files)
     LOGGER.debug("stages in ms: %s", profile.stages_ms())
     if options.blur and files and not options.quiet:
-        say(PROG, LOOK_THROUGH)
+        say(PROG, BLUR_REMINDER)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

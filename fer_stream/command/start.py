@@ -22,6 +22,6 @@ def start(prog: str, module: str) -> NoReturn:
     end_on_interrupt(prog)
     clean_environment()
     code: int = importlib.import_module(module).main()
-    from fer_stream.command.options import end_program
+    from fer_stream.command.reporting import end_program
 
     end_program(code)

@@ -10,7 +10,7 @@ import torch
 from helpers.tiny_dataset import TINY
 from helpers.training import fails
 
-from fer_stream.command.options import exit_code_of
+from fer_stream.command.reporting import exit_code_of
 from fer_stream.version import __version__
 from train.cli import _device_memory_in_words, main
 
