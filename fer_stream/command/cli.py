@@ -19,7 +19,14 @@ from pathlib import Path  # noqa: E402
 
 from fer_stream.command.logs import LOGGER, log_to_standard_error  # noqa: E402
 from fer_stream.command.native_messages import native_messages  # noqa: E402
-from fer_stream.command.options import CommandParser, StoreOnce, add_analysis_options, number, size_wh, whole  # noqa: E402
+from fer_stream.command.options import (  # noqa: E402
+    CommandParser,
+    StoreOnce,
+    add_analysis_options,
+    number,
+    size_wh,
+    whole,
+)
 from fer_stream.command.outputs import OUTPUT_OPTIONS, PROG, check_outputs_differ  # noqa: E402
 from fer_stream.command.reporting import exit_code_of  # noqa: E402
 from fer_stream.errors import UsageError, one_line  # noqa: E402

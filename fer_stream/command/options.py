@@ -11,9 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from fer_stream.errors import (
-    UsageError,
-)
+from fer_stream.errors import UsageError
 from fer_stream.expressions import ANNOTATIONS, FERPLUS
 from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, UNSURE_BELOW, Range, whole_numbers
 from fer_stream.system.files import to_standard_output
