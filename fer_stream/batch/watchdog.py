@@ -45,20 +45,22 @@ def watched(recording: Recording, stuck_s: float | None = None) -> Iterator[Call
         note.unlink(missing_ok=True)
         raise SourceError(f"{recording.name} made no progress for {stuck_s:.0f} s; its decoder may hang")
     armed_s = time.monotonic()
-    with note.open("w") as file:
-        faulthandler.dump_traceback_later(stuck_s, exit=True, file=file)
+    try:
+        with note.open("w") as file:
+            faulthandler.dump_traceback_later(stuck_s, exit=True, file=file)
 
-        def progress(*_: object) -> None:
-            nonlocal armed_s
-            if time.monotonic() - armed_s > min(_REARM_S, stuck_s / 4):
-                armed_s = time.monotonic()
-                faulthandler.dump_traceback_later(stuck_s, exit=True, file=file)
+            def progress(*_: object) -> None:
+                nonlocal armed_s
+                if time.monotonic() - armed_s > min(_REARM_S, stuck_s / 4):
+                    armed_s = time.monotonic()
+                    faulthandler.dump_traceback_later(stuck_s, exit=True, file=file)
 
-        try:
-            yield progress
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-    note.unlink(missing_ok=True)
+            try:
+                yield progress
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def _note(recording: Recording) -> Path:

@@ -170,6 +170,8 @@ def test_a_worker_without_progress_ends_and_its_recording_fails(tmp_path: Path, 
         pass
     with watched(RECORDING) as progress:  # a second request gets another chance
         progress()
+    with pytest.raises(SourceError, match="damaged"), watched(RECORDING):
+        raise SourceError("a.mp4 is damaged")
     assert list(tmp_path.iterdir()) == []
 
 
