@@ -90,6 +90,9 @@ _BT709 = 1
 _LIMITED = 1
 
 SILENT_S = 1  # a live source that sends no frame for longer than this has gone quiet
+LATE_CLOCK_S = (
+    60  # a recording whose clock begins later is saved from 0, because browsers would miss when seeking
+)
 
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
 _UNKNOWN_RATE = Fraction(30)
@@ -99,8 +102,8 @@ class VideoSink(Sink):
     """Writes an annotated video: H.264 for `.mp4` and `.mkv`, VP9 for `.webm`.
 
     Times are those of the source, as exactly as the container can store them: exact in MP4, milliseconds in
-    Matroska and WebM. For a part of a recording and for a live source, the first frame is at 0; the sound is
-    cut in the same way.
+    Matroska and WebM. For a part of a recording, for a live source, and if the recording's clock begins after
+    `LATE_CLOCK_S`, the first frame is at 0. The sound of a part is cut in the same way.
     While it is written, the file plays up to its last seconds, even if the program is killed. Once closed, it
     is an ordinary file. An odd width or height grows by one: the last column or row is repeated. Pictures of
     another size are resized to that of the first.
@@ -377,9 +380,10 @@ def clip_start_s(info: SourceInfo, first_time_s: float) -> float:
 def _starts_at_first_frame(info: SourceInfo) -> bool:
     """Return whether the times of an annotated video start at 0 with its first frame.
 
-    Parts of recordings and live sources do. All other videos keep the source's own times.
+    Parts of recordings, live sources, and recordings whose clock begins late do. All other videos keep the
+    source's own times.
     """
-    return info.start_s > 0 or info.is_live
+    return info.start_s > 0 or info.is_live or info.clock_starts_s > LATE_CLOCK_S
 
 
 class _MuxedFile:

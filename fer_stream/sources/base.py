@@ -52,6 +52,8 @@ class SourceInfo:
         start_s: Start of the part, presentation time.
         end_s: End of the part (exclusive); None for the end of the recording.
         can_seek: Whether seeking by time works. False if timestamps restart before the part.
+        clock_starts_s: Presentation time at which the whole recording begins. It is about 0, except in
+            transport streams, whose clock may begin at any time.
 
     Raises:
         ValueError: There is no such kind.
@@ -68,6 +70,7 @@ class SourceInfo:
     start_s: float = 0.0
     end_s: float | None = None
     can_seek: bool = True
+    clock_starts_s: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", SourceKind(self.kind))

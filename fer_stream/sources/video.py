@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
@@ -151,6 +152,7 @@ class VideoSource(Source):
             start_s=start_s,
             end_s=self._end_s,
             can_seek=self._clock.breaks == 0,
+            clock_starts_s=(self._container.start_time or 0) / av.time_base if self._has_timestamps else 0.0,
         )
 
     def _go_to(self, start_s: float, first: VideoFrame) -> tuple[VideoFrame, int, float]:

@@ -84,6 +84,18 @@ def test_sound_of_a_transport_stream_is_copied(tmp_path):
     assert abs(sound[0] - float(times_s[0])) < 0.1 and len(sound) >= 90
 
 
+def test_a_recording_whose_clock_begins_late_is_saved_from_zero(tmp_path):
+    source = make_clip(tmp_path / "clip.ts", start_s=5000)
+    times_s, problems = annotate(source, tmp_path / "out.mp4", clock_starts_s=5000.0)
+    assert problems == [] and times_s[0] >= 5000
+    assert decoded(tmp_path / "out.mp4")[1] == [time_s - times_s[0] for time_s in times_s]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound_s = [frame.time for frame in container.decode(audio=0)]
+    assert abs(sound_s[0]) < 0.1 and len(sound_s) >= 90
+    with open_source(source) as opened:
+        assert opened.info.clock_starts_s == pytest.approx(float(times_s[0]), abs=0.1)
+
+
 def test_sound_that_the_container_cannot_hold_is_encoded_again(tmp_path):
     source = make_clip(tmp_path / "clip.mkv", codec="pcm_s16le")
     _, problems = annotate(source, tmp_path / "out.mp4")
