@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
+from train.reading import is_file
 
 WEIGHTS_NAME = "best-weights.pt"
 STATE_NAME = "last-state.pt"
@@ -173,8 +174,9 @@ def check_resumable(output: Path) -> None:
 
     Raises:
         UsageError: It does not.
+        OutputError: The system can't look into the folder.
     """
-    if not (output / STATE_NAME).is_file():
+    if not is_file(output / STATE_NAME, OutputError):
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
 
 

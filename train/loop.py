@@ -99,7 +99,7 @@ def train(
         WeightsError: The pretrained weights or a teacher can't be loaded.
         UsageError: The run in `output` has other settings, the settings can't be used together or do not
             fit the pictures, or the loss is no longer finite.
-        OutputError: `output` already holds a run, or can't be written.
+        OutputError: `output` already holds a run, or can't be read or written.
     """
     began_s = time.monotonic() if began_s is None else began_s
     check_settings(config)

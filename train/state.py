@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fer_stream.errors import UsageError
+from fer_stream.errors import OutputError, UsageError
 from fer_stream.recognition.weights import save_atomically
 from train.architectures import TwoHeaded
 from train.average import MovingAverage
@@ -19,6 +20,7 @@ from train.config import TrainConfig
 from train.data import Pictures
 from train.folders import STATE_NAME, VOTES_NAME, WEIGHTS_NAME, check_resumable
 from train.optimizers import load_optimizer_state
+from train.reading import reading
 from train.reporter import HistoryRow
 
 
@@ -120,13 +122,11 @@ def restore(
     Raises:
         UsageError: The state does not fit them.
     """
-    try:
+    with _reading_state(output):  # torch raises many types for a state that does not fit
         network.load_state_dict(saved.tensors["model"])
         load_optimizer_state(optimizer, saved.tensors["optimizer"], device)
         if average is not None:
             average.network.load_state_dict(saved.tensors["average"])
-    except Exception as error:  # torch raises many types for a state that does not fit
-        raise _unreadable(output) from error
 
 
 def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
@@ -138,13 +138,12 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
         origin: The pictures, votes and teachers of this call. Without teachers, its `teachers` is empty.
 
     Raises:
-        UsageError: There is no state, it can't be read, or the run has other settings, pictures or teachers.
+        UsageError: There is no state, it is damaged, or the run has other settings, pictures or teachers.
+        OutputError: The system can't read the state.
     """
     check_resumable(output)
-    try:
+    with _reading_state(output):
         saved = _read(output / STATE_NAME)
-    except Exception as error:
-        raise _unreadable(output) from error
     _check_settings(output, config, saved.config)
     before = saved.origin
     if before.pictures != origin.pictures:
@@ -236,5 +235,7 @@ def _check_settings(output: Path, config: TrainConfig, before: dict[str, Any]) -
             )
 
 
-def _unreadable(output: Path) -> UsageError:
-    return UsageError(f"{output / STATE_NAME} can't be read; start again with --overwrite")
+def _reading_state(output: Path) -> AbstractContextManager[None]:
+    path = output / STATE_NAME
+    damaged = UsageError(f"{path} is damaged or of another version; start again with --overwrite")
+    return reading(path, damaged, OutputError)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -72,3 +75,41 @@ def taught(unbroken, voted_data, tmp_path_factory):
     config, output = replace(STRONG, teachers=(str(teacher),)), tmp_path_factory.mktemp("taught")
     with in_one_thread():
         return config, output, train(voted_data, output, config)
+
+
+CAPABILITY_VERSION_3 = 0x20080522  # from Linux's capability.h
+READS_EVERYTHING = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+
+
+@contextmanager
+def without_override() -> Iterator[None]:
+    """Make the system check the permissions of this thread's files even if it is root's."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    before = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice
+    assert libc.capget(header, before) == 0
+    assert libc.capset(header, (ctypes.c_uint32 * 6)(before[0] & ~READS_EVERYTHING, *before[1:])) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+@pytest.fixture
+def lock() -> Iterator[Callable[[Path], None]]:
+    """Take away all permissions for a file or folder until the end of the test."""
+    if sys.platform == "win32" or (sys.platform != "linux" and os.geteuid() == 0):
+        pytest.skip("needs a system that denies this user access to a file")
+    modes = {}
+
+    def lock(path: Path) -> None:
+        modes[path] = path.stat().st_mode
+        path.chmod(0)
+
+    with without_override():
+        yield lock
+        for path, mode in reversed(modes.items()):
+            path.chmod(mode)

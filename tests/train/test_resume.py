@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from train import setup
 from train.architectures import evaluation_network
 from train.loop import train
 from train.pretrained import initial_body
+from train.state import Origin, load_state
 
 
 def test_a_resumed_run_equals_an_unbroken_one(unbroken, data, tmp_path):
@@ -91,7 +93,7 @@ def test_a_missing_or_damaged_state_is_refused(data, tmp_path):
     with pytest.raises(UsageError, match=r"nothing to resume.*; start without --resume$"):
         train(data, tmp_path, CONFIG, resume=True)
     (tmp_path / "last-state.pt").write_bytes(b"PK")
-    with pytest.raises(UsageError, match="can't be read"):
+    with pytest.raises(UsageError, match=r"last-state\.pt is damaged"):
         train(data, tmp_path, CONFIG, resume=True)
 
 
@@ -160,7 +162,7 @@ def test_a_state_with_a_wrong_field_is_refused(unbroken, data, tmp_path, name, v
     shutil.copytree(unbroken[0], output)
     state = torch.load(output / "last-state.pt", weights_only=True)
     torch.save({**state, name: value}, output / "last-state.pt")
-    with pytest.raises(UsageError, match=r"last-state\.pt can't be read; start again with --overwrite$"):
+    with pytest.raises(UsageError, match=r"last-state\.pt is damaged .*; start again with --overwrite$"):
         train(data, output, CONFIG, resume=True)
 
 
@@ -199,7 +201,7 @@ def test_a_state_with_changed_bytes_is_refused(unbroken, data, tmp_path):
     middle = len(content) // 2
     content[middle : middle + 1000] = bytes(1000)
     (output / "last-state.pt").write_bytes(content)
-    with pytest.raises(UsageError, match="can't be read"):
+    with pytest.raises(UsageError, match=r"last-state\.pt is damaged"):
         train(data, output, CONFIG, resume=True)
 
 
@@ -222,3 +224,36 @@ def test_a_run_does_not_resume_with_other_pictures(unbroken, data, tmp_path):
     (picture.with_name("zzz.png")).unlink()
     with pytest.raises(UsageError, match="pictures are not those of the run"):
         train(other, output, CONFIG, resume=True)
+
+
+def test_an_unreadable_state_is_not_called_damaged(unbroken, data, tmp_path, lock):
+    output = tmp_path / "run"
+    shutil.copytree(unbroken[0], output)
+    lock(output / "last-state.pt")
+    with pytest.raises(OutputError, match=r"^can't read .*last-state\.pt: Permission denied$"):
+        train(data, output, CONFIG, resume=True)
+    lock(output)
+    with pytest.raises(OutputError, match=r"^can't read .*last-state\.pt: Permission denied$"):
+        load_state(output, CONFIG, Origin("", False, "", ""))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_an_error_of_the_system_does_not_suggest_to_overwrite_the_run(unbroken, data, monkeypatch, number):
+    monkeypatch.setattr("zipfile.ZipFile", raising(OSError(number, "no luck")))
+    with pytest.raises(OutputError, match=r"^can't read .*last-state\.pt: no luck$"):
+        train(data, unbroken[0], CONFIG, resume=True)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize("place", ["torch.load", "train.state.load_optimizer_state"])
+def test_a_lack_of_memory_does_not_suggest_to_overwrite_the_run(unbroken, data, monkeypatch, error, place):
+    monkeypatch.setattr(place, raising(error))
+    with pytest.raises(type(error)):
+        train(data, unbroken[0], CONFIG, resume=True)
+
+
+def raising(error: Exception):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
