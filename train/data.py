@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,11 @@ from torchvision.datasets.folder import IMG_EXTENSIONS as EXTENSIONS
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import InputSpec, network_input, whole_image
+from fer_stream.system.files import unreadable_kind
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from train.folders import class_folders
 from train.parallel import Processes
+from train.reading import cannot_read, reading
 
 SMALLEST_SIDE = 32  # px; an expression can hardly be seen in a smaller picture
 
@@ -60,12 +64,8 @@ class Pictures(Dataset):
 
     def size_wh(self, index: int) -> tuple[int, int]:
         """Return the size of a picture in px. A file is not decoded for that."""
-        path = self.samples[index][0]
-        try:
-            with _opened(path) as image:
-                width, height = image.size
-        except Exception as error:  # Pillow raises many types for a damaged file
-            raise _bad_picture(path) from error
+        with _opened(self.samples[index][0]) as image:
+            width, height = image.size
         return width, height
 
     def prepared(self, transform: Callable[[Image.Image], torch.Tensor]) -> Pictures:
@@ -116,15 +116,26 @@ def open_folder(folder: Path) -> Pictures:
     """Open `folder/<class>/*` for the seven expressions.
 
     Raises:
-        SourceError: The folder is missing, has other classes, or a class without pictures.
+        SourceError: The folder is missing, has other classes, or a class without pictures, or it can't be
+            read.
     """
     samples = []
     for name, class_folder in class_folders(folder).items():
-        paths = sorted(path for path in class_folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+        paths = sorted(path for path in _files_in(class_folder) if path.suffix.lower() in EXTENSIONS)
         if not paths:
             raise SourceError(f"{class_folder} has no pictures ({', '.join(EXTENSIONS)})")
         samples += [(str(path), EXPRESSIONS.index(name)) for path in paths]
     return Pictures(samples, folder)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and the folders in it. `Path.rglob` would skip those it can't read."""
+
+    def fail(error: OSError) -> None:
+        raise cannot_read(error.filename, error) from error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(parent, name) for name in names)
 
 
 def read_rgb(path: str) -> Image.Image:
@@ -133,23 +144,22 @@ def read_rgb(path: str) -> Image.Image:
     Raises:
         SourceError: The picture can't be read, is damaged, or has more than 89 million pixels.
     """
-    try:
-        with _opened(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # Pillow raises many types for a damaged file
-        raise _bad_picture(path) from error
+    with _opened(path) as image:
+        return image.convert("RGB")
 
 
-def _opened(path: str) -> Image.Image:
-    if not Path(path).is_file():  # reading a pipe could wait forever
-        raise OSError("not a file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path)
-
-
-def _bad_picture(path: str) -> SourceError:
-    return SourceError(f"{path} is damaged, too large, or not a picture; replace or remove it")
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """Open a picture. Turn errors, also those of the block, into a SourceError."""
+    damaged = SourceError(f"{path} is damaged, too large, or not a picture; replace or remove it")
+    with reading(path, damaged):
+        if unreadable_kind(Path(path)):  # reading a pipe could wait forever
+            raise damaged
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image:
+            yield image
 
 
 def check_sizes(pictures: Pictures) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from train.reading import is_file
+from train.reading import cannot_read, is_file, is_folder
 
 WEIGHTS_NAME = "best-weights.pt"
 STATE_NAME = "last-state.pt"
@@ -60,12 +60,11 @@ def find_layout(data: Path) -> Layout:
     """Recognize the layout of a data folder.
 
     Raises:
-        SourceError: The layout is unknown, or a class is missing.
+        SourceError: The layout is unknown, a class is missing, or a folder can't be read.
     """
-    _check_name(data)
-    if data.is_file() and data.name in PIXEL_TABLES:
+    if is_file(data) and data.name in PIXEL_TABLES:
         data = data.parent
-    pairs = [pair for pair in SPLITS if all((data / split).is_dir() for split in pair)]
+    pairs = [pair for pair in SPLITS if all(is_folder(data / split) for split in pair)]
     for training, validation in pairs:
         class_folders(data / training)
         class_folders(data / validation)
@@ -73,10 +72,10 @@ def find_layout(data: Path) -> Layout:
         name = f"{training}/ and {validation}/"
         return Layout(name, data / training, data / validation, votes)
     for name in PIXEL_TABLES:
-        if (data / name).is_file():
+        if is_file(data / name):
             return Layout(f"{name} with its pixels", data / name, data / name, _votes_beside(data))
     for training, _ in SPLITS:  # one split is there: name the missing one
-        if (data / training).is_dir():
+        if is_folder(data / training):
             raise SourceError(
                 f"{data} has {training}/, but no validation split beside it; name that validation, val, "
                 "test or PublicTest"
@@ -88,38 +87,23 @@ def find_layout(data: Path) -> Layout:
     )
 
 
-def _check_name(folder: Path) -> None:
-    """Check that the system can look for a folder, whose name may be too long.
-
-    Raises:
-        SourceError: It can't.
-    """
-    try:
-        folder.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise SourceError(f"can't read {folder}: {error.strerror or error}") from error
-
-
 def _votes_beside(*folders: Path) -> Path | None:
     paths = [folder / name for name in VOTES_NAMES for folder in folders]
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_file(path)), None)
 
 
 def class_folders(folder: Path) -> dict[str, Path]:
     """Return the folder of each of the seven expressions, whose names may differ in case.
 
     Raises:
-        SourceError: One is missing, or there are others.
+        SourceError: One is missing, there are others, or the folder can't be read.
     """
-    _check_name(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SourceError(f"no folder {folder}; expected {folder}/<class>/ for {', '.join(EXPRESSIONS)}")
     try:
-        folders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+        folders = sorted(entry for entry in folder.iterdir() if is_folder(entry))
     except OSError as error:
-        raise SourceError(f"can't read {folder}: {error.strerror or error}") from error
+        raise cannot_read(folder, error) from error
     by_expression = {entry.name.lower(): entry for entry in folders}
     if sorted(by_expression) != list(EXPRESSIONS) or len(by_expression) != len(folders):
         found = ", ".join(entry.name for entry in folders) or "none"
@@ -160,13 +144,17 @@ def remove_run(output: Path) -> None:
 
 
 def check_pretrained(path: Path) -> None:
-    """Check that the file of `--pretrained` exists.
+    """Check that the file of `--pretrained` exists and can be opened.
 
     Raises:
-        WeightsError: It does not.
+        WeightsError: It does not, or can't.
     """
-    if not path.is_file():
+    if not is_file(path, WeightsError):
         raise WeightsError(f"no weights file at {path}; --pretrained takes imagenet, none or a file")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise cannot_read(path, error, WeightsError) from error
 
 
 def check_resumable(output: Path) -> None:
@@ -184,8 +172,8 @@ def check_votes(folder: Path, labels: str | None) -> None:
     """Check that the FER+ votes lie beside a folder if `labels` needs them.
 
     Raises:
-        SourceError: They do not.
+        SourceError: They do not, or the system can't tell.
     """
-    if labels == FERPLUS and not (folder.parent / VOTES_NAME).is_file():
-        raise SourceError(f"no FER+ votes at {folder.parent / VOTES_NAME}; put them there, or use "
-                          f"--labels {FER2013}")  # fmt: skip
+    path = folder.parent / VOTES_NAME
+    if labels == FERPLUS and not is_file(path):
+        raise SourceError(f"no FER+ votes at {path}; put them there, or use --labels {FER2013}")

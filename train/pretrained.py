@@ -20,6 +20,7 @@ from fer_stream.recognition.torch_files import load_torch_file
 from fer_stream.recognition.weights import load_checkpoint
 from train.architectures import as_tensors, check_architecture, last_layer, new_body
 from train.folders import check_pretrained
+from train.reading import reading
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
@@ -103,14 +104,12 @@ def _lite0_file() -> Path | None:
 
 def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[nn.Module, str]:
     check_pretrained(path)
-    try:
+    with reading(path, WeightsError(f"{path} is damaged or is not a file of PyTorch weights")):
         if zipfile.is_zipfile(path):
             content = load_torch_file(path)
             content = as_tensors(content) if isinstance(content, Mapping) else content
         else:  # the format before PyTorch 1.6, such as EfficientNet-Lite0's file
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path} is damaged or is not a file of PyTorch weights") from error
     other = WeightsError(f"{path} holds another network than {architecture}")
     model = new_body(architecture, drop_path=drop_path)
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:

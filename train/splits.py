@@ -14,6 +14,7 @@ from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from train.data import Pictures, PixelPictures, open_folder, pixel_name
 from train.folders import find_layout
+from train.reading import cannot_read
 from train.votes import read_votes
 
 # The numbers of the expressions in FER2013's table of pixels.
@@ -93,8 +94,9 @@ def _read_pixels(path: Path) -> tuple[Pictures, Pictures]:
         training, validation = (
             PixelPictures(np.stack(pixels[usage]), names[usage], labels[usage], path) for usage in USAGES
         )
+    except OSError as error:
+        raise cannot_read(path, error) from error
     except (
-        OSError,
         KeyError,
         TypeError,
         ValueError,

@@ -16,6 +16,7 @@ from torch import nn
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from train.data import Pictures, one_hot, pixel_name
+from train.reading import cannot_read
 
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"
@@ -38,7 +39,7 @@ def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
         float32 (N, 10), shares that sum to 1, or zeros for a picture without votes.
 
     Raises:
-        SourceError: The file can't be read as such a table.
+        SourceError: The file can't be read, or is not such a table.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -51,7 +52,9 @@ def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
         none = [0] * len(VOTED)
         counts = [by_name.get(Path(name).name, none) for name, _ in pictures.samples]
         votes = torch.tensor(counts, dtype=torch.float32)
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise SourceError(
             f"{path} is not a table of FER+ votes (file, and whole numbers for {', '.join(VOTED)}); "
             "repair or remove it"
