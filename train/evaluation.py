@@ -15,10 +15,11 @@ from fer_stream.recognition.weights import Checkpoint, load_checkpoint
 from train.architectures import evaluation_network
 from train.calibration import tempered
 from train.data import Pictures, check_sizes, evaluation_loader, open_folder, read_rgb
-from train.folders import VOTES_NAME, check_votes, class_folders
+from train.folders import VOTES_NAME, beside, check_votes, class_folders
 from train.metrics import Bin, Report, reliability, report
 from train.parallel import pick_device
 from train.prediction import EVALUATION_BATCH, predict
+from train.reading import is_file
 from train.reporter import Reporter
 from train.votes import majority, read_votes
 
@@ -109,8 +110,9 @@ def evaluate(
     pictures = open_folder(folder)
     check_sizes(pictures)
     checkpoint = load_checkpoint(weights)
-    votes_path, training_path = folder.parent / VOTES_NAME, folder.parent / "train"
-    votes = read_votes(votes_path, pictures).numpy() if votes_path.is_file() else None
+    votes_path, training_path = beside(folder, VOTES_NAME), beside(folder, "train")
+    needs_votes = labels != FER2013 and checkpoint.ferplus is not None
+    votes = read_votes(votes_path, pictures).numpy() if needs_votes and is_file(votes_path) else None
     annotations, missing = _measurable(checkpoint, votes, labels, votes_path)
     is_in_train: np.ndarray | None = None
     if _is_training_split(training_path) and not training_path.samefile(folder):

@@ -5,6 +5,7 @@ This module does not import torch, so that the command can check them before it 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,12 +169,17 @@ def check_resumable(output: Path) -> None:
         raise UsageError(f"nothing to resume in {output}: no {STATE_NAME}; start without --resume")
 
 
+def beside(folder: Path, name: str) -> Path:
+    """Return the path of a file or folder in the folder above `folder`, which may be `.`."""
+    return Path(os.path.abspath(folder)).parent / name  # noqa: PTH100  # resolve would follow links
+
+
 def check_votes(folder: Path, labels: str | None) -> None:
     """Check that the FER+ votes lie beside a folder if `labels` needs them.
 
     Raises:
         SourceError: They do not, or the system can't tell.
     """
-    path = folder.parent / VOTES_NAME
+    path = beside(folder, VOTES_NAME)
     if labels == FERPLUS and not is_file(path):
         raise SourceError(f"no FER+ votes at {path}; put them there, or use --labels {FER2013}")

@@ -145,6 +145,28 @@ def test_labels_that_cannot_be_measured_are_refused_before_torch_loads(
     assert fails(["evaluate", both, data / "validation", "--labels", "raf-db"], capsys)[0] == 2
 
 
+def test_the_current_folder_has_votes_and_a_training_split_beside_it(both, voted, tmp_path, monkeypatch):
+    measured = []
+    for folder, given in (("validation", "."), ("validation/sad", ".."), (".", "validation")):
+        monkeypatch.chdir(voted / folder)
+        path = tmp_path / "evaluation.json"
+        assert main(["evaluate", str(both), given, "--json", str(path), "--quiet"]) == 0
+        measured.append(json.loads(path.read_text()))
+    assert set(measured[0]) == {"fer2013", "ferplus"} and "not_in_train" in measured[0]["ferplus"]
+    assert measured[0] == measured[1] == measured[2]
+    monkeypatch.chdir(voted / "validation")
+    assert main(["evaluate", str(both), ".", "--labels", "ferplus", "--quiet"]) == 0
+
+
+def test_votes_that_are_not_needed_are_not_read(run, both, voted, tmp_path, capsys):
+    shutil.copytree(voted, tmp_path / "data")
+    (tmp_path / "data" / "ferplus-votes.csv").write_text("junk\n")
+    folder = tmp_path / "data" / "validation"
+    assert main(["evaluate", str(both), str(folder), "--labels", "fer2013", "--quiet"]) == 0
+    assert main(["evaluate", str(run / "best-weights.pt"), str(folder), "--quiet"]) == 0
+    assert fails(["evaluate", both, folder, "--quiet"], capsys)[0] == 3
+
+
 def test_votes_on_other_pictures_are_reported(both, voted, tmp_path, capsys):
     shutil.copytree(voted, tmp_path / "data")
     votes = tmp_path / "data" / "ferplus-votes.csv"
