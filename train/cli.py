@@ -13,15 +13,16 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fer_stream.command.options import CommandParser, StoreOnce, number, whole
 from fer_stream.command.reporting import exit_code_of
-from fer_stream.errors import OutOfMemoryError, UsageError
+from fer_stream.errors import OutOfMemoryError, ReaderGoneError, UsageError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
+from fer_stream.system.files import to_standard_output
 from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
 from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
@@ -347,9 +348,14 @@ def _evaluate(options: argparse.Namespace) -> None:
                 batch_size=options.batch_size,
                 reporter=progress,
             )
-        summarize_evaluation(console, evaluation)
         if options.json is not None:
             write_json(options.json, evaluation_metrics(evaluation))
+        if not options.quiet:
+            # The console ignores a full disk, but these figures are the command's output.
+            with console.capture() as captured:
+                summarize_evaluation(console, evaluation)
+            with suppress(ReaderGoneError):  # `head` has read all that it wants
+                to_standard_output(captured.get().encode("utf-8", "replace"))
 
 
 def _check_teachers(config: TrainConfig) -> None:

@@ -333,6 +333,38 @@ def test_an_evaluation_refuses_a_wrong_folder_or_output(run, data, tmp_path, cap
     assert code == 4 and weights.read_bytes() == before
 
 
+def evaluated(arguments, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "train", "evaluate", *map(str, arguments)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, check=False, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_evaluation_whose_figures_are_lost_fails(run, data, tmp_path):
+    path = tmp_path / "evaluation.json"
+    arguments = [run / "best-weights.pt", data / "validation", "--json", path]
+    with Path("/dev/full").open("w") as full:
+        done = evaluated(arguments, stdout=full)
+    assert done.returncode == 4
+    assert done.stderr == "fer-train: can't write to standard output: No space left on device\n"
+    assert list(json.loads(path.read_text())) == ["fer2013"]
+    path.unlink()
+    with Path("/dev/full").open("w") as full:
+        done = evaluated([*arguments, "--quiet"], stdout=full)
+    assert (done.returncode, done.stderr) == (0, "") and path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+def test_an_evaluation_whose_reader_goes_away_succeeds(run, data, tmp_path):
+    path = tmp_path / "evaluation.json"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = evaluated([run / "best-weights.pt", data / "validation", "--json", path], stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "") and path.exists()
+
+
 def test_a_full_disk_is_reported_in_one_line(data, tmp_path, capsys, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device", str(path))
