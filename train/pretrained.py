@@ -7,6 +7,7 @@ but no squeeze-and-excite gates.
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -109,7 +110,8 @@ def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[n
             content = load_torch_file(path)
             content = as_tensors(content) if isinstance(content, Mapping) else content
         else:  # the format before PyTorch 1.6, such as EfficientNet-Lite0's file
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # about pickles that are not torch.save's
+                content = torch.load(path, map_location="cpu", weights_only=True)
     other = WeightsError(f"{path} holds another network than {architecture}")
     model = new_body(architecture, drop_path=drop_path)
     if isinstance(content, Mapping) and "state_dict" in content and "architecture" in content:

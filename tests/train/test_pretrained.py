@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,3 +142,10 @@ def test_pretrained_refuses_other_files(tmp_path):
     for path in (tmp_path / "notes.txt", tmp_path / "missing.pt", tmp_path):
         with pytest.raises(WeightsError, match=path.name):
             initial_body(str(path))
+
+
+def test_pretrained_refuses_a_plain_pickle_without_a_warning(tmp_path, recwarn):
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"conv_stem.weight": [0.0]}, protocol=4))
+    with pytest.raises(WeightsError, match=r"plain\.pkl is damaged or is not a file of PyTorch weights"):
+        initial_body(str(tmp_path / "plain.pkl"))
+    assert not recwarn.list
