@@ -35,6 +35,7 @@ from train.folders import (
     check_votes,
     class_folders,
     find_layout,
+    new_folders_removed,
 )
 from train.process import prepare_process
 
@@ -239,27 +240,33 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    """Check everything, train, write the results and print the figures."""
+    """Check everything, then run the training."""
     if options.resume and options.overwrite:
         raise UsageError(f"--resume and --overwrite can't be used together; see {PROG} --help")
     began_s = time.monotonic()
     if options.epochs is not None and options.minutes is not None:
         raise UsageError(f"--epochs and --minutes can't be used together; see {PROG} --help")
-    given = _given(options)
-    config = recipe_config(options.recipe, given, on_gpu=False)
+    config = recipe_config(options.recipe, _given(options), on_gpu=False)
     output: Path = options.output or Path("runs") / config.recipe
     find_layout(options.data)
     if config.pretrained not in ("imagenet", "none") and not options.resume:
         check_pretrained(Path(config.pretrained))
     if not options.resume:
         _check_teachers(config)
-    check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
-    if options.overwrite:
-        _check_kept(output, config)
     # With several machines, only the first one has the state.
     if options.resume and os.environ.get("RANK", "0") == "0":
         check_resumable(output)
+    with new_folders_removed(output):
+        check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
+        if options.overwrite:
+            _check_kept(output, config)
+        _run(options, arguments, config, output, began_s)
 
+
+def _run(
+    options: argparse.Namespace, arguments: list[str], config: TrainConfig, output: Path, began_s: float
+) -> None:
+    """Train after the checks, write the results and print the figures."""
     # A state file that still has this stamp belongs to an earlier run.
     state_before = _stamp(output / STATE_NAME)
     try:
@@ -272,7 +279,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
         with interrupts_raised():
             on_gpu = pick_device(config.device).type == "cuda"
-            config = recipe_config(options.recipe, given, on_gpu=on_gpu)
+            config = recipe_config(options.recipe, _given(options), on_gpu=on_gpu)
             console = PatientConsole(quiet=options.quiet)
             with _device_memory_in_words(), TrainingProgress(console) as progress:
                 result = train(

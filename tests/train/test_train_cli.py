@@ -22,6 +22,7 @@ from helpers.tiny_dataset import TINY, TRAIN_COUNT, VALIDATION_COUNT, epochs_of
 from helpers.training import fails, write_votes
 
 from fer_stream.command.console import PatientConsole
+from fer_stream.errors import UsageError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import Head, load_checkpoint, save_checkpoint
 from train.cli import main
@@ -225,7 +226,7 @@ def test_an_output_that_holds_a_run_or_is_a_file_is_refused(run, data, tmp_path,
 
 def test_resume_needs_a_state_and_the_same_settings(run, data, tmp_path, capsys):
     code, said = fails([data, "--output", tmp_path / "none", "--resume"], capsys)
-    assert code == 2 and "nothing to resume" in said
+    assert code == 2 and "nothing to resume" in said and not (tmp_path / "none").exists()
     code, said = fails([data, "--output", run, "--resume", *TINY, "--seed", "5"], capsys)
     assert code == 2 and "seed" in said
 
@@ -284,6 +285,22 @@ def test_an_overwriting_run_stopped_in_its_first_epoch_has_to_start_again(
     monkeypatch.setattr("train.loop.train", stopped)
     code, said = fails([data, "--output", output, "--overwrite", *TINY], capsys)
     assert code == 130 and "start again" in said and "--overwrite" in said
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UsageError("no")])
+def test_a_run_that_writes_nothing_removes_the_folders_that_it_made(
+    data, tmp_path, capsys, monkeypatch, error
+):
+    def ended(*_: object, **__: object) -> None:
+        assert output.is_dir()
+        raise error
+
+    monkeypatch.setattr("train.loop.train", ended)
+    (tmp_path / "mine").mkdir()
+    for name in ("new/run", "mine", "mine/run"):
+        output = tmp_path / name
+        assert fails([data, "--output", output, *TINY], capsys)[0] in (2, 130)
+        assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 @pytest.mark.parametrize("rank", ["x", "", "5", "9" * 5000])
