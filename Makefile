@@ -10,7 +10,7 @@ DEMO := demo-output
 .PHONY: demo test robustness check coverage docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/fer-stream samples/two-faces-720p.mp4 --overwrite \
+	$(BIN)/python -m fer_stream samples/two-faces-720p.mp4 --overwrite \
 		--save $(DEMO)/annotated.mp4 --data $(DEMO)/table.csv --chart $(DEMO)/timeline.png \
 		--report $(DEMO)/report.html
 	@echo "report:          $(DEMO)/report.html (open it in a browser)"
@@ -42,7 +42,7 @@ docs: $(VENV)/.installed-dev
 	@echo "the site: build/site/index.html"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "installing what analysis on a CPU needs into $(VENV)"
+	@echo "installing what analysis on a CPU needs into $(VENV): 0.6 GB, a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
 	touch $@

@@ -1,6 +1,7 @@
 """Face-seconds: the time that each person was seen, by label.
 
-The end-of-run summary, the timeline and `fer-batch` all count with these, so that they agree.
+The end-of-run summary, the timeline, the report and `fer-batch` count with these, and episodes end at the
+same gaps, so that all of them agree.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MOST_LABELS = 4  # number of labels that are listed for a person
 MOST_PEOPLE = 256  # number of people who are counted separately
 RETURN_S = 60.0  # a person who is away for longer may be forgotten
 _KEPT_INTERVALS = 15
+_ROUNDING_S = 3e-6  # so that the table's times, in whole microseconds, give the same gaps as the exact ones
 
 
 def average_interval_s(frame_rate: float | Fraction | None) -> float:
@@ -32,7 +34,8 @@ def average_interval_s(frame_rate: float | Fraction | None) -> float:
 
 def longest_gap_s(interval_s: float) -> float:
     """Return the longest absence that does not end a stretch, for frames that come at this interval."""
-    return max(LONGEST_GAP_S, interval_s / 2)  # the intervals of a slow source vary
+    longest_s = max(LONGEST_GAP_S, interval_s / 2)  # the intervals of a slow source vary
+    return longest_s + _ROUNDING_S
 
 
 class FrameClock:
@@ -66,7 +69,7 @@ class FrameClock:
         step_s = max(time_s - last_s, 0.0)
         if step_s > 0:
             self._intervals_s.append(step_s)
-            self.interval_s = statistics.median(self._intervals_s)
+            self.interval_s = statistics.median_low(self._intervals_s)
         is_pause = step_s > self.interval_s + longest_gap_s(self.interval_s)
         return self.interval_s if is_pause else step_s
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -129,7 +130,7 @@ class Face:
         shapes = (self.box_xyxy.shape, self.landmarks_xy.shape)
         if shapes != ((4,), (5, 2)):
             raise ValueError(f"a face's box is (4,) and its landmarks (5, 2), not {shapes}")
-        object.__setattr__(self, "id", int(self.id))  # NumPy's numbers can't be written as JSON
+        object.__setattr__(self, "id", operator.index(self.id))  # NumPy's numbers can't be written as JSON
 
     @property
     def expression(self) -> str:

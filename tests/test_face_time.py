@@ -15,7 +15,7 @@ from fer_stream.types import AnalyzedFrame, Frame
 def test_a_frame_stands_for_the_time_since_the_one_before():
     clock = FrameClock(0.04)
     assert [clock.step_s(time_s) for time_s in (5.0, 5.04, 5.1, 9.0, 8.0)] == pytest.approx(
-        [0.04, 0.04, 0.06, 0.05, 0.0]
+        [0.04, 0.04, 0.06, 0.04, 0.0]
     )
 
 
@@ -29,6 +29,20 @@ def test_a_pause_is_not_time_that_anyone_was_seen():
         builder.add(AnalyzedFrame(Frame(np.zeros((8, 8, 3), np.uint8), index, time_s), (face,)))
     in_episodes_s = sum(episode.duration_s for episode in builder.episodes())
     assert people.by_id[1].seen_s == pytest.approx(4.0) == pytest.approx(in_episodes_s)
+
+
+def test_a_pause_after_the_first_frame_is_no_interval():
+    clock = FrameClock(0.04)
+    assert [clock.step_s(time_s) for time_s in (0.0, 10.0, 10.04)] == pytest.approx([0.04] * 3)
+
+
+def test_exact_times_and_those_of_the_table_give_the_same_gaps():
+    frames = [index for index in range(60) if not 20 <= index < 35]  # away for exactly 0.5 s
+    for offset in range(200):
+        times_s = [(frame + offset) / 30 for frame in frames]
+        exact, rounded = FrameClock(1 / 30), FrameClock(1 / 30)
+        steps_s = [(exact.step_s(time_s), rounded.step_s(round(time_s, 6))) for time_s in times_s]
+        assert all(one == pytest.approx(other, abs=1e-5) for one, other in steps_s)
 
 
 def test_frames_of_a_slow_machine_count_in_full():

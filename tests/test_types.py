@@ -67,6 +67,11 @@ def test_numbers_of_numpy_are_an_index_and_a_time() -> None:
     assert json.dumps([frame.index, frame.time_s, face.id]) == "[3, 0.5, 2]"
 
 
+def test_the_id_of_a_face_is_a_whole_number() -> None:
+    with pytest.raises(TypeError):
+        Face(1.7, BOX, LANDMARKS, 0.9, EVEN)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("picture", "message"),
     [

@@ -193,10 +193,16 @@ def _measurable(
 
 
 def _is_training_split(folder: Path) -> bool:
-    """Return whether a folder holds the seven expressions."""
+    """Return whether a folder holds the seven expressions.
+
+    Raises:
+        SourceError: The folder can't be read.
+    """
     try:
         class_folders(folder)
-    except SourceError:
+    except SourceError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         return False
     return True
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from fer_stream.words import clock_text
+from fer_stream.words import clock_text, counted
 from train.clock import TRAINING_COST
 from train.config import TrainConfig
 from train.evaluation import Evaluation, LayerEvaluation
@@ -160,7 +160,8 @@ class TrainingProgress(Reporter):
         if self._config.minutes is None:
             text += f", {self._config.epochs} epochs {clock_text(epoch_s * self._config.epochs)}"
         else:
-            text += f"; there is time for about {60 * self._config.minutes / epoch_s:.0f} epochs"
+            epochs = round(60 * self._config.minutes / epoch_s)
+            text += f"; there is time for about {counted(epochs, 'epoch')}"
         self._say(text)
 
     def _epochs_done(self) -> float:

@@ -43,8 +43,7 @@ _QUIET = {
 # that runs several tasks would then stay on its first GPU.
 _ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
 
-
-# Reading headers and joining tables needs no GPU.
+# The tasks that load the networks, and so get a GPU. Reading headers and joining tables don't.
 _NEED_NETWORKS = {work.prepare, work.analyze, work.analyze_part, work.measure}
 
 

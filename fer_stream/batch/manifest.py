@@ -128,7 +128,7 @@ def read_manifest(output: Output) -> tuple[dict[str, Record], list[str]]:
     Raises:
         OutputError: A folder has the manifest's name.
     """
-    damaged = f"{output.place(MANIFEST)} is damaged; it is being rebuilt from the tables"
+    damaged = f"{output.place(MANIFEST)} is damaged; it must be rebuilt from the tables"
     try:
         if output.is_folder(MANIFEST):
             raise OutputError(f"can't write {output.place(MANIFEST)}: it is a folder; move it away")
@@ -232,9 +232,9 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
             return new, ""
         for folder, name in names.items():
             if not existing[folder][name]:
-                return new, f"{output.place(folder, name)} is empty; the recording is analyzed again"
+                return new, f"{output.place(folder, name)} is empty; the recording must be analyzed again"
         if problem := _table_problem(output, table, record, existing["tables"][table]):
-            return new, f"{output.place('tables', table)} {problem}; the recording is analyzed again"
+            return new, f"{output.place('tables', table)} {problem}; the recording must be analyzed again"
         return record, ""
 
     for recording, (record, note) in zip(

@@ -210,7 +210,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.blur and options.scan_every not in (None, "auto", 1):
         raise UsageError("--blur always searches every frame; leave --scan-every out")
     if options.profile == "-":
-        raise UsageError("--profile needs the path of a file, and - is none")
+        raise UsageError("--profile can't write to standard output; give the path of a file")
     check_outputs_differ(options)
     if options.serve is not None:
         from fer_stream.web.addresses import parse_host_and_port

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fer_stream.errors import UsageError
@@ -58,11 +58,16 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message}{self._suggestion(message)}; see {self.prog} --help")
 
     def _suggestion(self, message: str) -> str:
-        """Return what may be meant by unknown options: a known option or a file; or an empty text."""
+        """Return a hint about unknown arguments, or an empty text.
+
+        It is the closest option, or how to name a file that begins with a dash.
+        """
         if not message.startswith("unrecognized arguments"):
             return ""
         given = message.partition(": ")[2].split()
-        if file := next((name for name in given if name[0] == "-" and Path(name).is_file()), None):
+        # `Path.is_file` raises for a very long name.
+        file = next((name for name in given if name[0] == "-" and os.path.isfile(name)), None)  # noqa: PTH113
+        if file is not None:
             return f"; for the file {file}, write ./{file}"
         names = [name[2:] for action in self._actions for name in action.option_strings if name[:2] == "--"]
         unknown = [name for name in re.findall(r"--([\w-]+)", message) if name not in names]

@@ -55,7 +55,7 @@ class TimelineSink(Sink):
             source_name=Path(info.name).name or info.name,
             interval_s=average_interval_s(info.frame_rate),
         )
-        self._closed = False
+        self._closed = self._written = False
         # matplotlib loads while the first frames are analyzed, so that the end (or Ctrl-C) needn't wait for
         # it.
         self._loading: Task[None] | None = None
@@ -76,7 +76,8 @@ class TimelineSink(Sink):
         if self._loading is not None:
             self._loading.close()
             self._timeline.save()
+            self._written = True
 
     def outputs(self) -> list[Path]:
         """Return the file, once it is drawn."""
-        return [self._path] if self._closed and self._loading is not None else []
+        return [self._path] if self._written else []

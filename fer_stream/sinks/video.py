@@ -90,9 +90,8 @@ _BT709 = 1
 _LIMITED = 1
 
 SILENT_S = 1  # a live source that sends no frame for longer than this has gone quiet
-LATE_CLOCK_S = (
-    60  # a recording whose clock begins later is saved from 0, because browsers would miss when seeking
-)
+# A recording whose clock begins later than this is saved from 0: browsers seek to the wrong place otherwise.
+LATE_CLOCK_S = 60
 
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
 _UNKNOWN_RATE = Fraction(30)
@@ -190,8 +189,10 @@ class VideoSink(Sink):
         """
         if image is None:
             raise ValueError("a video sink needs the annotated picture")
-        if self._closed or self._failed:
+        if self._closed:
             raise closed_error(self._path)
+        if self._failed:
+            raise OutputError(f"can't write {self._path}: an earlier write failed")
         try:
             picture = image if isinstance(image, av.VideoFrame) else self.prepare(image)
             if self._converter is None or not self._converter.has_lent(picture):

@@ -48,7 +48,6 @@ class Timeline:
         # Remove characters that no font draws and no SVG may contain: invalid bytes and control characters.
         self._source_name = "".join(each if each.isprintable() else "\ufffd" for each in source_name)
         self._clock = FrameClock(interval_s)
-        self._interval_s = interval_s
         self._records: dict[int, _Record] = {}
         self._dropped = 0
         self._dropped_longest_s = 0.0
@@ -86,9 +85,7 @@ class Timeline:
         Raises:
             OutputError: The file can't be written.
         """
-        frame_s = self._interval_s
-        if self._frames > 1:
-            frame_s = (self._last_s - self._first_s) / (self._frames - 1)
+        frame_s = self._clock.interval_s
         records = sorted(self._records.values(), key=lambda record: (-record.time.seen_s, record.time.id))
         listed = [record for record in records if record.time.seen_s >= MOMENT_S] or records
         shown = sorted(listed[:MOST_ROWS], key=lambda record: record.time.id)

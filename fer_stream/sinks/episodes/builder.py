@@ -95,15 +95,14 @@ class EpisodeBuilder:
 
     def add(self, analyzed: AnalyzedFrame) -> None:
         """Add one frame."""
-        time_s = self._now_s = max(
-            analyzed.frame.time_s, self._now_s
-        )  # a live source's clock may be set back
+        # A live source's clock may be set back.
+        time_s = self._now_s = max(analyzed.frame.time_s, self._now_s)
         self._clock.step_s(time_s)
         interval_s = self._clock.interval_s
         for face in analyzed.faces:
             track = self._tracks.setdefault(face.id, _Track())
             label, confidence = face.label, face.confidence
-            if track.stretches and time_s - track.stretches[-1].end_s > longest_gap_s(interval_s) + _SAME_S:
+            if track.stretches and time_s - track.stretches[-1].end_s > longest_gap_s(interval_s):
                 self._finish(face.id, track)
             end_s = time_s + interval_s
             if track.stretches:

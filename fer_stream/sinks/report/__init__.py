@@ -89,6 +89,7 @@ class ReportSink(AtEndSink):
             blurred=self._blurred,
             span_s=(first_s, self._last_s),
             frames=self._frames,
+            frame_s=self._clock.interval_s,
             people=list(self._people.by_id.values()),
             episodes=self._builder.episodes(),
             curves=self._curves,

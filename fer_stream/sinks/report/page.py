@@ -60,6 +60,7 @@ def report_content(
     blurred: bool,
     span_s: tuple[float, float],
     frames: int,
+    frame_s: float,
     people: Sequence[PersonTime],
     episodes: Sequence[Episode],
     curves: Curves,
@@ -74,6 +75,7 @@ def report_content(
         blurred: Whether faces are hidden in the pictures.
         span_s: Times of the first and the last frame in the source.
         frames: Number of frames.
+        frame_s: Time from frame to frame.
         people: How long each person was seen.
         episodes: Sorted by face and then by time.
         curves: Everyone's probabilities over time.
@@ -88,6 +90,7 @@ def report_content(
         "span_s": [round(value, 6) for value in span_s],
         "duration_s": None if info.duration_s is None else round(info.duration_s, 3),
         "frames": frames,
+        "frame_s": round(frame_s, 6),
         "step_s": curves.step_s,
         "blurred": blurred,
         "people": [_person(person, rank, curves, thumbnails) for rank, person in enumerate(longest_first)],

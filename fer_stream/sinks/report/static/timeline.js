@@ -8,7 +8,7 @@ const MOST_DRAWN = 2000; // points of one curve in view: more than there are pix
 function columnsOf(person) {
   const steps = new Uint32Array(bytesOf(person.curve.steps).buffer);
   const values = bytesOf(person.curve.values);
-  const frameS = report.frames > 1 ? (lastS - firstS) / (report.frames - 1) : 0;
+  const frameS = report.frame_s;
   const longest = Math.max((frameS + Math.max(GAP_S, frameS / 2)) / report.step_s, 2);
   const endsAfter = Math.max(frameS / report.step_s, 1); // in steps: a reading lasts as long as its frame
   const columns = Array.from({ length: 8 }, () => []);
