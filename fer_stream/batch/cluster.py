@@ -5,6 +5,7 @@ Everything specific to Ray is here: how it is silenced, and how its errors are w
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -20,7 +21,8 @@ from typing import Any
 from fer_stream.batch import work
 from fer_stream.batch.settings import Settings
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
-from fer_stream.system.interrupts import handlers_kept
+from fer_stream.system.background import Background
+from fer_stream.system.interrupts import handlers_kept, interrupts_deferred
 
 ANSWER_S = 10.0  # timeout of a connection to the cluster
 # RFC 9113, section 3.4: a client begins with these bytes and a frame of settings. A server answers with one.
@@ -29,6 +31,9 @@ _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _HTTP2_SETTINGS
 RETRIES = 3  # of a task whose worker died; after the fourth death, the recording is considered the cause
 # Tasks return a few hundred bytes, and weights take 16 MB. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 * 2**20
+
+_INSTALL_HANDLERS = "_ZN3ray6RayLog27InstallFailureSignalHandlerEPKcb"  # of src/ray/util/logging.h
+_RESTORE_S = 0.02  # how often the signal handlers are put back while Ray shuts down
 
 _CRASH = b"Fatal Python error"  # Ray enables faulthandler in its workers
 
@@ -177,9 +182,6 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
     os.environ.update({name: os.environ.get(name, value) for name, value in (_QUIET | _ALL_GPUS).items()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import ray
-        import ray.exceptions
-
         folder: Path | None = None
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if address is None:
@@ -197,19 +199,74 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
                 raise UsageError(_no_cluster(address))
             settings |= {"address": address, "runtime_env": {"env_vars": _ALL_GPUS}}
         try:
-            try:
-                with _without_command_line(), handlers_kept():  # ray.init replaces the handler of SIGTERM
-                    ray.init(**settings)
-            except Exception as error:  # Ray raises many types, and a bare Exception if it starts too slowly
-                if address is None:
-                    raise UsageError(f"Ray can't start here: {one_line(error)}") from error
-                raise UsageError(_no_cluster(address)) from error
-            with _without_death_messages():
-                yield Cluster(gpu_share, folder)
+            with _started(settings) as running:
+                try:
+                    running.peek()
+                except Exception as error:  # one of many types, and a bare one if Ray starts too slowly
+                    if address is None:
+                        raise UsageError(f"Ray can't start here: {one_line(error)}") from error
+                    raise UsageError(_no_cluster(address)) from error
+                with _without_death_messages():
+                    yield Cluster(gpu_share, folder)
         finally:
-            ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _started(settings: dict[str, Any]) -> Iterator[Background[bool]]:
+    """Run Ray in a thread, and shut it down at the end. The thread yields an item once Ray has started.
+
+    If an interrupt stopped `ray.init` or `ray.shutdown` halfway, Ray would crash the process. So only the
+    main thread is interrupted. It then waits until Ray has shut down, unless it is interrupted again.
+    """
+    with handlers_kept() as restore_handlers:
+        _install_native_handlers()
+        restore_handlers()
+        running: Background[bool] | None = None
+        try:
+            with interrupts_deferred():  # otherwise, the thread could run without being assigned
+                running = Background(_run_ray(settings), queue_size=1)
+            yield running
+        except BaseException:
+            _shut_down(running, restore_handlers)
+            raise
+        with interrupts_deferred():
+            _shut_down(running, restore_handlers)
+
+
+def _shut_down(running: Background[bool] | None, restore_handlers: Callable[[], None]) -> None:
+    # ray.shutdown resets the handler of SIGTERM, long before it ends.
+    while running is not None and not running.close(_RESTORE_S):
+        restore_handlers()
+
+
+def _run_ray(settings: dict[str, Any]) -> Iterator[bool]:
+    """Start Ray and yield once. Shut Ray down when this is closed.
+
+    One thread must do both: Ray asks Linux to kill its processes when the thread that started them ends.
+    """
+    import ray
+
+    try:
+        with _without_command_line():
+            ray.init(**settings)
+        yield True
+    finally:
+        ray.shutdown()
+
+
+def _install_native_handlers() -> None:
+    """Let Ray install its native signal handlers now, so that `ray.init` doesn't.
+
+    The one for SIGTERM ends the process with a stack trace. `ray.init` would install it and then hold
+    Python's lock for half a second, so ours could not be put back in time.
+    """
+    import ray._raylet
+
+    install = getattr(ctypes.CDLL(ray._raylet.__file__), _INSTALL_HANDLERS, None)
+    if install is not None:  # another version of Ray may not have it
+        install(None, False)
 
 
 def _answers(address: str) -> bool:

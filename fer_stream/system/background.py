@@ -209,10 +209,10 @@ class Background(Generic[_T]):
         """End iteration now, even if items are queued. Takes no lock, so signal handlers may call it."""
         self._stopping = True
 
-    def close(self, limit_s: float = math.inf) -> None:
+    def close(self, limit_s: float = math.inf) -> bool:
         """Stop reading and join the thread, unless a thread of a pool calls this. May be called again.
 
-        This waits until the worker has finished its current item.
+        This waits until the worker has finished its current item. Return False if that took too long.
 
         Args:
             limit_s: Longest time to wait for a thread that can't be interrupted. After that, it ends when it
@@ -228,9 +228,10 @@ class Background(Generic[_T]):
         # waiting for, would be a deadlock.
         current = threading.current_thread()
         if sys.is_finalizing() or current is self._thread or current.name.startswith(POOL_THREADS):
-            return
+            return True
         while self._thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0:
             self._thread.join(min(left_s, _WAIT_S))
+        return not self._thread.is_alive()
 
     def __enter__(self) -> Background[_T]:
         return self

@@ -78,21 +78,40 @@ def call_on_interrupt(call: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
+def interrupts_deferred() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if an interrupt came, or at once if a second one comes."""
+    came = 0
+
+    def note() -> None:
+        nonlocal came
+        came += 1
+        if came > 1:
+            raise KeyboardInterrupt
+
+    with call_on_interrupt(note):
+        yield
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def handlers_kept() -> Iterator[Callable[[], None]]:
     """Restore the signal handlers at the end, because a library may replace them.
 
-    Does nothing outside the main thread.
+    Yield a function that restores them before the end. Does nothing outside the main thread.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _handled_signals()}
-    try:
-        yield
-    finally:
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _handled_signals()} if in_main else {}
+
+    def restore() -> None:
         for number, previous in before.items():
             if previous is not None:  # None: not set by Python, so Python can't restore it
                 signal.signal(number, previous)
+
+    try:
+        yield restore
+    finally:
+        restore()
 
 
 def ignore_interrupts() -> None:

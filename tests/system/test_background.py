@@ -99,10 +99,10 @@ def test_closing_gives_up_on_a_thread_that_is_held_by_something_else() -> None:
 
     before = threading.active_count()
     frames = Background(Held(1))
-    frames.close(0.05)
+    assert not frames.close(0.05)
     assert threading.active_count() == before + 1
     let_go.set()
-    frames.close()
+    assert frames.close()
 
 
 def test_a_slow_reader_of_a_live_source_gets_the_newest_frame() -> None:
