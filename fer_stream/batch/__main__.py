@@ -3,10 +3,12 @@
 from typing import NoReturn
 
 from fer_stream.command.start import start
+from fer_stream.system.environment import open_standard_streams
 
 
 def main() -> NoReturn:
     """Run `fer-batch`."""
+    open_standard_streams()  # Ray fails without standard error
     start("fer-batch", "fer_stream.batch.cli")
 
 

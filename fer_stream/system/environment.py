@@ -1,6 +1,10 @@
-"""Read and set environment variables of OpenCV, matplotlib and this package, before their imports."""
+"""Prepare the process of a command before other modules load.
+
+This reads and sets environment variables of OpenCV, matplotlib and this package, and opens standard streams.
+"""
 
 import os
+import sys
 
 from fer_stream.errors import SourceError, UsageError
 
@@ -46,6 +50,19 @@ def clean_environment() -> None:
     # A matplotlibrc in the current folder, or a backend meant for another program, changes or breaks charts.
     os.environ["MATPLOTLIBRC"] = os.devnull
     os.environ.pop("MPLBACKEND", None)
+
+
+def open_standard_streams() -> None:
+    """Open the null device for each standard stream that was closed from the start, as by `2>&-`.
+
+    Some libraries need standard error. Others write to its descriptor, which would otherwise belong to the
+    next file that is opened. `sys.stdout` stays None, so a command that has to print there reports an error.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # it is the lowest one that is free
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115, PTH123
 
 
 def plain_matplotlib() -> bool:

@@ -1,4 +1,4 @@
-"""Starting Ray and shutting it down: signals at that time."""
+"""Starting Ray and shutting it down: signals at that time, and closed standard streams."""
 
 from __future__ import annotations
 
@@ -109,3 +109,12 @@ def test_a_signal_when_rays_native_part_has_loaded_is_one_line(clip: Path, tmp_p
         timeout=WAIT_S,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "fer-batch: interrupted\n")
+
+
+@posix
+@pytest.mark.slow
+def test_it_works_with_standard_streams_that_are_closed_from_the_start(clip: Path, tmp_path: Path) -> None:
+    closed = ("sh", "-c", '"$@" <&- >&- 2>&-', "sh")
+    command = (sys.executable, "-m", "fer_stream.batch", clip, "--output", tmp_path / "out", "--workers", "1")
+    assert subprocess.run([*closed, *command], check=False, timeout=WAIT_S).returncode == 0
+    assert len(list((tmp_path / "out" / "tables").iterdir())) == 1
