@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -185,6 +186,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
         folder: Path | None = None
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if address is None:
+            _make_token()
             # A short path, because a socket's path may have only about a hundred characters.
             folder = Path(tempfile.mkdtemp(prefix="fer-ray-", dir="/tmp" if os.name == "posix" else None))
             settings |= {
@@ -267,6 +269,13 @@ def _install_native_handlers() -> None:
     install = getattr(ctypes.CDLL(ray._raylet.__file__), _INSTALL_HANDLERS, None)
     if install is not None:  # another version of Ray may not have it
         install(None, False)
+
+
+def _make_token() -> None:
+    """Make the token that protects the cluster, if Ray can't store one in the home folder."""
+    folder = Path(os.path.expanduser("~/.ray"))  # noqa: PTH111 (there may be no home folder)
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _answers(address: str) -> bool:

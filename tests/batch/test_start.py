@@ -1,4 +1,4 @@
-"""Starting Ray and shutting it down: signals at that time, and closed standard streams."""
+"""Starting Ray and shutting it down: signals at that time, closed standard streams, and the home folder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fer_stream.batch.cluster import connected
 from fer_stream.system.interrupts import interrupts_raised
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 WAIT_S = 120
 
 # Runs fer-batch, and sends it the signal in `ray.init`, right after Ray's native part has loaded.
@@ -118,3 +119,20 @@ def test_it_works_with_standard_streams_that_are_closed_from_the_start(clip: Pat
     command = (sys.executable, "-m", "fer_stream.batch", clip, "--output", tmp_path / "out", "--workers", "1")
     assert subprocess.run([*closed, *command], check=False, timeout=WAIT_S).returncode == 0
     assert len(list((tmp_path / "out" / "tables").iterdir())) == 1
+
+
+@linux
+@pytest.mark.slow
+def test_a_home_that_can_not_be_written_to(clip: Path, tmp_path: Path) -> None:
+    """Nobody can write to /proc, not even root."""
+    command = (sys.executable, "-m", "fer_stream.batch", clip, "--output", tmp_path / "out", "--workers", "1")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [*command, "--quiet"],
+        check=False,
+        env=environment | {"HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
