@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import secrets
 import shutil
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +36,9 @@ RETRIES = 3  # of a task whose worker died; after the fourth death, the recordin
 OBJECT_STORE_BYTES = 100 * 2**20
 
 _INSTALL_HANDLERS = "_ZN3ray6RayLog27InstallFailureSignalHandlerEPKcb"  # of src/ray/util/logging.h
+# How long an interrupted run waits for Ray to start and shut down. That takes up to 6 s on two cores, but
+# a minute if the signal has also ended Ray's processes.
+_INTERRUPTED_S = 15.0
 _RESTORE_S = 0.02  # how often the signal handlers are put back while Ray shuts down
 
 _CRASH = b"Fatal Python error"  # Ray enables faulthandler in its workers
@@ -220,7 +225,8 @@ def _started(settings: dict[str, Any]) -> Iterator[Background[bool]]:
     """Run Ray in a thread, and shut it down at the end. The thread yields an item once Ray has started.
 
     If an interrupt stopped `ray.init` or `ray.shutdown` halfway, Ray would crash the process. So only the
-    main thread is interrupted. It then waits until Ray has shut down, unless it is interrupted again.
+    main thread is interrupted. It then waits until Ray has shut down, unless that takes too long or it is
+    interrupted again.
     """
     with handlers_kept() as restore_handlers:
         _install_native_handlers()
@@ -231,16 +237,18 @@ def _started(settings: dict[str, Any]) -> Iterator[Background[bool]]:
                 running = Background(_run_ray(settings), queue_size=1)
             yield running
         except BaseException:
-            _shut_down(running, restore_handlers)
+            _shut_down(running, restore_handlers, _INTERRUPTED_S)
             raise
         with interrupts_deferred():
             _shut_down(running, restore_handlers)
 
 
-def _shut_down(running: Background[bool] | None, restore_handlers: Callable[[], None]) -> None:
-    # ray.shutdown resets the handler of SIGTERM, long before it ends.
-    while running is not None and not running.close(_RESTORE_S):
-        restore_handlers()
+def _shut_down(
+    running: Background[bool] | None, restore_handlers: Callable[[], None], limit_s: float = math.inf
+) -> None:
+    ends_s = time.monotonic() + limit_s
+    while running is not None and not running.close(_RESTORE_S) and time.monotonic() < ends_s:
+        restore_handlers()  # ray.shutdown resets that of SIGTERM, a second before it ends
 
 
 def _run_ray(settings: dict[str, Any]) -> Iterator[bool]:

@@ -76,17 +76,21 @@ def test_a_signal_during_the_shutdown_waits_for_its_end(monkeypatch: pytest.Monk
 
 
 @posix
-def test_a_second_signal_does_not_wait_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("signals", "limit_s"), [(1, 0.1), (2, WAIT_S)])
+def test_a_second_signal_or_a_hanging_start_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, signals: int, limit_s: float
+) -> None:
     ray = FakeRay(monkeypatch)
     may_start = threading.Event()
 
-    def signal_twice(**_: object) -> None:
-        for _number in range(2):
+    def hang(**_: object) -> None:
+        for _number in range(signals):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.3)
         may_start.wait(WAIT_S)
 
-    monkeypatch.setattr("ray.init", signal_twice)
+    monkeypatch.setattr("ray.init", hang)
+    monkeypatch.setattr(cluster_module, "_INTERRUPTED_S", limit_s)
     try:
         with pytest.raises(KeyboardInterrupt), interrupts_raised(), connected(None, 1, 1.0):
             pytest.fail("the signal was lost")
