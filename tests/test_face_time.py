@@ -46,7 +46,7 @@ def test_exact_times_and_those_of_the_table_give_the_same_gaps():
 
 
 def test_frames_of_a_slow_machine_count_in_full():
-    clock = FrameClock(1 / 30)  # what the camera says; the machine analyzes 1.5 frames per second
+    clock = FrameClock(1 / 30)  # the camera's stated rate; the machine analyzes 1.5 frames per second
     assert sum(clock.step_s(index / 1.5) for index in range(30)) == pytest.approx(29 / 1.5, abs=0.7)
 
 

@@ -22,7 +22,7 @@ from fer_stream.command.reporting import exit_code_of
 from fer_stream.errors import OutOfMemoryError, ReaderGoneError, UsageError
 from fer_stream.expressions import ANNOTATIONS
 from fer_stream.system.extras import require_extra
-from fer_stream.system.files import to_standard_output
+from fer_stream.system.files import new_folders_removed, to_standard_output, write_json
 from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
 from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
@@ -35,7 +35,6 @@ from train.folders import (
     check_votes,
     class_folders,
     find_layout,
-    new_folders_removed,
 )
 from train.process import prepare_process
 
@@ -256,7 +255,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     # With several machines, only the first one has the state.
     if options.resume and os.environ.get("RANK", "0") == "0":
         check_resumable(output)
-    with new_folders_removed(output):
+    with new_folders_removed([output]):
         check_run_folder(output, resume=options.resume, overwrite=options.overwrite)
         if options.overwrite:
             _check_kept(output, config)
@@ -342,7 +341,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fer_stream.command.console import PatientConsole
     from train.evaluation import evaluate
     from train.progress import TrainingProgress, summarize_evaluation
-    from train.results import evaluation_metrics, write_json
+    from train.results import evaluation_metrics
 
     with interrupts_raised():
         console = PatientConsole(quiet=options.quiet)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,18 +136,6 @@ def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
                 f"{output} holds a {name} already; {can_resume}replace it with --overwrite, or choose "
                 "another --output"
             )
-
-
-@contextmanager
-def new_folders_removed(output: Path) -> Iterator[None]:
-    """Remove the folder of a run, and those above it, if the block made them and left them empty."""
-    missing = [folder for folder in (output, *output.parents) if not os.path.lexists(folder)]
-    try:
-        yield
-    finally:
-        for folder in missing:
-            with suppress(OSError):  # it was not made, or is not empty
-                folder.rmdir()
 
 
 def remove_run(output: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_stream.system.files import replace_text
+from fer_stream.system.files import write_json
 from train.folders import CONFUSION_NAME, CURVES_NAME, METRICS_NAME, RESULT_NAMES
 from train.plots import save_confusion_matrix, save_curves
 
@@ -61,15 +60,6 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, Any]:
 
 def _both_views(figures: BothViews) -> dict[str, Any]:
     return {**figures.measured.as_dict(), "mirrored": figures.mirrored.as_dict()}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write indented JSON.
-
-    Raises:
-        OutputError: The file can't be written.
-    """
-    replace_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_results(output: Path, result: Result) -> list[Path]:

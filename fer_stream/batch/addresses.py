@@ -1,4 +1,4 @@
-"""Tell addresses from paths, open them with fsspec, and leave secrets out of what is shown."""
+"""Tell addresses from paths, open them with fsspec, and hide their secrets in messages."""
 
 from __future__ import annotations
 

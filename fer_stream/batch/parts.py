@@ -88,7 +88,7 @@ class PartResult:
 
     @classmethod
     def of(cls, values: object) -> PartResult | None:
-        """Return the result that a footer holds; None if it holds no complete one."""
+        """Read the result from a footer. Return None if it is missing or incomplete."""
         if not isinstance(values, dict) or not isinstance(values.get("problems"), list):
             return None
         try:
@@ -99,12 +99,12 @@ class PartResult:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a recording says.
+    """Facts from the header of a recording.
 
     Attributes:
         first_s: Presentation time of its beginning.
         duration_s: Length in seconds; 0 if unknown.
-        can_be_cut: Whether reading can begin at any point without decoding what is before it.
+        can_be_cut: Whether reading can begin at any point without decoding the frames before it.
         frame_rate: Average frames per second; 0 if unknown.
         is_readable: Whether its header could be read.
     """
@@ -135,8 +135,8 @@ def read_header(file: Path | BinaryIO) -> Header:
             duration_s = float((stream.duration or 0) * stream.time_base)
             if duration_s <= 0:
                 duration_s = (container.duration or 0) / 1e6  # AV_TIME_BASE
-            # Reading can begin at a part, without decoding what is before it, only if packets can be counted
-            # as frames; see sources/seeking.py.
+            # To start at a part without decoding the frames before it, the reader counts packets as frames;
+            # see sources/seeking.py.
             guesses_times = container.format.name == "avi"
             return Header(
                 first_s=float((stream.start_time or 0) * stream.time_base),

@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_stream.command.reporting import say
 from fer_stream.errors import OutputError, UsageError
+from fer_stream.system.files import new_folders_removed
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
@@ -173,21 +174,9 @@ def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) 
                 raise OutputError(f"{path} is an input itself; choose another name for the output")
 
 
-@contextmanager
-def empty_folders_removed(options: argparse.Namespace) -> Iterator[Callable[[], None]]:
-    """Remove folders that were made for outputs and stayed empty.
-
-    Yields:
-        A function that keeps the folders. Call it after success.
-    """
-    paths = _output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values()
-    missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
-    try:
-        yield missing.clear
-    finally:
-        for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
-            with suppress(OSError):  # it was not made, is a file, or is not empty
-                folder.rmdir()
+def empty_folders_removed(options: argparse.Namespace) -> AbstractContextManager[Callable[[], None]]:
+    """Remove folders that were made for outputs and stayed empty; see `new_folders_removed`."""
+    return new_folders_removed(_output_paths(options, (*_FILE_OUTPUTS, *_FOLDER_OUTPUTS)).values())
 
 
 def open_sinks(options: argparse.Namespace, info: SourceInfo) -> Iterator[Sink]:

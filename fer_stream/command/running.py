@@ -6,11 +6,9 @@ The command imports this module after its options are checked, because OpenCV, P
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import cv2
 
@@ -29,7 +27,7 @@ from fer_stream.command.outputs import (
 )
 from fer_stream.command.progress import Progress
 from fer_stream.command.reporting import BLUR_REMINDER, say
-from fer_stream.errors import INTERRUPTED_EXIT_CODE, cannot_write
+from fer_stream.errors import INTERRUPTED_EXIT_CODE
 from fer_stream.inference.threads import OPENCV_THREADS
 from fer_stream.pipeline import RunOptions, Summary, profile_report, run, written_files
 from fer_stream.profiling import Profile
@@ -40,7 +38,7 @@ from fer_stream.sources import Source, SourceInfo, open_source
 from fer_stream.sources.time_text import parse_time
 from fer_stream.status import RunStatus
 from fer_stream.system.background import Task
-from fer_stream.system.files import replacing
+from fer_stream.system.files import write_json
 from fer_stream.system.interrupts import interrupts_raised
 
 
@@ -97,7 +95,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         )
         files = written_files(sinks)
         if profile_path is not None:
-            _write_json(profile_path, profile_report(summary, profile, started_s, str(analyzer.device)))
+            write_json(profile_path, profile_report(summary, profile, started_s, str(analyzer.device)))
             files.append(profile_path)
         _sum_up(options, summary, profile, progress, files)
         if not (sinks or profile_path or options.quiet):
@@ -143,11 +141,3 @@ def _sum_up(
     LOGGER.debug("stages in ms: %s", profile.stages_ms())
     if options.blur and files and not options.quiet:
         say(PROG, BLUR_REMINDER)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(path, error) from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -94,6 +95,31 @@ def replace_text(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write indented JSON, in full or not at all.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    replace_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def new_folders_removed(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
+    """Remove the folders at and above some paths that the block made and left empty.
+
+    Yields:
+        A function that keeps the folders. Call it after success.
+    """
+    missing = {folder for path in paths for folder in (path, *path.parents) if not os.path.lexists(folder)}
+    try:
+        yield missing.clear
+    finally:
+        for folder in sorted(missing, key=lambda folder: -len(folder.parts)):
+            with contextlib.suppress(OSError):  # it was not made, is a file, or is not empty
+                folder.rmdir()
 
 
 def open_new(path: Path, *, overwrite: bool) -> BinaryIO:

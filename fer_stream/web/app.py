@@ -33,7 +33,7 @@ ACTIONS = ("still", "record", "stop")
 
 @dataclass(frozen=True)
 class RunAccess:
-    """What the page's requests need from the run.
+    """Access to the run, for the page's requests.
 
     Attributes:
         hub: The live channels.

@@ -142,7 +142,7 @@ def test_a_bad_recording_does_not_end_an_estimate(tmp_path):
 @pytest.mark.parametrize(("is_readable", "video_s"), [(True, 20.0), (False, 10.0)])
 def test_an_estimate_adds_the_mean_only_for_a_recording_that_can_be_read(is_readable, video_s, tmp_path):
     class Here:
-        """Reads that the first recording is 10 s long, and no length of the second one."""
+        """Finds a length of 10 s for the first recording, and no length for the second one."""
 
         def slots(self, _settings: Settings) -> int:
             return 1

@@ -1,4 +1,4 @@
-"""fer-train that is stopped, or can't write: what it leaves behind, and what it says."""
+"""`fer-train` when it is stopped or can't write: its files and its messages."""
 
 from __future__ import annotations
 
