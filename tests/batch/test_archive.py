@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.archives import write_clip
+from helpers.command import rest_of
 
 pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'")
 pytest.importorskip("fsspec")
@@ -314,7 +315,7 @@ def test_ctrl_c_keeps_finished_recordings_and_the_next_run_continues(analyzer, h
     assert run.stderr is not None
     said = [run.stderr.readline()]
     os.killpg(run.pid, signal.SIGINT)
-    out, rest = run.communicate(timeout=WAIT_S)
+    out, rest = rest_of(run, WAIT_S)
     said += rest.splitlines()
     assert run.returncode == 130, said
     assert said[0].startswith("fer-batch: 1/2 done a.mp4") and said[-1] == "fer-batch: interrupted"

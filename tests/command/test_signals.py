@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers.command import posix, start
+from helpers.command import posix, rest_of, start
 from helpers.paths import SAMPLE
 from helpers.videos import times_of
 
@@ -25,12 +24,10 @@ def test_a_signal_finishes_every_file(tmp_path, number):
     process = start(arguments)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(5)]
-    asked_s = time.monotonic()
     process.send_signal(number)
     process.send_signal(number)  # a wrapper may pass it on as well
-    out, err = process.communicate(timeout=20)
+    out, err = rest_of(process, limit_s=20)
     assert process.returncode == 130
-    assert time.monotonic() - asked_s < 30, "it hangs: an idle machine takes 2 s"
     rows = [json.loads(line) for line in [*lines, *out.splitlines()]]
     frames = [row["frame"] for row in rows]
     assert frames == sorted(frames) and len({(row["frame"], row["face_id"]) for row in rows}) == len(rows)

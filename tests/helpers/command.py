@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,27 @@ def start(arguments: Sequence[object], **options) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
+
+
+def rest_of(process: subprocess.Popen[str], limit_s: float) -> tuple[str, str]:
+    """Return the unread rest of standard output and of standard error, after the process has ended.
+
+    After a `readline`, `communicate` would lose the lines that Python has read ahead.
+
+    Args:
+        process: The process. It writes little to standard error, so one pipe can be read after the other.
+        limit_s: The process is killed if it takes longer.
+    """
+    assert process.stdout is not None and process.stderr is not None
+    killer = threading.Timer(limit_s, process.kill)
+    killer.start()
+    try:
+        out, err = process.stdout.read(), process.stderr.read()
+        process.wait()
+    finally:
+        killer.cancel()
+        killer.join()
+    return out, err
 
 
 def files_below(folder: Path) -> set[str]:

@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.command import rest_of
 from helpers.live_servers import (
     MjpegServer,
     NoRtspServerError,
@@ -388,7 +389,7 @@ def test_a_run_survives_an_outage_and_prints_no_password(tmp_path: Path, analyze
         while rows[-1]["time_s"] - rows[-2]["time_s"] < 0.8 * away_s:
             rows.append(json.loads(process.stdout.readline()))
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = rest_of(process, limit_s=20)
     rows += [json.loads(line) for line in out.splitlines()]
     assert process.returncode == 130
     assert {row["source"] for row in rows} == {server.address}
