@@ -21,7 +21,7 @@ from fer_stream.detection.tracker import TrackedFace
 from fer_stream.errors import SourceError, UsageError
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.inference.devices import pick_device
-from fer_stream.inference.threads import early_scan_threads
+from fer_stream.inference.threads import early_scan_threads, splits_early_scans
 from fer_stream.profiling import Profile
 from fer_stream.ranges import BATCH, MIN_FACE, SCAN_EVERY, SMOOTH_S, THREADS, UNSURE_BELOW
 from fer_stream.recognition.classifier import Classifier
@@ -59,7 +59,7 @@ class Analyzer:
         batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
             together while the other half is searched for faces. From 4K on, it is fewer frames.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
-            calling thread. From 4 on, frames of a recording are also scanned early; see `EarlyScans`.
+            calling thread. From 2 on, frames of a recording are also scanned early; see `EarlyScans`.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
         profile: Receives the time of each stage.
         detector: Finds the faces, in one thread and without early scans; None for MTCNN, with `min_face` and
@@ -105,9 +105,16 @@ class Analyzer:
             self.device, weights=None if weights is None else Path(weights), labels=labels, threads=threads
         )
         self._unsure_below = self._classifier.unsure_below if unsure_below is None else unsure_below
-        self._detector = detector or Detector(
-            self.device, min_face=min_face, threads=threads, cautious=cautious
-        )
+        self._detector: FaceDetector
+        self._early_detector: FaceDetector  # scans several frames of a recording at the same time
+        if detector is None:
+            own = Detector(self.device, min_face=min_face, threads=threads, cautious=cautious)
+            self._detector = own
+            self._early_detector = own if splits_early_scans(threads) else own.in_one_thread()
+            self._early_scan_threads = early_scan_threads(self.device, threads)
+        else:  # it may not be thread-safe
+            self._detector = self._early_detector = detector
+            self._early_scan_threads = 0
         if other_readers is None:
             other_readers = [load(self.device, threads=threads) for load in OTHER_READERS]
         self._readers: tuple[FaceReader, ...] = (self._classifier, *other_readers)
@@ -117,8 +124,6 @@ class Analyzer:
         self._smooth_s = smooth_s if smooth_s >= SHORTEST_SMOOTH_S else 0.0
         self._batch = batch
         self._side_by_side = (threads or CORES) > 1
-        # A caller's own detector may not be thread-safe.
-        self._early_scan_threads = early_scan_threads(self.device, threads) if detector is None else 0
         self._profile = profile or Profile()
 
     @property
@@ -211,14 +216,15 @@ class Analyzer:
         first = list(itertools.islice(frames, 1))
         frame_bytes = first[0].bgr.nbytes if first else 0
         are_large = one_at_a_time(frame_bytes)
+        # From 4K on, the sums of a frame take 100 MB in each thread that scans early.
+        early_threads = self._early_scan_threads if frame_bytes < FOUR_K_BYTES else 0
         found = find_in_recording(
             _first_then(first, frames),
-            self._detector,
+            self._early_detector if early_threads else self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
             enough_faces=self._classifier.enough_faces,
-            # From 4K on, the sums of a frame take 100 MB in each of these threads.
-            early_scan_threads=self._early_scan_threads if frame_bytes < FOUR_K_BYTES else 0,
+            early_scan_threads=early_threads,
             abandoned=abandoned,
             profile=self._profile,
         )

@@ -1,7 +1,7 @@
 """`run`: source -> analyzer -> overlay -> sinks, all stages at once on different frames.
 
 Threads share the work. One decodes, and one analyzes, draws and prepares pictures for the sinks. For most
-recordings another one finds the faces first, and on 4 cores or more, further ones scan frames ahead of it
+recordings another one finds the faces first, and on 2 cores or more, further ones scan frames ahead of it
 (see `Analyzer`). The caller's thread writes, because windows belong to the main thread and Ctrl-C arrives
 there. The queues between the threads are bounded.
 

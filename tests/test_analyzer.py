@@ -19,6 +19,7 @@ from helpers.paths import SAMPLE as CLIP
 from fer_stream import analyzer as analyzer_module
 from fer_stream.analysis import finding as finding_module
 from fer_stream.analyzer import Analyzer
+from fer_stream.detection.detector import Detector
 from fer_stream.detection.geometry import iou_matrix
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
@@ -105,16 +106,16 @@ def test_scanning_adapts_to_a_slow_machine_live_but_never_in_a_recording(
     clock = itertools.count(0, 0.3)  # everything that is timed takes 0.3 s
     for module in (analyzer_module, finding_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    scans, rows = {}, {}
+    scans, rows, scan = {}, {}, Detector.scan
     for kind, scan_every in (("video", "auto"), ("video", 10), ("camera", "auto"), ("camera", 5)):
         one = Analyzer("cpu", scan_every=scan_every)
         scanned: list[int] = []
 
-        def scan(*at, scan=one._detector.scan, scanned=scanned):
+        def counting_scan(*at, scanned=scanned):
             scanned.append(1)
             return scan(*at)
 
-        monkeypatch.setattr(one._detector, "scan", scan)
+        monkeypatch.setattr(Detector, "scan", counting_scan)
         rows[kind, scan_every] = as_rows(list(one.analyze_frames(iter(half_size_clip[:12]), kind)))
         scans[kind, scan_every] = len(scanned)
     assert scans == {("video", "auto"): 2, ("video", 10): 2, ("camera", "auto"): 1, ("camera", 5): 3}

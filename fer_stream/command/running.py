@@ -6,6 +6,7 @@ The command imports this module after its options are checked, because OpenCV, P
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -138,6 +139,7 @@ def _sum_up(
 ) -> None:
     progress.update()
     progress.summarize(summary, files)
-    LOGGER.debug("stages in ms: %s", profile.stages_ms())
+    if LOGGER.isEnabledFor(logging.DEBUG):  # percentiles load more of NumPy
+        LOGGER.debug("stages in ms: %s", profile.stages_ms())
     if options.blur and files and not options.quiet:
         say(PROG, BLUR_REMINDER)

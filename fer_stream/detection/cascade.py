@@ -6,6 +6,7 @@ find the same faces.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -92,6 +93,10 @@ class Cascade(Protocol):
 
     def o_net(self, pixels: Any, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares, (N, 4) px; return shifts (N, 4), points (N, 10), probabilities (N, 2)."""
+        ...
+
+    def in_one_thread(self) -> Cascade:
+        """Return a cascade with the same networks that uses only the CPU thread that calls it."""
         ...
 
 
@@ -192,6 +197,12 @@ class CpuCascade:
     def o_net(self, pixels: CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run O-Net on squares; see `Cascade.o_net`."""
         return self._run_on_squares(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
+
+    def in_one_thread(self) -> CpuCascade:
+        """Return a cascade with the same networks; see `Cascade.in_one_thread`."""
+        other = copy.copy(self)
+        other._workers = Workers(1)
+        return other
 
     def _run_on_squares(
         self, network: Network, size: int, pixels: CpuPixels, squares_xyxy: np.ndarray

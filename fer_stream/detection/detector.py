@@ -12,6 +12,7 @@ MTCNN's conventions end here: RGB in -1..1, and pixels that count from 1.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -133,6 +134,15 @@ class Detector:
         squares = squared(boxes_xyxy, REFINE_MARGIN)
         pixels = self._cascade.read(image_bgr, Use.REFINE)
         return _clipped_to_frame(self._o_stage(pixels, squares), pixels)
+
+    def in_one_thread(self) -> Detector:
+        """Return a detector with the same networks that uses only the CPU thread that calls it.
+
+        This is for callers that scan several frames at the same time.
+        """
+        other = copy.copy(self)
+        other._cascade = self._cascade.in_one_thread()
+        return other
 
     def _scales(self, size_wh: tuple[int, int]) -> list[float]:
         """Return the scales of the pyramid. P-Net's input is the smallest face that is found at each."""

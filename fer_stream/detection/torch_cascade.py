@@ -153,6 +153,10 @@ class TorchCascade:
         shifts, points, probabilities = np.split(outputs, [4, 14], axis=1)
         return shifts, points, probabilities
 
+    def in_one_thread(self) -> TorchCascade:
+        """Return the cascade itself, which uses no other CPU thread; see `Cascade.in_one_thread`."""
+        return self
+
 
 class _Pyramid:
     """P-Net on every level of the pyramid of frames of one size."""

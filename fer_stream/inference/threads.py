@@ -21,6 +21,7 @@ WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # in crops; a smaller part is not worth a thread
 MOST_NETWORK_THREADS = 4  # of one run of a network; the layers are too small for more
 MOST_EARLY_SCAN_THREADS = 3
+SPLIT_EARLY_SCANS_FROM = 4  # cores; two whole scans at a time fill fewer cores
 
 _T = TypeVar("_T")
 
@@ -28,14 +29,25 @@ _T = TypeVar("_T")
 def early_scan_threads(device: str, threads: int = 0) -> int:
     """Return how many threads scan frames early, see `EarlyScans`; 0 without cores to spare.
 
-    Measured with a crowd and without a saved video: early scans make 4 cores (one thread) 1.1 times as fast,
-    and 8 cores (two threads) and 16 cores (three threads) 1.5 times. More threads do not help.
+    Measured with a crowd and without a saved video: early scans make 2 cores (two threads, whole scans) and 4
+    cores (one thread, split scans) 1.1 times as fast, and 8 cores (two threads) and 16 cores (three threads)
+    1.5 times. More threads do not help.
 
     Args:
         device: Device of the scans. A GPU makes one scan at a time.
         threads: CPU threads that the analysis may use; 0 for one per core.
     """
-    return min(MOST_EARLY_SCAN_THREADS if device == "cpu" else 1, (threads or CORES) // 4)
+    cores = threads or CORES
+    if device != "cpu":
+        return min(1, cores // 4)
+    if splits_early_scans(threads):
+        return min(MOST_EARLY_SCAN_THREADS, cores // 4)
+    return 2 if cores > 1 else 0
+
+
+def splits_early_scans(threads: int = 0) -> bool:
+    """Return whether each early scan on the CPU is split over two threads. See `early_scan_threads`."""
+    return (threads or CORES) >= SPLIT_EARLY_SCANS_FROM
 
 
 class Workers:

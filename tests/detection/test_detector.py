@@ -12,6 +12,7 @@ from fer_stream.detection.association import STILL_THERE_SCORE
 from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import clipped, iou_matrix
 from fer_stream.detection.pixels import SquarePixels, SummedPixels
+from fer_stream.system import thread_pool
 from fer_stream.system.thread_pool import ThreadPool
 from fer_stream.types import Detections
 
@@ -226,6 +227,17 @@ def test_one_thread_scans_while_another_one_refines_and_searches(
                 assert_same(each.search(hopper_bgr, boxes[0]), searched)
         for scan in scans:
             assert_same(scan.result(), scanned)
+
+
+def test_a_detector_in_one_thread_finds_the_same_crowd(monkeypatch, shared_data) -> None:
+    frame = first_frame_of_the_street(shared_data)
+    split = Detector("cpu", threads=2)
+    expected = split.scan(frame)
+    assert len(expected) >= 4
+    monkeypatch.delattr(thread_pool, "ThreadPool")  # no other thread can start
+    with pytest.raises(NameError):
+        split.scan(frame)
+    assert_same(split.in_one_thread().scan(frame), expected)
 
 
 def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fer_stream.inference.threads import Workers, early_scan_threads
+from fer_stream.inference.threads import Workers, early_scan_threads, splits_early_scans
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -47,5 +47,6 @@ def test_threads_are_shared_between_workers_and_networks() -> None:
 
 def test_frames_are_scanned_early_only_with_cores_to_spare() -> None:
     counts = (1, 2, 3, 4, 8, 16, 64)
-    assert [early_scan_threads("cpu", threads) for threads in counts] == [0, 0, 0, 1, 2, 3, 3]
+    assert [early_scan_threads("cpu", threads) for threads in counts] == [0, 2, 2, 1, 2, 3, 3]
     assert [early_scan_threads("cuda:0", threads) for threads in counts] == [0, 0, 0, 1, 1, 1, 1]
+    assert [splits_early_scans(threads) for threads in counts] == [False] * 3 + [True] * 4
