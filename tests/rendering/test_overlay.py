@@ -14,7 +14,7 @@ from fer_stream.rendering.overlay import Overlay
 from fer_stream.rendering.overlay.drawing import text_width_px
 from fer_stream.rendering.overlay.geometry import Rect
 from fer_stream.rendering.overlay.layout import Layout
-from fer_stream.rendering.overlay.parts import Level, PlacedFace
+from fer_stream.rendering.overlay.parts import REGULAR, Level, PlacedFace
 from fer_stream.types import Face
 from fer_stream.words import percent
 
@@ -272,17 +272,27 @@ def test_without_bars_only_box_and_label_are_drawn():
     assert not changed[:, 720:].any() and not changed[:, :480].any()
 
 
-@pytest.mark.parametrize("shade", [0, 128, 255])
-@pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_the_label_is_readable_on_every_background(shade, expression):
-    analyzed = blank_frame((640, 360), [face_at(1, (250, 120, 380, 300), expression)], shade=shade)
-    tag = Layout(text_width_px).arrange(analyzed)[0].tag.rect
-    image = Overlay().annotate(analyzed)[tag.top : tag.bottom, tag.left : tag.right] / 255.0
+def contrasts_in(image: np.ndarray) -> np.ndarray:
+    """Return the contrast ratio of each pixel of a plate with the plate's own colour."""
+    image = image / 255.0
     linear = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.0722, 0.7152, 0.2126]
     plate = np.median(luminance)
     contrasts = np.maximum(luminance + 0.05, plate + 0.05) / np.minimum(luminance + 0.05, plate + 0.05)
-    assert np.percentile(contrasts[2:-2, 2:-2], 97) > 4.5 * 0.9
+    return contrasts[2:-2, 2:-2]
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+@pytest.mark.parametrize("confidence", [0.87, 0.3])
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_the_label_and_the_id_are_readable_on_every_background(shade, confidence, expression):
+    face = face_at(88, (250, 120, 380, 300), expression, confidence)
+    analyzed = blank_frame((640, 360), [face], shade=shade)
+    tag = Layout(text_width_px).arrange(analyzed)[0].tag
+    image = Overlay().annotate(analyzed)[tag.rect.top : tag.rect.bottom, tag.rect.left : tag.rect.right]
+    id_px = text_width_px("88", tag.text_px, REGULAR) + tag.padding
+    for part in (image[:, :-id_px], image[:, -id_px:]):
+        assert np.percentile(contrasts_in(part), 97) > 4.5 * 0.9
 
 
 @pytest.mark.parametrize("size_wh", [(2, 2), (3, 40), (40, 3), (16, 16), (64, 48), (120, 90)])

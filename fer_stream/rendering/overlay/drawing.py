@@ -110,7 +110,7 @@ def draw_box(canvas: np.ndarray, placed: PlacedFace) -> None:
 
 
 def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
-    """Draw a face's tag in place: expression, percentage and, fainter, its id.
+    """Draw a face's tag in place: expression, percentage and, in lighter type, its id.
 
     An unsure face gets a dark, more transparent tag in regular weight, which catches the eye less.
     """
@@ -128,7 +128,7 @@ def draw_tag(canvas: np.ndarray, placed: PlacedFace) -> None:
     if tag.shows_id:
         text = id_text(face)
         left = rect.right - tag.padding - text_width_px(text, size_px, REGULAR)
-        draw_text(canvas, text, left, baseline, size_px, REGULAR, ink, 0.6)
+        draw_text(canvas, text, left, baseline, size_px, REGULAR, ink)
 
 
 def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
@@ -204,24 +204,21 @@ def draw_text(
     size_px: int,
     weight: int,
     color: ColorBgr,
-    opacity: float = 1.0,
 ) -> None:
     """Draw a line of text in place, starting at `left` and standing on `baseline`, px."""
-    sprite, margin, ascent = _text_sprite(text, size_px, weight, color, opacity)
+    sprite, margin, ascent = _text_sprite(text, size_px, weight, color)
     blend(canvas, sprite, left - margin, baseline - ascent)
 
 
 @lru_cache(maxsize=1024)
-def _text_sprite(
-    text: str, size_px: int, weight: int, color: ColorBgr, opacity: float
-) -> tuple[Sprite, int, int]:
+def _text_sprite(text: str, size_px: int, weight: int, color: ColorBgr) -> tuple[Sprite, int, int]:
     """Return the sprite of a text, its offset to the left, and its rows above the baseline."""
     margin, ascent = 2, size_px + 2
     width = text_width_px(text, size_px, weight) + 2 * margin
     coverage = np.zeros((ascent + size_px // 2 + 2, width, 3), np.uint8)
     with _FONT_LOCK:
         cv2.putText(coverage, text, (margin, ascent), WHITE_BGR, _FONT, size_px, weight)
-    return _sprite(coverage[:, :, 0] / 255.0 * opacity, color), margin, ascent
+    return _sprite(coverage[:, :, 0] / 255.0, color), margin, ascent
 
 
 @lru_cache(maxsize=256)
@@ -286,7 +283,6 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
                 style.text_px,
                 SEMIBOLD if is_top else REGULAR,
                 WHITE_BGR if is_top else DIM_BGR,
-                1.0,
             )
             layer(sprite, style.padding - margin, row_top + baseline_px(style.row, style.text_px) - ascent)
             track = plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
