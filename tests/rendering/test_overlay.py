@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -270,6 +271,30 @@ def test_without_bars_only_box_and_label_are_drawn():
     changed = (Overlay(show_bars=False).annotate(analyzed) != analyzed.frame.bgr).any(axis=2)
     assert changed.any()
     assert not changed[:, 720:].any() and not changed[:, :480].any()
+
+
+def test_the_bars_of_a_small_face_grow_to_the_right_in_the_order_of_the_larger_panels():
+    def bars(height_px: int) -> tuple[Level, list[tuple[str, int]]]:
+        """Return the level of a face's panel, and the name and length of each visible bar, from the top."""
+        face = face_at(1, (500, 200, 500 + 0.8 * height_px, 200 + height_px), "surprise")
+        shares = np.array([0.2, 0.0, 0.2, 0.0, 0.0, 0.0, 0.6], np.float32)
+        analyzed = blank_frame((1280, 720), [replace(face, probabilities=shares)])
+        panel = Layout(text_width_px).arrange(analyzed)[0].panel
+        image = Overlay().annotate(analyzed)[panel.rect.top : panel.rect.bottom]
+        image = image[:, panel.rect.left : panel.rect.right]
+        shown = []
+        for name in EXPRESSIONS:
+            rows, columns = np.nonzero((image == color_bgr(name)).all(axis=2))
+            if rows.size:
+                shown.append((rows.mean(), name, int(np.ptp(columns)) + 1))
+        return panel.style.level, [(name, length) for _, name, length in sorted(shown)]
+
+    (small, small_bars), (large, large_bars) = bars(24), bars(300)
+    assert small is Level.MINI and large is Level.FULL
+    names = ["angry", "fear", "surprise"]
+    assert [name for name, _ in small_bars] == [name for name, _ in large_bars] == names
+    for shown in (small_bars, large_bars):
+        assert shown[2][1] == pytest.approx(3 * shown[0][1], abs=3)
 
 
 def contrasts_in(image: np.ndarray) -> np.ndarray:

@@ -179,7 +179,7 @@ def test_a_tag_does_not_leave_its_box_for_a_place_close_to_another_face():
 
 def test_a_face_without_room_for_its_tag_loses_its_bars_too():
     # Above the face in the corner there is room for bars, but a tag is wider and would cover the other face.
-    corner, other = face_at(1, (1250, 680, 1280, 720)), face_at(2, (1150, 640, 1200, 700))
+    corner, other = face_at(1, (1250, 670, 1280, 720)), face_at(2, (1150, 630, 1200, 690))
     alone = Layout(text_width_px).arrange(blank_frame((1280, 720), [corner]))[0]
     assert alone.tag is not None and alone.panel is not None
     placed = Layout(text_width_px).arrange(blank_frame((1280, 720), [corner, other]))

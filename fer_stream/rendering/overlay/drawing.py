@@ -19,7 +19,6 @@ from fer_stream.rendering.overlay.geometry import Rect
 from fer_stream.rendering.overlay.parts import (
     REGULAR,
     SEMIBOLD,
-    Level,
     PanelStyle,
     PlacedFace,
     id_text,
@@ -138,8 +137,7 @@ def draw_panel(canvas: np.ndarray, placed: PlacedFace) -> None:
     rect, style, opacity = placed.panel.rect, placed.panel.style, placed.panel.opacity
     region = canvas[rect.top : rect.bottom, rect.left : rect.right]
     before = region.copy() if opacity < 1 else None
-    draw = _draw_columns if style.level is Level.MINI else _draw_rows
-    draw(canvas, rect, style, placed.face)
+    _draw_rows(canvas, rect, style, placed.face)
     if before is not None:
         cv2.addWeighted(region, opacity, before, 1 - opacity, 0, dst=region)
     elif placed.panel.tie is not None:
@@ -183,17 +181,6 @@ def _draw_bar(
     if whole < length and rest:
         column = plate(1, thickness, 0, color, rest / 8)
         blend(canvas, column, left + whole, top)
-
-
-def _draw_columns(canvas: np.ndarray, panel: Rect, style: PanelStyle, face: Face) -> None:
-    probabilities = face.probabilities
-    blend(canvas, _panel_plate(style, NO_ROW), panel.left, panel.top)
-    width, height = style.bar_wh
-    bottom = panel.top + style.padding + height
-    for index, (name, probability) in enumerate(zip(EXPRESSIONS, probabilities.tolist(), strict=True)):
-        left = panel.left + style.padding + index * style.row
-        filled = max(1, round(min(max(probability, 0.0), 1.0) * height))
-        blend(canvas, plate(width, filled, 0, color_bgr(name), 1.0), left, bottom - filled)
 
 
 def draw_text(
@@ -270,25 +257,16 @@ def _panel_plate(style: PanelStyle, top_index: int) -> Sprite:
         blend(background, Sprite(np.zeros_like(sprite.premultiplied), sprite.background), left, top)
 
     bar_width, bar_height = style.bar_wh
-    if style.level is Level.MINI:
-        for index in range(len(EXPRESSIONS)):
-            track = plate(bar_width, bar_height, 0, WHITE_BGR, TRACK_OPACITY)
-            layer(track, style.padding + index * style.row, style.padding)
-    else:
-        for index, name in enumerate(EXPRESSIONS):
-            row_top = style.padding + index * style.row
+    bar_left = style.padding + style.name_width + style.gap
+    for index, name in enumerate(EXPRESSIONS):
+        row_top = style.padding + index * style.row
+        if style.name_width:
             is_top = index == top_index
-            sprite, margin, ascent = _text_sprite(
-                name,
-                style.text_px,
-                SEMIBOLD if is_top else REGULAR,
-                WHITE_BGR if is_top else DIM_BGR,
-            )
+            weight, ink = (SEMIBOLD, WHITE_BGR) if is_top else (REGULAR, DIM_BGR)
+            sprite, margin, ascent = _text_sprite(name, style.text_px, weight, ink)
             layer(sprite, style.padding - margin, row_top + baseline_px(style.row, style.text_px) - ascent)
-            track = plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
-            layer(
-                track, style.padding + style.name_width + style.gap, row_top + (style.row - bar_height) // 2
-            )
+        track = plate(bar_width, bar_height, bar_height // 2, WHITE_BGR, TRACK_OPACITY)
+        layer(track, bar_left, row_top + (style.row - bar_height) // 2)
     shape = _rounded(width, height, max(2, style.text_px // 2))[:, :, None]
     opacity = (1 - background / 255) * shape
     return Sprite(_to_uint8(color * opacity), _to_uint8(255 * (1 - opacity)))

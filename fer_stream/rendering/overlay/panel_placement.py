@@ -194,10 +194,7 @@ class PanelPlacer:
         for level in range(memory.wanted or Level.TAG, above, -1):
             style = self._style_for(memory, Level(level), scene.text_px)
             best: tuple[float, str, Rect] | None = None
-            spots = (*SPOTS_BESIDE, *SPOTS_OVER_UNDER)
-            if level == Level.MINI:  # it is about as wide as a face, so it looks best below one
-                spots = (*SPOTS_OVER_UNDER, *SPOTS_BESIDE)
-            for order, spot in enumerate(spots):
+            for order, spot in enumerate((*SPOTS_BESIDE, *SPOTS_OVER_UNDER)):
                 panel = _panel_at(spot, index, style, scene, is_placed=False)
                 if panel is None or not _is_allowed(panel, index, scene.boxes, parts, margin_px=scene.gap):
                     continue

@@ -26,7 +26,7 @@ class Level(IntEnum):
     """Level of detail of a face's probabilities."""
 
     TAG = 0  # no bars
-    MINI = 1  # seven small columns, no text
+    MINI = 1  # bars alone, with no text
     COMPACT = 2  # names and bars in small text
     FULL = 3  # names, bars and numbers
 
@@ -39,11 +39,11 @@ class PanelStyle:
         level: Level of detail.
         text_px: Size of its text.
         padding: Space inside the plate's edge.
-        row: Height of a row; in a mini panel, the width of a column with its gap.
-        name_width: Width of the names' column.
+        row: Height of a row.
+        name_width: Width of the names' column; 0 in a mini panel.
         gap: Space between columns.
-        bar_wh: Length and thickness of the longest bar; in a mini panel, its width and height.
-        number_width: Width of the numbers' column.
+        bar_wh: Length and thickness of the longest bar.
+        number_width: Width of the numbers' column; 0 if there is none.
     """
 
     level: Level
@@ -58,17 +58,13 @@ class PanelStyle:
     @property
     def size_wh(self) -> tuple[int, int]:
         """Width and height of the whole panel."""
-        count = len(EXPRESSIONS)
-        if self.level is Level.MINI:
-            width = count * self.row - (self.row - self.bar_wh[0])
-            return width + 2 * self.padding, self.bar_wh[1] + 2 * self.padding
         width = (
             self.name_width
             + self.gap
             + self.bar_wh[0]
             + (self.gap + self.number_width if self.number_width else 0)
         )
-        return width + 2 * self.padding, count * self.row + 2 * self.padding
+        return width + 2 * self.padding, len(EXPRESSIONS) * self.row + 2 * self.padding
 
 
 @dataclass(frozen=True)
@@ -170,15 +166,15 @@ def scaled_text_px(text_px: int, factor: float) -> int:
 def panel_style(level: Level, text_px: int, measure: MeasureText) -> PanelStyle:
     """Return the dimensions of a panel for a size of text."""
     if level <= Level.MINI:
-        width = max(3, round(0.45 * text_px))
+        thickness = round(0.25 * text_px)
         return PanelStyle(
             level=Level.MINI,
             text_px=text_px,
-            padding=max(2, round(0.35 * text_px)),
-            row=width + max(1, round(0.15 * text_px)),
+            padding=round(0.3 * text_px),
+            row=thickness + max(1, round(0.12 * text_px)),
             name_width=0,
             gap=0,
-            bar_wh=(width, round(2.0 * text_px)),
+            bar_wh=(round(2.5 * text_px), thickness),
             number_width=0,
         )
     full = level is Level.FULL
