@@ -15,6 +15,7 @@ from fer_stream.batch.index import INDEX
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
 from fer_stream.batch.settings import Settings
+from fer_stream.command.colors import BAD_HEX, BUSY_HEX, GOOD_HEX
 from fer_stream.command.reporting import say
 from fer_stream.errors import FerStreamError, one_line
 from fer_stream.words import clock_text, counted
@@ -47,12 +48,12 @@ class Progress:
                 rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.BarColumn(
                     bar_width=None,
-                    complete_style="cyan",
-                    finished_style="green",
+                    complete_style=BUSY_HEX,
+                    finished_style=GOOD_HEX,
                     table_column=Column(ratio=1),
                 ),
-                rich.progress.TextColumn("{task.fields[failures]}", style="red", markup=False),
-                rich.progress.TextColumn("{task.fields[rate]}", style="cyan", markup=False),
+                rich.progress.TextColumn("{task.fields[failures]}", style=BAD_HEX, markup=False),
+                rich.progress.TextColumn("{task.fields[rate]}", style=BUSY_HEX, markup=False),
                 rich.progress.TextColumn("{task.fields[left]}", markup=False),
                 console=self._console,
                 transient=True,
@@ -89,7 +90,7 @@ class Progress:
         length, took = clock_text(record.duration_s), clock_text(record.seconds)
         note = f"; {record.error}" if record.error else ""
         self._line(
-            Text("done ", style="green"),
+            Text("done ", style=GOOD_HEX),
             f"{_short_name(record.source)}: {length} of video, {people}, in {took} of work{note}",
         )
 
@@ -107,7 +108,7 @@ class Progress:
         if self._quiet:
             say(PROG, text)
         else:
-            self._line(Text("failed ", style="red"), text)
+            self._line(Text("failed ", style=BAD_HEX), text)
 
     def refresh(self) -> None:
         """Update the bar."""

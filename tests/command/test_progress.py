@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.contexts import camera_info, make_info
+from helpers.contrast import contrast
 from helpers.faces import make_face
 from rich.console import Console
 
 from fer_stream.command.progress import Progress, live
 from fer_stream.command.progress.live import Panel
 from fer_stream.command.progress.people import people_lines
-from fer_stream.expressions import EXPRESSIONS
+from fer_stream.expressions import EXPRESSIONS, UNSURE
 from fer_stream.pipeline import Summary
 from fer_stream.sources import SourceKind, SourceStatus
 from fer_stream.status import Recording, RunStatus
@@ -189,3 +191,31 @@ def test_pictures_and_people_have_their_percentages_in_one_form(capfd):
     summary.people.add([make_face(1, "happy")], 249.0, 249.0)
     summary.people.add([make_face(1, "sad")], 1.0, 250.0)
     assert people_lines(summary)[0].plain.endswith("happy 99 %")
+
+
+def test_everything_coloured_is_readable_in_a_black_and_in_a_white_terminal(monkeypatch):
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=True, color_system="truecolor", width=100, height=40)
+    status = status_of_a_run()
+    panel = Panel(INFO, status, console, "Ctrl-C ends it")
+    faces = tuple(make_face(at + 1, label) for at, label in enumerate((*EXPRESSIONS, UNSURE)))
+    panel.update(AnalyzedFrame(Frame(np.zeros((4, 4, 3), np.uint8), 0, 0.0), faces))
+    status.source = SourceStatus(True, 1, 1.0, "no picture for 1 s")
+    for height in (39, 20):  # bars, and a line for each face
+        console.print(panel.render(100, height, now_s=102.0))
+    summary = Summary(frames=8, faces=8, wall_s=1.0, problems=["1 picture can't be read"])
+    summary.label_s |= dict.fromkeys((*EXPRESSIONS, UNSURE), 1.0)
+    summary.people.add(faces, 1.0, 0.0)
+    for kind in (SourceKind.IMAGES, SourceKind.VIDEO):
+        progress = Progress(make_info(kind=kind), quiet=False)
+        monkeypatch.setattr(progress, "_console", console)
+        progress.summarize(summary, [Path("annotated.mp4")])
+
+    codes = re.findall(r"\x1b\[([\d;]+)m", printed.getvalue())
+    colors = {match[1] for code in codes if (match := re.search(r"38;2;(\d+;\d+;\d+)", code))}
+    assert len(colors) == 7 + 3, "the expressions, a note, a file, and the recording"
+    for color in colors:
+        shown = "#{:02x}{:02x}{:02x}".format(*map(int, color.split(";")))
+        assert min(contrast(shown, "#000000"), contrast(shown, "#ffffff")) >= 4, shown
+    plain = {part for code in codes if "38;2" not in code for part in code.split(";")}
+    assert plain <= {"0", "1", "2", "39"}, "no colour that each terminal chooses for itself"

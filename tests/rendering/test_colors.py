@@ -5,23 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.contrast import contrast
 
 from fer_stream.expressions import UNSURE, color_hex
 from fer_stream.rendering.html import palette_css
 
 PAGES = ("#ffffff", "#181a1d")  # light and dark
-
-
-def luminance(color: str) -> float:
-    """Return the relative luminance of WCAG 2.2, which is all that an eye without colours sees."""
-    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (bright + 0.05) / (dark + 0.05)
 
 
 def test_unsure_is_much_darker_than_neutral() -> None:

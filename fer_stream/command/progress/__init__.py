@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from fer_stream.command.colors import GOOD_HEX, LABEL_STYLES, NOTE_HEX
 from fer_stream.command.console import PatientConsole
 from fer_stream.command.progress.bar import Bar
 from fer_stream.command.progress.live import Lines, Panel, bar_text
 from fer_stream.command.progress.people import people_lines
 from fer_stream.errors import one_line
-from fer_stream.expressions import color_hex
 from fer_stream.sources import SourceKind
 from fer_stream.status import RunStatus
 from fer_stream.words import counted, duration_text, percent
@@ -100,15 +100,15 @@ class Progress:
             for label, share in sorted(summary.shares().items(), key=lambda item: -item[1]):
                 if share >= 0.005:
                     bar = bar_text(share, SHARE_BAR_WIDTH, self._console, least_eighths=1)
-                    self._say(f"  {label:<9}{percent(share):>3} %  ", Text(bar, color_hex(label)))
+                    self._say(f"  {label:<9}{percent(share):>3} %  ", Text(bar, LABEL_STYLES[label]))
         else:
             self._say(f"{counted(summary.faces, 'person')}; percentages are shares of the time seen:")
             for line in people_lines(summary):
                 self._say("  ", line)
         for problem in summary.problems:
-            self._say(Text("note ", style="yellow"), one_line(problem))
+            self._say(Text("note ", style=NOTE_HEX), one_line(problem))
         for path in files:
-            self._say(Text("wrote ", style="green"), one_line(path))
+            self._say(Text("wrote ", style=GOOD_HEX), one_line(path))
 
     def _say(self, *parts: str | Text) -> None:
         """Print one line. The terminal wraps it, so that it can be copied as one line."""

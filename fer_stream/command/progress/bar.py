@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
+from fer_stream.command.colors import BUSY_HEX, GOOD_HEX
 from fer_stream.errors import one_line
 from fer_stream.words import clock_text
 
@@ -35,8 +36,8 @@ class Bar:
             ),
             rich.progress.BarColumn(
                 bar_width=None,
-                complete_style="cyan",
-                finished_style="green",
+                complete_style=BUSY_HEX,
+                finished_style=GOOD_HEX,
                 table_column=Column(ratio=1),
             ),
             _Position(table_column=Column(no_wrap=True, justify="right")),
@@ -77,7 +78,7 @@ class _Rate(rich.progress.ProgressColumn):
 
     def render(self, task: rich.progress.Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="cyan")
+        return Text("" if speed is None else f"{speed:.1f}/s", style=BUSY_HEX)
 
 
 class _TimeLeft(rich.progress.ProgressColumn):

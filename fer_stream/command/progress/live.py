@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from fer_stream.command.colors import BAD_HEX, LABEL_STYLES, NOTE_HEX
 from fer_stream.errors import one_line
-from fer_stream.expressions import EXPRESSIONS, color_hex
+from fer_stream.expressions import EXPRESSIONS
 from fer_stream.words import clock_text, counted, percent
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Panel:
         head = [_line_of_two(Text(self._name, style="bold"), self._recordings(), width)]
         head.append(Text(" · ".join((status.clock(), *status.numbers(now_s)))))
         if status.source.message:
-            head.append(Text(f"● {one_line(status.source.message)}", style="bold yellow"))
+            head.append(Text(f"● {one_line(status.source.message)}", style=f"bold {NOTE_HEX}"))
         head.append(Text())
         rows = max(1, height - len(head) - 2)
         if not status.source.connected:
@@ -147,7 +148,7 @@ class Panel:
         recordings = self._status.recordings
         if not recordings:
             return Text()
-        text = Text("● ", style="bold red")
+        text = Text("● ", style=f"bold {BAD_HEX}")
         text.append(clock_text(recordings[0].duration_s), style="bold")
         text.append(
             "  " + ", ".join(one_line(entry.path.name) for entry in recordings), style="not bold default"
@@ -165,7 +166,7 @@ class Panel:
             if len(shown) < len(self._faces):
                 lines.append(Text(f"and {len(self._faces) - len(shown)} more", style="dim"))
             # A legend for the columns, if there is room for it.
-            legend = Text(" ").join(Text(name, style=color_hex(name)) for name in EXPRESSIONS)
+            legend = Text(" ").join(Text(name, style=LABEL_STYLES[name]) for name in EXPRESSIONS)
             return [*lines, Text(), legend] if len(lines) + 2 <= rows else [*lines, Text()]
         block = min(_MOST_BLOCK, (width + _GAP) // columns - _GAP)
         return _side_by_side([self._block(face, block) for face in self._faces], columns, block)
@@ -181,7 +182,7 @@ class Panel:
             line = Text(f"{name:<9}", style="bold" if top else "dim")
             line.append(
                 f"{bar_text(probability, length, self._console):<{length}}",
-                style=f"not dim not bold {color_hex(name)}",
+                style=f"not dim not bold {LABEL_STYLES[name]}",
             )
             line.append(f"{percent(probability, unsure=face.unsure):>4} %", style="" if top else "dim")
             lines.append(line)
@@ -195,7 +196,7 @@ class Panel:
         for name, probability in zip(EXPRESSIONS, face.probabilities.tolist(), strict=True):
             if self._console.encoding.startswith("utf"):
                 column = _COLUMNS[max(1, min(8, round(8 * probability)))]
-                line.append(column, style=f"not dim {color_hex(name)}")
+                line.append(column, style=f"not dim {LABEL_STYLES[name]}")
         return line
 
 
@@ -205,7 +206,7 @@ def _in_words(face: Face) -> str:
 
 def _label_style(face: Face) -> str:
     """Return the style of a face's label: its colour, or a quiet one if the face is unsure."""
-    return "dim" if face.unsure else f"not dim bold {color_hex(face.expression)}"
+    return "dim" if face.unsure else f"not dim bold {LABEL_STYLES[face.expression]}"
 
 
 def _line_of_two(left: Text, right: Text, width: int) -> Text:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from fer_stream.expressions import UNSURE, color_hex
+from fer_stream.command.colors import LABEL_STYLES
 from fer_stream.face_time import MOMENT_S, main_shares, more_people_text, shares_of
 from fer_stream.words import duration_text, percent
 
@@ -48,6 +48,6 @@ def shares_text(shares: dict[str, float]) -> Text:
     text = Text()
     for label, share in main_shares(shares).items():
         text.append(", " if text else "")
-        text.append(label, "dim" if label == UNSURE else color_hex(label))
+        text.append(label, LABEL_STYLES[label])
         text.append(f" {percent(share)} %")
     return text
