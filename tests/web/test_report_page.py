@@ -72,6 +72,19 @@ def test_a_click_on_an_episode_goes_to_its_start(report):
     assert "current" in rows.first.get_attribute("class")
 
 
+def test_a_click_on_a_persons_picture_goes_to_the_moment_when_the_face_had_the_label_below_it(report):
+    pictures = report.locator(".person .moment")
+    assert pictures.count() >= report.locator(".person").count()
+    for number in range(pictures.count()):
+        pictures.nth(number).click()
+        report.until("() => !document.querySelector('video').seeking")
+        picture, label = pictures.nth(number), pictures.nth(number).inner_text()
+        assert picture.get_attribute("title") == f"{report.text_content('#clock')}: {label}"
+        person = picture.get_attribute("aria-label").split(",")[0]
+        lane = report.locator(".lane", has_text=person)
+        assert lane.locator(".now").text_content().startswith(f"{label} at ")
+
+
 def test_dragging_zooms_every_curve_and_the_keyboard_does_too(report):
     labels = "() => document.getElementById('clock').textContent"
     over = report.locator(".lane .u-over").first

@@ -16,9 +16,21 @@ function setUpHead() {
 
 const shownPeople = new Set(people.slice(0, CHARTS_AT_FIRST).map((person) => person.id));
 
+/** Return a picture with its label, on which a click goes to its moment. */
+function momentButton(person, thumbnail) {
+  const button = make("button", "moment", picture(thumbnail, ""), make("span", "", thumbnail.label));
+  button.type = "button";
+  button.title = `${clock(thumbnail.time_s)}: ${thumbnail.label}`;
+  button.setAttribute("aria-label", `${personName(person.id)}, ${thumbnail.label}, go to ${clock(thumbnail.time_s)}`);
+  button.addEventListener("click", () => seek(thumbnail.time_s));
+  return button;
+}
+
 function personCard(person) {
   const seenS = total(person);
-  const head = make("div", "person-head", picture(person.picture, personName(person.id)));
+  // The best view of the face need not show its main expression, so it has a label, too.
+  const portrait = person.picture ? momentButton(person, person.picture) : picture();
+  const head = make("div", "person-head", portrait);
   const toggle = make("input");
   toggle.type = "checkbox";
   toggle.checked = shownPeople.has(person.id);
@@ -51,21 +63,7 @@ function personCard(person) {
   }
   const card = make("li", "person", head, stack, shares);
   if (person.pictures && person.pictures.length > 1) {
-    const moments = make("div", "moments");
-    for (const thumbnail of person.pictures) {
-      const button = make(
-        "button",
-        "",
-        picture(thumbnail, ""),
-        make("span", "", thumbnail.label),
-      );
-      button.type = "button";
-      button.title = `${clock(thumbnail.time_s)}: ${thumbnail.label}`;
-      button.setAttribute("aria-label", `${personName(person.id)}, ${thumbnail.label}, go to ${clock(thumbnail.time_s)}`);
-      button.addEventListener("click", () => seek(thumbnail.time_s));
-      moments.append(button);
-    }
-    card.append(moments);
+    card.append(make("div", "moments", ...person.pictures.map((thumbnail) => momentButton(person, thumbnail))));
   }
   return card;
 }

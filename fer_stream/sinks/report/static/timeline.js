@@ -113,6 +113,9 @@ function drawRibbon(plot, episodes) {
   context.font = `${11 * ratio}px system-ui, sans-serif`;
   context.textAlign = "left";
   context.textBaseline = "middle";
+  context.strokeStyle = colors.page;
+  context.lineWidth = 5 * ratio;
+  context.lineJoin = "round";
   const hatched = hatching(context);
   for (const [, startS, endS, labelIndex] of episodes) {
     if (endS < view[0] || startS > view[1]) continue;
@@ -124,10 +127,10 @@ function drawRibbon(plot, episodes) {
     if (to - from < 20 * ratio) continue;
     const needed = context.measureText(label).width + 10 * ratio;
     if (to - from > needed) {
-      context.fillStyle = label === "unsure" ? colors.page : "transparent";
-      context.fillRect(from + 3 * ratio, upper + 2 * ratio, needed - 6 * ratio, lower - upper - 4 * ratio);
-      context.fillStyle = label === "unsure" ? colors.text : label === "sad" || label === "angry" ? "#fff" : "#111";
-      context.fillText(label, from + 5 * ratio, (upper + lower) / 2);
+      const [x, y] = [from + 5 * ratio, (upper + lower) / 2];
+      if (label === "unsure") context.strokeText(label, x, y); // a halo, because the hatching runs behind the word
+      context.fillStyle = label === "unsure" ? colors.text : label === "sad" ? "#fff" : "#111";
+      context.fillText(label, x, y);
     }
   }
   context.restore();
