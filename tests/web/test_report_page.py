@@ -244,8 +244,8 @@ def test_the_player_shows_the_subtitles_at_their_times(watched, report_folder, s
     )
     watched.goto(f"{served_report}/player.html")
     cues = watched.until(
-        "() => { const track = document.querySelector('video').textTracks[0];"
-        " return track.cues && track.cues.length && [...track.cues].map((cue) =>"
+        "() => { const { readyState, track } = document.querySelector('track');"
+        " return readyState === HTMLTrackElement.LOADED && [...track.cues].map((cue) =>"
         " [cue.startTime, cue.endTime, cue.text]); }"
     )
     assert cues[0][0] == pytest.approx(0, abs=0.001) and cues[0][2].startswith("Person 1: ")
