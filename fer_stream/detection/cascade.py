@@ -96,7 +96,7 @@ class Cascade(Protocol):
         ...
 
     def in_one_thread(self) -> Cascade:
-        """Return a cascade with the same networks that uses only the CPU thread that calls it."""
+        """Return a cascade with the same results that uses only the CPU thread that calls it."""
         ...
 
 
@@ -199,8 +199,10 @@ class CpuCascade:
         return self._run_on_squares(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
 
     def in_one_thread(self) -> CpuCascade:
-        """Return a cascade with the same networks; see `Cascade.in_one_thread`."""
-        other = copy.copy(self)
+        """Return a cascade for the calling thread alone; see `Cascade.in_one_thread`."""
+        if self._workers.network_threads > 1:  # the threads of a loaded network are fixed
+            return CpuCascade(threads=1)
+        other = copy.copy(self)  # shares the networks, and the memory of each thread's pixels
         other._workers = Workers(1)
         return other
 

@@ -136,9 +136,10 @@ class Detector:
         return _clipped_to_frame(self._o_stage(pixels, squares), pixels)
 
     def in_one_thread(self) -> Detector:
-        """Return a detector with the same networks that uses only the CPU thread that calls it.
+        """Return a detector with the same results that uses only the CPU thread that calls it.
 
-        This is for callers that scan several frames at the same time.
+        Use it to scan as many frames at the same time as there are cores. The two detectors may be used side
+        by side, under the same rules as one.
         """
         other = copy.copy(self)
         other._cascade = self._cascade.in_one_thread()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -238,6 +239,20 @@ def test_a_detector_in_one_thread_finds_the_same_crowd(monkeypatch, shared_data)
     with pytest.raises(NameError):
         split.scan(frame)
     assert_same(split.in_one_thread().scan(frame), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_the_networks_of_a_detector_in_one_thread_start_no_threads() -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    picture = np.zeros((120, 160, 3), np.uint8)
+    many = Detector("cpu", threads=8)
+    before = count()
+    one = many.in_one_thread()
+    del many  # with the threads of its networks
+    one.scan(picture)
+    assert count() < before
 
 
 def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:
