@@ -59,7 +59,8 @@ class Analyzer:
         batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
             together while the other half is searched for faces. From 4K on, it is fewer frames.
         threads: CPU threads of each stage of the analysis; 0 for one per core. With 1, everything runs in the
-            calling thread. From 2 on, frames of a recording are also scanned early; see `EarlyScans`.
+            calling thread. From 2 on (on a GPU, 4), frames of a recording are also scanned early; see
+            `EarlyScans`.
         cautious: Also count weak detections among `AnalyzedFrame.possible_faces_xyxy`, for `--blur`.
         profile: Receives the time of each stage.
         detector: Finds the faces, in one thread and without early scans; None for MTCNN, with `min_face` and
@@ -106,14 +107,15 @@ class Analyzer:
         )
         self._unsure_below = self._classifier.unsure_below if unsure_below is None else unsure_below
         self._detector: FaceDetector
-        self._early_detector: FaceDetector  # scans several frames of a recording at the same time
+        # Finds the faces of a recording that is scanned early, in the early scans and between them.
+        self._early_scan_detector: FaceDetector
         if detector is None:
             own = Detector(self.device, min_face=min_face, threads=threads, cautious=cautious)
             self._detector = own
-            self._early_detector = own if splits_early_scans(threads) else own.in_one_thread()
+            self._early_scan_detector = own if splits_early_scans(threads) else own.in_one_thread()
             self._early_scan_threads = early_scan_threads(self.device, threads)
         else:  # it may not be thread-safe
-            self._detector = self._early_detector = detector
+            self._detector = self._early_scan_detector = detector
             self._early_scan_threads = 0
         if other_readers is None:
             other_readers = [load(self.device, threads=threads) for load in OTHER_READERS]
@@ -220,7 +222,7 @@ class Analyzer:
         early_threads = self._early_scan_threads if frame_bytes < FOUR_K_BYTES else 0
         found = find_in_recording(
             _first_then(first, frames),
-            self._early_detector if early_threads else self._detector,
+            self._early_scan_detector if early_threads else self._detector,
             self._scan_every,
             batch=max(1, self._batch // 2),
             enough_faces=self._classifier.enough_faces,

@@ -1,9 +1,11 @@
 """Scan frames of a recording in other threads, before the tracker gets to them.
 
-A due scan does not depend on earlier frames. So on a machine with cores to spare, frames are read ahead, and
-those at which a scan will probably be due are scanned while the tracker is still busy with earlier ones. The
-result is the same as without early scans. Whether a scan is due depends on the number of faces in the frame
-before, which is not known yet. So a few scans are wasted when people come or go.
+A due scan does not depend on earlier frames. So frames are read ahead, and those at which a scan will
+probably be due are scanned while the tracker is still busy with earlier ones. The result is the same as
+without early scans. Whether a scan is due depends on the number of faces in the frame before, which is not
+known yet. So a few scans are wasted when people come or go.
+
+`inference.threads` says how many frames are scanned at the same time, and why.
 """
 
 from __future__ import annotations

@@ -21,32 +21,40 @@ WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # in crops; a smaller part is not worth a thread
 MOST_NETWORK_THREADS = 4  # of one run of a network; the layers are too small for more
 MOST_EARLY_SCAN_THREADS = 3
-SPLIT_EARLY_SCANS_FROM = 4  # cores; two whole scans at a time fill fewer cores
+SPLIT_EARLY_SCANS_FROM = 4  # cores; with fewer, two scans in one thread each keep all of them busy
 
 _T = TypeVar("_T")
 
 
 def early_scan_threads(device: str, threads: int = 0) -> int:
-    """Return how many threads scan frames early, see `EarlyScans`; 0 without cores to spare.
+    """Return how many threads scan frames early, see `EarlyScans`; 0 for no early scans.
 
-    Measured with a crowd and without a saved video: early scans make 2 cores (two threads, whole scans) and 4
-    cores (one thread, split scans) 1.1 times as fast, and 8 cores (two threads) and 16 cores (three threads)
-    1.5 times. More threads do not help.
+    Speedup by early scans on the CPU, measured with a crowd and without a saved video:
+
+        cores   early scans at the same time   each scan        speedup
+        2       2                              in one thread    1.1
+        4       1                              split over two   1.1
+        8       2                              split over two   1.5
+        16      3                              split over two   1.5
+
+    More threads do not help.
 
     Args:
         device: Device of the scans. A GPU makes one scan at a time.
         threads: CPU threads that the analysis may use; 0 for one per core.
     """
     cores = threads or CORES
-    if device != "cpu":
-        return min(1, cores // 4)
-    if splits_early_scans(threads):
-        return min(MOST_EARLY_SCAN_THREADS, cores // 4)
-    return 2 if cores > 1 else 0
+    if device == "cpu" and not splits_early_scans(threads):
+        return 2 if cores > 1 else 0
+    return min(MOST_EARLY_SCAN_THREADS if device == "cpu" else 1, cores // 4)
 
 
 def splits_early_scans(threads: int = 0) -> bool:
-    """Return whether each early scan on the CPU is split over two threads. See `early_scan_threads`."""
+    """Return whether each early scan on the CPU is split over two threads. See `early_scan_threads`.
+
+    Args:
+        threads: CPU threads that the analysis may use; 0 for one per core.
+    """
     return (threads or CORES) >= SPLIT_EARLY_SCANS_FROM
 
 

@@ -45,7 +45,7 @@ def test_threads_are_shared_between_workers_and_networks() -> None:
     assert [Workers(threads).network_threads for threads in (1, 2, 3, 8, 16)] == [1, 1, 1, 4, 4]
 
 
-def test_frames_are_scanned_early_only_with_cores_to_spare() -> None:
+def test_frames_are_scanned_early_from_two_cores_on_and_with_a_gpu_from_four() -> None:
     counts = (1, 2, 3, 4, 8, 16, 64)
     assert [early_scan_threads("cpu", threads) for threads in counts] == [0, 2, 2, 1, 2, 3, 3]
     assert [early_scan_threads("cuda:0", threads) for threads in counts] == [0, 0, 0, 1, 1, 1, 1]
