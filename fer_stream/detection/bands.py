@@ -56,7 +56,7 @@ class SummedBand:
 
 
 class Level:
-    """A level of the pyramid that is made from top to bottom and used in strips. Call `take` once per band.
+    """A level of the pyramid that is made from top to bottom and used in strips. Call `add` once per band.
 
     Args:
         source_wh: Size of the frame in px.
@@ -76,7 +76,7 @@ class Level:
         # The latest rows. The next strip needs some of them.
         self._rows = np.empty((1, 3, 0, size_wh[0]), np.float32)
 
-    def take(self, band: SummedBand) -> Iterator[tuple[slice, np.ndarray]]:
+    def add(self, band: SummedBand) -> Iterator[tuple[slice, np.ndarray]]:
         """Make the rows that a band covers. Yield each strip that is now complete, and its rows."""
         made = int(np.searchsorted(self._ends, band.bottom, side="right"))
         rows = slice(self._made, made)

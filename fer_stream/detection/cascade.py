@@ -164,7 +164,7 @@ class CpuCascade:
     ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
 
-        def strip(rows: slice, level_rows: np.ndarray, scale: float) -> _T:
+        def run_strip(rows: slice, level_rows: np.ndarray, scale: float) -> _T:
             shifts, probabilities = self._p_net(level_rows)
             return take(shifts[0], probabilities[0], scale, rows.start // P_NET_STRIDE)
 
@@ -172,22 +172,23 @@ class CpuCascade:
         sizes_wh = [(int(whole_wh[0] * scale + 1), int(whole_wh[1] * scale + 1)) for scale in scales]
         if isinstance(pixels, SummedPixels):
 
-            def level(index: int) -> list[_T]:
+            def run_level(index: int) -> list[_T]:
                 size_wh, scale = sizes_wh[index], scales[index]
-                return [strip(rows, pixels.resized(size_wh, rows), scale) for rows in p_net_strips(*size_wh)]
+                strips = p_net_strips(*size_wh)
+                return [run_strip(rows, pixels.resized(size_wh, rows), scale) for rows in strips]
 
-            # The first level has about as many pixels as all others together.
-            return self._workers.map(level, range(len(scales)))
+            # The first level has about as many pixels as all others together, so two threads have equal work.
+            return self._workers.map(run_level, range(len(scales)))
 
         levels = [Level(pixels.size_wh, size_wh, p_net_strips(*size_wh)) for size_wh in sizes_wh]
         taken: list[list[_T]] = [[] for _ in scales]
 
-        def part(index: int, band: SummedBand) -> None:
-            for rows, made in levels[index].take(band):
-                taken[index].append(strip(rows, made, scales[index]))
+        def add_band(index: int, band: SummedBand) -> None:
+            for rows, level_rows in levels[index].add(band):
+                taken[index].append(run_strip(rows, level_rows, scales[index]))
 
         for band in pixels.bands(levels):
-            self._workers.map(partial(part, band=band), range(len(scales)))
+            self._workers.map(partial(add_band, band=band), range(len(scales)))
         return taken
 
     def r_net(self, pixels: CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:

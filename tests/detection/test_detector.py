@@ -314,7 +314,7 @@ def test_a_picture_that_is_summed_in_bands_is_read_as_a_whole_one(monkeypatch) -
     for band in bands.BandedPixels(picture).bands(levels):
         assert band.bottom - band.top < 50  # a window of the last level is 25 rows long
         for level, strips_of_level in zip(levels, made, strict=True):
-            strips_of_level += level.take(band)
+            strips_of_level += level.add(band)
     whole = SummedPixels(picture)
     for size_wh, expected, strips_of_level in zip(sizes_wh, strips, made, strict=True):
         assert [rows for rows, _ in strips_of_level] == expected
