@@ -193,11 +193,15 @@ class _Run:
         analysis = analyzer.analyze_frames(self._frames, source.info.kind)
         if options.blur:
             analysis = _with_hidden_faces(analysis)
-        self._drawn_frames = Background(
-            _draw_frames(analysis, overlay, sinks, options.profile),
-            queue_size=2 if live else DRAWN_AHEAD,
-            frame_bytes=lambda drawn: drawn.nbytes,
-        )
+        try:
+            self._drawn_frames = Background(
+                _draw_frames(analysis, overlay, sinks, options.profile),
+                queue_size=2 if live else DRAWN_AHEAD,
+                frame_bytes=lambda drawn: drawn.nbytes,
+            )
+        except BaseException:  # for example, no more threads can start
+            self._end_decoder()
+            raise
 
     @property
     def dropped(self) -> int:
@@ -231,17 +235,17 @@ class _Run:
                 break
 
     def end_threads(self) -> None:
-        """End the threads, the decoder first.
-
-        The analyzer may be waiting for the decoder, and the decoder for a picture that never comes.
-        """
+        """End the threads, the decoder first, because the analyzer may be waiting for it."""
         try:
-            if self._source.info.is_live:
-                self._source.close()
-            self._frames.close()
+            self._end_decoder()
             self._drawn_frames.close()
         except KeyboardInterrupt:
             pass  # a second Ctrl-C, because a thread hangs; it is a daemon, so it ends with the program
+
+    def _end_decoder(self) -> None:
+        if self._source.info.is_live:  # it may be waiting for a picture
+            self._source.close()
+        self._frames.close()
 
     def _write(self, drawn: _DrawnFrame) -> None:
         analyzed, options = drawn.analyzed, self._options

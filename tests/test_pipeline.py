@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fer_stream.pipeline import RunOptions, Summary, profile_report, run, writte
 from fer_stream.profiling import Profile
 from fer_stream.sinks import RunContext, Sink
 from fer_stream.sinks.provenance import Provenance
+from fer_stream.system.background import Background
 from fer_stream.types import AnalyzedFrame, Frame
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -218,6 +220,22 @@ def test_the_sinks_are_closed_if_no_thread_can_start(monkeypatch: pytest.MonkeyP
     with ScriptedSource(3) as source, pytest.raises(RuntimeError, match="new thread"):
         run(source, FakeAnalyzer(), FakeOverlay(), [sink])
     assert sink.closed == 1
+
+
+def test_the_decoder_ends_if_the_next_thread_can_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    backgrounds: list[Background[Any]] = []
+
+    def only_one(*arguments: Any, **options: Any) -> Background[Any]:
+        if backgrounds:
+            raise RuntimeError("can't start new thread")
+        backgrounds.append(Background(*arguments, **options))
+        return backgrounds[0]
+
+    monkeypatch.setattr(pipeline, "Background", only_one)
+    with ScriptedSource(100) as source:
+        with pytest.raises(RuntimeError, match="new thread"):
+            run(source, FakeAnalyzer(), FakeOverlay(), [])
+        assert not backgrounds[0]._thread.is_alive()
 
 
 def test_a_sink_that_fails_to_close_does_not_stop_the_others():
