@@ -50,12 +50,12 @@ class Losses:
         self._last_s = time_s
         self._end_s = time_s + max(duration_s, interval_s or 0.0)
 
-    def problems(self, end_s: float | None) -> list[str]:
+    def problems(self, end_s: float | None, *, end_reached: bool = False) -> list[str]:
         """Return a line for each loss. Call it after the last frame.
 
         Args:
-            end_s: End of the requested part; None for the end of the recording. Negative infinity if the part
-                was read to its end, so that no end can be missing.
+            end_s: End of the requested part; None for the end of the recording.
+            end_reached: Whether a frame at or after `end_s` came, so that no frame is missing at the end.
         """
         lines = []
         interval_s = self._interval_s
@@ -68,7 +68,7 @@ class Losses:
         if not is_regular and self._steps:
             # The stated rate means nothing here. The last frame may be shown for as long as the others.
             interval_s = self._steps_s / self._steps
-        if self._last_s is not None and self._stated_end_s is not None:
+        if self._last_s is not None and self._stated_end_s is not None and not end_reached:
             wanted_end_s = self._stated_end_s if end_s is None else min(end_s, self._stated_end_s)
             shown_until_s = max(self._end_s, self._last_s + (interval_s or 0.0))
             missing_s = wanted_end_s - shown_until_s

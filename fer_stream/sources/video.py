@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +75,7 @@ class VideoSource(Source):
         self._damaged_packets = 0
         self._read_error, self._unreachable = "", False
         self._losses: Losses | None = None
-        self._reached_end = False
+        self._reached_end = False  # of the file
         self._first_position: int | None = None
         self._noted_breaks = 0
         self._open()
@@ -283,8 +282,7 @@ class VideoSource(Source):
         """Note the frames that are missing from the recording."""
         # If timestamps restart, the stated end can't be compared with the running time.
         if self._losses is not None and not self._clock.breaks:
-            # If the part ended before the file did, no end is missing.
-            self.problems += self._losses.problems(self._end_s if self._reached_end else -math.inf)
+            self.problems += self._losses.problems(self._end_s, end_reached=not self._reached_end)
         self._losses = None
 
     def _note_problems(self) -> None:
