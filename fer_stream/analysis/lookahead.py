@@ -147,7 +147,7 @@ class LookAhead:
 
     def _is_ready(self, waited_s: float) -> bool:
         """Return whether the oldest frame has waited long enough if the next one comes `waited_s` later."""
-        # Larger pictures than 4K wait for a shorter time: an 8K frame takes 100 MB.
+        # Pictures larger than 4K wait for a shorter time: one of 8K takes 100 MB.
         most = max(AHEAD_FRAMES, frames_waiting(MOST_FRAMES, self._waiting[0].frame.bgr.nbytes))
         if len(self._waiting) > most or waited_s > LONGEST_AHEAD_S + 1e-6:
             return True

@@ -31,9 +31,8 @@ from fer_stream.types import Frame
 READ_EVERY_S = 0.12  # three frames at 25 frames per second
 READ_EVERY_SHARE = 0.4  # or this share of the time constant of the smoothing, if that is shorter
 MOST_UNREAD = 8  # frames between two readings, whatever the frame rate; they hold their pictures
-CHANGED = (
-    0.2  # if two readings differ by more than this total variation (0 to 1), the frames between them are read
-)
+# If two readings differ by more than this total variation (0 to 1), the frames between them are read.
+CHANGED = 0.2
 
 
 @dataclass(eq=False)
@@ -150,6 +149,7 @@ class _Rhythm:
 
     def is_due(self, frame: Frame) -> bool:
         """Return whether the faces of the next frame are read."""
+        # Frames between two readings wait for the second one. Large ones take too much memory for that.
         if self.every_s <= 0 or frame.bgr.nbytes > LARGE_FRAME_BYTES:
             return True
         slot = int(frame.time_s / self.every_s + 1e-6)

@@ -18,7 +18,7 @@ from fer_stream.types import Frame
 # Minimum score of a face in an earlier frame. It is higher than for a followed face, because nothing has
 # found a face there before.
 BACK_SCORE = 0.6
-MOST_BACK = 10  # frames; the largest distance between two scans
+MOST_BACK = 10  # frames; with `scan_every="auto"`, two scans are never further apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,8 @@ class _Past:
 
 class Backfill:
     """Remembers the frames since the last scan, and finds in them the faces that the next scan discovers.
+
+    It goes back by at most `MOST_BACK` frames, or fewer if they are larger than 4K.
 
     Args:
         detector: Finds a face near a known place. No other thread may call `search` or `refine`.
