@@ -44,7 +44,7 @@ REFINE_MARGIN = 1.1  # side of O-Net's crop, relative to the longer side of the 
 
 
 class FaceDetector(Protocol):
-    """Finds faces in pictures, and known faces near their last places. `Detector` is the one in use."""
+    """Finds faces in pictures, and known faces near their last places. `Detector` is the built-in one."""
 
     def scan(self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None = None) -> Detections:
         """Find every face in a picture; see `Detector.scan`."""

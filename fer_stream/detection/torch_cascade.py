@@ -188,7 +188,7 @@ class _Pyramid:
             for starts_x, ends_x, starts_y, ends_y, factor in levels:
                 columns = plane[:, ends_x] - plane[:, starts_x]
                 summed = (columns[:, :, ends_y] - columns[:, :, starts_y]).transpose(1, 2)
-                shifts, probabilities = network(_normalised(summed.flip(0), factor)[None])
+                shifts, probabilities = network(_normalized(summed.flip(0), factor)[None])
                 outputs.append(torch.cat([shifts[0], probabilities[0]]).flatten())
                 shapes.append((shifts.shape[2], shifts.shape[3]))
             self._shapes = shapes
@@ -236,8 +236,8 @@ def _crops(sums: torch.Tensor, places: torch.Tensor, index: torch.Tensor, rgb: t
 
     summed = at(ends_x, ends_y) - at(ends_x, starts_y) - at(starts_x, ends_y) + at(starts_x, starts_y)
     pixels = ((ends_y - starts_y)[:, :, None] * (ends_x - starts_x)[:, None, :]).clamp(min=1)
-    return _normalised(summed, (PIXEL_SCALE / pixels.double()).float()[:, None])
+    return _normalized(summed, (PIXEL_SCALE / pixels.double()).float()[:, None])
 
 
-def _normalised(sums: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def _normalized(sums: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return sums.float() * factor - 127.5 * PIXEL_SCALE

@@ -66,7 +66,7 @@ class AudioTracks:
         self._packets: Iterator[av.Packet] = iter(())
         self._next: av.Packet | None = None
         self._output: av.container.OutputContainer | None = None
-        self._offset_s = Fraction(0)
+        self._offset_s, self._cut = Fraction(0), False
         self._input: av.container.InputContainer | None = None
         try:
             self._input = open_container(path)
@@ -86,7 +86,7 @@ class AudioTracks:
         """
         if self._input is None:
             return
-        self._output, self._offset_s = output, offset_s
+        self._output, self._offset_s, self._cut = output, offset_s, cut
         for stream in self._input.streams.audio:
             try:
                 self._tracks[stream.index] = self._add_stream(output, stream)
@@ -101,7 +101,6 @@ class AudioTracks:
                 self._input.seek(int(offset_s / time_base), stream=sources[0])
             except MEDIA_ERRORS:
                 pass  # seeking failed, so the file is read from its start
-        self._cut = cut
         video = pick_video_stream(self._input) if may_be_joined(self._input) else None
         if video is None:
             self._packets = self._input.demux(*sources)

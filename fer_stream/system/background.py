@@ -84,7 +84,7 @@ class Background(Generic[_T]):
             drop_old: Whether to hold only the newest item, and never make the source wait.
         """
         if queue_size < 1:
-            raise ValueError(f"a queue holds at least 1 frame, not {queue_size}")
+            raise ValueError(f"a queue holds at least 1 item, not {queue_size}")
         self.dropped = 0
         self._source = source
         self._drop_old = drop_old
@@ -198,9 +198,9 @@ class Background(Generic[_T]):
             if self._items and not take:
                 return self._items[0]
             if self._items:
-                frame = self._items.popleft()
+                item = self._items.popleft()
                 self._changed.notify_all()
-                return frame
+                return item
         if self.error is not None:
             raise self.error
         return None
