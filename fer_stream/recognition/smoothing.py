@@ -112,6 +112,8 @@ class CentredSmoother:
         readings.times_s.insert(place, time_s)
         readings.own.insert(place, reading)
         readings.guides.insert(place, None)
+        around = self._around(readings, time_s)
+        readings.guides[around] = [None] * (around.stop - around.start)  # they lack this reading
 
     def at(self, face_id: int, time_s: float) -> np.ndarray:
         """Return a face's smoothed reading at a time, which may lie between two readings.
@@ -150,12 +152,19 @@ class CentredSmoother:
     def _guide(self, readings: _Readings, index: int) -> np.ndarray:
         guide = readings.guides[index]
         if guide is None:
-            first = bisect_left(readings.times_s, readings.times_s[index] - self._guide_s - 1e-6)
-            end = bisect_right(readings.times_s, readings.times_s[index] + self._guide_s + 1e-6)
-            guide = _median(np.array(readings.own[first:end])[:, : len(EXPRESSIONS)])
+            around = self._around(readings, readings.times_s[index])
+            guide = _median(np.array(readings.own[around])[:, : len(EXPRESSIONS)])
             guide = guide / max(float(guide.sum()), 1e-6)
             readings.guides[index] = guide
         return guide
+
+    def _around(self, readings: _Readings, time_s: float) -> slice:
+        """Return the readings whose median is the guide at a time.
+
+        A reading at that time counts in the guides of the same readings.
+        """
+        first = bisect_left(readings.times_s, time_s - self._guide_s - 1e-6)
+        return slice(first, bisect_right(readings.times_s, time_s + self._guide_s + 1e-6))
 
 
 def _median(values: np.ndarray) -> np.ndarray:

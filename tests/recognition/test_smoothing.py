@@ -130,6 +130,21 @@ def test_one_odd_reading_changes_nothing() -> None:
     assert (smoothed.argmax(axis=1) == 0).all()
 
 
+def test_a_reading_that_comes_late_counts_as_much_as_any_other() -> None:
+    random, times_s = np.random.default_rng(3), np.arange(50) / 25
+    readings = random.dirichlet(np.ones(7), 50).astype(np.float32)
+    late = slice(24, 30)
+    smoother = CentredSmoother(0.3)
+    for reading, time_s in zip(np.delete(readings, late, 0), np.delete(times_s, late), strict=True):
+        smoother.add(1, reading, time_s)
+    for time_s in times_s:
+        smoother.at(1, time_s)  # does not fix the results that follow
+    for reading, time_s in zip(readings[late], times_s[late], strict=True):
+        smoother.add(1, reading, time_s)
+    smoothed = np.array([smoother.at(1, time_s) for time_s in times_s])
+    np.testing.assert_array_equal(smoothed, centred(list(readings), times_s))
+
+
 def test_readings_out_of_reach_do_not_count_and_are_forgotten() -> None:
     smoother = CentredSmoother(0.3)
     smoother.add(1, ANGRY, 0.0)
