@@ -36,7 +36,16 @@ class FoundEarlier:
 
 @dataclass(eq=False)
 class _Past:
+    """A frame since the last scan.
+
+    Attributes:
+        frame: The frame.
+        track_ids: The tracks that were seen in it.
+        boxes_xyxy: float32 (N, 4) px, the faces in it, including those found later.
+    """
+
     frame: Frame
+    track_ids: frozenset[int]
     boxes_xyxy: np.ndarray
 
 
@@ -67,15 +76,18 @@ class Backfill:
                     found += self._follow_back(face)
             self._past.clear()
         boxes = np.array([face.box_xyxy for face in tracked.faces], np.float32).reshape(-1, 4)
-        self._past.append(_Past(frame, boxes))
+        track_ids = frozenset(face.track_id for face in tracked.faces)
+        self._past.append(_Past(frame, track_ids, boxes))
         while len(self._past) > frames_waiting(MOST_BACK, frame.bgr.nbytes):
             self._past.popleft()  # it no longer waits in the look-ahead either
-        self._seen = frozenset(face.track_id for face in tracked.faces)
+        self._seen = track_ids
         return tuple(found)
 
     def _follow_back(self, face: TrackedFace) -> Iterator[FoundEarlier]:
         step = np.zeros(4, np.float32)  # motion of the box from a frame to the previous one
         for past in reversed(self._past):
+            if face.track_id in past.track_ids:  # it was out of sight for a few frames only
+                return
             found = self._detector.refine(past.frame.bgr, (face.box_xyxy + step)[None])
             box = found.boxes_xyxy[0]
             is_taken = (

@@ -10,8 +10,8 @@ import numpy as np
 from fer_stream.detection.backfill import Backfill
 from fer_stream.detection.detector import Detector
 from fer_stream.detection.pace import ScanPace
-from fer_stream.detection.tracker import TrackedFrame, Tracker
-from fer_stream.types import Frame
+from fer_stream.detection.tracker import TrackedFace, TrackedFrame, Tracker
+from fer_stream.types import Detections, Frame
 
 
 def test_a_newcomer_is_found_in_the_frames_since_the_last_scan(
@@ -34,6 +34,26 @@ def test_a_newcomer_is_found_in_the_frames_since_the_last_scan(
     assert sorted(found) == list(range(13, 20))
     for index, x in found.items():
         assert abs(x - (250 + 4 * index + width / 2)) < 15
+
+
+def test_a_face_that_returns_is_followed_back_to_where_it_was_last_seen() -> None:
+    class FindsAllInPlace:
+        def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
+            count = len(boxes_xyxy)
+            return Detections(boxes_xyxy, np.ones(count, np.float32), np.zeros((count, 5, 2), np.float32))
+
+    def seen_at(*lefts: int) -> tuple[TrackedFace, ...]:
+        boxes = [np.array([left, 0, left + 20, 20], np.float32) for left in lefts]
+        return tuple(TrackedFace(1, box, np.zeros((5, 2), np.float32), 1.0) for box in boxes)
+
+    backfill = Backfill(FindsAllInPlace())  # type: ignore[arg-type]
+    frames = [Frame(np.zeros((20, 60, 3), np.uint8), index, index / 25) for index in range(4)]
+    tracked = [
+        *(TrackedFrame(seen_at(0), scanned=True), TrackedFrame(), TrackedFrame()),
+        TrackedFrame(seen_at(8), scanned=True),  # too far from where it was for the same place
+    ]
+    *_, earlier = (backfill.earlier(frame, each) for frame, each in zip(frames, tracked, strict=True))
+    assert [found.frame.index for found in earlier] == [2, 1]
 
 
 def test_few_frames_that_are_larger_than_4k_are_held(detector: Detector) -> None:
