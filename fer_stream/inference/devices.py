@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import sys
 
 from fer_stream.errors import UsageError
@@ -29,13 +30,13 @@ def pick_device(name: str) -> str:
     """
     if name == "cpu":
         return "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("auto", "cuda") or (number and (kind == "auto" or not number.isdecimal())):
-        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
-    if kind == "auto":
+    if name == "auto":
         return _automatic_device()
+    cuda = re.fullmatch(r"cuda(?::([0-9]{1,9}))?", name)
+    if cuda is None:
+        raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
     require_extra("cuda", f"--device {name}")
-    index, count = int(number or 0), _cuda_device_count()
+    index, count = int(cuda[1] or 0), _cuda_device_count()
     if index >= count:
         raise UsageError(f"no CUDA device {index}: this machine offers {count}; use --device cpu or auto")
     return f"cuda:{index}"

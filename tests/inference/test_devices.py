@@ -27,7 +27,9 @@ def test_a_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [pick_device(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda:0", "cuda:1"]
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "auto:1", "cpu:0", "cuda:7"])
+@pytest.mark.parametrize(
+    "name", ["", "gpu", "cuda:x", "cuda:-1", "auto:1", "cpu:0", "cuda:7", "cuda:", "auto:"]
+)
 def test_an_unknown_device_is_wrong_usage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_cuda_device_count", lambda: 2)
     with pytest.raises(UsageError, match="device"):
