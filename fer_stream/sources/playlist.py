@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 import urllib.parse
 
-from fer_stream.sources.web import UNREADABLE, request
+from fer_stream.sources.web import UNREADABLE, beginning_of, request
 
-_TIMEOUT_S = 5
+_TIMEOUT_S = 5.0  # for each wait
+_LIMIT_S = 10.0  # for all playlists together; as long as a stream may take to open
 _MOST_BYTES = 2**20
 _MOST_VARIANTS = 50
 
@@ -24,16 +26,28 @@ def is_endless(address: str) -> bool:
         address: http or https, with its user and password.
 
     Returns:
-        False if the playlist can't be read: FFmpeg then reports what is wrong.
+        False if the playlist can't be read in time: FFmpeg then reports what is wrong.
     """
-    return any(_variants(variant) for variant in _variants(address)[:_MOST_VARIANTS])
+    until_s = time.monotonic() + _LIMIT_S
+    return any(_variants(variant, until_s) for variant in _variants(address, until_s)[:_MOST_VARIANTS])
 
 
-def _variants(address: str) -> list[str]:
-    """Return the addresses of the playlists that a master playlist names; empty for a media playlist."""
+def _variants(address: str, until_s: float) -> list[str]:
+    """Return the addresses of the playlists that a master playlist names.
+
+    Args:
+        address: The playlist.
+        until_s: `time.monotonic()` after which nothing more is read.
+
+    Returns:
+        Empty for a media playlist, and for one that can't be read in time.
+    """
     text = ""
-    with contextlib.suppress(*UNREADABLE), request(address, _TIMEOUT_S) as reply:
-        text = reply.read(_MOST_BYTES).decode("utf-8", "replace")
+    left_s = until_s - time.monotonic()
+    if left_s <= 0:
+        return []
+    with contextlib.suppress(*UNREADABLE), request(address, min(_TIMEOUT_S, left_s)) as reply:
+        text = beginning_of(reply, _MOST_BYTES, until_s).decode("utf-8", "replace")
         address = reply.url
     lines = [line.strip() for line in text.splitlines()]
     return [

@@ -79,6 +79,27 @@ def stated_bytes(reply: HTTPResponse) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+def beginning_of(reply: HTTPResponse, most_bytes: int, until_s: float) -> bytes:
+    """Return the beginning of a reply's content, or as much of it as arrives in time.
+
+    Args:
+        reply: What `request` returned.
+        most_bytes: Number of bytes to read.
+        until_s: `time.monotonic()` after which nothing more is read, because a host may send one byte at a
+            time.
+
+    Raises:
+        OSError, HTTPException: The reply breaks off.
+    """
+    head = b""
+    while len(head) < most_bytes and time.monotonic() < until_s:
+        more = reply.read1(most_bytes - len(head))
+        if not more:
+            break
+        head += more
+    return head
+
+
 def served_at(address: str) -> Served:
     """Return what an http or https address serves. Reads the beginning of its content only.
 
@@ -90,7 +111,8 @@ def served_at(address: str) -> Served:
             kind = reply.headers.get_content_type()
             if kind.startswith("multipart/"):  # MJPEG; some cameras state a huge length
                 return Served.STREAM
-            head, has_end = _head(reply), stated_bytes(reply) is not None
+            head = beginning_of(reply, _HEAD_BYTES, time.monotonic() + TIMEOUT_S)
+            has_end = stated_bytes(reply) is not None
     except UNREADABLE as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
             raise does_not_answer(address) from error
@@ -106,17 +128,6 @@ def served_at(address: str) -> Served:
 def does_not_answer(address: str) -> SourceError:
     """Return the error for a host that does not answer in time."""
     return SourceError(f"{without_password(address)} can't be opened: it does not answer")
-
-
-def _head(reply: HTTPResponse) -> bytes:
-    """Return the beginning of a reply's content, or as much of it as arrives in time."""
-    head, until_s = b"", time.monotonic() + TIMEOUT_S
-    while len(head) < _HEAD_BYTES and time.monotonic() < until_s:
-        more = reply.read1(_HEAD_BYTES - len(head))
-        if not more:
-            break
-        head += more
-    return head
 
 
 class _OnlyToTheWeb(urllib.request.HTTPRedirectHandler):

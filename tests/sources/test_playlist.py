@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from fer_stream.errors import SourceError
-from fer_stream.sources import open_source
+from fer_stream.sources import open_source, playlist
 from fer_stream.sources.playlist import is_endless
 
 
@@ -24,3 +28,32 @@ def test_an_ordinary_playlist_is_not_refused(playlists: tuple[str, list[str]]) -
     assert not is_endless(f"{address}/good.m3u8")
     assert not is_endless(f"{address}/media.m3u8")
     assert not is_endless(f"{address}/missing.m3u8")
+
+
+def test_playlists_that_arrive_slowly_are_left_to_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\nslow.m3u8\n" * 20)
+            while not ended.wait(0.05):
+                self.wfile.write(b"#")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(playlist, "_LIMIT_S", 0.3)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # the reader hangs up
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        began_s = time.monotonic()
+        try:
+            assert not is_endless(f"http://127.0.0.1:{server.server_port}/slow.m3u8")
+            assert time.monotonic() - began_s < 5
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
