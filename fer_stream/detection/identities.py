@@ -91,7 +91,7 @@ class Identities:
         self._people: list[_Person] = []
         self._next_id = 1
         self._frames = 0
-        self._horizon_s = 0.0
+        self._horizon_s = 0.0  # time of the newest frame that was seen
 
     def see(self, faces: Sequence[TrackedFace], time_s: float, scene: int) -> None:
         """Add the faces of the newest frame."""

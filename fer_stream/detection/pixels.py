@@ -197,13 +197,26 @@ def _crop_windows(
 
 
 def whole_pixels(squares_xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first pixel of each square and the one after its last, int64 (N, 2), inside."""
+    """Return the first pixel of each square and the one after its last, int64 (N, 2) each, inside the frame.
+
+    Args:
+        squares_xyxy: (N, 4) px, counted from 1 as in MTCNN.
+        size_wh: Size of the frame in px.
+    """
     whole, limit = np.trunc(squares_xyxy).astype(np.int64), np.array(size_wh)
     lows = np.minimum(np.maximum(whole[:, :2], 1), limit) - 1
     return lows, np.maximum(np.minimum(whole[:, 2:], limit), lows + 1)
 
 
 def windows(length: np.ndarray | int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the starts and ends of the windows that reduce `length` pixels to `count`."""
+    """Return the starts and ends of the windows that reduce `length` pixels to `count`.
+
+    Args:
+        length: Number of pixels, or an array (..., 1) of numbers.
+        count: Number of windows.
+
+    Returns:
+        Two arrays, int64 (..., count).
+    """
     index = np.arange(count)
     return index * length // count, -(-(index + 1) * length // count)

@@ -173,23 +173,26 @@ class Tracker:
         first_index: int | None = None,
         scans_ahead: bool = False,
     ) -> None:
-        self._scans_ahead = scans_ahead
-        self._to_scan: np.ndarray | None = None
-        self._newcomers = Detections.none()  # of a scan ahead
         self._detector = detector
         self._schedule = ScanSchedule(pace or ScanPace(), first_index)
+        self._scans_ahead = scans_ahead
+        self._to_scan: np.ndarray | None = None  # the last picture, if `scan_ahead` has to scan it
+        self._newcomers = Detections.none()  # the new faces that `scan_ahead` found in the last picture
         self._tracks: list[_Track] = []
         self._next_id = 1
-        self._frames = first_index or 0
+        self._index = first_index or 0  # of the next frame
         self._scene = 0
         self._thumbnail: np.ndarray | None = None
 
     def update(self, image_bgr: np.ndarray, time_s: float) -> TrackedFrame:
-        """Find the faces of the next frame.
+        """Find the faces of the next frame: scan it, or follow the known faces.
 
         Args:
             image_bgr: uint8 (H, W, 3).
             time_s: Presentation time in seconds.
+
+        Returns:
+            The visible faces. A face that is out of sight keeps its track for `REMEMBERED_S`.
         """
         self._tracks = [
             track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
@@ -225,9 +228,9 @@ class Tracker:
                 track.velocity_xy, track.times_measured = np.zeros(2, np.float32), 0
         visible = sorted((track for track in self._tracks if track.visible), key=lambda track: track.id)
         for track in visible:
-            if self._frames % LOOK_EVERY == 0 or not track.looks:
+            if self._index % LOOK_EVERY == 0 or not track.looks:
                 track.looks.append(appearance(image_bgr, track.box_xyxy))
-        self._frames += 1
+        self._index += 1
         faces = tuple(track.as_face() for track in visible)
         return TrackedFrame(faces, self._scene, scans, weak.boxes_xyxy)
 

@@ -60,7 +60,7 @@ class OnnxNetwork:
         self._max_batch = max_batch
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run the network on float32 (N, C, H, W)."""
+        """Run the network on float32 (N, C, H, W). See `Network.__call__`."""
         if len(batch) <= (self._max_batch or len(batch)):
             return tuple(self._session.run(None, {self._input: batch}))
         parts = np.array_split(batch, -(-len(batch) // self._max_batch))

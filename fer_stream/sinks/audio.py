@@ -48,7 +48,8 @@ class _Track:
 class AudioTracks:
     """Reads the audio streams of a recording a second time, and muxes them as the video advances.
 
-    It holds one packet at a time. Damage may end a track, but never the video. It is noted in `problems`.
+    It holds one packet at a time, or some hundred of a recording that may be joined, see
+    `sound_in_running_time`. Damage may end a track, but never the video. It is noted in `problems`.
     """
 
     def __init__(self, path: Path, extension: str, problems: list[str]) -> None:
