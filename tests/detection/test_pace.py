@@ -92,6 +92,13 @@ def test_an_outage_does_not_change_the_pace() -> None:
     assert CROWD_EVERY < before == pace.gap
 
 
+def test_a_clock_that_is_set_back_does_not_change_the_pace() -> None:
+    pace, _, _ = settle(scan_s=0.012, follow_s=0.003, frames=600)
+    for index in range(600, 603):
+        pace.note(Frame(PICTURE, index, index / 30 - 10), 0.003, scanned=False)
+        assert pace.gap == 1
+
+
 def test_times_that_stand_still_do_not_change_the_pace() -> None:
     pace = LivePace()
     for index in range(20):
