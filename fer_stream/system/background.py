@@ -52,7 +52,8 @@ class Background(Generic[_T]):
     """Reads a source, or any other stage that yields frames, in its own thread.
 
     A recording waits for its reader, so every frame arrives, in order. A live source can't wait. With
-    `drop_old`, the newest frame replaces a frame that was not fetched yet.
+    `drop_old`, the newest frame replaces a frame that was not fetched yet. Iteration ends at an item that is
+    None.
 
     The caller closes the source afterwards:
 

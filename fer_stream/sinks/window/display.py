@@ -31,7 +31,6 @@ sys.stdin.read()
 # closed, and drops programs that are just connecting.
 _probes: list[subprocess.Popen[bytes]] = []
 
-
 _NO_DISPLAY = "there is no display to show a window on"
 
 
