@@ -111,8 +111,7 @@ class TableSink(Sink):
             if self._written and not self._failed:
                 self._flush()
         finally:
-            if self._file is not None:
-                self._file.close()
+            self._close_file()
         if self._kind == ".parquet" and self._written and not self._failed:
             assert self._path is not None
             _finish_parquet(self._rows_path, self._path, self._metadata)
@@ -122,6 +121,17 @@ class TableSink(Sink):
         if self._path is None or not self._written:
             return []
         return [self._path if self._path.exists() else self._rows_path]
+
+    def _close_file(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+        except OSError as error:  # a file system in the network may report a failed write only here
+            if self._failed:
+                return
+            self._failed = True
+            raise cannot_write(self._rows_path, error) from error
 
     def _flush(self) -> None:
         """Write all pending lines, in one piece."""

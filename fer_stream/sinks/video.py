@@ -227,11 +227,12 @@ class VideoSink(Sink):
         if self._closed:
             return
         self._closed = True
-        failure = first_error([self._finish, self._close_output], (*MEDIA_ERRORS, OSError))
+        calls = [self._finish, self._close_output]
         if self._audio is not None:
-            self._audio.close()
+            calls.append(self._audio.close)
         if self._file is not None:
-            self._file.close()
+            calls.append(self._file.close)  # a file system in the network may report a failed write only here
+        failure = first_error(calls, (*MEDIA_ERRORS, OSError))
         if failure is not None and not self._failed:
             self._failed = True
             raise cannot_write(self._path, failure) from failure
