@@ -72,8 +72,6 @@ class VideoSource(Source):
         super().__init__(mirror=mirror)
         self._path, self._name = path, name
         self._end_s = end_s
-        self._damaged_packets = 0
-        self._read_error, self._unreachable = "", False
         self._losses: Losses | None = None
         self._reached_end = False  # of the file
         self._first_position: int | None = None  # in bytes, of the first packet since the last seek
@@ -115,6 +113,11 @@ class VideoSource(Source):
         frame_bytes = 3 * self._stream.width * self._stream.height
         self._stream.thread_type = "AUTO" if frame_bytes <= LARGE_FRAME_BYTES else "SLICE"
         self._stream.codec_context.options = {"max_pixels": str(max_video_pixels())}
+        self._begin_decoding()
+
+    def _begin_decoding(self) -> None:
+        """Decode from the container's current position, and forget the damage that was found before."""
+        self._damaged_packets, self._read_error, self._unreachable = 0, "", False
         self._decoded = self._decode()
 
     def _new_clock(self) -> Clock:
@@ -172,7 +175,6 @@ class VideoSource(Source):
                 return frame, place.index, self._clock.restart(frame)
         self._container.close()
         self._open()
-        self._damaged_packets, self._read_error, self._unreachable = 0, "", False
         self._clock = self._new_clock()
         for index, frame in enumerate(self._decoded):
             time_s = self._clock.time_s(frame, index)
@@ -188,8 +190,7 @@ class VideoSource(Source):
             self._container.seek(place.seek_timestamp, stream=self._stream, backward=True, any_frame=False)
         except av.error.FFmpegError:
             return None
-        self._damaged_packets, self._read_error, self._unreachable = 0, "", False
-        self._decoded = self._decode()
+        self._begin_decoding()
         for frame in self._decoded:
             if frame.pts is None or frame.pts >= place.pts:
                 # In a file with restarts, the same timestamp occurs at several positions.
