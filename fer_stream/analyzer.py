@@ -112,7 +112,7 @@ class Analyzer:
         if detector is None:
             own = Detector(self.device, min_face=min_face, threads=threads, cautious=cautious)
             self._detector = own
-            self._early_scan_detector = own if splits_early_scans(threads) else own.in_one_thread()
+            self._early_scan_detector = own if splits_early_scans(threads) else own.unsplit()
             self._early_scan_threads = early_scan_threads(self.device, threads)
         else:  # it may not be thread-safe
             self._detector = self._early_scan_detector = detector

@@ -95,8 +95,8 @@ class Cascade(Protocol):
         """Run O-Net on squares, (N, 4) px; return shifts (N, 4), points (N, 10), probabilities (N, 2)."""
         ...
 
-    def in_one_thread(self) -> Cascade:
-        """Return a cascade with the same results that uses only the CPU thread that calls it."""
+    def unsplit(self) -> Cascade:
+        """Return a cascade with the same networks that splits no frame over CPU threads."""
         ...
 
 
@@ -199,10 +199,8 @@ class CpuCascade:
         """Run O-Net on squares; see `Cascade.o_net`."""
         return self._run_on_squares(self._o_net, O_NET_INPUT, pixels, squares_xyxy)
 
-    def in_one_thread(self) -> CpuCascade:
-        """Return a cascade for the calling thread alone; see `Cascade.in_one_thread`."""
-        if self._workers.network_threads > 1:  # the threads of a loaded network are fixed
-            return CpuCascade(threads=1)
+    def unsplit(self) -> CpuCascade:
+        """Return a cascade with the same networks; see `Cascade.unsplit`."""
         other = copy.copy(self)  # shares the networks, and the memory of each thread's pixels
         other._workers = Workers(1)
         return other

@@ -135,14 +135,14 @@ class Detector:
         pixels = self._cascade.read(image_bgr, Use.REFINE)
         return _clipped_to_frame(self._o_stage(pixels, squares), pixels)
 
-    def in_one_thread(self) -> Detector:
-        """Return a detector with the same results that uses only the CPU thread that calls it.
+    def unsplit(self) -> Detector:
+        """Return a detector with the same networks that splits no frame over CPU threads.
 
         Use it to scan as many frames at the same time as there are cores. The two detectors may be used side
         by side, under the same rules as one.
         """
         other = copy.copy(self)
-        other._cascade = self._cascade.in_one_thread()
+        other._cascade = self._cascade.unsplit()
         return other
 
     def _scales(self, size_wh: tuple[int, int]) -> list[float]:

@@ -153,8 +153,8 @@ class TorchCascade:
         shifts, points, probabilities = np.split(outputs, [4, 14], axis=1)
         return shifts, points, probabilities
 
-    def in_one_thread(self) -> TorchCascade:
-        """Return the cascade itself, which uses no other CPU thread; see `Cascade.in_one_thread`."""
+    def unsplit(self) -> TorchCascade:
+        """Return the cascade itself, which splits nothing; see `Cascade.unsplit`."""
         return self
 
 

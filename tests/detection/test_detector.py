@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -230,7 +229,7 @@ def test_one_thread_scans_while_another_one_refines_and_searches(
             assert_same(scan.result(), scanned)
 
 
-def test_a_detector_in_one_thread_finds_the_same_crowd(monkeypatch, shared_data) -> None:
+def test_an_unsplit_detector_finds_the_same_crowd_in_its_own_thread(monkeypatch, shared_data) -> None:
     frame = first_frame_of_the_street(shared_data)
     split = Detector("cpu", threads=2)
     expected = split.scan(frame)
@@ -238,21 +237,7 @@ def test_a_detector_in_one_thread_finds_the_same_crowd(monkeypatch, shared_data)
     monkeypatch.delattr(thread_pool, "ThreadPool")  # no other thread can start
     with pytest.raises(NameError):
         split.scan(frame)
-    assert_same(split.in_one_thread().scan(frame), expected)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
-def test_the_networks_of_a_detector_in_one_thread_start_no_threads() -> None:
-    def count() -> int:
-        return len(list(Path("/proc/self/task").iterdir()))
-
-    picture = np.zeros((120, 160, 3), np.uint8)
-    many = Detector("cpu", threads=8)
-    before = count()
-    one = many.in_one_thread()
-    del many  # with the threads of its networks
-    one.scan(picture)
-    assert count() < before
+    assert_same(split.unsplit().scan(frame), expected)
 
 
 def test_a_gpu_finds_the_same_crowd(detector: Detector, gpu_detector: Detector, shared_data) -> None:
