@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "data", type=Path, metavar="DATA", help="holds validation/<class>/ and ferplus-votes.csv"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the checkpoint to write")
-    options = parser.parse_args(argv)
-    return exit_code_of(PROG, lambda: _convert(options))
+    return exit_code_of(PROG, lambda: _convert(parser.parse_args(argv)))
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -58,31 +57,36 @@ def _convert(options: argparse.Namespace) -> int:
     if not votes_path.is_file():
         raise SourceError(f"no votes at {votes_path}; put them there: the thresholds depend on them")
     votes = read_votes(votes_path, pictures).numpy()
+    majority_labels, is_voted = majority(votes), votes.max(axis=1) > 0
+    if not (majority_labels >= 0).any():
+        raise SourceError(
+            f"no picture has a clear majority in {votes_path}; check the names of the pictures there"
+        )
     checkpoint = read_network(options.network)
 
     model = evaluation_network(checkpoint, ANNOTATIONS).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_loader(pictures, checkpoint.input, EVALUATION_BATCH)
     logits, labels = predict(model, batches, torch.device("cpu"))
-    majority_labels, is_voted, first_half = majority(votes), votes.max(axis=1) > 0, alternate(labels)
-    heads = {}
-    reports = {}
-    for annotation, some in zip(ANNOTATIONS, np.split(logits, len(ANNOTATIONS), axis=1), strict=True):
+    first_half = alternate(labels)
+    heads, reports = {}, {}
+    layers = np.split(logits, len(ANNOTATIONS), axis=1)
+    for annotation, layer_logits in zip(ANNOTATIONS, layers, strict=True):
         truth = majority_labels if annotation == FERPLUS else labels
-        found = calibrate(some, truth, labels, votes)
+        found = calibrate(layer_logits, truth, labels, votes)
         heads[annotation] = replace(
             checkpoint.head(annotation), temperature=found.temperature, unsure_below=found.unsure_below
         )
         known = truth >= 0
-        measured = reports[annotation] = report(some[known], truth[known], found.temperature)
+        measured = reports[annotation] = report(layer_logits[known], truth[known], found.temperature)
         print(f"{annotation}: {measured.count} pictures, accuracy {100 * measured.accuracy:.2f} %, macro-F1 "
               f"{100 * measured.macro_f1:.2f} %, ECE {100 * measured.ece:.2f} % at a temperature of "
               f"{found.temperature:.3f}; unsure below {found.unsure_below:.2f}")  # fmt: skip
         for name, half in (("chosen on", first_half), ("the other half", ~first_half)):
             chosen = half & is_voted
-            probabilities = tempered(some[chosen], found.temperature)
-            got = shown_at(found.unsure_below, probabilities, majority_labels[chosen])
-            print(f"  {name}: {got.count} faces, {100 * got.shown:.1f} % shown, "
-                  f"{100 * got.right:.1f} % of these right")  # fmt: skip
+            probabilities = tempered(layer_logits[chosen], found.temperature)
+            labelled = shown_at(found.unsure_below, probabilities, majority_labels[chosen])
+            print(f"  {name}: {labelled.count} faces, {100 * labelled.shown:.1f} % shown, "
+                  f"{100 * labelled.right:.1f} % of these right")  # fmt: skip
     checkpoint = replace(
         checkpoint,
         temperature=heads[FER2013].temperature,

@@ -25,8 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = CommandParser(prog=PROG, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("network", type=Path, metavar="NETWORK", help="the file of the script")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the checkpoint to write")
-    options = parser.parse_args(argv)
-    return exit_code_of(PROG, lambda: _convert(options))
+    return exit_code_of(PROG, lambda: _convert(parser.parse_args(argv)))
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from helpers.training import write_votes
 
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.weights import load_checkpoint
+from train import convert_teacher
 from train.architectures import evaluation_network
 from train.convert import main
 from train.votes import VOTED_EXPRESSIONS
@@ -80,7 +81,14 @@ def test_converting_a_checkpoint_again_keeps_its_layers(agreed_data, network, tm
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(5, "no FER+ layer"), (5, "not a network"), (5, "can't be read"), (3, "no votes"), (3, "no folder")],
+    [
+        (5, "no FER+ layer"),
+        (5, "not a network"),
+        (5, "can't be read"),
+        (3, "no votes"),
+        (3, "no picture has a clear majority"),
+        (3, "no folder"),
+    ],
 )
 def test_wrong_input_is_refused_in_one_line(code, words, agreed_data, network, tmp_path, capsys):
     if words == "no FER+ layer":
@@ -94,8 +102,18 @@ def test_wrong_input_is_refused_in_one_line(code, words, agreed_data, network, t
         network.write_text("text")
     elif words == "no votes":
         agreed_data = make_dataset(tmp_path / "data")
+    elif words == "no picture has a clear majority":
+        agreed_data = make_dataset(tmp_path / "data")
+        write_votes(agreed_data, {"another-picture.png": {"anger": 10}})
     else:
         agreed_data = tmp_path
     assert main([str(network), str(agreed_data), "--output", str(tmp_path / "w.pt")]) == code
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and not (tmp_path / "w.pt").exists()
+
+
+@pytest.mark.parametrize("command", [main, convert_teacher.main])
+def test_wrong_usage_is_one_line(command, capsys):
+    assert command([]) == 2
+    said = capsys.readouterr().err
+    assert "--output" in said and said.count("\n") == 1
