@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +71,9 @@ def save_curves(history: Sequence[HistoryRow], path: Path) -> None:
             [best.epoch], [at_best], "o", color=TEXT_HEX, markersize=7, markeredgecolor="white",
             markeredgewidth=1.5, zorder=4,
         )  # fmt: skip
-        low, high = (pick(pick(values) for _, values, *_ in curves) for pick in (min, max))
+        # The validation loss of an epoch that diverged may be infinite or NaN. The best epoch's is finite.
+        shown = [value for _, values, *_ in curves for value in values if math.isfinite(value)]
+        low, high = min(shown), max(shown)
         margin = 0.08 * (high - low) or 0.5
         axes.set_ylim(low - margin, high + margin)
         axes.set_xlim(0.7, max(epochs) + 0.3)
@@ -83,12 +86,21 @@ def save_curves(history: Sequence[HistoryRow], path: Path) -> None:
             xytext=(-5 if is_late else 5, 3), textcoords="offset points",
             ha="right" if is_late else "left", va="bottom", fontsize=9.5, fontweight="bold", color=TEXT_HEX,
         )  # fmt: skip
-        _name_ends(axes, epochs[-1], [(name, values[-1], color) for name, values, color, _ in curves])
+        _name_ends(axes, epochs[-1], [(name, values, color) for name, values, color, _ in curves])
     save_figure(figure, path)
 
 
-def _name_ends(axes: Axes, last_epoch: int, ends: list[tuple[str, float, str]]) -> None:
-    """Write each curve's name beside its end, and keep names apart if the ends are close."""
+def _name_ends(axes: Axes, last_epoch: int, curves: list[tuple[str, list[float], str]]) -> None:
+    """Write each curve's name beside its last finite value, and keep names apart if these are close.
+
+    Args:
+        axes: The axes.
+        last_epoch: The place of the names on the x axis.
+        curves: Name, values and colour of each curve.
+    """
+    ends = [
+        (name, [each for each in values if math.isfinite(each)][-1], color) for name, values, color in curves
+    ]
     low, high = axes.get_ylim()
     apart, lowest = 0.075 * (high - low), low
     for name, value, color in sorted(ends, key=lambda end: end[1]):
