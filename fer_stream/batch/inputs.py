@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fer_stream.batch.addresses import file_system, is_address, local_path, shown, without_passwords
+from fer_stream.batch.output_folder import FOLDERS
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line, reason_of
 from fer_stream.sources.base import RECORDING_EXTENSIONS
 from fer_stream.system.files import resolved
@@ -101,7 +102,8 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
 
     Args:
         specs: Paths, globs, folders and addresses, as given by the user.
-        leave_out: The folder of results. Files in it are not used as input.
+        leave_out: The folder of results, whose subfolders for outputs are not searched. It may be one of
+            `specs`.
 
     Returns:
         Each recording once, in the order of `specs`; those of a folder or glob ordered by name.
@@ -110,20 +112,23 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
         SourceError: An entry of `specs` matches no recording, or can't be listed.
         UsageError: fsspec does not know the file system.
     """
-    output = None if leave_out is None or is_address(leave_out) else resolved(Path(leave_out))
+    results: tuple[Path, ...] = ()
+    results_prefixes: tuple[str, ...] = ()
+    if leave_out is not None and is_address(leave_out):
+        results_prefixes = tuple(f"{shown(leave_out).rstrip('/')}/{name}/" for name in FOLDERS)
+    elif leave_out is not None:
+        results = tuple(resolved(Path(leave_out, name)) for name in FOLDERS)
     found: dict[str, Recording] = {}
     for spec in map(local_path, specs):
         if not spec:
             raise UsageError("a recording's name is empty: give a file, a folder, a glob or an address")
         try:
-            recordings = list(_remote(spec) if is_address(spec) else _local(spec, output))
+            recordings = list(_remote(spec) if is_address(spec) else _local(spec, results))
         except FerStreamError:
             raise
         except Exception as error:  # every file system has errors of its own
             raise _unreadable(spec, error) from error
-        if leave_out is not None and is_address(leave_out):
-            prefix = shown(leave_out).rstrip("/") + "/"
-            recordings = [recording for recording in recordings if not recording.name.startswith(prefix)]
+        recordings = [each for each in recordings if not each.name.startswith(results_prefixes)]
         if not recordings:
             raise SourceError(f"{shown(spec)} holds no recording; give the file itself")
         found.update((recording.output_name, recording) for recording in recordings)
@@ -179,21 +184,22 @@ def local_copy(recording: Recording) -> Iterator[Path]:
         yield path
 
 
-def _local(spec: str, output: Path | None) -> Iterator[Recording]:
+def _local(spec: str, results: Sequence[Path]) -> Iterator[Recording]:
+    """Yield the recordings of a path, folder or glob, without those in folders of results."""
     path = Path(spec).expanduser()
     if path.is_dir():
-        yield from _in_folder(path.absolute(), output)
+        yield from _in_folder(path.absolute(), results)
     elif path.exists():
         yield _recording_at(path)
     elif _GLOB.search(spec):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # any pattern, absolute too
-            if Path(name).is_file() and not _is_within(Path(name), output):
+            if Path(name).is_file() and not _is_within(Path(name), results):
                 yield _recording_at(Path(name))
     else:
         raise SourceError(f"{spec}: no such file or folder")
 
 
-def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
+def _in_folder(folder: Path, results: Sequence[Path]) -> Iterator[Recording]:
     def fail(error: OSError) -> None:
         raise error
 
@@ -202,7 +208,7 @@ def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and not _is_within(parent_path / name, output)
+            if not name.startswith(".") and not _is_within(parent_path / name, results)
         )
         for name in sorted(files):
             if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
@@ -210,8 +216,9 @@ def _in_folder(folder: Path, output: Path | None) -> Iterator[Recording]:
                     yield _recording_at(parent_path / name)
 
 
-def _is_within(path: Path, folder: Path | None) -> bool:
-    return folder is not None and resolved(path).is_relative_to(folder)
+def _is_within(path: Path, folders: Sequence[Path]) -> bool:
+    real_path = resolved(path)
+    return any(real_path.is_relative_to(folder) for folder in folders)
 
 
 def _recording_at(path: Path) -> Recording:

@@ -75,6 +75,19 @@ def test_outputs_inside_the_input_folder_are_not_analyzed(tmp_path):
     assert [recording.name for recording in found] == [str(tmp_path / "a.mp4")]
 
 
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_recordings_in_the_output_folder_are_analyzed_but_not_annotated_videos(is_remote, tmp_path):
+    folder = f"memory://{tmp_path.name}" if is_remote else str(tmp_path)
+    for name in ("a.mp4", "monday/b.mp4", "videos/a-1.mp4"):
+        fs, path = fsspec.core.url_to_fs(f"{folder}/{name}")
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(path, b"x")
+    recordings = [f"{folder}/a.mp4", f"{folder}/monday/b.mp4"]
+    for spec, expected in ((folder, recordings), (f"{folder}/*.mp4", recordings[:1])):
+        found = find_recordings([spec], leave_out=folder)
+        assert [recording.name for recording in found] == expected
+
+
 def test_an_input_that_matches_no_recording_is_refused(tmp_path):
     for spec in (str(tmp_path / "none.mp4"), str(tmp_path), str(tmp_path / "*.mp4"), "memory://none/a.mp4"):
         with pytest.raises(SourceError):
