@@ -6,6 +6,7 @@ Options, recordings, weights and the output are checked in this order before Ray
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -153,9 +154,8 @@ def _run(options: argparse.Namespace) -> int:
     from fer_stream.batch.manifest import DONE, finished, write_manifest
     from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import DEFAULT_PART_S, Settings
-    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, check_weights_file, load_checkpoint
+    from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_for_labels
     from fer_stream.system.cores import CORES
-    from fer_stream.system.files import file_hash
 
     address = local_path(options.output)
     address = address if is_address(address) else os.path.abspath(address)  # noqa: PTH100
@@ -164,14 +164,16 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.from_file} lists no recording")
     recordings = find_recordings(specs, leave_out=address)
     weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
-    labels = check_weights_file(weights, options.labels)
+    checkpoint, labels = load_for_labels(weights, options.labels)
+    # Read here and not when Ray has started: by then the file may have changed, and the hash with it.
+    weights_content = weights.read_bytes()
 
     workers = options.workers or CORES
     settings = Settings(
-        weights_hash=file_hash(weights),
+        weights_hash=hashlib.sha256(weights_content).hexdigest(),
         built_in_weights=options.weights is None,
         weights_name=weights.name,
-        weights_unsure_below=load_checkpoint(weights).head(labels).unsure_below,
+        weights_unsure_below=checkpoint.head(labels).unsure_below,
         threads=1 if options.ray is not None else max(1, CORES // workers),
         # A face at the edge of a part must be hidden by what the next part sees.
         part_s=math.inf if options.blur else DEFAULT_PART_S if part_s is None else part_s,
@@ -201,14 +203,14 @@ def _run(options: argparse.Namespace) -> int:
             if not options.quiet:
                 say(PROG, f"all {counted(len(recordings), 'recording')} in {output.place()} are done already")
             return 0
-        return _with_cluster(options, workers, settings, weights, output, records, recordings, todo)
+        return _with_cluster(options, workers, settings, weights_content, output, records, recordings, todo)
 
 
 def _with_cluster(
     options: argparse.Namespace,
     workers: int,
     settings: Settings,
-    weights: Path,
+    weights_content: bytes,
     output: Output,
     records: dict[str, Record],
     recordings: list[Recording],
@@ -227,7 +229,7 @@ def _with_cluster(
     ):
         kind = _device(options.device, cluster)
         settings = replace(settings, device=kind, device_kind=kind)
-        weights_reference = None if settings.built_in_weights else cluster.put(weights.read_bytes())
+        weights_reference = None if settings.built_in_weights else cluster.put(weights_content)
         if options.dry_run:
             _print_estimate(estimate(todo, settings, weights_reference, cluster), done_before)
             return 0

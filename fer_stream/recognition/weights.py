@@ -230,10 +230,23 @@ def check_weights_file(path: Path, labels: str | None = None) -> str:
     """
     if path == BUILT_IN_WEIGHTS:  # a check would take a twentieth of a second at each start
         return annotation(labels, has_ferplus=True)
+    return load_for_labels(path, labels)[1]
+
+
+def load_for_labels(path: Path, labels: str | None = None) -> tuple[Checkpoint, str]:
+    """Load a checkpoint, and check that this program can run it and that it can follow `labels`.
+
+    Returns:
+        The checkpoint, and the annotation that it will follow, see `annotation`.
+
+    Raises:
+        UsageError: There is no such annotation.
+        WeightsError: The weights can't be used. The message, of one line, says why.
+    """
     checkpoint = load_checkpoint(path)
     with name_in_errors(path):
         checkpoint.network_arrays(labels)
-        return annotation(labels, has_ferplus=checkpoint.ferplus is not None)
+        return checkpoint, annotation(labels, has_ferplus=checkpoint.ferplus is not None)
 
 
 @contextmanager

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.checkpoints import save_small_checkpoint
 from helpers.live_servers import file_server
+
+from fer_stream.errors import UsageError
+from fer_stream.recognition.torch_files import load_torch_file
+from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
+from fer_stream.system.files import file_hash
+
+if TYPE_CHECKING:
+    from fer_stream.batch.settings import Settings
 
 pytest.importorskip("ray", reason="needs the extra batch: pip install '.[batch]'")
 pytest.importorskip("fsspec")
@@ -43,6 +58,33 @@ def test_wrong_input_is_one_line_before_anything_starts(batch, clip, tmp_path, m
         said = batch(*arguments)
         assert (said.code, said.err.count("\n")) == (code, 1), said.err
         assert words in said.err and not out.exists()
+
+
+def test_the_workers_get_the_weights_that_were_checked(batch, clip, tmp_path, monkeypatch):
+    weights, loads, used = tmp_path / "mine.pt", [], {}
+    shutil.copy(BUILT_IN_WEIGHTS, weights)
+    expected = file_hash(weights)
+
+    def load(path: Path) -> object:
+        loads.append(path)
+        return load_torch_file(path)
+
+    @contextmanager
+    def connected(*_: object) -> Iterator[object]:
+        weights.write_bytes(b"a training run saves better weights while Ray starts")
+        yield SimpleNamespace(has_gpus=False, put=lambda content: content)
+
+    def estimate(_todo: object, settings: Settings, content: bytes, _cluster: object) -> None:
+        used.update(of_settings=settings.weights_hash, of_content=hashlib.sha256(content).hexdigest())
+        raise UsageError("stop here")
+
+    monkeypatch.setattr("fer_stream.recognition.weights.load_torch_file", load)
+    monkeypatch.setattr("fer_stream.batch.cluster.connected", connected)
+    monkeypatch.setattr("fer_stream.batch.estimate.estimate", estimate)
+    said = batch(clip, "--output", tmp_path / "out", "--weights", weights, "--dry-run")
+    assert "stop here" in said.err
+    assert used == {"of_settings": expected, "of_content": expected}
+    assert loads == [weights]
 
 
 def test_a_missing_extra_is_one_line_that_says_how_to_install_it(batch, clip, tmp_path, monkeypatch):
