@@ -277,7 +277,9 @@ def _print_estimate(estimated: Estimate, done_before: int) -> None:
     """Print what would be done: a line per recording to standard output, the rest to standard error."""
     for recording, duration_s, parts in estimated.recordings:
         length = clock_text(duration_s) if duration_s else "?"
-        line = f"{recording.name}\t{length}\t{counted(parts, 'part')}\n"
+        # A line break or tab in a name must not look like another line or column.
+        name = "".join(each if each.isprintable() else "\ufffd" for each in recording.name)
+        line = f"{name}\t{length}\t{counted(parts, 'part')}\n"
         to_standard_output(line.encode("utf-8", "replace"))
     earlier = f"; {counted(done_before, 'recording')} done already" if done_before else ""
     say(

@@ -17,6 +17,9 @@ import pytest
 from helpers.checkpoints import save_small_checkpoint
 from helpers.live_servers import file_server
 
+from fer_stream.batch import cli
+from fer_stream.batch.estimate import Estimate
+from fer_stream.batch.inputs import Recording
 from fer_stream.errors import UsageError
 from fer_stream.recognition.torch_files import load_torch_file
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
@@ -85,6 +88,13 @@ def test_the_workers_get_the_weights_that_were_checked(batch, clip, tmp_path, mo
     assert "stop here" in said.err
     assert used == {"of_settings": expected, "of_content": expected}
     assert loads == [weights]
+
+
+def test_a_dry_run_prints_one_line_per_recording_whatever_its_name(capfd):
+    names = ("a\nb\tc.mp4", "\x1b[31md  e.mp4")
+    recordings = [(Recording(f"/{name}", f"/{name}", 1, ""), 2.0, 1) for name in names]
+    cli._print_estimate(Estimate(recordings, 4.0, 0.0, 0.0, 1), 0)
+    assert capfd.readouterr().out == "/a\ufffdb\ufffdc.mp4\t0:02\t1 part\n/\ufffd[31md  e.mp4\t0:02\t1 part\n"
 
 
 def test_a_missing_extra_is_one_line_that_says_how_to_install_it(batch, clip, tmp_path, monkeypatch):
