@@ -87,9 +87,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for runs and answers")
     parser.add_argument("--every", type=int, default=5, metavar="N", help="train on every N-th picture")
     parser.add_argument("--epochs", type=int, default=5, metavar="N", help="passes over these pictures")
-    parser.add_argument("--input-size", type=int, default=64, metavar="PX", help="of all rows but one")
+    parser.add_argument("--input-size", type=int, default=64, metavar="PX", help="side, in all rows but one")
     parser.add_argument("--pretrained", default="imagenet", metavar="WHAT", help="as for fer-train")
-    parser.add_argument("--teacher", type=Path, action="append", default=[], metavar="PATH")
+    parser.add_argument(
+        "--teacher", type=Path, action="append", default=[], metavar="PATH", help="for the row with teachers"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="as for fer-train")
     options = parser.parse_args()
 

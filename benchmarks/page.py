@@ -1,6 +1,6 @@
 """Measure what readers of the live page cost the run: latency and memory with many readers and with none.
 
-    python -m benchmarks.page [--seconds 20] [--readers 10] [--rounds 2]
+    python benchmarks/page.py [--seconds 20] [--readers 10] [--rounds 2]
 
 A stream of 30 frames a second (the sample clip over and over, 720p) is analyzed and served. Readers in a
 process of their own take the pictures, the events and the page's stream. Rounds without and with readers
@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+from process_memory import rss_mb
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.pipeline import RunOptions, run
@@ -65,7 +66,7 @@ class PacedClip(Source):
 
 
 def read_all(address: str, readers: int, received: multiprocessing.Queue) -> None:
-    """Read with many connections at once until the run ends; tells how many bytes came."""
+    """Read with many connections at once until the run ends. Put the number of bytes into `received`."""
     parts = urlsplit(address)
     counts = [0] * readers
 
@@ -85,12 +86,6 @@ def read_all(address: str, readers: int, received: multiprocessing.Queue) -> Non
     received.put(sum(counts))
 
 
-def rss_mb() -> float:
-    """Return the memory that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
-
-
 def measure(pictures: list[np.ndarray], analyzer: Analyzer, seconds: float, readers: int) -> dict:
     """Run once and return the figures."""
     profile, status = Profile(), RunStatus()
@@ -98,7 +93,7 @@ def measure(pictures: list[np.ndarray], analyzer: Analyzer, seconds: float, read
     held_mb: list[float] = []
 
     def note(_analyzed: object, summary: object) -> None:
-        if status.frames % RATE == 0:
+        if status.frames % RATE == 1:  # the first frame too, for a short run on a busy machine
             held_mb.append(rss_mb())
 
     with PacedClip(pictures, seconds) as source:

@@ -38,6 +38,7 @@ from urllib.parse import urlsplit
 import av
 import cv2
 import numpy as np
+from process_memory import rss_mb
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.pipeline import RunOptions, Summary, run
@@ -268,7 +269,7 @@ class Watch:
             latency_ms, self._latency_ms = sorted(self._latency_ms) or [0.0], []
             row = Row(
                 minute=interval * self._every_s / 60,
-                memory_mb=memory_mb(),
+                memory_mb=rss_mb(),
                 python_threads=threading.active_count(),
                 threads=entries("/proc/self/task"),
                 files=entries("/proc/self/fd"),
@@ -341,17 +342,6 @@ class _Clock:
         """Return the median since the last call, from the earliest picture of this connection."""
         lags_s, self._lags_s = self._lags_s, []
         return statistics.median(lags_s or [0.0])
-
-
-def memory_mb() -> float:
-    """Return the current memory of the process in MB, or its peak if the system does not say."""
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    except OSError:
-        return peak_rss_mb()
-    import resource
-
-    return int(pages) * resource.getpagesize() / 2**20
 
 
 def entries(folder: str) -> int:
