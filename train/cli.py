@@ -240,9 +240,9 @@ def _evaluate_parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     """Check everything, then run the training."""
+    began_s = time.monotonic()
     if options.resume and options.overwrite:
         raise UsageError(f"--resume and --overwrite can't be used together; see {PROG} --help")
-    began_s = time.monotonic()
     if options.epochs is not None and options.minutes is not None:
         raise UsageError(f"--epochs and --minutes can't be used together; see {PROG} --help")
     config = recipe_config(options.recipe, _given(options), on_gpu=False)

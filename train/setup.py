@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -97,7 +97,7 @@ def set_up(
     pretrained = "none" if saved else config.pretrained
     body, description = initial_body(pretrained, config.architecture, drop_path=config.drop_path)
     if saved is None:
-        origin = Origin(origin.pictures, origin.votes, origin.teachers, description)
+        origin = replace(origin, weights=description)
     if hasattr(body, "drop_rate"):
         body.drop_rate = config.dropout  # type: ignore[assignment]
     if config.pretrained != "none":  # random initial weights have to be trained, so none are frozen then

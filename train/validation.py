@@ -110,14 +110,11 @@ class Validation:
         Returns:
             The calibration, and the layer's figures with that temperature.
         """
-        if (
-            annotation == FERPLUS
-            and measured.ferplus_logits is not None
-            and self._majority_labels is not None
-        ):
+        logits, truth = measured.logits, self._labels
+        if annotation == FERPLUS:
+            if measured.ferplus_logits is None or self._majority_labels is None:
+                raise ValueError("the FER+ layer needs answers and votes to be calibrated")
             logits, truth = measured.ferplus_logits, self._majority_labels
-        else:
-            logits, truth = measured.logits, self._labels
         calibration = calibrate(logits, truth, self._labels, self._votes)
         known = truth >= 0
         return calibration, report(logits[known], truth[known], calibration.temperature)

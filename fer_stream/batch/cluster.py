@@ -69,7 +69,7 @@ class Cluster:
     def __init__(self, gpu_share: float, folder: Path | None = None) -> None:
         self._gpu_share = gpu_share
         self._folder = folder
-        self._kept: Path | None = None
+        self._crash_folder: Path | None = None
         self._remote: dict[tuple[Any, bool], Any] = {}
 
     @property
@@ -159,12 +159,12 @@ class Cluster:
             crashed = [log for log in logs if _CRASH in log.read_bytes()]
             if not crashed:
                 return ""
-            self._kept = self._kept or Path(tempfile.mkdtemp(prefix="fer-batch-crashes-"))
+            self._crash_folder = self._crash_folder or Path(tempfile.mkdtemp(prefix="fer-batch-crashes-"))
             for log in crashed:
-                shutil.copy(log, self._kept)
+                shutil.copy(log, self._crash_folder)
         except OSError:  # the error of the recording matters more
             return ""
-        return f"; what crashed workers wrote is in {self._kept}"
+        return f"; what crashed workers wrote is in {self._crash_folder}"
 
     @staticmethod
     def _resources() -> dict[str, float]:

@@ -28,7 +28,7 @@ from fer_stream.system.thread_pool import side_by_side
 READERS = 16  # threads that read footers
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 MANIFEST = "manifest.parquet"
-SUMMARIES = {"parquet": "summary.parquet", "csv": "summary.csv"}
+TABLE_FORMATS = ("parquet", "csv")
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,20 @@ def write_manifest(output: Output, records: Iterable[Record], settings: Settings
     metadata = parquet_metadata(settings.provenance)
     for name, table in (
         (MANIFEST, pa.Table.from_pylist(rows, _SCHEMA)),
-        (SUMMARIES[settings.table], pa.Table.from_pylist(done, _SUMMARY_SCHEMA.with_metadata(metadata))),
+        (_summary_name(settings.table), pa.Table.from_pylist(done, _SUMMARY_SCHEMA.with_metadata(metadata))),
     ):
         with output.writing(name) as path:
             try:
                 _write_table(table, path, as_csv=name.endswith(".csv"))
             except OSError as error:
                 raise cannot_write(output.place(name), error) from error
-    for table_format, name in SUMMARIES.items():  # a summary of an earlier run would be out of date
-        if table_format != settings.table and name in output.names():
+    for name in map(_summary_name, TABLE_FORMATS):  # that of an earlier run would be out of date
+        if name != _summary_name(settings.table) and name in output.names():
             output.remove(name)
+
+
+def _summary_name(table_format: str) -> str:
+    return f"summary.{table_format}"
 
 
 def _write_table(table: pa.Table, path: Path, *, as_csv: bool) -> None:
@@ -247,7 +251,7 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
 
 def has_same_analysis(recording: Recording, settings: Settings, output: Output) -> bool:
     """Return whether the recording's finished table is from the same analysis, in either format."""
-    tables = (f"{recording.output_name}.{table_format}" for table_format in SUMMARIES)
+    tables = (f"{recording.output_name}.{table_format}" for table_format in TABLE_FORMATS)
     return any(_is_current(_kept_record(output, table), recording, {settings.key}) for table in tables)
 
 
@@ -300,8 +304,8 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
                 raise cannot_write(output.place(*_record_place(record.output_name)), error) from error
     else:
         forget_record(record.output_name, output)
-    for table_format in SUMMARIES:
-        if table_format != settings.table:  # without a look, because listing a million tables takes longer
+    for table_format in TABLE_FORMATS:
+        if table_format != settings.table:  # without a look, because a listing of a million tables takes long
             output.remove("tables", f"{record.output_name}.{table_format}")
     return record
 

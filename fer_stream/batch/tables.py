@@ -201,14 +201,18 @@ class RowsSink(Sink):
             extra = (None, None) if face is None else (face.unsure, face.landmarks_xy.reshape(-1).tolist())
             self._rows.append((self._source, *row[1:], *extra))
         if len(self._rows) >= ROW_GROUP_ROWS:
-            self.close()
+            self._flush()
 
     def outputs(self) -> list[Path]:
         """Return an empty list: the file belongs to the writer."""
         return []
 
     def close(self) -> None:
-        """Pass on the collected rows. See `Sink.close`."""
+        """Pass on the last rows. See `Sink.close`."""
+        self._flush()
+
+    def _flush(self) -> None:
+        """Pass the collected rows to the writer."""
         if self._rows:
             schema = part_schema()
             columns = zip(*self._rows, strict=True)

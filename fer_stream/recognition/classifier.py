@@ -101,11 +101,11 @@ class Classifier:
     def _crop_square(self, image_bgr: np.ndarray, square_xyxy: np.ndarray, roll: float) -> np.ndarray:
         return (network_input if self._on_cpu else native_crop)(image_bgr, square_xyxy, self.input, roll)
 
-    def read(self, batch: np.ndarray) -> np.ndarray:
+    def read(self, crops: np.ndarray) -> np.ndarray:
         """Read the probabilities of a batch of faces. See `FaceReader.read`.
 
         Args:
-            batch: (N, ...), N crops as `crop` makes them.
+            crops: (N, ...), N crops as `crop` makes them.
 
         Returns:
             float32 (N, 7), each row summing to 1, in the order of `EXPRESSIONS`.
@@ -113,11 +113,11 @@ class Classifier:
         Raises:
             WeightsError: The weights are so large that a reading is not a number.
         """
-        if not len(batch):
+        if not len(crops):
             return np.zeros((0, len(EXPRESSIONS)), np.float32)
         logits: list[np.ndarray] = []
-        for start in range(0, len(batch), MAX_BATCH):
-            chunk = batch[start : start + MAX_BATCH]
+        for start in range(0, len(crops), MAX_BATCH):
+            chunk = crops[start : start + MAX_BATCH]
             parts = [chunk[part] for part in self._workers.parts(len(chunk))]
             logits += self._workers.map(lambda part: self._network(part)[0], parts)
         with np.errstate(over="ignore", invalid="ignore"):

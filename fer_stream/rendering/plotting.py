@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fer_stream.errors import OutputError, UsageError, reason_of
 from fer_stream.system.environment import plain_matplotlib
 from fer_stream.system.files import replacing
+from fer_stream.words import any_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,9 +39,7 @@ def check_chart_path(path: Path) -> None:
         UsageError: The extension is not in `CHART_SUFFIXES`.
     """
     if path.suffix.lower() not in CHART_SUFFIXES:
-        raise UsageError(
-            f"a chart is {', '.join(CHART_SUFFIXES)}, not {path.suffix or 'without a suffix'}: {path}"
-        )
+        raise UsageError(f"can't write {path}: its name should end in {any_of(CHART_SUFFIXES)}")
 
 
 def load_matplotlib() -> None:
