@@ -295,7 +295,7 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
     """
     if settings.table == "csv":
         provenance = parquet_metadata(settings.provenance)  # in a Parquet table, its metadata
-        record = replace(record, table_bytes=output.sizes("tables")[f"{record.output_name}.csv"])
+        record = replace(record, table_bytes=output.size("tables", f"{record.output_name}.csv"))
         with output.writing(*_record_place(record.output_name)) as path:
             try:
                 content = asdict(record) | {"provenance": provenance}
@@ -305,7 +305,7 @@ def keep_record(settings: Settings, record: Record, output: Output) -> Record:
     else:
         forget_record(record.output_name, output)
     for table_format in TABLE_FORMATS:
-        if table_format != settings.table:  # without a look, because a listing of a million tables takes long
+        if table_format != settings.table:  # remove it unseen: listing a million tables takes long
             output.remove("tables", f"{record.output_name}.{table_format}")
     return record
 

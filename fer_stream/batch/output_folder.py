@@ -258,6 +258,15 @@ class Output:
 
         return {name(entry): int(entry.get("size") or 0) for entry in entries}
 
+    def size(self, *parts: str) -> int:
+        """Return the size of one file in bytes, without listing its folder.
+
+        Raises:
+            OutputError: The file can't be found.
+        """
+        with self._errors(*parts):
+            return int(self.fs.info(self._path(*parts))["size"])
+
     def remove(self, *parts: str) -> None:
         """Remove a file, or a folder with its content, if it exists."""
         with self._errors(*parts), suppress(FileNotFoundError):

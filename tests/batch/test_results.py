@@ -76,6 +76,16 @@ def test_complete_results_count_as_done(tmp_path: Path, table_format: str) -> No
     assert earlier.records[RECORDING.output_name].state == DONE and earlier.notes == ()
 
 
+@pytest.mark.parametrize("table_format", ["parquet", "csv"])
+def test_keeping_a_record_does_not_list_the_tables(
+    tmp_path: Path, table_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, settings, table = done(tmp_path, table_format)
+    monkeypatch.setattr(Output, "sizes", lambda *_: pytest.fail("an archive may have a million tables"))
+    record = keep_record(settings, Record(RECORDING.name, output_name=RECORDING.output_name), output)
+    assert record.table_bytes == (table.stat().st_size if table_format == "csv" else 0)
+
+
 @pytest.mark.parametrize(
     "values",
     [
