@@ -20,9 +20,9 @@ from fer_stream.expressions import EXPRESSIONS
 from fer_stream.recognition.preprocessing import InputSpec, network_input, whole_image
 from fer_stream.system.files import unreadable_kind
 from train.config import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
+from train.files import cannot_read, read_errors
 from train.folders import class_folders
 from train.parallel import Processes
-from train.reading import cannot_read, reading
 
 SMALLEST_SIDE = 32  # px; an expression can hardly be seen in a smaller picture
 
@@ -152,7 +152,7 @@ def read_rgb(path: str) -> Image.Image:
 def _opened(path: str) -> Iterator[Image.Image]:
     """Open a picture. Turn errors, also those of the block, into a SourceError."""
     damaged = SourceError(f"{path} is damaged, too large, or not a picture; replace or remove it")
-    with reading(path, damaged):
+    with read_errors(path, damaged):
         if unreadable_kind(Path(path)):  # reading a pipe could wait forever
             raise damaged
         with warnings.catch_warnings():

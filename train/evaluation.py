@@ -15,11 +15,11 @@ from fer_stream.recognition.weights import Checkpoint, load_checkpoint
 from train.architectures import evaluation_network
 from train.calibration import tempered
 from train.data import Pictures, check_sizes, evaluation_loader, open_folder, read_rgb
+from train.files import is_file
 from train.folders import VOTES_NAME, beside, check_votes, class_folders
 from train.metrics import Bin, Report, reliability, report
 from train.parallel import pick_device
 from train.prediction import EVALUATION_BATCH, predict
-from train.reading import is_file
 from train.reporter import Reporter
 from train.votes import majority, read_votes
 

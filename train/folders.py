@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
-from train.reading import cannot_read, is_file, is_folder
+from train.files import cannot_read, is_file, is_folder
 
 WEIGHTS_NAME = "best-weights.pt"
 STATE_NAME = "last-state.pt"

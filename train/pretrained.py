@@ -20,8 +20,8 @@ from fer_stream.errors import WeightsError
 from fer_stream.recognition.torch_files import load_torch_file
 from fer_stream.recognition.weights import load_checkpoint
 from train.architectures import as_tensors, check_architecture, last_layer, new_body
+from train.files import read_errors
 from train.folders import check_pretrained
-from train.reading import reading
 
 ARCHITECTURE = "efficientnet_b0"
 GATE_OPEN_BIAS = 3.0  # sigmoid(3) = 0.95
@@ -105,7 +105,7 @@ def _lite0_file() -> Path | None:
 
 def _model_from_file(path: Path, architecture: str, drop_path: float) -> tuple[nn.Module, str]:
     check_pretrained(path)
-    with reading(path, WeightsError(f"{path} is damaged or is not a file of PyTorch weights")):
+    with read_errors(path, WeightsError(f"{path} is damaged or is not a file of PyTorch weights")):
         if zipfile.is_zipfile(path):
             content = load_torch_file(path)
             content = as_tensors(content) if isinstance(content, Mapping) else content

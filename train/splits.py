@@ -13,8 +13,8 @@ import torch
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from train.data import Pictures, PixelPictures, open_folder, pixel_name
+from train.files import cannot_read
 from train.folders import find_layout
-from train.reading import cannot_read
 from train.votes import read_votes
 
 # The numbers of the expressions in FER2013's table of pixels.

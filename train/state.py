@@ -18,9 +18,9 @@ from train.architectures import TwoHeaded
 from train.average import MovingAverage
 from train.config import TrainConfig
 from train.data import Pictures
+from train.files import read_errors
 from train.folders import STATE_NAME, VOTES_NAME, WEIGHTS_NAME, check_resumable
 from train.optimizers import load_optimizer_state
-from train.reading import reading
 from train.reporter import HistoryRow
 
 
@@ -122,7 +122,7 @@ def restore(
     Raises:
         UsageError: The state does not fit them.
     """
-    with _reading_state(output):  # torch raises many types for a state that does not fit
+    with _state_errors(output):  # torch raises many types for a state that does not fit
         network.load_state_dict(saved.tensors["model"])
         load_optimizer_state(optimizer, saved.tensors["optimizer"], device)
         if average is not None:
@@ -142,7 +142,7 @@ def load_state(output: Path, config: TrainConfig, origin: Origin) -> SavedState:
         OutputError: The system can't read the state.
     """
     check_resumable(output)
-    with _reading_state(output):
+    with _state_errors(output):
         saved = _read(output / STATE_NAME)
     _check_settings(output, config, saved.config)
     before = saved.origin
@@ -235,7 +235,7 @@ def _check_settings(output: Path, config: TrainConfig, before: dict[str, Any]) -
             )
 
 
-def _reading_state(output: Path) -> AbstractContextManager[None]:
+def _state_errors(output: Path) -> AbstractContextManager[None]:
     path = output / STATE_NAME
     damaged = UsageError(f"{path} is damaged or of another version; start again with --overwrite")
-    return reading(path, damaged, OutputError)
+    return read_errors(path, damaged, OutputError)

@@ -16,7 +16,7 @@ from torch import nn
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
 from train.data import Pictures, one_hot, pixel_name
-from train.reading import cannot_read
+from train.files import cannot_read
 
 VOTED = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"

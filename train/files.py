@@ -24,7 +24,7 @@ def cannot_read(
 
 
 @contextmanager
-def reading(
+def read_errors(
     path: object, damaged: FerStreamError, error_type: type[FerStreamError] | None = None
 ) -> Iterator[None]:
     """Turn errors from reading a file into one line, unless memory ran out.

@@ -13,9 +13,9 @@ from PIL import Image
 
 from fer_stream.errors import SourceError, WeightsError
 from train.data import open_folder, read_rgb
+from train.files import read_errors
 from train.folders import check_votes, find_layout
 from train.pretrained import initial_body
-from train.reading import reading
 from train.splits import open_splits
 
 
@@ -120,13 +120,13 @@ def test_initial_weights_on_a_failing_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize("error", [OSError("truncated"), OSError(22, "Invalid argument"), ValueError()])
 def test_other_errors_mean_damage(error):
     damaged = SourceError("picture is damaged")
-    with pytest.raises(SourceError) as caught, reading("picture", damaged):
+    with pytest.raises(SourceError) as caught, read_errors("picture", damaged):
         raise error
     assert caught.value is damaged and caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory"), WeightsError("old")])
 def test_a_lack_of_memory_and_known_errors_pass(error):
-    with pytest.raises(type(error)) as caught, reading("picture", SourceError("picture is damaged")):
+    with pytest.raises(type(error)) as caught, read_errors("picture", SourceError("picture is damaged")):
         raise error
     assert caught.value is error
