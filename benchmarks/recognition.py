@@ -34,7 +34,7 @@ from fer_stream.analyzer import Analyzer
 from fer_stream.errors import FerStreamError
 from fer_stream.expressions import ANNOTATIONS, EXPRESSIONS, FERPLUS
 from fer_stream.recognition.classifier import Classifier
-from fer_stream.recognition.preprocessing import UPRIGHT_WITHIN, network_input
+from fer_stream.recognition.preprocessing import UPRIGHT_WITHIN_RAD, network_input
 from train.data import open_folder
 from train.folders import VOTES_NAME
 from train.votes import majority, read_votes
@@ -142,7 +142,7 @@ def compare_faces(folder: Path, weights: Path | None, labels: str | None, count:
         for path, label in chosen:
             frame, square = framed(np.asarray(cv2.imread(path)), fault)
             # The angle by which streaming would turn the crop. The frame is turned anticlockwise.
-            roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN)
+            roll = -max(0.0, np.deg2rad(fault.degrees) - UPRIGHT_WITHIN_RAD)
             given = classifier.read(network_input(frame, square, classifier.input, roll)[None])[0]
             right_in_place += int(given.argmax() == label)
             at_place = [face for face in analyzer.analyze(frame) if _is_at(face.box_xyxy, square)]

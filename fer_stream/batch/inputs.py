@@ -61,7 +61,7 @@ class Recording:
 
 
 def read_list(path: str) -> list[str]:
-    """Read a list of recordings, one per line. Empty lines and lines that start with # are ignored.
+    """Read the names in a list, one per line. Empty lines and lines that start with # are ignored.
 
     Args:
         path: A file or an address; `-` is standard input.

@@ -282,10 +282,9 @@ def _table_problem(output: Output, table: str, record: Record, size_bytes: int) 
 
 
 def keep_record(settings: Settings, record: Record, output: Output) -> Record:
-    """Keep one finished table per recording.
+    """Store the record of a finished table, and remove the recording's table in the other format.
 
-    Store a CSV table's record beside it (a Parquet table has it in its footer), and remove the table in the
-    other format.
+    A CSV table's record is a file of its own. A Parquet table has its record in its footer already.
 
     Returns:
         The record, with the size of a CSV table.

@@ -15,12 +15,11 @@ from fer_stream.sinks.provenance import Provenance
 from fer_stream.version import __version__
 
 DEFAULT_PART_S = 600.0
-# Reading a part begins this many seconds before its start, so that tracking settles.
-# A tracker that starts in the middle soon reaches the state that it would have had from the beginning:
-# regular scans do not depend on earlier frames, and every 30 frames motion is measured from zero
-# (`schedule.RESET_EVERY`). With a --scan-every that does not divide 30, that happens less often. But in the
-# portrait video, differences in the expected motion fell to 1/e in 0.7 s. So after this time, no difference
-# is left that would change a pixel of a crop.
+# Reading a part begins this many seconds before its start. By the start, the tracker has the state that it
+# would have had if it had read the recording from the beginning: regular scans do not depend on earlier
+# frames, and every 30 frames (`schedule.RESET_EVERY`) motion is measured from zero. With a --scan-every that
+# does not divide 30, motion is reset less often. But its differences fade anyway: in the portrait video they
+# fell to 1/e in 0.7 s. After 12 s, none is left that would change a pixel of a crop.
 TRACKER_WARM_UP_S = 12.0
 
 

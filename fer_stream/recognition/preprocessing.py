@@ -53,8 +53,8 @@ class InputSpec:
 # stretched to full contrast, because it would show only noise.
 STANDARD_MEAN, STANDARD_STD, LOWEST_STD = 0.5, 0.25, 0.02
 
-# Radians. Heads in FER2013's pictures are tilted, too, so a face tilted by up to this looks like those.
-UPRIGHT_WITHIN = math.radians(10)
+# Heads in FER2013's pictures are tilted, too, so a face tilted by up to this looks like those.
+UPRIGHT_WITHIN_RAD = math.radians(10)
 
 LARGE_FACTOR = 16  # from here on, `_block_means` takes less time than OpenCV's INTER_AREA
 
@@ -76,7 +76,7 @@ def face_square(box_xyxy: np.ndarray, crop_scale: float) -> np.ndarray:
 
 
 def face_roll(landmarks_xy: np.ndarray) -> float:
-    """Return the angle by which to rotate a face's square: its tilt beyond `UPRIGHT_WITHIN`.
+    """Return the angle by which to rotate a face's square: its tilt beyond `UPRIGHT_WITHIN_RAD`.
 
     Args:
         landmarks_xy: (5, 2) px: left eye, right eye, nose, left and right corner of the mouth.
@@ -88,7 +88,7 @@ def face_roll(landmarks_xy: np.ndarray) -> float:
     # The longer of the two lines counts for more. In a profile the other is a few pixels of noise.
     across = (right_eye - left_eye) + (right_mouth - left_mouth)
     tilt = math.atan2(across[1], across[0])
-    return math.copysign(max(0.0, abs(tilt) - UPRIGHT_WITHIN), tilt)
+    return math.copysign(max(0.0, abs(tilt) - UPRIGHT_WITHIN_RAD), tilt)
 
 
 def whole_image(image_bgr: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from fer_stream.web.hub import Hub
 
 _MOST_CONNECTIONS = 64
 _GRACE_S = 1  # time for readers to receive the end of the run, before stuck streams are cut off
-_STOP_WITHIN_S = 3.0
+_START_WITHIN_S, _STOP_WITHIN_S = 10.0, 3.0
 ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request within this time is closed
 
 
@@ -50,12 +50,12 @@ class Server:
         self._serving: Task[None] | None = None
 
     def start(self) -> None:
-        """Start serving, and return when the server is ready for requests."""
+        """Start serving, and return when readers can connect, after 10 s at the latest."""
         self._serving = Task(self._run)
-        self._hub.loop_ready.wait(10)
+        self._hub.loop_ready.wait(_START_WITHIN_S)
 
     def stop(self) -> None:
-        """Stop serving. Wait at most a second for open streams."""
+        """Stop serving. Open streams have `_GRACE_S` to end, and the thread has `_STOP_WITHIN_S`."""
         self._server.should_exit = True
         if self._serving is not None:
             self._serving.close(_STOP_WITHIN_S)

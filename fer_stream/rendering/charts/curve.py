@@ -12,7 +12,9 @@ from fer_stream.expressions import EXPRESSIONS, LABELS
 from fer_stream.types import Face
 
 FIRST_BINS = 64
-_COUNT = len(EXPRESSIONS)  # column that counts frames; the columns after it count the frames of each label
+# Columns of a curve's sums: the probabilities, then the number of frames, then that of each label's frames.
+_FRAMES = len(EXPRESSIONS)
+_FIRST_LABEL = _FRAMES + 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Curve:
     def __init__(self) -> None:
         self._count = 0
         self._bins = np.zeros(FIRST_BINS, np.int64)
-        self._sums = np.zeros((FIRST_BINS, _COUNT + 1 + len(LABELS)), np.float32)
+        self._sums = np.zeros((FIRST_BINS, _FIRST_LABEL + len(LABELS)), np.float32)
 
     @property
     def bin_count(self) -> int:
@@ -66,7 +68,7 @@ class Curve:
         return self._bins.nbytes + self._sums.nbytes
 
     def add(self, bin_index: int, face: Face) -> None:
-        """Add one frame. Bins come in order."""
+        """Add one frame of the face, to a bin that is not before the last one."""
         if self._count == 0 or self._bins[self._count - 1] != bin_index:
             if self._count == len(self._bins):
                 self._bins = np.concatenate([self._bins, np.zeros_like(self._bins)])
@@ -74,9 +76,9 @@ class Curve:
             self._bins[self._count] = bin_index
             self._count += 1
         row = self._sums[self._count - 1]
-        row[:_COUNT] += face.probabilities
-        row[_COUNT] += 1
-        row[_COUNT + 1 + LABELS.index(face.label)] += 1
+        row[:_FRAMES] += face.probabilities
+        row[_FRAMES] += 1
+        row[_FIRST_LABEL + LABELS.index(face.label)] += 1
 
     def halve(self) -> None:
         """Merge neighbouring bins in pairs."""
@@ -96,8 +98,8 @@ class Curve:
             The bins, int (N,); their mean probabilities, (N, 7); the most frequent label, int (N,).
         """
         bins, sums = _merged(self._bins[: self._count] // merge, self._sums[: self._count])
-        probabilities = sums[:, :_COUNT] / sums[:, _COUNT : _COUNT + 1]
-        return bins, probabilities, sums[:, _COUNT + 1 :].argmax(axis=1)
+        probabilities = sums[:, :_FRAMES] / sums[:, _FRAMES : _FRAMES + 1]
+        return bins, probabilities, sums[:, _FIRST_LABEL:].argmax(axis=1)
 
     def stretches(self, binning: Binning, points: int, away_s: float) -> Iterator[Stretch]:
         """Yield the stretches in which the face was seen.
