@@ -18,7 +18,7 @@ from train.folders import find_layout
 from train.votes import read_votes
 
 # The numbers of the expressions in FER2013's table of pixels.
-FER2013_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+EXPRESSION_OF_NUMBER = dict(enumerate(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")))
 USAGES = ("Training", "PublicTest")  # the challenge's PrivateTest stays unseen
 SIDE = 48
 
@@ -84,7 +84,7 @@ def _read_pixels(path: Path) -> tuple[Pictures, Pictures]:
             for index, row in enumerate(csv.DictReader(file)):
                 cells = {name.strip().lower(): value for name, value in row.items()}
                 usage = cells["usage"].strip()
-                label = EXPRESSIONS.index(FER2013_ORDER[int(cells["emotion"])])
+                label = EXPRESSIONS.index(EXPRESSION_OF_NUMBER[int(cells["emotion"])])
                 if usage not in USAGES:
                     continue
                 picture = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
@@ -100,7 +100,6 @@ def _read_pixels(path: Path) -> tuple[Pictures, Pictures]:
         KeyError,
         TypeError,
         ValueError,
-        IndexError,
         AttributeError,
         OverflowError,
         csv.Error,

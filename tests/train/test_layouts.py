@@ -119,9 +119,17 @@ def test_a_run_on_a_table_of_pixels(tmp_path):
     assert train(tmp_path, tmp_path / "run", CONFIG).train_count == 21
 
 
-@pytest.mark.parametrize("text", ["", "emotion,pixels,Usage\n9,1 2 3,Training\n", "a,b\n1,2\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "emotion,pixels,Usage\n9,1 2 3,Training\n",
+        *(f"emotion,pixels,Usage\n{number},PIXELS,Training\n0,PIXELS,PublicTest\n" for number in (-1, 7)),
+        "a,b\n1,2\n",
+    ],
+)
 def test_another_table_is_refused_in_one_line(tmp_path, text):
-    (tmp_path / "fer2013.csv").write_text(text)
+    (tmp_path / "fer2013.csv").write_text(text.replace("PIXELS", " ".join(["7"] * 48 * 48)))
     with pytest.raises(SourceError, match=r"fer2013\.csv is not FER2013's table") as caught:
         open_splits(tmp_path, with_votes=False)
     assert "\n" not in str(caught.value)
