@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -22,17 +21,20 @@ class ThreadPool:
 
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=POOL_THREADS)
+        self._closed = False
 
     def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
         """Start a call as soon as a thread is free.
 
-        After the main thread exits, Python refuses new work in pools. Another thread of the program may still
+        When the main thread exits, Python refuses new work in pools. Another thread of the program may still
         be analyzing, so the call then runs in that thread.
         """
         try:
             return self._executor.submit(call, *arguments)
-        except RuntimeError:
-            if threading.main_thread().is_alive():
+        except RuntimeError as error:
+            # At first the main thread still counts as alive, because it waits for the threads of all pools.
+            # So only the message tells this from a system that can't start another thread.
+            if self._closed or "shutdown" not in str(error):
                 raise
             future: Future[_T] = Future()
             try:
@@ -43,6 +45,7 @@ class ThreadPool:
 
     def close(self) -> None:
         """Cancel the calls that have not begun, and wait for the others."""
+        self._closed = True
         self._executor.shutdown(cancel_futures=True)
 
     def __enter__(self) -> ThreadPool:

@@ -57,6 +57,43 @@ def test_calls_still_run_when_the_main_thread_has_ended() -> None:
     assert second.startswith("ValueError")
 
 
+def test_calls_still_run_while_the_main_thread_waits_for_other_pools() -> None:
+    """The main thread counts as alive until these have finished."""
+    script = """
+        import threading, time
+        from fer_stream.system.thread_pool import ThreadPool
+
+        def work():
+            other, pool = ThreadPool(1), ThreadPool(1)
+            other.submit(started.set)
+            other.submit(time.sleep, 0.5)
+            results = []
+            for item in range(70):
+                results.append(pool.submit(abs, -item).result())
+                time.sleep(0.01)
+            print(results == list(range(70)))
+
+        started = threading.Event()
+        threading.Thread(target=work).start()
+        started.wait()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
+
+
+def test_a_closed_pool_takes_no_call() -> None:
+    pool = ThreadPool(1)
+    pool.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(abs, -1)
+
+
 def test_a_thread_of_a_pool_can_close_a_reader_that_waits_for_it() -> None:
     """Garbage collection can do that, in any thread."""
     with ThreadPool(1) as pool:
