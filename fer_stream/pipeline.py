@@ -190,7 +190,7 @@ class _Run:
             frame_bytes=lambda frame: frame.bgr.nbytes,
             drop_old=live,
         )
-        analysis = analyzer.analyze_frames(self._frames, source.info.kind)
+        analysis = analyzer.analyze_frames(_unless_stopped(self._frames), source.info.kind)
         if options.blur:
             analysis = _with_hidden_faces(analysis)
         try:
@@ -302,6 +302,17 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
             return
         profile.add("decode", time.perf_counter() - began_s)
         yield frame
+
+
+class _RunStoppedError(BaseException):
+    """Nobody reads the rest of the analysis. Not an Exception: stages hold these back behind their frames."""
+
+
+def _unless_stopped(frames: Background[Frame]) -> Iterator[Frame]:
+    """Pass the frames on. If the run stops before their end, the analyzer drops what it has read ahead."""
+    yield from frames
+    if frames.is_stopped:
+        raise _RunStoppedError
 
 
 def _with_hidden_faces(

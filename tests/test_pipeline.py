@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fer_stream.profiling import Profile
 from fer_stream.sinks import RunContext, Sink
 from fer_stream.sinks.provenance import Provenance
 from fer_stream.system.background import Background
+from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Frame
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -295,6 +297,35 @@ def test_a_signal_wakes_a_run_that_waits_for_a_frame():
     timer.join()
     assert summary.interrupted and summary.frames < 5
     assert time.monotonic() - began_s < 4  # it would take 5 s
+
+
+def test_a_run_that_stops_does_not_analyze_what_was_read_ahead():
+    analyzed: list[int] = []
+
+    class ReadingAhead(FakeAnalyzer):
+        """Holds 9 frames back, and hands them on before an error, as early scans do."""
+
+        def analyze_frames(self, frames: Iterable[Frame], kind: str) -> Iterator[AnalyzedFrame]:
+            ahead: deque[Frame] = deque()
+
+            def delayed(frames: Iterable[Frame]) -> Iterator[Frame]:
+                for frame in frames:
+                    ahead.append(frame)
+                    if len(ahead) > 9:
+                        yield ahead.popleft()
+                yield from ahead
+
+            for one in super().analyze_frames(delayed(UntilError(frames)), kind):
+                analyzed.append(one.frame.index)
+                if one.frame.index > 0:  # the next ones take long
+                    time.sleep(0.1)
+                if one.frame.index % 5 == 0:  # they come out together, like a batch
+                    yield one
+
+    sink = FakeSink(write_error=OutputError("full"), at=0)
+    with ScriptedSource(1000) as source, pytest.raises(OutputError, match="full"):
+        run(source, ReadingAhead(), FakeOverlay(), [sink])
+    assert len(analyzed) < 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")

@@ -206,6 +206,11 @@ class Background(Generic[_T]):
             raise self.error
         return None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` or `close` ended the iteration, or will end it."""
+        return self._stopping
+
     def stop(self) -> None:
         """End iteration now, even if items are queued. Takes no lock, so signal handlers may call it."""
         self._stopping = True
