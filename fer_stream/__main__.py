@@ -3,10 +3,12 @@
 from typing import NoReturn
 
 from fer_stream.command.start import start
+from fer_stream.system.environment import limit_openblas
 
 
 def main() -> NoReturn:
     """Run `fer-stream`."""
+    limit_openblas()
     start("fer-stream", "fer_stream.command.cli")
 
 

@@ -3,12 +3,13 @@
 from typing import NoReturn
 
 from fer_stream.command.start import start
-from fer_stream.system.environment import open_standard_streams
+from fer_stream.system.environment import limit_openblas, open_standard_streams
 
 
 def main() -> NoReturn:
     """Run `fer-batch`."""
     open_standard_streams()  # Ray fails without standard error
+    limit_openblas()
     start("fer-batch", "fer_stream.batch.cli")
 
 

@@ -1,6 +1,7 @@
 """Prepare the process of a command before other modules load.
 
-This reads and sets environment variables of OpenCV, matplotlib and this package, and opens standard streams.
+This reads and sets environment variables of OpenCV, OpenBLAS, matplotlib and this package, and opens standard
+streams.
 """
 
 import os
@@ -50,6 +51,17 @@ def clean_environment() -> None:
     # A matplotlibrc in the current folder, or a backend meant for another program, changes or breaks charts.
     os.environ["MATPLOTLIBRC"] = os.devnull
     os.environ.pop("MPLBACKEND", None)
+
+
+def limit_openblas() -> None:
+    """Keep OpenBLAS from starting a thread per core when NumPy loads. Our matrices are too small for them.
+
+    If there is too little memory for its threads, or no more threads are allowed, OpenBLAS crashes or sends
+    SIGINT to its own process. Our own threads then fail with an error that a command can report.
+
+    `fer-train` does not call this, because PyTorch computes with OpenBLAS on some processors.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def open_standard_streams() -> None:

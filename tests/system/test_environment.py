@@ -1,4 +1,4 @@
-"""The process that a command runs in: standard streams that were closed from the start."""
+"""The process that a command runs in: closed standard streams, and the threads of libraries."""
 
 from __future__ import annotations
 
@@ -27,3 +27,24 @@ def test_closed_standard_streams_lead_nowhere(tmp_path: Path) -> None:
     run = ("sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", CLOSED_STREAMS, file)
     assert subprocess.run(run, check=False).returncode == 0
     assert file.read_bytes() == b""
+
+
+# Prints the number of threads once a command has started and NumPy has loaded.
+THREADS_OF_NUMPY = """
+import os, sys
+from contextlib import suppress
+from {package}.__main__ import main
+sys.argv = ["command", "--version"]
+with suppress(SystemExit):
+    main()
+import numpy
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("package", ["fer_stream", "fer_stream.batch"])
+def test_numpy_starts_no_thread_in_a_command(package: str) -> None:
+    code = THREADS_OF_NUMPY.format(package=package)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "1"
