@@ -305,11 +305,14 @@ def _timed(source: Source, profile: Profile) -> Iterator[Frame]:
 
 
 class _RunStoppedError(BaseException):
-    """Nobody reads the rest of the analysis. Not an Exception: stages hold these back behind their frames."""
+    """The run has stopped, so the remaining frames need no analysis.
+
+    It is not an Exception, because stages finish their frames before they raise one.
+    """
 
 
 def _unless_stopped(frames: Background[Frame]) -> Iterator[Frame]:
-    """Pass the frames on. If the run stops before their end, the analyzer drops what it has read ahead."""
+    """Pass the frames on. If the run stops before their end, make the analyzer drop the frames read ahead."""
     yield from frames
     if frames.is_stopped:
         raise _RunStoppedError

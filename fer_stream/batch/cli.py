@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
     recordings = find_recordings(specs, leave_out=address)
     weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
     checkpoint, labels = load_for_labels(weights, options.labels)
-    # Read here and not when Ray has started: by then the file may have changed, and the hash with it.
+    # Read them before Ray starts. The file may change while it does, and the hash would be wrong.
     weights_content = weights.read_bytes()
 
     workers = options.workers or CORES

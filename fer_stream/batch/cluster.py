@@ -164,7 +164,7 @@ class Cluster:
                 shutil.copy(log, self._crash_folder)
         except OSError:  # the error of the recording matters more
             return ""
-        return f"; what crashed workers wrote is in {self._crash_folder}"
+        return f"; the logs of crashed workers are in {self._crash_folder}"
 
     @staticmethod
     def _resources() -> dict[str, float]:
@@ -248,7 +248,7 @@ def _shut_down(
 ) -> None:
     ends_s = time.monotonic() + limit_s
     while running is not None and not running.close(_RESTORE_S) and time.monotonic() < ends_s:
-        restore_handlers()  # ray.shutdown resets that of SIGTERM, a second before it ends
+        restore_handlers()  # ray.shutdown resets the handler of SIGTERM, a second before it ends
 
 
 def _run_ray(settings: dict[str, Any]) -> Iterator[bool]:

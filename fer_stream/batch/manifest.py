@@ -164,7 +164,7 @@ def write_manifest(output: Output, records: Iterable[Record], settings: Settings
                 _write_table(table, path, as_csv=name.endswith(".csv"))
             except OSError as error:
                 raise cannot_write(output.place(name), error) from error
-    for name in map(_summary_name, TABLE_FORMATS):  # that of an earlier run would be out of date
+    for name in map(_summary_name, TABLE_FORMATS):  # a summary of an earlier run would be out of date
         if name != _summary_name(settings.table) and name in output.names():
             output.remove(name)
 
@@ -284,7 +284,7 @@ def _table_problem(output: Output, table: str, record: Record, size_bytes: int) 
 def keep_record(settings: Settings, record: Record, output: Output) -> Record:
     """Store the record of a finished table, and remove the recording's table in the other format.
 
-    A CSV table's record is a file of its own. A Parquet table has its record in its footer already.
+    A CSV table's record is a separate file. A Parquet table already has its record in its footer.
 
     Returns:
         The record, with the size of a CSV table.

@@ -19,7 +19,7 @@ DEFAULT_PART_S = 600.0
 # would have had if it had read the recording from the beginning: regular scans do not depend on earlier
 # frames, and every 30 frames (`schedule.RESET_EVERY`) motion is measured from zero. With a --scan-every that
 # does not divide 30, motion is reset less often. But its differences fade anyway: in the portrait video they
-# fell to 1/e in 0.7 s. After 12 s, none is left that would change a pixel of a crop.
+# fell to 1/e in 0.7 s. After 12 s, they are too small to change a pixel of a crop.
 TRACKER_WARM_UP_S = 12.0
 
 

@@ -74,7 +74,7 @@ class LivePace(ScanPace):
         """
         if self._last is not None and frame.index > self._last.index:
             interval_s = (frame.time_s - self._last.time_s) / (frame.index - self._last.index)
-            if 0 <= interval_s <= LONGEST_INTERVAL_S:  # a clock that is set back says nothing
+            if 0 <= interval_s <= LONGEST_INTERVAL_S:  # ignore a clock that was set back
                 self._interval_s = _averaged(self._interval_s, interval_s)
         self._last = frame
         if scanned:

@@ -21,7 +21,7 @@ WORKERS = 2  # parts of a scan or of a batch that run side by side
 LEAST_PART = 4  # in crops; a smaller part is not worth a thread
 MOST_NETWORK_THREADS = 4  # of one run of a network; the layers are too small for more
 MOST_EARLY_SCAN_THREADS = 3
-SPLIT_EARLY_SCANS_FROM = 4  # cores; with fewer, two scans in one thread each keep all of them busy
+SPLIT_EARLY_SCANS_FROM = 4  # cores; two unsplit scans keep fewer cores busy
 
 _T = TypeVar("_T")
 
@@ -44,9 +44,11 @@ def early_scan_threads(device: str, threads: int = 0) -> int:
         threads: CPU threads that the analysis may use; 0 for one per core.
     """
     cores = threads or CORES
-    if device == "cpu" and not splits_early_scans(threads):
-        return 2 if cores > 1 else 0
-    return min(MOST_EARLY_SCAN_THREADS if device == "cpu" else 1, cores // 4)
+    if device != "cpu":
+        return min(1, cores // 4)
+    if splits_early_scans(threads):
+        return min(MOST_EARLY_SCAN_THREADS, cores // 4)
+    return 2 if cores > 1 else 0
 
 
 def splits_early_scans(threads: int = 0) -> bool:

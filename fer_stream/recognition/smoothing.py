@@ -161,7 +161,7 @@ class CentredSmoother:
     def _around(self, readings: _Readings, time_s: float) -> slice:
         """Return the readings whose median is the guide at a time.
 
-        A reading at that time counts in the guides of the same readings.
+        Conversely, these are the readings whose guides depend on a reading at that time.
         """
         first = bisect_left(readings.times_s, time_s - self._guide_s - 1e-6)
         return slice(first, bisect_right(readings.times_s, time_s + self._guide_s + 1e-6))

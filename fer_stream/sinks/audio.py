@@ -48,7 +48,7 @@ class _Track:
 class AudioTracks:
     """Reads the audio streams of a recording a second time, and muxes them as the video advances.
 
-    It holds one packet at a time, or some hundred of a recording that may be joined, see
+    It holds one packet at a time, or a few hundred if the recording may be joined; see
     `sound_in_running_time`. Damage may end a track, but never the video. It is noted in `problems`.
     """
 

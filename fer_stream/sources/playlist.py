@@ -26,7 +26,7 @@ def is_endless(address: str) -> bool:
         address: http or https, with its user and password.
 
     Returns:
-        False if the playlist can't be read in time: FFmpeg then reports what is wrong.
+        False if the playlist can't be read in time: FFmpeg then reports the error.
     """
     until_s = time.monotonic() + _LIMIT_S
     return any(_variants(variant, until_s) for variant in _variants(address, until_s)[:_MOST_VARIANTS])

@@ -75,7 +75,7 @@ class VideoSource(Source):
         self._losses: Losses | None = None
         self._reached_end = False  # of the file
         self._first_position: int | None = None  # in bytes, of the first packet since the last seek
-        self._noted_breaks = 0  # those that `problems` mentions
+        self._noted_breaks = 0  # breaks that are already listed in `problems`
         self._open()
         try:
             first = next(self._decoded, None)

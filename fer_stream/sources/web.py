@@ -83,7 +83,7 @@ def beginning_of(reply: HTTPResponse, most_bytes: int, until_s: float) -> bytes:
     """Return the beginning of a reply's content, or as much of it as arrives in time.
 
     Args:
-        reply: What `request` returned.
+        reply: The reply from `request`.
         most_bytes: Number of bytes to read.
         until_s: `time.monotonic()` after which nothing more is read, because a host may send one byte at a
             time.

@@ -52,8 +52,8 @@ class Background(Generic[_T]):
     """Reads a source, or any other stage that yields frames, in its own thread.
 
     A recording waits for its reader, so every frame arrives, in order. A live source can't wait. With
-    `drop_old`, the newest frame replaces a frame that was not fetched yet. Iteration ends at an item that is
-    None.
+    `drop_old`, the newest frame replaces a frame that was not fetched yet. An item that is None ends the
+    iteration.
 
     The caller closes the source afterwards:
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def luminance(color: str) -> float:
-    """Return the relative luminance of WCAG 2.2, which is all that an eye without colours sees.
+    """Return the relative luminance of WCAG 2.2: how bright a colour looks, from 0 to 1.
 
     Args:
         color: `#rrggbb`.

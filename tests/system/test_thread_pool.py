@@ -17,6 +17,17 @@ from fer_stream.system.thread_pool import ThreadPool, side_by_side
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
+def run_script(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in another process, and check that it ends with 0."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 def test_after_an_error_no_further_call_begins() -> None:
     called = []
 
@@ -44,13 +55,7 @@ def test_calls_still_run_when_the_main_thread_has_ended() -> None:
 
         threading.Thread(target=work).start()
     """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = run_script(script)
     assert ended.stderr == ""
     first, second = ended.stdout.splitlines()
     assert first == "[1, 4, 9]"
@@ -77,13 +82,7 @@ def test_calls_still_run_while_the_main_thread_waits_for_other_pools() -> None:
         threading.Thread(target=work).start()
         started.wait()
     """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = run_script(script)
     assert (ended.stdout, ended.stderr) == ("True\n", "")
 
 

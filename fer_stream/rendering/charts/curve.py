@@ -12,7 +12,7 @@ from fer_stream.expressions import EXPRESSIONS, LABELS
 from fer_stream.types import Face
 
 FIRST_BINS = 64
-# Columns of a curve's sums: the probabilities, then the number of frames, then that of each label's frames.
+# Columns of a curve's sums: the probabilities, the number of frames, and the number of frames by label.
 _FRAMES = len(EXPRESSIONS)
 _FIRST_LABEL = _FRAMES + 1
 
@@ -68,7 +68,7 @@ class Curve:
         return self._bins.nbytes + self._sums.nbytes
 
     def add(self, bin_index: int, face: Face) -> None:
-        """Add one frame of the face, to a bin that is not before the last one."""
+        """Add one frame of the face. Bins must come in order."""
         if self._count == 0 or self._bins[self._count - 1] != bin_index:
             if self._count == len(self._bins):
                 self._bins = np.concatenate([self._bins, np.zeros_like(self._bins)])

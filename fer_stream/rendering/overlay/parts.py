@@ -43,7 +43,7 @@ class PanelStyle:
         name_width: Width of the names' column; 0 in a mini panel.
         gap: Space between columns.
         bar_wh: Length and thickness of the longest bar.
-        number_width: Width of the numbers' column; 0 if there is none.
+        number_width: Width of the numbers' column; 0 in a panel without numbers.
     """
 
     level: Level

@@ -16,7 +16,7 @@ function setUpHead() {
 
 const shownPeople = new Set(people.slice(0, CHARTS_AT_FIRST).map((person) => person.id));
 
-/** Return a picture with its label, on which a click goes to its moment. */
+/** Return a button with a picture and its label. A click on it goes to the picture's moment. */
 function momentButton(person, thumbnail) {
   const button = make("button", "moment", picture(thumbnail, ""), make("span", "", thumbnail.label));
   button.type = "button";
@@ -28,7 +28,7 @@ function momentButton(person, thumbnail) {
 
 function personCard(person) {
   const seenS = total(person);
-  // The best view of the face need not show its main expression, so it has a label, too.
+  // The best view of a face may show another expression than its main one, so it has a label, too.
   const portrait = person.picture ? momentButton(person, person.picture) : picture();
   const head = make("div", "person-head", portrait);
   const toggle = make("input");
