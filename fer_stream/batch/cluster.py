@@ -164,7 +164,7 @@ class Cluster:
                 shutil.copy(log, self._crash_folder)
         except OSError:  # the error of the recording matters more
             return ""
-        return f"; the logs of crashed workers are in {self._crash_folder}"
+        return f"; the output of crashed workers is in {self._crash_folder}"
 
     @staticmethod
     def _resources() -> dict[str, float]:
