@@ -1,9 +1,10 @@
 """The second stage of the analysis: read the faces that were found.
 
 Reading a face takes longer than following it, and its expression seldom changes from one frame to the next.
-So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ, the frames
-between them are read as well, so that a change keeps its time. The other frames get values interpolated
-between those of their neighbours. docs/speed.md compares the result with that of reading every frame.
+So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ, the frame in
+the middle between them is read as well, and so on in both halves until no two neighbours differ, so that a
+change keeps its time. The other frames get values interpolated between those of their neighbours.
+docs/speed.md compares the result with that of reading every frame.
 
 The readings are due at fixed times of the recording, so that parts of it that are analyzed separately read
 the same frames.
@@ -31,8 +32,8 @@ from fer_stream.types import Frame
 READ_EVERY_S = 0.12  # three frames at 25 frames per second
 READ_EVERY_SHARE = 0.4  # or this share of the time constant of the smoothing, if that is shorter
 MOST_UNREAD = 8  # frames between two readings, whatever the frame rate; they hold their pictures
-# If two readings differ by more than this total variation (0 to 1), the frames between them are read.
-CHANGED = 0.2
+# If two readings differ by more than this total variation (0 to 1), a frame between them is read.
+CHANGED = 0.15
 
 
 @dataclass(eq=False)
@@ -205,18 +206,31 @@ class _RecordingReading:
         return [run for run in self._runs.values() if len(run) > 1]
 
     def _ready(self, earlier: list[_FaceToRead], complete: list[list[_FaceToRead]]) -> list[ReadFrame]:
-        """Read the unread faces of these runs, and return the frames whose faces all have values."""
+        """Read the last face of each of these runs, and return the frames whose faces all have values."""
         _read([*earlier, *(run[-1] for run in complete)], self.readers)
-        _read([face for run in complete if _changed(run) for face in run[1:-1]], self.readers)
-        for run in complete:
-            _fill(run)
+        self._fill(complete)
         ready = []
         while self._waiting and self._waiting[0].is_read():
             ready.append(self._waiting.popleft().as_read())
         return ready
 
+    def _fill(self, runs: list[list[_FaceToRead]]) -> None:
+        """Give values to the faces between the two ends of each run, which are read."""
+        while runs:
+            middles: list[_FaceToRead] = []
+            halves: list[list[_FaceToRead]] = []
+            for run in runs:
+                if len(run) > 2 and _has_changed(run):
+                    middle = len(run) // 2
+                    middles.append(run[middle])
+                    halves += [run[: middle + 1], run[middle:]]
+                else:
+                    _interpolate(run)
+            _read(middles, self.readers)
+            runs = halves
 
-def _changed(run: Sequence[_FaceToRead]) -> bool:
+
+def _has_changed(run: Sequence[_FaceToRead]) -> bool:
     """Return whether the expression differs between the two ends of a run."""
     first, last = run[0].values, run[-1].values
     assert first is not None and last is not None
@@ -224,12 +238,11 @@ def _changed(run: Sequence[_FaceToRead]) -> bool:
     return float(np.abs(first[:count] - last[:count]).sum()) / 2 > CHANGED
 
 
-def _fill(run: Sequence[_FaceToRead]) -> None:
-    """Interpolate the values of a run's unread faces between those of its two ends."""
+def _interpolate(run: Sequence[_FaceToRead]) -> None:
+    """Interpolate the values of the faces between the two ends of a run."""
     first, last = run[0], run[-1]
     assert first.values is not None and last.values is not None
     elapsed_s = last.frame.time_s - first.frame.time_s
     for face in run[1:-1]:
-        if face.values is None:
-            share = np.float32((face.frame.time_s - first.frame.time_s) / elapsed_s if elapsed_s > 0 else 0)
-            face.values = (1 - share) * first.values + share * last.values
+        share = np.float32((face.frame.time_s - first.frame.time_s) / elapsed_s if elapsed_s > 0 else 0)
+        face.values = (1 - share) * first.values + share * last.values

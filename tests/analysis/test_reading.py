@@ -1,4 +1,4 @@
-"""A face of a recording is read from time to time, and in every frame while its expression changes."""
+"""A face of a recording is read from time to time, and more often while its expression changes."""
 
 from __future__ import annotations
 
@@ -69,6 +69,13 @@ def test_a_change_is_read_frame_by_frame() -> None:
     out = read([found(index, 1) for index in range(60)], reader)
     assert happy(out) == pytest.approx([0.1] * 32 + [0.9] * 28)
     assert sorted(reader.read_at) == sorted([*range(0, 60, 3), 31, 32, 59])
+
+
+def test_a_sudden_change_is_found_by_halving_the_frames_between_two_readings() -> None:
+    reader = FakeReader(lambda x: 0.9 if x >= 11 else 0.1)
+    out = read([found(index, 1, frames_per_s=60) for index in range(30)], reader)
+    assert happy(out) == pytest.approx([0.1] * 11 + [0.9] * 19)
+    assert sorted(reader.read_at) == [0, 8, 10, 11, 12, 15, 22, 29]
 
 
 @pytest.mark.parametrize(("frames_per_s", "reads"), [(5, 60), (12, 41), (60, 10), (240, 9)])
