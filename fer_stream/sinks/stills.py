@@ -111,18 +111,17 @@ class StillsSink(Sink):
         self._count = 0
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return True, because `write` decides whether a frame is due."""
-        return True
+        """Return whether the frame becomes a still."""
+        changed = self._on_change and self._changed(analyzed)
+        return self._due(analyzed.frame.time_s) or changed
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        """Write the frame if it is due. See `Sink.write`."""
+        """Write a still, or nothing without a picture. See `Sink.write`."""
         if image_bgr is None:
-            raise ValueError("a stills sink needs the annotated picture")
-        changed = self._on_change and self._changed(analyzed)
-        if self._due(analyzed.frame.time_s) or changed:
-            name = f"frame-{analyzed.frame.index:06d}_{_clock(analyzed.frame.time_s)}.jpg"
-            write_image(self._folder / name, image_bgr, overwrite=self._overwrite)
-            self._count += 1
+            return
+        name = f"frame-{analyzed.frame.index:06d}_{_clock(analyzed.frame.time_s)}.jpg"
+        write_image(self._folder / name, image_bgr, overwrite=self._overwrite)
+        self._count += 1
 
     def close(self) -> None:
         """Do nothing: every still is finished when written."""

@@ -164,10 +164,15 @@ def stills(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def give(sink: StillsSink, analyzed: AnalyzedFrame, image_bgr: np.ndarray) -> None:
+    """Give a frame to the sink, with its picture if the sink asks for it."""
+    sink.write(analyzed, image_bgr if sink.needs_image(analyzed) else None)
+
+
 def test_stills_are_saved_at_an_interval(tmp_path):
     with StillsSink(tmp_path, every_s=0.5, on_change=False) as sink:
         for index in range(40):
-            sink.write(make_frame(index, 59 + index * 1001 / 24000), flat(COLORS_BGR[index % 3]))
+            give(sink, make_frame(index, 59 + index * 1001 / 24000), flat(COLORS_BGR[index % 3]))
     assert stills(tmp_path) == [
         "frame-000000_00-00-59.000.jpg",
         "frame-000012_00-00-59.500.jpg",
@@ -178,10 +183,16 @@ def test_stills_are_saved_at_an_interval(tmp_path):
     assert sink.outputs() == [tmp_path]
 
 
+def test_only_the_frames_of_stills_are_drawn(tmp_path):
+    with StillsSink(tmp_path, every_s=0.5, on_change=False) as sink:
+        needed = [sink.needs_image(make_frame(index, index / 10)) for index in range(12)]
+    assert [index for index, is_needed in enumerate(needed) if is_needed] == [0, 5, 10]
+
+
 def test_a_gap_in_time_gives_one_still_and_keeps_the_grid(tmp_path):
     with StillsSink(tmp_path, every_s=1, on_change=False) as sink:
         for index, time_s in enumerate((0, 0.4, 3.7, 3.9, 4.0, 4.9)):
-            sink.write(make_frame(index, time_s), flat(COLORS_BGR[0]))
+            give(sink, make_frame(index, time_s), flat(COLORS_BGR[0]))
     assert [name[:12] for name in stills(tmp_path)] == ["frame-000000", "frame-000002", "frame-000004"]
 
 
@@ -195,7 +206,7 @@ def run_expressions(folder: Path, text: str, **options: float) -> list[int]:
         for index, letter in enumerate(text):
             name = names[letter.lower()]
             faces = [replace(make_face(1, name), unsure=letter.isupper())] if name else []
-            sink.write(make_frame(index, float(Fraction(index, 25)), *faces), flat(COLORS_BGR[0]))
+            give(sink, make_frame(index, float(Fraction(index, 25)), *faces), flat(COLORS_BGR[0]))
     return [int(name[6:12]) for name in stills(folder)]
 
 
@@ -220,7 +231,7 @@ def test_unsure_is_one_label_whatever_the_top_expression(tmp_path):
 def test_without_a_hold_a_change_counts_at_once(tmp_path):
     with StillsSink(tmp_path, hold_s=0) as sink:
         for index, face_id in enumerate((1, 2, 2)):
-            sink.write(make_frame(index, 0.0, make_face(face_id, "happy")), flat(COLORS_BGR[0]))
+            give(sink, make_frame(index, 0.0, make_face(face_id, "happy")), flat(COLORS_BGR[0]))
     assert [name[:12] for name in stills(tmp_path)] == ["frame-000000", "frame-000001"]
 
 
@@ -266,5 +277,5 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("fer_stream.system.files.secrets.token_hex", lambda _: "x")
     (tmp_path / f".fer-stream-{os.getpid()}-x.part").symlink_to("/dev/full")
     with StillsSink(tmp_path, every_s=1) as sink, pytest.raises(OutputError, match="No space left"):
-        sink.write(make_frame(0, 0.0), flat(COLORS_BGR[0]))
+        give(sink, make_frame(0, 0.0), flat(COLORS_BGR[0]))
     assert list(tmp_path.iterdir()) == []
