@@ -37,7 +37,7 @@ from fer_stream.detection.association import (
 from fer_stream.detection.detector import O_NET_THRESHOLD, FaceDetector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.detection.pace import ScanPace
-from fer_stream.detection.schedule import ScanSchedule
+from fer_stream.detection.schedule import ScanSchedule, Slot
 from fer_stream.types import Detections
 
 REMEMBERED_S = 1.0  # a track whose face is out of sight can be continued within this time
@@ -194,38 +194,18 @@ class Tracker:
         Returns:
             The visible faces. A face that is out of sight keeps its track for `REMEMBERED_S`.
         """
-        self._tracks = [
-            track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
-        ]
-        if self._is_cut(image_bgr):
-            self._tracks = []  # people after a cut are other people
-            self._scene += 1
+        self._forget(image_bgr, time_s)
         followed = [track for track in self._tracks if track.visible]
         slot = self._schedule.next(len(followed))
-        scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
         # A due scan does not depend on earlier frames, so trackers that started at different frames find the
         # same.
         known: np.ndarray | None = None
+        scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
         if not scans:
-            expected = _expected_boxes(followed, time_s)
-            refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
-            found, newcomers = refined[: len(followed)], refined[len(followed) :]
-            present = self._still_there(image_bgr, found, followed)
-            scans = slot.allowed and not slot.due_next and not present.all()
-            if scans:  # it finds lost faces again, and the places of the others are known
-                known = found.boxes_xyxy[present]
-            else:
-                self._move(image_bgr, followed, found, present, expected, time_s)
-                self._add_newcomers(image_bgr, newcomers, time_s)
-                self._to_scan = image_bgr if slot.allowed and slot.due else None
-        self._newcomers, weak = Detections.none(), Detections.none()
-        if scans:
-            self._schedule.note_scan()
-            found = self._detector.scan(image_bgr, known)
-            weak = found[found.scores <= O_NET_THRESHOLD]
-            self._assign(image_bgr, found[found.scores > O_NET_THRESHOLD], self._tracks, time_s)
-            for track in self._tracks if slot.resets_motion else ():
-                track.velocity_xy, track.times_measured = np.zeros(2, np.float32), 0
+            known = self._follow(image_bgr, followed, slot, time_s)
+            scans = known is not None
+        self._newcomers = Detections.none()
+        weak = self._scan(image_bgr, known, slot, time_s) if scans else Detections.none()
         visible = sorted((track for track in self._tracks if track.visible), key=lambda track: track.id)
         for track in visible:
             if self._index % LOOK_EVERY == 0 or not track.looks:
@@ -250,6 +230,47 @@ class Tracker:
             track.missed_scans = 0 if best >= MATCH_IOU else track.missed_scans + 1
             track.visible = track.missed_scans < MISSED_SCANS
         return True
+
+    def _forget(self, image_bgr: np.ndarray, time_s: float) -> None:
+        """Drop the tracks that were out of sight for too long, or all of them after a cut."""
+        if self._is_cut(image_bgr):
+            self._tracks = []  # people after a cut are other people
+            self._scene += 1
+        self._tracks = [
+            track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
+        ]
+
+    def _follow(
+        self, image_bgr: np.ndarray, followed: list[_Track], slot: Slot, time_s: float
+    ) -> np.ndarray | None:
+        """Follow the known faces, and those that `scan_ahead` found, to their new places.
+
+        Returns:
+            None on success. If a face is lost and a scan may look for it, the boxes of the others, float32
+            (N, 4); no track is updated then.
+        """
+        expected = _expected_boxes(followed, time_s)
+        refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
+        found, newcomers = refined[: len(followed)], refined[len(followed) :]
+        present = self._still_there(image_bgr, found, followed)
+        if slot.allowed and not slot.due_next and not present.all():
+            return found.boxes_xyxy[present]
+        self._move(image_bgr, followed, found, present, expected, time_s)
+        self._add_newcomers(image_bgr, newcomers, time_s)
+        self._to_scan = image_bgr if slot.allowed and slot.due else None
+        return None
+
+    def _scan(
+        self, image_bgr: np.ndarray, known_xyxy: np.ndarray | None, slot: Slot, time_s: float
+    ) -> Detections:
+        """Scan the frame, and assign the faces to tracks. Return the weak detections."""
+        self._schedule.note_scan()
+        found = self._detector.scan(image_bgr, known_xyxy)
+        self._assign(image_bgr, found[found.scores > O_NET_THRESHOLD], self._tracks, time_s)
+        if slot.resets_motion:
+            for track in self._tracks:
+                track.velocity_xy, track.times_measured = np.zeros(2, np.float32), 0
+        return found[found.scores <= O_NET_THRESHOLD]
 
     def _still_there(self, image_bgr: np.ndarray, found: Detections, followed: list[_Track]) -> np.ndarray:
         """Return which followed faces are still there, bool (N,).
