@@ -1,10 +1,10 @@
 """The second stage of the analysis: read the faces that were found.
 
 Reading a face takes longer than following it, and its expression seldom changes from one frame to the next.
-So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ, the frame in
-the middle between them is read as well, and so on in both halves until no two neighbours differ, so that a
-change keeps its time. The other frames get values interpolated between those of their neighbours.
-docs/speed.md compares the result with that of reading every frame.
+So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ, the frame
+halfway between them is read as well, and so on in each half, until two readings in a row agree or have no
+frame between them. So a change keeps its time. The other frames get values interpolated between those of
+their neighbours. docs/speed.md compares the result with that of reading every frame.
 
 The readings are due at fixed times of the recording, so that parts of it that are analyzed separately read
 the same frames.

@@ -41,7 +41,7 @@ class Use(Enum):
 
 
 class Pixels(Protocol):
-    """The sums of a frame, as `Cascade.read` returns them."""
+    """A frame, as `Cascade.read` or `Cascade.read_part` returns it."""
 
     @property
     def size_wh(self) -> tuple[int, int]:

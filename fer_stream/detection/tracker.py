@@ -2,9 +2,11 @@
 
 A full scan of a frame costs many times more than looking for a known face near its last box. So the detector
 scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and the
-later stages of the cascade give its new box, landmarks and score. A lost face or a cut in the video brings
-the next scan forward to the same frame. If a scan is due at the next frame, or a live source leaves no time
-for one, a lost face is only searched for nearby.
+later stages of the cascade give its new box, landmarks and score.
+
+A lost face is searched for nearby. If it is not there, the next scan is brought forward to the same frame, as
+it is if two boxes are on one face, or after a cut in the video. If a scan is due at the next frame anyway, or
+a live source leaves no time for one, the search nearby is all.
 
 A live source with the pace `auto` can't wait for a scan while there are faces to show. Its scan comes after
 the frame is handed out (`scan_ahead`), and new faces are searched for again in the next frame, near the same
@@ -247,8 +249,8 @@ class Tracker:
         """Follow the known faces, and those that `scan_ahead` found, to their new places.
 
         Returns:
-            None on success. If a face is lost and a scan should look for it now, the boxes of the others,
-            float32 (N, 4); no track is updated then.
+            None if the tracks are updated. If a face is still lost and a scan may come now, the boxes of the
+            others, float32 (N, 4); no track is updated then.
         """
         expected = _expected_boxes(followed, time_s)
         refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))

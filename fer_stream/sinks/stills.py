@@ -111,7 +111,7 @@ class StillsSink(Sink):
         self._count = 0
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return whether the frame becomes a still."""
+        """Return whether the frame becomes a still, and update the state of the faces. See `Sink`."""
         changed = self._on_change and self._changed(analyzed)
         return self._due(analyzed.frame.time_s) or changed
 
