@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fer_stream.detection.association import DUPLICATE_OVERLAP, MATCH_IOU, match
-from fer_stream.detection.detector import O_NET_THRESHOLD, FaceDetector
+from fer_stream.detection.association import DUPLICATE_OVERLAP, MATCH_IOU
+from fer_stream.detection.detector import FaceDetector
 from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame
 from fer_stream.system.memory import frames_waiting
-from fer_stream.types import Detections, Frame
+from fer_stream.types import Frame
 
 # Minimum score of a face in an earlier frame. It is higher than for a followed face, because nothing has
-# found a face there before. Below it, the face is searched nearby.
+# found a face there before.
 BACK_SCORE = 0.6
 MOST_BACK = 10  # frames; with `scan_every="auto"`, two scans are never further apart
 
@@ -88,18 +88,13 @@ class Backfill:
         for past in reversed(self._past):
             if face.track_id in past.track_ids:  # it was out of sight for a few frames only
                 return
-            expected = face.box_xyxy + step
-            found = self._detector.refine(past.frame.bgr, expected[None])
-            if found.scores[0] < BACK_SCORE:
-                found = self._search(past.frame, expected)
-            if not len(found):
-                return
+            found = self._detector.refine(past.frame.bgr, (face.box_xyxy + step)[None])
             box = found.boxes_xyxy[0]
             is_taken = (
                 overlap_of_smaller(found.boxes_xyxy, past.boxes_xyxy).max(initial=0) > DUPLICATE_OVERLAP
             )
             has_jumped = iou_matrix(found.boxes_xyxy, face.box_xyxy[None])[0, 0] < MATCH_IOU
-            if is_taken or has_jumped:
+            if found.scores[0] < BACK_SCORE or is_taken or has_jumped:
                 return
             moved = (box[:2] + box[2:] - face.box_xyxy[:2] - face.box_xyxy[2:]) / 2
             step = np.concatenate([moved, moved]).astype(np.float32)
@@ -108,9 +103,3 @@ class Backfill:
             )
             past.boxes_xyxy = np.concatenate([past.boxes_xyxy, box[None]])
             yield FoundEarlier(past.frame, face)
-
-    def _search(self, frame: Frame, expected_xyxy: np.ndarray) -> Detections:
-        """Search an earlier frame for a face. Return the detection at its place, or none."""
-        near = self._detector.search(frame.bgr, expected_xyxy)
-        near = near[near.scores > O_NET_THRESHOLD]
-        return near[[index for _, index in match(expected_xyxy[None], near.boxes_xyxy)]]
