@@ -111,7 +111,8 @@ class StillsSink(Sink):
         self._count = 0
 
     def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return whether the frame becomes a still, and update the state of the faces. See `Sink`."""
+        """Return whether the frame becomes a still. See `Sink.needs_image`."""
+        # Both are asked for every frame, because each remembers what came before.
         changed = self._on_change and self._changed(analyzed)
         return self._due(analyzed.frame.time_s) or changed
 
