@@ -54,7 +54,7 @@ class Analyzer:
         min_face: Side in px of the smallest face to find, 12 or more.
         scan_every: Search the whole frame for faces at least every this many frames of a video. `auto`
             searches a live source as often as the machine can keep up with. It searches a recording every 10
-            frames, or every 3 while there are three faces or more, even on a slow machine.
+            frames, or every 4 while there are three faces or more, even on a slow machine.
         smooth_s: Time constant in seconds of the smoothing of probabilities; 0 for no smoothing.
         batch: Frames of a recording that are processed at a time, 1 to 256. The faces in one half are read
             together while the other half is searched for faces. From 4K on, it is fewer frames.
@@ -249,7 +249,9 @@ class Analyzer:
                 stack.callback(atexit.unregister, abandon)
                 stack.callback(abandon)
             look_ahead = LookAhead(self._smooth_s)
-            read = UntilError(read_recording(found, self._readers, self._smooth_s, self._profile))
+            read = UntilError(
+                read_recording(found, self._readers, self._smooth_s, self._unsure_below, self._profile)
+            )
             for read_frame in read:
                 yield from map(self._to_analyzed, look_ahead.add(read_frame))
             yield from map(self._to_analyzed, look_ahead.rest())

@@ -1,10 +1,10 @@
 """The second stage of the analysis: read the faces that were found.
 
 Reading a face takes longer than following it, and its expression seldom changes from one frame to the next.
-So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ, the frame
-halfway between them is read as well, and so on in each half, until two readings in a row agree or have no
-frame between them. So a change keeps its time. The other frames get values interpolated between those of
-their neighbours. docs/speed.md compares the result with that of reading every frame.
+So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ so much that
+the label may change between them, the frame halfway is read as well, and so on in each half. So a change
+keeps its time. The other frames get values interpolated between those of their neighbours. docs/speed.md
+compares the result with that of reading every frame.
 
 The readings are due at fixed times of the recording, so that parts of it that are analyzed separately read
 the same frames.
@@ -29,11 +29,12 @@ from fer_stream.system.memory import LARGE_FRAME_BYTES
 from fer_stream.system.until_error import UntilError
 from fer_stream.types import Frame
 
-READ_EVERY_S = 0.12  # three frames at 25 frames per second
-READ_EVERY_SHARE = 0.4  # or this share of the time constant of the smoothing, if that is shorter
+READ_EVERY_S = 0.2  # five frames at 25 frames per second
+READ_EVERY_SHARE = 2 / 3  # or this share of the time constant of the smoothing, if that is shorter
 MOST_UNREAD = 8  # frames between two readings, whatever the frame rate; they hold their pictures
-# If two readings differ by more than this total variation (0 to 1), a frame between them is read.
-CHANGED = 0.15
+# A frame between two readings is read if their total variation is more than this share of the one that would
+# give either of them another label.
+MARGIN_SHARE = 0.7
 
 
 @dataclass(eq=False)
@@ -112,7 +113,11 @@ def read_every_face(found: FoundFrame, readers: Sequence[FaceReader], profile: P
 
 
 def read_recording(
-    found: Iterable[list[FoundFrame]], readers: Sequence[FaceReader], smooth_s: float, profile: Profile
+    found: Iterable[list[FoundFrame]],
+    readers: Sequence[FaceReader],
+    smooth_s: float,
+    unsure_below: float,
+    profile: Profile,
 ) -> Iterator[ReadFrame]:
     """Read the faces of a recording, see the module's docstring.
 
@@ -120,12 +125,13 @@ def read_recording(
         found: The frames, a few at a time.
         readers: The reader of the expression, then any others.
         smooth_s: Time constant of the smoothing in seconds; with 0, every face is read in every frame.
+        unsure_below: See `Analyzer`.
         profile: Receives the time.
 
     Yields:
         The frames, in order, up to `READ_EVERY_S` late.
     """
-    reading = _RecordingReading(readers, min(READ_EVERY_S, READ_EVERY_SHARE * smooth_s))
+    reading = _RecordingReading(readers, unsure_below, min(READ_EVERY_S, READ_EVERY_SHARE * smooth_s))
     until_error = UntilError(found)
     for batch in until_error:
         began_s = time.perf_counter()
@@ -165,10 +171,12 @@ class _RecordingReading:
 
     Attributes:
         readers: The readers.
+        unsure_below: See `Analyzer`.
         every_s: See `_Rhythm`.
     """
 
     readers: Sequence[FaceReader]
+    unsure_below: float
     every_s: float
     _waiting: deque[_WaitingFrame] = field(default_factory=deque)
     # For each face of the newest frame, its sightings since its latest reading.
@@ -220,7 +228,7 @@ class _RecordingReading:
             middles: list[_FaceToRead] = []
             halves: list[list[_FaceToRead]] = []
             for run in runs:
-                if len(run) > 2 and _has_changed(run):
+                if len(run) > 2 and _may_change_label(run, self.unsure_below):
                     middle = len(run) // 2
                     middles.append(run[middle])
                     halves += [run[: middle + 1], run[middle:]]
@@ -230,12 +238,21 @@ class _RecordingReading:
             runs = halves
 
 
-def _has_changed(run: Sequence[_FaceToRead]) -> bool:
-    """Return whether the expression differs between the two ends of a run."""
+def _may_change_label(run: Sequence[_FaceToRead], unsure_below: float) -> bool:
+    """Return whether the label may change between the two ends of a run."""
     first, last = run[0].values, run[-1].values
     assert first is not None and last is not None
-    count = len(EXPRESSIONS)
-    return float(np.abs(first[:count] - last[:count]).sum()) / 2 > CHANGED
+    first, last = first[: len(EXPRESSIONS)], last[: len(EXPRESSIONS)]
+    difference = float(np.abs(first - last).sum()) / 2
+    return difference > MARGIN_SHARE * min(_margin(first, unsure_below), _margin(last, unsure_below))
+
+
+def _margin(probabilities: np.ndarray, unsure_below: float) -> float:
+    """Return the smallest total variation (0 to 1) that would give a face another label."""
+    second, best = map(float, np.sort(probabilities)[-2:])
+    if best < unsure_below:
+        return unsure_below - best
+    return min(best - unsure_below, (best - second) / 2)
 
 
 def _interpolate(run: Sequence[_FaceToRead]) -> None:

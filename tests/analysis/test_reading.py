@@ -20,6 +20,7 @@ from fer_stream.profiling import Profile
 from fer_stream.types import Frame
 
 HAPPY, NEUTRAL = EXPRESSIONS.index("happy"), EXPRESSIONS.index("neutral")
+UNSURE_BELOW = 0.7
 
 
 @dataclass
@@ -49,36 +50,47 @@ def found(index: int, *track_ids: int, frames_per_s: float = 25.0) -> FoundFrame
 
 def read(frames: list[FoundFrame], reader: FakeReader, *, smooth_s: float = 0.3) -> list[ReadFrame]:
     some = (frames[start : start + 4] for start in range(0, len(frames), 4))
-    return list(read_recording(some, [reader], smooth_s, Profile()))
+    return list(read_recording(some, [reader], smooth_s, UNSURE_BELOW, Profile()))
 
 
 def happy(frames: list[ReadFrame]) -> list[float]:
     return [float(face.values[HAPPY]) for frame in frames for face in frame.faces]
 
 
-def test_a_steady_face_is_read_in_every_third_frame_and_has_values_in_all() -> None:
-    reader = FakeReader(lambda x: 0.2 + 0.005 * x)
+def test_a_steady_face_is_read_in_every_fifth_frame_and_has_values_in_all() -> None:
+    reader = FakeReader(lambda x: 0.05 + 0.002 * x)
     out = read([found(index, 1) for index in range(60)], reader)
     assert [frame.frame.index for frame in out] == list(range(60))
-    assert happy(out) == pytest.approx([0.2 + 0.005 * index for index in range(60)], abs=1e-6)
-    assert sorted(reader.read_at) == [*range(0, 60, 3), 59]
+    assert happy(out) == pytest.approx([0.05 + 0.002 * index for index in range(60)], abs=1e-6)
+    assert sorted(reader.read_at) == [*range(0, 60, 5), 59]
 
 
 def test_a_change_is_read_frame_by_frame() -> None:
     reader = FakeReader(lambda x: 0.9 if x >= 32 else 0.1)
     out = read([found(index, 1) for index in range(60)], reader)
     assert happy(out) == pytest.approx([0.1] * 32 + [0.9] * 28)
-    assert sorted(reader.read_at) == sorted([*range(0, 60, 3), 31, 32, 59])
+    assert sorted(reader.read_at) == sorted([*range(0, 60, 5), 31, 32, 33, 59])
+
+
+@pytest.mark.parametrize(
+    ("certainty", "between"), [(UNSURE_BELOW + 0.01, [31, 32, 33]), (0.9, []), (0.5, [])]
+)
+def test_a_small_change_is_read_frame_by_frame_if_it_may_change_the_label(
+    certainty: float, between: list[int]
+) -> None:
+    reader = FakeReader(lambda x: certainty + 0.02 * (x >= 32))
+    read([found(index, 1) for index in range(60)], reader)
+    assert sorted({*reader.read_at} - {*range(0, 60, 5), 59}) == between
 
 
 def test_a_sudden_change_is_found_by_halving_the_frames_between_two_readings() -> None:
     reader = FakeReader(lambda x: 0.9 if x >= 11 else 0.1)
     out = read([found(index, 1, frames_per_s=60) for index in range(30)], reader)
     assert happy(out) == pytest.approx([0.1] * 11 + [0.9] * 19)
-    assert sorted(reader.read_at) == [0, 8, 10, 11, 12, 15, 22, 29]
+    assert sorted(reader.read_at) == [0, 8, 10, 11, 12, 20, 24, 29]
 
 
-@pytest.mark.parametrize(("frames_per_s", "reads"), [(5, 60), (12, 41), (60, 10), (240, 9)])
+@pytest.mark.parametrize(("frames_per_s", "reads"), [(5, 60), (12, 26), (60, 10), (240, 9)])
 def test_readings_follow_the_time_and_not_the_frame_rate(frames_per_s: float, reads: int) -> None:
     reader = FakeReader(lambda _: 0.5)
     read([found(index, 1, frames_per_s=frames_per_s) for index in range(60)], reader)
@@ -95,7 +107,7 @@ def test_a_face_is_read_in_its_first_and_its_last_frame() -> None:
     reader = FakeReader(lambda x: 0.01 * x)
     out = read([found(index, *[1] * (4 <= index <= 10)) for index in range(20)], reader)
     assert happy(out) == pytest.approx([0.01 * index for index in range(4, 11)])
-    assert sorted(reader.read_at) == [4, 6, 9, 10]
+    assert sorted(reader.read_at) == [4, 5, 10]
 
 
 def test_a_part_that_starts_later_reads_the_same_frames() -> None:
@@ -121,6 +133,6 @@ def test_frames_that_wait_come_out_before_an_error() -> None:
 
     out = []
     with pytest.raises(SourceError, match="breaks off"):
-        for one in read_recording(breaks_off(), [FakeReader(lambda _: 0.5)], 0.3, Profile()):
+        for one in read_recording(breaks_off(), [FakeReader(lambda _: 0.5)], 0.3, UNSURE_BELOW, Profile()):
             out.append(one.frame.index)  # noqa: PERF401 - the error comes after them
     assert out == list(range(5))
