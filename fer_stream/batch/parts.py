@@ -33,9 +33,9 @@ from fer_stream.system.files import unreadable_kind
 from fer_stream.types import Face
 
 SAME_FACE_IOU = 0.5
-# Two trackers that start at different frames agree from the second motion reset on. So the warm-up spans two
-# resets, which takes longer at a low frame rate, as in a time-lapse.
-WARM_UP_FRAMES = 2 * RESET_EVERY
+# Two trackers that start at different frames agree from the first or second motion reset on. So the warm-up
+# spans three resets, which takes longer at a low frame rate, as in a time-lapse.
+WARM_UP_FRAMES = 3 * RESET_EVERY
 
 
 @dataclass(frozen=True)

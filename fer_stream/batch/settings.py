@@ -17,8 +17,8 @@ from fer_stream.version import __version__
 DEFAULT_PART_S = 600.0
 # Reading a part begins this many seconds before its start. By the start, the tracker has the state that it
 # would have had if it had read the recording from the beginning: regular scans do not depend on earlier
-# frames, and every 30 frames (`schedule.RESET_EVERY`) motion is measured from zero. With a --scan-every that
-# does not divide 30, motion is reset less often. But its differences fade anyway: in the portrait video they
+# frames, and every 20 frames (`schedule.RESET_EVERY`) motion is measured from zero. With a --scan-every that
+# does not divide 20, motion is reset less often. But its differences fade anyway: in the portrait video they
 # fell to 1/e in 0.7 s. After 12 s, they are too small to change a pixel of a crop.
 TRACKER_WARM_UP_S = 12.0
 

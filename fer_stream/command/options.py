@@ -161,7 +161,7 @@ def add_analysis_options(
         type=_scan_every,
         metavar="N",
         help="search the whole frame for new faces at least every N frames (default: auto, which means every "
-        "10 frames, every 3 if there are three faces or more, and in a live source as often as the machine "
+        "10 frames, every 4 if there are three faces or more, and in a live source as often as the machine "
         "can keep up)",
     )
     analysis.add_argument(

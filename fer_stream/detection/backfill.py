@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fer_stream.detection.association import DUPLICATE_OVERLAP, MATCH_IOU
-from fer_stream.detection.detector import FaceDetector
-from fer_stream.detection.geometry import iou_matrix, overlap_of_smaller
+from fer_stream.detection.association import DUPLICATE_OVERLAP, match
+from fer_stream.detection.detector import O_NET_THRESHOLD, FaceDetector
+from fer_stream.detection.geometry import overlap_of_smaller
 from fer_stream.detection.tracker import TrackedFace, TrackedFrame
 from fer_stream.system.memory import frames_waiting
 from fer_stream.types import Frame
 
 # Minimum score of a face in an earlier frame. It is higher than for a followed face, because nothing has
-# found a face there before.
+# found a face there before. Below it, the face is searched nearby.
 BACK_SCORE = 0.6
 MOST_BACK = 10  # frames; with `scan_every="auto"`, two scans are never further apart
 
@@ -88,14 +88,18 @@ class Backfill:
         for past in reversed(self._past):
             if face.track_id in past.track_ids:  # it was out of sight for a few frames only
                 return
-            found = self._detector.refine(past.frame.bgr, (face.box_xyxy + step)[None])
-            box = found.boxes_xyxy[0]
-            is_taken = (
-                overlap_of_smaller(found.boxes_xyxy, past.boxes_xyxy).max(initial=0) > DUPLICATE_OVERLAP
-            )
-            has_jumped = iou_matrix(found.boxes_xyxy, face.box_xyxy[None])[0, 0] < MATCH_IOU
-            if found.scores[0] < BACK_SCORE or is_taken or has_jumped:
+            expected = face.box_xyxy + step
+            found = self._detector.refine(past.frame.bgr, expected[None])
+            if found.scores[0] < BACK_SCORE:
+                found = self._detector.search(past.frame.bgr, expected)
+                found = found[found.scores > O_NET_THRESHOLD]
+            taken = overlap_of_smaller(found.boxes_xyxy, past.boxes_xyxy).max(axis=1, initial=0)
+            found = found[taken <= DUPLICATE_OVERLAP]
+            pairs = match(face.box_xyxy[None], found.boxes_xyxy)
+            if not pairs:
                 return
+            found = found[[pairs[0][1]]]
+            box = found.boxes_xyxy[0]
             moved = (box[:2] + box[2:] - face.box_xyxy[:2] - face.box_xyxy[2:]) / 2
             step = np.concatenate([moved, moved]).astype(np.float32)
             face = replace(

@@ -17,14 +17,14 @@ import numpy as np
 
 from fer_stream.detection.bands import BandedPixels, Level, SummedBand
 from fer_stream.detection.mtcnn import O_NET_INPUT, P_NET_INPUT, P_NET_STRIDE, R_NET_INPUT, load_mtcnn
-from fer_stream.detection.pixels import SquarePixels, SummedPixels
+from fer_stream.detection.pixels import PartPixels, SquarePixels, SummedPixels
 from fer_stream.inference.threads import Workers
 
 if TYPE_CHECKING:
     from fer_stream.inference.network import Network
 
 _T = TypeVar("_T")
-TakeStrip = Callable[[np.ndarray, np.ndarray, float, int], _T]
+TakeStrip = Callable[[np.ndarray, np.ndarray, float, tuple[int, int]], _T]
 CpuPixels = SummedPixels | SquarePixels
 
 # A level of the pyramid with more pixels goes through P-Net in strips of about so many, which bounds memory:
@@ -37,12 +37,11 @@ class Use(Enum):
     """The purpose of reading a picture."""
 
     SCAN = auto()  # a whole frame
-    SEARCH = auto()  # a part of a frame, of any size
     REFINE = auto()  # a few squares of a frame, for O-Net alone
 
 
 class Pixels(Protocol):
-    """The sums of a frame, as `Cascade.read` returns them."""
+    """A frame, as `Cascade.read` or `Cascade.read_part` returns it."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -70,20 +69,33 @@ class Cascade(Protocol):
         """
         ...
 
+    def read_part(self, image_bgr: np.ndarray, part_xyxy: np.ndarray) -> Any:
+        """Read a part of a frame, to search it.
+
+        Args:
+            image_bgr: The whole frame, uint8 (H, W, 3).
+            part_xyxy: int (4,) px, inside the frame.
+
+        Returns:
+            `Pixels` of the whole frame. P-Net sees the part alone, with the same pixels as in a scan.
+        """
+        ...
+
     def p_net(self, pixels: Any, scales: Sequence[float], take: TakeStrip[_T]) -> list[list[_T]]:
-        """Run P-Net over the pyramid of a frame that was read to scan or to search it.
+        """Run P-Net over the pyramid of a frame that was read to scan it, or to search a part of it.
 
         Args:
             pixels: The frame.
             scales: Size of each level relative to the frame.
             take: Called for each strip of each level with four arguments: the correction of each place's
                 box, float32 (4, height, width); the probabilities of no face and of a face, float32
-                (2, height, width); the scale; and the number of rows above the strip. Several threads may
-                call it at once. It must not keep the arrays: of all strips of a large picture they would
-                take gigabytes.
+                (2, height, width); the scale; and the number of places to the left of the strip and above it.
+                Several threads may call it at once. It must not keep the arrays: of all strips of a large
+                picture they would take gigabytes.
 
         Returns:
-            The results of `take` for the strips of each level, in order.
+            The results of `take` for the strips of each level, in order. A part that is too small for a place
+            of P-Net at some level has no result for that level.
         """
         ...
 
@@ -156,9 +168,13 @@ class CpuCascade:
         self._last.pixels = SummedPixels(image_bgr, reuse=last)
         return self._last.pixels
 
+    def read_part(self, image_bgr: np.ndarray, part_xyxy: np.ndarray) -> PartPixels:
+        """Read a part of a frame, to search it; see `Cascade.read_part`."""
+        return PartPixels(image_bgr, part_xyxy)
+
     def p_net(
         self,
-        pixels: SummedPixels | BandedPixels,
+        pixels: SummedPixels | BandedPixels | PartPixels,
         scales: Sequence[float],
         take: TakeStrip[_T],
     ) -> list[list[_T]]:
@@ -166,7 +182,7 @@ class CpuCascade:
 
         def run_strip(rows: slice, level_rows: np.ndarray, scale: float) -> _T:
             shifts, probabilities = self._p_net(level_rows)
-            return take(shifts[0], probabilities[0], scale, rows.start // P_NET_STRIDE)
+            return take(shifts[0], probabilities[0], scale, (0, rows.start // P_NET_STRIDE))
 
         whole_wh = pixels.size_wh
         sizes_wh = [(int(whole_wh[0] * scale + 1), int(whole_wh[1] * scale + 1)) for scale in scales]
@@ -179,6 +195,16 @@ class CpuCascade:
 
             # The first level has about as many pixels as all others together, so two threads have equal work.
             return self._workers.map(run_level, range(len(scales)))
+
+        if isinstance(pixels, PartPixels):
+            found = []
+            for size_wh, scale in zip(sizes_wh, scales, strict=True):
+                level, first_xy = pixels.resized_part(size_wh, P_NET_STRIDE)
+                if min(level.shape[2:]) >= P_NET_INPUT:
+                    shifts, probabilities = self._p_net(level)
+                    left, above = (first // P_NET_STRIDE for first in first_xy)
+                    found.append([take(shifts[0], probabilities[0], scale, (left, above))])
+            return found
 
         levels = [Level(pixels.size_wh, size_wh, p_net_strips(*size_wh)) for size_wh in sizes_wh]
         taken: list[list[_T]] = [[] for _ in scales]

@@ -103,20 +103,18 @@ class Detector:
         Returns:
             The faces there. They may be other faces than the lost one, or none.
         """
+        height, width = image_bgr.shape[:2]
         region = np.trunc(squared(box_xyxy[None], SEARCH_REACH)[0]).astype(int)
-        left, top = np.maximum(region[:2], 0)
-        part_bgr = image_bgr[top : max(region[3], 0), left : max(region[2], 0)]
-        if not part_bgr.size:
+        part = region.clip(0, (width, height, width, height))
+        if (part[2:] <= part[:2]).any():
             return Detections.none()
         side = float((box_xyxy[2:] - box_xyxy[:2]).max())
         scales = [
             scale
-            for scale in self._scales((part_bgr.shape[1], part_bgr.shape[0]))
+            for scale in self._scales((width, height))
             if side / SEARCH_SIZES <= P_NET_INPUT / scale <= side * SEARCH_SIZES
         ]
-        found = self._detect(self._cascade.read(part_bgr, Use.SEARCH), scales)
-        offset = np.array([left, top], np.float32)
-        return Detections(found.boxes_xyxy + np.tile(offset, 2), found.scores, found.landmarks_xy + offset)
+        return self._detect(self._cascade.read_part(image_bgr, part), scales)
 
     def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
         """Look for known faces near their last boxes.
@@ -182,6 +180,8 @@ class Detector:
     def _propose(self, pixels: Pixels, scales: Sequence[float]) -> np.ndarray:
         """Return the most probable places by P-Net over the pyramid, regressed, float32 (N, 4) px."""
         of_levels = self._cascade.p_net(pixels, scales, _places)
+        if not of_levels:
+            return np.zeros((0, 4), np.float32)
         best = _joined([_joined(of_strips).best(0.5) for of_strips in of_levels]).best(0.7)
         return _shifted(best.boxes_xyxy, best.shifts, pixel=0).astype(np.float32)
 
@@ -215,18 +215,21 @@ def _limit_per_known_face(boxes_xyxy: np.ndarray, known_xyxy: np.ndarray) -> np.
     return keep
 
 
-def _places(shifts: np.ndarray, probabilities: np.ndarray, scale: float, above: int) -> _Places:
+def _places(
+    shifts: np.ndarray, probabilities: np.ndarray, scale: float, before_xy: tuple[int, int]
+) -> _Places:
     """Return the places where P-Net sees a face, in a strip of one frame at one scale.
 
     Args:
         shifts: float32 (4, height, width), how the box of each place should move.
         probabilities: float32 (2, height, width), of no face and of a face.
         scale: Scale of the level relative to the frame.
-        above: Number of rows above the strip.
+        before_xy: Number of places to the left of the strip, and above it.
     """
     rows, columns = np.nonzero(probabilities[1] >= P_NET_THRESHOLD)
+    left, above = before_xy
     # In single precision like MTCNN, because in double precision some whole numbers are rounded differently.
-    corners = (np.stack([columns, rows + above], axis=1) * P_NET_STRIDE).astype(np.float32)
+    corners = (np.stack([columns + left, rows + above], axis=1) * P_NET_STRIDE).astype(np.float32)
     boxes = np.concatenate([corners + 1, corners + P_NET_INPUT], axis=1) / np.float32(scale)
     return _Places(np.floor(boxes), probabilities[1, rows, columns], shifts[:, rows, columns].T)
 

@@ -55,7 +55,7 @@ class EarlyScans:
     def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Pass frames on, and scan those that are due early.
 
-        Up to 12 frames are read ahead, or fewer if they are large; see `memory.frames_ahead`.
+        Up to 16 frames are read ahead, or fewer if they are large; see `memory.frames_ahead`.
         """
         if self._pool is None:
             yield from frames

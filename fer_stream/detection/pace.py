@@ -10,7 +10,7 @@ from fer_stream.types import Frame
 
 # Frames. One or two faces are followed well, and a new one is seen after 10 frames at the latest. In a crowd,
 # new people appear all the time.
-CALM_EVERY, CROWD_EVERY = 10, 3
+CALM_EVERY, CROWD_EVERY = 10, 4
 CROWD = 3  # faces
 LONGEST_GAP = 30  # frames, so that even the slowest machine finds new faces
 BUSY_SHARE = 0.7  # share of the time between two frames that the analysis may take; the rest is a reserve

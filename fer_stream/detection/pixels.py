@@ -6,8 +6,9 @@ output pixel i of n is the mean of the input pixels that it touches, from floor(
 were trained on that.
 
 `SummedPixels` sums a whole frame once, for a scan. `SquarePixels` sums only the squares that are cut out, for
-known faces. Both give the same crops, bit for bit. They run on the CPU, with NumPy and OpenCV;
-`torch_cascade.py` makes the pixels of a scan on a GPU.
+known faces. `PartPixels` also makes the pyramid of a part of the frame, to search it. All of them give the
+same pixels, bit for bit. They run on the CPU, with NumPy and OpenCV; `torch_cascade.py` makes the pixels of a
+scan on a GPU.
 """
 
 from __future__ import annotations
@@ -149,6 +150,46 @@ class SquarePixels:
             sums[index] = _window_sums(part_bgr, x, y)
             widths[index], heights[index] = x[1] - x[0], y[1] - y[0]
         return _normalized_means(sums, widths, heights)
+
+
+class PartPixels(SquarePixels):
+    """A frame of which one part is searched.
+
+    Args:
+        image_bgr: uint8 (H, W, 3). It must not change while this is in use.
+        part_xyxy: int (4,) px, inside the frame.
+    """
+
+    def __init__(self, image_bgr: np.ndarray, part_xyxy: np.ndarray) -> None:
+        super().__init__(image_bgr)
+        self._part_xyxy = part_xyxy
+
+    def resized_part(self, size_wh: tuple[int, int], step: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the pixels that `SummedPixels.resized` makes from this part of the frame alone.
+
+        Args:
+            size_wh: The reduced size of the whole frame.
+            step: The place of the first pixel and the size of the result are multiples of this.
+
+        Returns:
+            The pixels, float32 (1, 3, rows, columns), RGB in -1..1, and the place of the first one in the
+            reduced frame, column and row.
+        """
+        bounds, first_xy = [], []
+        for axis in (0, 1):
+            start, end = (int(self._part_xyxy[axis + side]) for side in (0, 2))
+            starts, ends = windows(self.size_wh[axis], size_wh[axis])
+            first = int(np.searchsorted(starts, start))
+            first += -first % step
+            count = max(0, int(np.searchsorted(ends, end, side="right")) - first)
+            inside = slice(first, first + count - count % step)
+            bounds.append((starts[inside] - start, ends[inside] - start))
+            first_xy.append(first)
+        left, top, right, bottom = self._part_xyxy
+        x, y = bounds
+        sums = _window_sums(self._image_bgr[top:bottom, left:right], x, y)
+        means = _normalized_means(sums[None], (x[1] - x[0])[None], (y[1] - y[0])[None])
+        return means, (first_xy[0], first_xy[1])
 
 
 def _window_sums(part_bgr: np.ndarray, x: _Bounds, y: _Bounds) -> np.ndarray:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from fer_stream.detection.bands import BandedPixels
 from fer_stream.detection.cascade import CpuCascade, CpuPixels, TakeStrip, Use
 from fer_stream.detection.mtcnn import O_NET_INPUT, R_NET_INPUT
-from fer_stream.detection.pixels import PIXEL_SCALE, SummedPixels, whole_pixels, windows
+from fer_stream.detection.pixels import PIXEL_SCALE, PartPixels, whole_pixels, windows
 from fer_stream.detection.torch_mtcnn import load_torch_mtcnn
 from fer_stream.inference.torch_cuda import BatchFunction, CapturedFunction, Lane
 
@@ -123,8 +122,12 @@ class TorchCascade:
             torch.cumsum(sums.transpose(1, 2).contiguous(), 2, dtype=torch.int32, out=out)
         return DeviceSums((width, height))
 
+    def read_part(self, image_bgr: np.ndarray, part_xyxy: np.ndarray) -> PartPixels:
+        """Read a part of a frame, to search it on the CPU; see `Cascade.read_part`."""
+        return self._on_cpu.read_part(image_bgr, part_xyxy)
+
     def p_net(
-        self, pixels: DeviceSums | SummedPixels | BandedPixels, scales: Sequence[float], take: TakeStrip[_T]
+        self, pixels: DeviceSums | PartPixels, scales: Sequence[float], take: TakeStrip[_T]
     ) -> list[list[_T]]:
         """Run P-Net over the pyramid; see `Cascade.p_net`."""
         if not isinstance(pixels, DeviceSums):
@@ -135,7 +138,7 @@ class TorchCascade:
                 del self._pyramids[next(iter(self._pyramids))]
             self._pyramids[key] = _Pyramid(self._lane, self._p_net, self._sums, *key)
         maps_of_levels = self._pyramids[key]()
-        return [[take(*maps, scale, 0)] for maps, scale in zip(maps_of_levels, scales, strict=True)]
+        return [[take(*maps, scale, (0, 0))] for maps, scale in zip(maps_of_levels, scales, strict=True)]
 
     def r_net(self, pixels: DeviceSums | CpuPixels, squares_xyxy: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run R-Net on squares; see `Cascade.r_net`."""

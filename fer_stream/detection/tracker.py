@@ -2,9 +2,12 @@
 
 A full scan of a frame costs many times more than looking for a known face near its last box. So the detector
 scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and the
-later stages of the cascade give its new box, landmarks and score. A lost face or a cut in the video brings
-the next scan forward to the same frame. If a scan is due at the next frame, or a live source leaves no time
-for one, a lost face is only searched for nearby.
+later stages of the cascade give its new box, landmarks and score.
+
+A lost face is searched for nearby. If it is not there, the next scan is brought forward to the same frame. It
+is also brought forward if two boxes are on one face, if many faces are lost at once, or after a cut in the
+video. If a scan is due at the next frame anyway, or a live source leaves no time for one, lost faces are only
+searched for nearby.
 
 A live source with the pace `auto` can't wait for a scan while there are faces to show. Its scan comes after
 the frame is handed out (`scan_ahead`), and new faces are searched for again in the next frame, near the same
@@ -27,6 +30,7 @@ from fer_stream.detection.appearance import appearance, likeness
 from fer_stream.detection.association import (
     DUPLICATE_OVERLAP,
     MATCH_IOU,
+    STILL_THERE_SCORE,
     best_pairs,
     crowded,
     duplicates,
@@ -45,6 +49,7 @@ REGAIN_LIKENESS = 0.75  # if the face is at least this similar
 VELOCITY_S = 0.1  # the motion of a face is averaged over this long
 MAX_STEP = 0.5  # a face moves by at most this share of its size from frame to frame
 MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight
+MOST_SEARCHES = 3  # for lost faces in one frame; a scan takes as long as about seven
 MISSED_SCANS = 2  # a followed face is dropped after this many scans ahead in a row that do not find it
 CUT_DIFFERENCE = 28.0  # mean change of a small grey picture (of 255) that counts as a cut
 THUMBNAIL_WH = (32, 18)
@@ -246,16 +251,29 @@ class Tracker:
         """Follow the known faces, and those that `scan_ahead` found, to their new places.
 
         Returns:
-            None on success. If a face is lost and a scan may look for it, the boxes of the others, float32
-            (N, 4); no track is updated then.
+            None if the tracks are updated. If a face is still lost and a scan may come now, the boxes of the
+            others, float32 (N, 4); no track is updated then.
         """
         expected = _expected_boxes(followed, time_s)
         refined = self._detector.refine(image_bgr, np.concatenate([expected, self._newcomers.boxes_xyxy]))
         found, newcomers = refined[: len(followed)], refined[len(followed) :]
         present = self._still_there(image_bgr, found, followed)
-        if slot.allowed and not slot.due_next and not present.all():
+        may_scan = slot.allowed and not slot.due_next
+        lost = ~present
+        # If two boxes are on one face, only a scan tells which of the two faces is lost.
+        is_doubled = bool((lost & (found.scores >= STILL_THERE_SCORE)).any())
+        scans_at_once = may_scan and (is_doubled or lost.sum() > MOST_SEARCHES)
+        if lost.any() and not scans_at_once:
+            found = self._search(image_bgr, found, expected, _last_boxes(followed), present)
+            present = still_there(found)
+        if may_scan and not present.all():
             return found.boxes_xyxy[present]
-        self._move(image_bgr, followed, found, present, expected, time_s)
+        near_another = crowded(found.boxes_xyxy)
+        for index, track in enumerate(followed):
+            if present[index]:
+                track.see(found, index, time_s, crowded=bool(near_another[index]))
+            else:
+                track.visible = False
         self._add_newcomers(image_bgr, newcomers, time_s)
         self._to_scan = image_bgr if slot.allowed and slot.due else None
         return None
@@ -283,26 +301,6 @@ class Tracker:
             look = appearance(image_bgr, found.boxes_xyxy[index])
             preference[index] = likeness([look], followed[index].looks)
         return still_there(found, preference)
-
-    def _move(
-        self,
-        image_bgr: np.ndarray,
-        followed: list[_Track],
-        found: Detections,
-        present: np.ndarray,
-        expected_xyxy: np.ndarray,
-        time_s: float,
-    ) -> None:
-        """Move the followed faces to their new places, and search nearby for those that are lost."""
-        if not present.all():
-            found = self._search(image_bgr, found, expected_xyxy, _last_boxes(followed), present)
-            present = still_there(found)
-        near_another = crowded(found.boxes_xyxy)
-        for index, track in enumerate(followed):
-            if present[index]:
-                track.see(found, index, time_s, crowded=bool(near_another[index]))
-            else:
-                track.visible = False
 
     def _add_newcomers(self, image_bgr: np.ndarray, newcomers: Detections, time_s: float) -> None:
         """Add the faces of a scan ahead that are still there and not followed yet."""

@@ -56,6 +56,26 @@ def test_a_face_that_returns_is_followed_back_to_where_it_was_last_seen() -> Non
     assert [found.frame.index for found in earlier] == [2, 1]
 
 
+def test_a_face_that_is_not_where_it_was_expected_is_searched_nearby() -> None:
+    class SearchesOnly:
+        def refine(self, image_bgr: np.ndarray, boxes_xyxy: np.ndarray) -> Detections:
+            count = len(boxes_xyxy)
+            return Detections(boxes_xyxy, np.zeros(count, np.float32), np.zeros((count, 5, 2), np.float32))
+
+        def search(self, image_bgr: np.ndarray, box_xyxy: np.ndarray) -> Detections:
+            boxes = np.array([[40, 0, 60, 20], [3, 0, 23, 20], [0, 0, 20, 20]], np.float32)
+            scores = np.array([0.9, 0.9, 0.6], np.float32)  # far away, near, and too weak
+            return Detections(boxes, scores, np.zeros((3, 5, 2), np.float32))
+
+    backfill = Backfill(SearchesOnly())  # type: ignore[arg-type]
+    frames = [Frame(np.zeros((20, 60, 3), np.uint8), index, index / 25) for index in range(2)]
+    face = TrackedFace(1, np.array([0, 0, 20, 20], np.float32), np.zeros((5, 2), np.float32), 1.0)
+    assert backfill.earlier(frames[0], TrackedFrame(scanned=True)) == ()
+    (found,) = backfill.earlier(frames[1], TrackedFrame((face,), scanned=True))
+    assert found.frame.index == 0
+    assert found.face.box_xyxy.tolist() == [3, 0, 23, 20]
+
+
 def test_few_frames_that_are_larger_than_4k_are_held(detector: Detector) -> None:
     backfill = Backfill(detector)
     held: list[weakref.ref[Frame]] = []

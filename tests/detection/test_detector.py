@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from fer_stream.detection.association import STILL_THERE_SCORE
+from fer_stream.detection.cascade import CpuCascade
 from fer_stream.detection.detector import O_NET_THRESHOLD, Detector
 from fer_stream.detection.geometry import clipped, iou_matrix
-from fer_stream.detection.pixels import SquarePixels, SummedPixels
+from fer_stream.detection.pixels import PartPixels, SquarePixels, SummedPixels
 from fer_stream.system import thread_pool
 from fer_stream.system.thread_pool import ThreadPool
 from fer_stream.types import Detections
@@ -263,8 +264,8 @@ def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bg
         away = np.array([0.4, -0.3, 0.4, -0.3], np.float32) * (box[2] - box[0])
         found = detector.search(image, box + away)
         assert len(found) == 1
-        assert iou_matrix(found.boxes_xyxy, box[None])[0, 0] > 0.8
-        assert found.scores[0] == pytest.approx(score, abs=0.05)
+        np.testing.assert_allclose(found.boxes_xyxy[0], box, atol=0.01)
+        assert found.scores[0] == pytest.approx(score, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +274,31 @@ def test_a_search_finds_the_face_that_a_scan_finds(detector: Detector, hopper_bg
 def test_a_search_without_a_face_finds_nothing(detector: Detector, box) -> None:
     blank = np.full((360, 640, 3), 120, np.uint8)
     assert len(detector.search(blank, np.array(box, np.float32))) == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "size_wh"),
+    [((0, 0, 307, 211), (92, 64)), ((33, 50, 180, 190), (92, 64)), ((100, 20, 140, 211), (31, 22))],
+)
+def test_a_part_has_the_pixels_of_the_whole_frame(part: tuple[int, ...], size_wh: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (211, 307, 3), np.uint8)
+    whole = SummedPixels(picture).resized(size_wh)
+    pixels, (column, row) = PartPixels(picture, np.array(part)).resized_part(size_wh, step=2)
+    height, width = pixels.shape[2:]
+    assert column % 2 == row % 2 == width % 2 == height % 2 == 0
+    np.testing.assert_array_equal(pixels, whole[:, :, row : row + height, column : column + width])
+    # Nothing that lies in the part is left out, except for one row or column because of the step.
+    scales = np.array(size_wh) / (307, 211)
+    covered = np.array([column, row, column + width, row + height])
+    assert (np.abs(covered - np.array(part) * np.tile(scales, 2)) <= 2).all()
+
+
+@pytest.mark.parametrize("part", [(0, 0, 2, 211), (300, 0, 307, 3), (0, 0, 1, 1)])
+def test_a_part_that_is_too_small_has_no_face(part: tuple[int, ...]) -> None:
+    picture = np.zeros((211, 307, 3), np.uint8)
+    networks = CpuCascade()
+    pixels = networks.read_part(picture, np.array(part))
+    assert networks.p_net(pixels, [0.3, 0.1], lambda *_: None) == []
 
 
 def test_reused_memory_holds_only_the_new_picture() -> None:
@@ -336,9 +362,9 @@ def test_strips_of_a_level_give_the_result_of_the_whole(monkeypatch, hopper_bgr)
     levels: list[np.ndarray] = []
 
     def take(
-        shifts: np.ndarray, probabilities: np.ndarray, _scale: float, above: int
+        shifts: np.ndarray, probabilities: np.ndarray, _scale: float, before_xy: tuple[int, int]
     ) -> tuple[np.ndarray, int]:
-        return np.concatenate([shifts, probabilities]), above
+        return np.concatenate([shifts, probabilities]), before_xy[1]
 
     for strip_pixels in (10**9, 40_000, 9_000):
         monkeypatch.setattr(cascade, "STRIP_PIXELS", strip_pixels)
