@@ -170,8 +170,8 @@ class Analyzer:
                 source that was read or closed before has no frames left.
 
         Yields:
-            The frames with their faces. A recording is read half a second and up to 12 frames ahead of the
-            frame that is yielded; with early scans up to 24 frames, see `EarlyScans`.
+            The frames with their faces. A recording is read half a second and up to 16 frames ahead of the
+            frame that is yielded; with early scans up to 32 frames, see `EarlyScans`.
 
         Raises:
             SourceError: The source can't be opened, or ended in an error.
