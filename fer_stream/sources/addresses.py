@@ -13,6 +13,8 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtmp")
 
 _ADDRESS_IN_TEXT = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _HIDDEN = "***"
+# Control characters, and the surrogates that stand for bytes that are not UTF-8.
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def has_scheme(spec: str) -> bool:
@@ -24,6 +26,11 @@ def is_network_address(spec: str) -> bool:
     """Return whether a source is the address of a network stream."""
     scheme, separator, _ = spec.partition("://")
     return bool(separator) and scheme.lower() in NETWORK_SCHEMES
+
+
+def is_usable(address: str) -> bool:
+    """Return whether an address has no control characters, and no bytes that are not UTF-8."""
+    return _UNUSABLE.search(address) is None
 
 
 def with_lower_scheme(address: str) -> str:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from fer_stream.errors import SourceError, UsageError, reason_of
-from fer_stream.sources.addresses import NETWORK_SCHEMES, has_scheme, is_network_address, without_password
+from fer_stream.errors import SourceError, UsageError, one_line, reason_of
+from fer_stream.sources.addresses import (
+    NETWORK_SCHEMES,
+    has_scheme,
+    is_network_address,
+    is_usable,
+    without_password,
+)
 from fer_stream.sources.base import Source
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
 from fer_stream.sources.time_text import format_time
@@ -88,6 +94,11 @@ def _open_address(address: str, *, mirror: bool) -> Source:
     from fer_stream.sources.network import NetworkStream
     from fer_stream.sources.web import ANSWER_LIMIT_S, Served, does_not_answer, is_web_address, served_at
 
+    if not is_usable(address):  # OpenCV crashes on a surrogate
+        raise SourceError(
+            f"{one_line(without_password(address))} can't be opened: it has a control character or a byte "
+            "that is not UTF-8; write it as % and two hexadecimal digits"
+        )
     served = Served.STREAM
     if is_web_address(address):
         asking = Task(lambda: served_at(address))  # in a thread: an interrupt must not wait for the answer

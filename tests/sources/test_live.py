@@ -231,6 +231,18 @@ def test_a_malformed_address_is_one_line(address: str) -> None:
     assert "s3" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "https", "udp", "rtmp"])
+@pytest.mark.parametrize(
+    "place", ["\udcff/x", "127.0.0.1:1/\udcff", "127.0.0.1:1/a\0b", "127.0.0.1:1/a\r\nb"]
+)
+def test_an_address_that_can_not_be_sent_is_one_line(scheme: str, place: str) -> None:
+    with pytest.raises(SourceError, match="has a control character or a byte that is not UTF-8") as caught:
+        open_source(f"{scheme}://me:s3cret@{place}")
+    said = str(caught.value)
+    assert said.isprintable() and said.startswith(f"{scheme}://{place[:5]}".replace("\udcff", "\ufffd"))
+    assert "s3cret" not in said
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_device_that_opens_but_sends_nothing_is_an_error_at_the_start() -> None:
     with silent_server() as silent, pytest.raises(SourceError, match="can't be opened"):
