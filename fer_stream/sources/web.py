@@ -5,6 +5,7 @@ OpenCV's FFmpeg does not tell a picture or a file from a live stream that ended.
 
 from __future__ import annotations
 
+import string
 import time
 import urllib.error
 import urllib.parse
@@ -59,6 +60,8 @@ def request(address: str, timeout_s: float) -> HTTPResponse:
         raise ValueError("not an http or https address")
     parts = urllib.parse.urlsplit(with_lower_scheme(address))
     place = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    # As FFmpeg does. urllib refuses spaces and letters outside ASCII, and decodes the host again.
+    place = urllib.parse.quote(place, safe=string.punctuation)
     logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         user, password = map(urllib.parse.unquote, (parts.username, parts.password or ""))

@@ -73,6 +73,17 @@ def test_a_snapshot_of_a_camera_is_a_picture_under_any_name(headers: dict[str, s
     assert not any(word in shown for word in ("s3cret", "hidden", "me:"))
 
 
+@pytest.mark.parametrize("name", ["é.jpg", "e e.jpg", "笑顔", "100%25 é", "a?name=é e"])
+def test_a_picture_may_have_any_name(name: str) -> None:
+    with (
+        answering_server(picture(".jpg"), {"Content-Type": "image/jpeg"}) as (server, asked),
+        open_source(f"{server}/{name}") as source,
+    ):
+        frames = list(itertools.islice(source, 2))
+    assert (source.info.kind, len(frames)) == ("images", 1)
+    assert {urllib.parse.unquote(path) for path in asked} == {"/" + urllib.parse.unquote(name)}
+
+
 def test_a_picture_is_not_read_beyond_what_its_pixels_can_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_OTHER_BYTES", 2**20)
     headers = {"Content-Type": "image/jpeg"}
