@@ -72,14 +72,17 @@ def token_from_environment() -> str:
     return token
 
 
-def page_address(host: str, port: int, token: str) -> str:
+def page_address(host: str, bound_ip: str, port: int, token: str) -> str:
     """Return the address that opens the page, with the token.
 
-    If the page listens on all networks, it is the address under which other machines reach this one.
+    Args:
+        host: The host as the user gave it.
+        bound_ip: The IP address at which the page's socket listens. If that is all networks, the returned
+            address is the one under which other machines reach this one.
+        port: The port at which the socket listens.
+        token: The token.
     """
-    shown = host
-    if is_address(host) and ipaddress.ip_address(host).is_unspecified:
-        shown = _own_address(host)
+    shown = _own_address(bound_ip) if ipaddress.ip_address(bound_ip).is_unspecified else host
     if ":" in shown:
         shown = f"[{shown}]"
     return f"http://{shown}:{port}/?token={token}"
@@ -94,10 +97,12 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _own_address(host: str) -> str:
+def _own_address(bound_ip: str) -> str:
     """Return the address under which other machines reach this one, or else the loopback address."""
     family, outside, loopback = (
-        (socket.AF_INET6, "2001:db8::1", "::1") if ":" in host else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
+        (socket.AF_INET6, "2001:db8::1", "::1")
+        if ":" in bound_ip
+        else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
     )
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -79,8 +79,8 @@ class PageSink(Sink):
             raise UsageError("--serve shows a video or a camera; pictures are saved with --save")
         token = token_from_environment()
         listening = listen(host, port)
-        port = listening.getsockname()[1]
-        self.address = page_address(host, port, token)
+        bound_ip, port = listening.getsockname()[:2]
+        self.address = page_address(host, bound_ip, port, token)
         self._info, self._status = info, status
         self._hub = Hub()
         self._history = History(live=info.is_live)

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -177,10 +178,16 @@ def test_a_port_that_is_taken_is_one_line(page):
         PageSink(make_info(), "127.0.0.1", page.port, status=RunStatus())
 
 
-def test_a_page_for_all_networks_gets_an_address_that_others_can_reach():
-    address = page_address("0.0.0.0", 80, "t")
-    assert not address.startswith("http://0.0.0.0") and address.endswith(":80/?token=t")
-    assert page_address("::1", 80, "t") == "http://[::1]:80/?token=t"
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "00.0.0.0"])
+def test_a_page_for_all_networks_gets_an_address_that_others_can_reach(host):
+    sink = PageSink(make_info(), host, 0, status=RunStatus())
+    sink.close()
+    assert not ip_address(urlsplit(sink.address).hostname).is_unspecified
+
+
+def test_an_ipv6_address_is_written_in_brackets():
+    assert page_address("::1", "::1", 80, "t") == "http://[::1]:80/?token=t"
+    assert not page_address("::0", "::", 80, "t").startswith("http://[::0]")
 
 
 def test_pictures_have_no_page():
