@@ -64,6 +64,16 @@ class NetworkStream(Feed):
         is_recording = self._is_file or frame_count is not None
         return Connection(capture, self._is_hls or is_recording, is_recording, frame_count)
 
+    def no_picture_help(self) -> str:
+        """Return advice. See `Feed.no_picture_help`."""
+        if not self._is_file:
+            return super().no_picture_help()
+        # FFmpeg can't read an index at the end of a file from a server without range requests.
+        return (
+            "check that it is a video; if it is, download it first, "
+            "because its server may not support range requests"
+        )
+
 
 class Pacer:
     """Paces a stream whose pictures arrive faster than they should be shown."""

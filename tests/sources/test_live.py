@@ -299,9 +299,11 @@ def rtsp_server(video: Path, login: tuple[str, str] | None = None) -> RtspServer
         pytest.skip(str(error))
 
 
-def write_clip(path: Path) -> Path:
+def write_clip(path: Path, *, index_first: bool = True) -> Path:
     """Write 2.5 s of video at 20 frames per second."""
-    options = {"hls_time": "1", "hls_list_size": "0"} if path.suffix == ".m3u8" else {"movflags": "faststart"}
+    options = {"movflags": "faststart"} if index_first else {}
+    if path.suffix == ".m3u8":
+        options = {"hls_time": "1", "hls_list_size": "0"}
     with av.open(str(path), "w", options=options) as container:
         add_noise(container, 50)
     return path
@@ -315,6 +317,15 @@ def test_a_recording_that_breaks_off_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"clip\.mp4 broke off after .* of 50 pictures"):
             frames.extend(frame.index for frame in source)
         assert frames
+
+
+def test_a_recording_whose_index_can_not_be_read_is_to_be_downloaded(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", index_first=False)
+    with (
+        file_server(tmp_path) as address,
+        pytest.raises(SourceError, match=r"clip\.mp4 .* download it first"),
+    ):
+        open_source(f"{address}/clip.mp4")
 
 
 @pytest.mark.parametrize("name", ["clip.m3u8", "clip.mp4"])
