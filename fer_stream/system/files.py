@@ -68,10 +68,10 @@ def replacing(path: Path) -> Iterator[Path]:
     So the file is never half written. After a failure or a kill, the old file is still there. A kill may also
     leave the temporary file. If two processes write the same file at once, the later one wins.
 
-    A device or a pipe can't be replaced, so it is written directly.
+    A device or a pipe can't be replaced, so it is written directly. A link stays, and its file is replaced.
 
     Yields:
-        A path in the same folder that does not exist yet. It is removed on failure.
+        A path in the file's folder that does not exist yet. It is removed on failure.
 
     Raises:
         OSError: The file can't be renamed, or the block raised the error.
@@ -79,6 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
+    path = resolved(path)  # as root, this also keeps /dev/stdout, which may lead to a file
     with temporary_beside(path) as temporary:
         yield temporary
         temporary.replace(path)

@@ -86,6 +86,18 @@ def test_writing_to_a_pipe_keeps_the_pipe(tmp_path):
     assert path.is_fifo()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows needs a permission to make links")
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    real, link = tmp_path / "folder" / "real.txt", tmp_path / "link.txt"
+    real.write_text("old")
+    link.symlink_to(real)
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink() and real.read_text() == "new"
+    assert list(real.parent.iterdir()) == [real]
+
+
 def test_everything_is_finished_and_the_first_error_is_returned():
     done = []
 
