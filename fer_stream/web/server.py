@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fer_stream.system.background import Task
 from fer_stream.web.hub import Hub
 
 _MOST_CONNECTIONS = 64
+_ACCEPTED_AT_ONCE = 16  # asyncio accepts this many before the first of them can be closed
 _GRACE_S = 1  # time for readers to receive the end of the run, before stuck streams are cut off
 _START_WITHIN_S, _STOP_WITHIN_S = 10.0, 3.0
 ASK_WITHIN_S = 10.0  # a connection that has not sent its whole request within this time is closed
@@ -38,11 +41,11 @@ class Server:
                 log_level="critical",
                 lifespan="off",
                 loop="asyncio",
-                http="h11",
+                http=_Connection,
                 ws="none",
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=_MOST_CONNECTIONS,
+                backlog=_ACCEPTED_AT_ONCE,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=_GRACE_S,
             )
@@ -63,7 +66,9 @@ class Server:
 
     def _run(self) -> None:
         async def serve() -> None:
-            self._hub.attach(asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(_report_failure)
+            self._hub.attach(loop)
             closing = asyncio.create_task(self._close_silent_connections())
             await self._server.serve(sockets=[self._listening])
             closing.cancel()
@@ -71,7 +76,7 @@ class Server:
         asyncio.run(serve())
 
     async def _close_silent_connections(self) -> None:
-        """Close connections that send no request, so that they do not use up `_MOST_CONNECTIONS`.
+        """Close connections that send no request, so that they do not keep others out.
 
         uvicorn limits the time between two requests of a connection, but not the time to send a request.
         """
@@ -82,6 +87,31 @@ class Server:
             for connection in silent & waiting:
                 connection.transport.close()
             waiting = silent
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed at once if too many others are open.
+
+    uvicorn's own limit only refuses the requests and keeps the sockets. Then anyone could use up the files
+    that the process may open, and so end the run.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _most_connections():
+            transport.abort()
+
+
+def _most_connections() -> int:
+    """Return how many connections may be open. Most of the files that may be open are left for the run."""
+    most_files = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
+    return _MOST_CONNECTIONS if most_files < 0 else min(_MOST_CONNECTIONS, most_files // 8)
+
+
+def _report_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report a failure in the event loop, except for a refused connection, which asyncio accepts later."""
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
 
 
 def _waits_for_request(connection: Any) -> bool:

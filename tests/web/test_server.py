@@ -356,21 +356,6 @@ def test_stuck_readers_do_not_hold_up_others(tmp_path):
         one.close()
 
 
-def test_connections_without_a_request_are_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr("fer_stream.web.server.ASK_WITHIN_S", 0.4)
-    with FedPage(tmp_path) as fed, fed.request("/events") as answer:
-        frames = server_sent(answer)
-        next(frames)
-        idle = [socket.create_connection(("127.0.0.1", fed.port)) for _ in range(70)]
-        for one in idle:
-            one.sendall(b"GET / HT")
-        wait_until(lambda: fed.get("/healthz")[0] == 200)
-        assert all(one.recv(1) == b"" for one in idle[:40])
-        assert next(frames)["frame"] > 0  # a connection with an answer stays open
-        for one in idle:
-            one.close()
-
-
 def test_the_page_plays_in_real_time_only_without_other_outputs(fer, loaded, monkeypatch):
     made = []
 
