@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 _BLOCK_BYTES = 1 << 18
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)  # no file is longer; int() refuses 4301 digits
 # The browser shows these kinds itself. It saves all others, so that a report's scripts do not run here.
 _VIEWED = ("image/jpeg", "image/png", "image/webp", "video/mp4", "video/webm", "video/x-matroska")
 _VIEWER_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
@@ -67,10 +68,10 @@ def file_response(request: Request, path: Path) -> Response:
         path: The file, which may still grow.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        file = path.open("rb")
     except OSError:
         return PlainTextResponse("The file is gone.\n", 404)
-    size = os.fstat(descriptor).st_size
+    size = os.fstat(file.fileno()).st_size
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     viewed = kind in _VIEWED
     headers = {
@@ -85,20 +86,33 @@ def file_response(request: Request, path: Path) -> Response:
         start = int(requested[1]) if requested[1] else max(0, size - int(requested[2]))
         end = min(size, int(requested[2]) + 1) if requested[1] and requested[2] else size
         if start >= end:
-            os.close(descriptor)
+            file.close()
             return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
-    return StreamingResponse(_blocks(descriptor, start, end), status, headers, media_type=kind)
+    return _FileResponse(file, start, end, status, headers, kind)
 
 
-async def _blocks(descriptor: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
-    with os.fdopen(descriptor, "rb") as file:
-        file.seek(start)
-        while start < end:
-            block = await asyncio.to_thread(file.read, min(_BLOCK_BYTES, end - start))
-            if not block:  # the file has shrunk; the reader notices, because the response ends early
-                return
-            start += len(block)
-            yield block
+class _FileResponse(StreamingResponse):
+    """A part of an open file. The file is closed even if the reader leaves before the first block."""
+
+    def __init__(
+        self, file: BinaryIO, start: int, end: int, status: int, headers: dict[str, str], kind: str
+    ) -> None:
+        super().__init__(_blocks(file, start, end), status, headers, media_type=kind)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+async def _blocks(file: BinaryIO, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    file.seek(start)
+    while start < end:
+        block = await asyncio.to_thread(file.read, min(_BLOCK_BYTES, end - start))
+        if not block:  # the file has shrunk; the reader notices, because the response ends early
+            return
+        start += len(block)
+        yield block

@@ -303,6 +303,20 @@ def test_a_report_is_saved_and_not_run_in_the_page(tmp_path):
         assert fed.get(href)[0] == 404
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of the open files")
+@pytest.mark.parametrize("requested", [f"{'9' * 5000}-", f"-{'9' * 5000}", f"0-{'9' * 5000}"])
+def test_a_range_of_huge_numbers_is_ignored_and_leaves_nothing_open(page, tmp_path, requested):
+    file = tmp_path / "t.csv"
+    file.write_text("abc")
+    page.files.append(file)
+    with page.request("/live") as answer:
+        files = (item["files"] for item in server_sent(answer, "status"))
+        href = next(each["href"] for listed in files for each in listed if each["name"] == file.name)
+    assert page.get(href, Range=f"bytes={requested}") == (200, b"abc")
+    page.files.remove(file)
+    wait_until(lambda: file not in map(Path.resolve, Path("/proc/self/fd").iterdir()), limit_s=3)
+
+
 def test_stop_ends_the_run_and_says_so(tmp_path):
     with FedPage(tmp_path) as fed, fed.request("/live") as answer:
         assert fed.post("/actions/stop")[1] == {"message": "stopping"}
