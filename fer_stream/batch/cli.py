@@ -201,7 +201,8 @@ def _run(options: argparse.Namespace) -> int:
             if not options.dry_run:  # a damaged summary is rewritten too
                 write_manifest(output, records.values(), settings)
             if not options.quiet:
-                say(PROG, f"all {counted(len(recordings), 'recording')} in {output.place()} are done already")
+                done = counted(len(recordings), "recording")
+                say(PROG, f"nothing to do in {output.place()}: {done} done already")
             return 0
         return _with_cluster(options, workers, settings, weights_content, output, records, recordings, todo)
 

@@ -36,6 +36,9 @@ SAME_FACE_IOU = 0.5
 # Two trackers that start at different frames agree from the first or second motion reset on. So the warm-up
 # spans three resets, which takes longer at a low frame rate, as in a time-lapse.
 WARM_UP_FRAMES = 3 * RESET_EVERY
+# A damaged header may state any length. So a recording has no more parts than this, and its file holds at
+# least this much for each.
+MOST_PARTS, LEAST_PART_BYTES = 1000, 4096
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Header:
         duration_s: Length in seconds; 0 if unknown.
         can_be_cut: Whether reading can begin at any point without decoding the frames before it.
         frame_rate: Average frames per second; 0 if unknown.
+        size_bytes: Size of the file; 0 if unknown.
         is_readable: Whether its header could be read.
     """
 
@@ -113,6 +117,7 @@ class Header:
     duration_s: float = 0.0
     can_be_cut: bool = False
     frame_rate: float = 0.0
+    size_bytes: int = 0
     is_readable: bool = False
 
 
@@ -143,6 +148,7 @@ def read_header(file: Path | BinaryIO) -> Header:
                 duration_s=max(duration_s, 0.0),
                 can_be_cut=stream.codec_context.name in COUNTABLE_CODECS and not guesses_times,
                 frame_rate=float(stream.average_rate or 0),
+                size_bytes=max(0, container.size),
                 is_readable=True,
             )
     except (*MEDIA_ERRORS, OSError):
@@ -161,6 +167,9 @@ def cut(header: Header, part_s: float, warm_up_s: float) -> list[Part]:
     if header.frame_rate > 0:
         warm_up_s = max(warm_up_s, WARM_UP_FRAMES / header.frame_rate)
     count = int(header.duration_s / max(part_s, warm_up_s, 1.0)) if header.can_be_cut else 1
+    count = min(count, MOST_PARTS)
+    if header.size_bytes:
+        count = min(count, header.size_bytes // LEAST_PART_BYTES)
     if count < 2:
         return [WHOLE]
     cuts_s = [0.0]

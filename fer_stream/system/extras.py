@@ -27,7 +27,10 @@ def missing_modules(extra: str) -> list[str]:
 def _is_installed(name: str) -> bool:
     if name in sys.modules:
         return sys.modules[name] is not None
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # import hooks and damaged packages can raise them
+        return False
     # A module without an origin may be any folder of that name, such as one in the current folder.
     return spec is not None and spec.origin is not None
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
 from fer_stream.batch.output_folder import Output
-from fer_stream.batch.parts import WHOLE, Header, Part, PartResult, cut, join, read_header
+from fer_stream.batch.parts import MOST_PARTS, WHOLE, Header, Part, PartResult, cut, join, read_header
 from fer_stream.batch.settings import TRACKER_WARM_UP_S
 from fer_stream.errors import SourceError
 from fer_stream.expressions import EXPRESSIONS
@@ -35,6 +35,13 @@ def test_only_recordings_that_can_be_entered_anywhere_are_cut():
     assert cut(Header(0, 100, can_be_cut=False), 30, 6) == [WHOLE]
     assert cut(Header(0, 59, can_be_cut=True), 30, 6) == [WHOLE]
     assert len(cut(long, 30, 50)) == 2  # a part is no shorter than its warm-up
+
+
+def test_a_file_is_cut_into_no_more_parts_than_it_can_hold():
+    claims_ages = Header(0, 3e11, can_be_cut=True, size_bytes=40_960)
+    assert len(cut(claims_ages, 600, 12)) == 10
+    assert len(cut(replace(claims_ages, size_bytes=10**9), 600, 12)) == MOST_PARTS
+    assert cut(replace(claims_ages, size_bytes=100), 600, 12) == [WHOLE]
 
 
 def test_a_slow_recording_warms_up_for_longer():

@@ -28,3 +28,16 @@ def test_a_loaded_module_counts_as_installed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "pyvirtualcam", types.ModuleType("pyvirtualcam"))
     assert missing_modules("virtual-camera") == []
     require_extra("virtual-camera", "--virtual-camera")
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("hidden"), ValueError("damaged")])
+def test_a_module_that_an_import_hook_hides_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Hides:
+        def find_spec(self, name: str, *_: object) -> None:
+            raise error
+
+    monkeypatch.delitem(sys.modules, "pyvirtualcam", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Hides(), *sys.meta_path])
+    assert missing_modules("virtual-camera") == ["pyvirtualcam"]
