@@ -42,5 +42,6 @@ UNSURE_BELOW = Range(0, 1, "a probability from 0 to 1")
 MIN_FACE = whole_numbers(12)  # px; the input of the network that searches is 12 px wide
 SCAN_EVERY = whole_numbers(1)  # frames
 SMOOTH_S = Range(0, math.inf, "a number of seconds, 0 or more")
+STILLS_EVERY_S = Range(0.001, math.inf, "a number of seconds, 0.001 or more")
 BATCH = whole_numbers(1, 256)  # frames; all of them are in memory at once
 THREADS = whole_numbers(0)

@@ -23,6 +23,7 @@ from fer_stream.command.options import (  # noqa: E402
     CommandParser,
     StoreOnce,
     add_analysis_options,
+    in_range,
     number,
     size_wh,
     whole,
@@ -30,6 +31,7 @@ from fer_stream.command.options import (  # noqa: E402
 from fer_stream.command.outputs import OUTPUT_OPTIONS, PROG, check_outputs_differ  # noqa: E402
 from fer_stream.command.reporting import exit_code_of  # noqa: E402
 from fer_stream.errors import UsageError, one_line  # noqa: E402
+from fer_stream.ranges import STILLS_EVERY_S  # noqa: E402
 from fer_stream.system.files import to_standard_output  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
@@ -82,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     when = outputs.add_mutually_exclusive_group()
     when.add_argument(
         "--stills-every",
-        type=number(lambda value: value > 0, "a number of seconds, more than 0"),
+        type=in_range(STILLS_EVERY_S),
         metavar="SECONDS",
         help="with --stills: save a still every SECONDS",
     )

@@ -172,6 +172,12 @@ def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) 
         with suppress(OSError):  # a missing file is not an input
             if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
                 raise OutputError(f"{path} is an input itself; choose another name for the output")
+    if options.crops is not None:
+        for path in images_of_source(info):
+            *folder, face_id, name = Path(os.path.realpath(path)).parts
+            is_crop = face_id.isdecimal() and Path(name).stem.isdecimal()
+            if is_crop and Path(*folder) == Path(os.path.realpath(options.crops)):
+                raise OutputError(f"{path} is an input itself; choose another folder for --crops")
 
 
 def empty_folders_removed(options: argparse.Namespace) -> AbstractContextManager[Callable[[], None]]:

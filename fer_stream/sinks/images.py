@@ -76,8 +76,12 @@ class PicturesSink(Sink):
             check_output(path, overwrite=overwrite, source_path=files[0], extensions=self.extensions)
             return
         check_folder(path, overwrite=True, pattern="*", source_path=info.path)
+        inputs = {_identity(file) for file in files if file is not None and file.exists()}
         for file in files:
-            check_output(self._path_of(str(file or info.name)), overwrite=overwrite, source_path=file)
+            output = self._path_of(str(file or info.name))
+            check_output(output, overwrite=overwrite, source_path=file)
+            if output.exists() and _identity(output) in inputs:
+                raise OutputError(f"{output} is an input itself; choose another folder for the output")
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
         """Write the file of one picture. See `Sink.write`."""
@@ -120,6 +124,12 @@ class PicturesSink(Sink):
             name = f"{Path(wanted).stem}-{number}{Path(wanted).suffix}"
         self._used_names.add(name.casefold())
         return name
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """Return two numbers that are the same for all links to a file, and for no other file."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:

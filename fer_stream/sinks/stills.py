@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_stream.errors import UsageError
+from fer_stream.ranges import STILLS_EVERY_S
 from fer_stream.sinks.base import Sink, check_folder
 from fer_stream.sinks.images import IMAGE_EXTENSIONS, PicturesSink, write_image
 
@@ -94,12 +95,12 @@ class StillsSink(Sink):
             overwrite: Whether existing stills are replaced.
 
         Raises:
-            UsageError: `every_s` is not above 0.
+            UsageError: `every_s` is less than 0.001.
             OutputError: The folder can't be written, or contains stills and `overwrite` is False.
         """
         super().__init__()
-        if every_s is not None and not every_s > 0:
-            raise UsageError(f"stills every {every_s:g} seconds can't be made; give a number above 0")
+        if every_s is not None and not STILLS_EVERY_S.holds(every_s):
+            raise UsageError(f"every_s is {every_s!r}, which is not {STILLS_EVERY_S.what}")
         self._folder = check_folder(folder, overwrite=overwrite, pattern="frame-*.jpg", source_path=None)
         self._every_s = every_s
         self._on_change = on_change

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from helpers.command import files_below, posix
 from helpers.paths import SAMPLE
@@ -36,7 +38,8 @@ WRONG_OPTIONS = {
     "scan-every often": ([SAMPLE, "--scan-every", "often"], "nor auto"),
     "smooth nan": ([SAMPLE, "--smooth", "nan"], "--smooth"),
     "smooth -1": ([SAMPLE, "--smooth=-1"], "--smooth"),
-    "stills-every 0": ([SAMPLE, "--stills", "s", "--stills-every", "0"], "more than 0"),
+    "stills-every 0": ([SAMPLE, "--stills", "s", "--stills-every", "0"], "0.001 or more"),
+    "stills-every of almost 0": ([SAMPLE, "--stills", "s", "--stills-every", "1e-320"], "0.001"),
     "stills-every alone": ([SAMPLE, "--stills-every", "1"], "--stills DIR"),
     "both kinds of stills": (
         [SAMPLE, "--stills", "s", "--stills-every", "1", "--stills-on", "change"],
@@ -198,6 +201,24 @@ def test_the_input_is_recognized_through_links(fer, no_network, material):
     Path("also.csv").symlink_to("real.csv")
     assert fer(SAMPLE, "--data", "real.csv", "--profile", "also.csv", "--overwrite").code == 2
     assert material["video"].read_bytes() == SAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "pattern", "option", "folder"),
+    [
+        (["d/a/x.jpg", "d/b/x.jpg"], "d/*/x.jpg", "--save", "d/b"),
+        (["d/a.jpg", "d/a.jpg.png"], "d/*", "--chart", "d"),
+        (["d/1/000000.jpg", "d/2/000001.jpg"], "d/*/*.jpg", "--crops", "d"),
+    ],
+)
+def test_no_picture_of_a_pattern_is_overwritten(fer, no_network, pictures, pattern, option, folder):
+    for number, path in enumerate(map(Path, pictures)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((8, 8, 3), number, np.uint8))
+    files, before = files_below(Path.cwd()), [Path(path).read_bytes() for path in pictures]
+    said = fer(pattern, option, folder, "--overwrite")
+    assert said.code == 4 and "is an input itself; choose another folder" in said.line
+    assert files_below(Path.cwd()) == files and [Path(path).read_bytes() for path in pictures] == before
 
 
 @posix
