@@ -19,6 +19,7 @@ from fer_stream.errors import OutputError, UsageError
 from fer_stream.expressions import EXPRESSIONS, color_bgr
 from fer_stream.rendering.charts import Timeline, face_chart
 from fer_stream.rendering.charts import timeline as timeline_module
+from fer_stream.rendering.charts.figure import tick_times
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 
@@ -208,6 +209,11 @@ def test_the_axis_of_a_part_begins_with_a_label_that_touches_no_other(tmp_path, 
         timeline.add(make_frame(index, first_s + index / 25, make_face(1)))
     timeline.save()
     assert texts(path)[:2] == labels
+
+
+@pytest.mark.parametrize("span_s", [0.0, 9 * 86_400, 9 * 86_400 + 1, 1e8, 2e9])
+def test_the_time_axis_has_at_most_ten_labels(span_s):
+    assert len(tick_times(0.0, span_s)) <= 10
 
 
 def test_a_crowd_stays_readable(tmp_path):

@@ -97,6 +97,14 @@ def test_many_readings_are_averaged_and_stay_bounded():
     assert values[~before][-10:, 5] == pytest.approx(0.88, abs=0.01)
 
 
+def test_a_reading_after_a_gap_of_decades_keeps_its_time():
+    curves = Curves()
+    for frame in (*steady("happy", 3), make_frame(3, 3e9, make_face(1, "sad"))):
+        curves.add(frame)
+    steps = np.frombuffer(base64.b64decode(curves.encoded(1)["steps"]), "<u4")
+    assert steps * curves.step_s == pytest.approx([0, 3e9], abs=curves.step_s)
+
+
 def test_a_crowd_for_a_long_time_stays_under_five_megabytes(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
 

@@ -279,7 +279,8 @@ def _strip_style(label: str) -> dict[str, Any]:
 def tick_times(first_s: float, span_s: float) -> list[float]:
     """Return the beginning of the span and at most nine round times in it."""
     steps_s = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-    step_s: float = next((step for step in steps_s if span_s / step <= 9), 86400)
+    days = max(1, math.ceil(span_s / 9 / 86400))
+    step_s: float = next((step for step in steps_s if span_s / step <= 9), 86400 * days)
     first = math.ceil(first_s / step_s - 1e-6)
     last = math.floor((first_s + span_s) / step_s + 1e-6)
     times_s = [round(step_s * number, 3) for number in range(first, last + 1)]

@@ -21,6 +21,7 @@ FIRST_STEP_S = 0.04
 MOST_POINTS = 150_000  # in all curves together; a point takes 11 bytes, and a third more in base64
 THUMBNAIL_PX = 112
 THUMBNAIL_SCALE = 1.5  # side of a thumbnail over the longer side of the face's box, for hair and chin
+_LAST_STEP = 2**32 - 1  # the page holds the steps as uint32
 _CLEARLY_BETTER = 1.05
 _LARGE_FACE_PX = 160.0  # a face larger than this makes no better thumbnail
 
@@ -28,7 +29,7 @@ _LARGE_FACE_PX = 160.0  # a face larger than this makes no better thumbnail
 class Curves:
     """The probabilities of every face over time, averaged over steps.
 
-    When there are too many steps, they double in length.
+    When there are too many steps, or the time is too long for them, they double in length.
 
     Args:
         most_points: Maximum number of steps of all faces together.
@@ -51,13 +52,18 @@ class Curves:
 
     def add_reading(self, face_id: int, time_s: float, probabilities: np.ndarray) -> None:
         """Add one reading of one face."""
+        while time_s / self.step_s > _LAST_STEP:
+            self._halve()
         step = int(max(time_s, 0.0) / self.step_s)
         self._count += self._faces.setdefault(face_id, _Curve()).add(step, probabilities)
         if self._count > self._most_points:
-            self.step_s *= 2
-            for curve in self._faces.values():
-                curve.halve()
-            self._count = sum(len(curve.steps) for curve in self._faces.values())
+            self._halve()
+
+    def _halve(self) -> None:
+        self.step_s *= 2
+        for curve in self._faces.values():
+            curve.halve()
+        self._count = sum(len(curve.steps) for curve in self._faces.values())
 
     def face_ids(self) -> list[int]:
         """Return the faces that have a curve."""
