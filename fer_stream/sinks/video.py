@@ -25,6 +25,7 @@ from fer_stream.status import Recording
 from fer_stream.system.closing import first_error
 from fer_stream.system.files import open_new
 from fer_stream.system.memory import FOUR_K_BYTES, LARGE_FRAME_BYTES
+from fer_stream.words import duration_text
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -92,6 +93,8 @@ _LIMITED = 1
 SILENT_S = 1  # a live source that sends no frame for longer than this has gone quiet
 # A recording whose clock begins later than this is saved from 0: browsers seek to the wrong place otherwise.
 LATE_CLOCK_S = 60
+
+_LONGEST_MP4_TICKS = 2**31 - 1  # that one frame can last
 
 _UNKNOWN_TIME_BASE = Fraction(1, 90000)
 _UNKNOWN_RATE = Fraction(30)
@@ -206,6 +209,7 @@ class VideoSink(Sink):
             else:
                 # A player shows one frame at a time, so equal or falling times move on by one tick.
                 pts = max(pts, self._last_pts + 1)
+                self._check_gap(pts)
                 self._interval_pts = pts - self._last_pts
                 is_keyframe = (pts - self._keyframe_pts) * self._time_base >= KEYFRAME_EVERY_S
             self._last_pts, self._captured_s = pts, analyzed.frame.captured_s
@@ -262,6 +266,18 @@ class VideoSink(Sink):
             raise OutputError(
                 f"can't write {self._path}: {self._extension} takes at most {self._format.longest_side} px a "
                 f"side, but the picture is {width}x{height} px; scale it down{remedy}"
+            )
+
+    def _check_gap(self, pts: int) -> None:
+        """Raise OutputError if the time since the last frame is too long for MP4."""
+        gap_s = float((pts - (self._last_pts or 0)) * self._time_base)
+        # FFmpeg may have made the ticks finer than those of the source.
+        if self._extension == ".mp4" and gap_s > _LONGEST_MP4_TICKS * self._stream.time_base:
+            self._failed = True
+            at_s = float(((self._last_pts or 0) + self._offset_pts) * self._time_base)
+            raise OutputError(
+                f"can't write {self._path} any further: the source has no picture for {duration_text(gap_s)} "
+                f"after {duration_text(at_s)}, and .mp4 can't hold so long a gap; save it as .mkv"
             )
 
     def _open(self, picture: av.VideoFrame, source_pts: int) -> None:

@@ -113,3 +113,14 @@ def test_an_mp4_has_one_timeline(tmp_path: Path) -> None:
     with open_source(path) as source:
         assert [round(frame.time_s) for frame in source] == [0, 1, 2, 200, 201]
         assert not any("restart" in problem for problem in source.problems)
+
+
+def test_a_gap_too_long_for_mp4_is_named_and_what_came_before_plays(
+    fer: Callable[..., Said], loaded: None, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / "gap.mkv", [0, 1, 2, 25_000_000], time_base=TICK)
+    said = fer(path, "--save", tmp_path / "o.mp4", "--quiet")
+    assert said.code == 4
+    assert "no picture for 277:46:40 after 0.1 s" in said.err and "save it as .mkv" in said.err
+    assert len(times_of(tmp_path / "o.mp4")) == 3
+    assert fer(path, "--save", tmp_path / "o.mkv", "--quiet").code == 0
