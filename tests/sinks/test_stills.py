@@ -237,7 +237,7 @@ def test_without_a_hold_a_change_counts_at_once(tmp_path):
 
 def test_wrong_stills_outputs_are_found_at_once(tmp_path):
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(UsageError, match="0.001 or more"):
+    with pytest.raises(UsageError, match=r"0\.001 or more"):
         StillsSink(tmp_path / "x", every_s=0)
     with pytest.raises(OutputError, match="it is a file"):
         StillsSink(tmp_path / "file")
