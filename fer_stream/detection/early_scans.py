@@ -19,7 +19,7 @@ import numpy as np
 
 from fer_stream.detection.detector import FaceDetector
 from fer_stream.detection.pace import CROWD_EVERY, ScanPace
-from fer_stream.system.memory import frames_ahead
+from fer_stream.system.memory import EARLY_BYTES, frames_ahead
 from fer_stream.system.thread_pool import ThreadPool
 from fer_stream.types import Detections, Frame
 
@@ -55,7 +55,7 @@ class EarlyScans:
     def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Pass frames on, and scan those that are due early.
 
-        Up to 16 frames are read ahead, or fewer if they are large; see `memory.frames_ahead`.
+        Up to 16 frames are read ahead, or fewer if they are large; see `memory.EARLY_BYTES`.
         """
         if self._pool is None:
             yield from frames
@@ -63,7 +63,7 @@ class EarlyScans:
         for frame in frames:
             self._ahead.append(_FrameAhead(frame))
             self._start_scans(self._pool)
-            if len(self._ahead) > frames_ahead(self._most_ahead, frame.bgr.nbytes):
+            if len(self._ahead) > frames_ahead(self._most_ahead, frame.bgr.nbytes, EARLY_BYTES):
                 yield self._next()
         while self._ahead:
             self._start_scans(self._pool)

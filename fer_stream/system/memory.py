@@ -7,6 +7,7 @@ import errno
 FOUR_K_BYTES = 20 * 2**20  # a picture of 4K takes 25 MB, one of 1440p 11 MB
 LARGE_FRAME_BYTES = 30 * 2**20  # above this (larger than 4K), the look-ahead holds fewer frames
 STAGE_BYTES = 52 * 2**20  # a stage holds at most this much ready (two 4K pictures), or else one item
+EARLY_BYTES = 80 * 2**20  # of the frames that are scanned early; three scans of a crowd at 1080p
 WAITING_BYTES = 200 * 2**20  # of large pictures that wait for later ones
 
 _MESSAGES = (
@@ -18,9 +19,9 @@ _MESSAGES = (
 )
 
 
-def frames_ahead(most: int, frame_bytes: int) -> int:
+def frames_ahead(most: int, frame_bytes: int, most_bytes: int = STAGE_BYTES) -> int:
     """Return how many frames a stage may hold ready: `most`, or fewer if they are large. At least 1."""
-    return max(1, min(most, STAGE_BYTES // max(1, frame_bytes)))
+    return max(1, min(most, most_bytes // max(1, frame_bytes)))
 
 
 def one_at_a_time(frame_bytes: int) -> bool:
