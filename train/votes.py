@@ -25,6 +25,7 @@ VOTED = (
 # have no counterpart.
 VOTED_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 VOTE_INDICES = tuple(VOTED.index(name) for name in VOTED_EXPRESSIONS)
+MOST_VOTES = 1_000_000  # of one kind for a picture; float32 holds such numbers exactly
 WEIGHT_PENALTY = 1e-4  # of the fit; small beside 28,000 pictures
 
 
@@ -47,8 +48,8 @@ def read_votes(path: Path, pictures: Pictures) -> torch.Tensor:
         by_name = {_name(row, index): [int(row[name]) for name in VOTED] for index, row in enumerate(rows)}
         if not by_name:
             raise ValueError("no votes at all")
-        if any(min(counts) < 0 for counts in by_name.values()):
-            raise ValueError("a negative number of votes")
+        if any(min(counts) < 0 or max(counts) > MOST_VOTES for counts in by_name.values()):
+            raise ValueError("an impossible number of votes")
         none = [0] * len(VOTED)
         counts = [by_name.get(Path(name).name, none) for name, _ in pictures.samples]
         votes = torch.tensor(counts, dtype=torch.float32)

@@ -36,6 +36,7 @@ HEADER = ",".join(["file", *VOTED])
         f"{HEADER}\n0.png,nan,10,0,0,0,0,0,0,0,0\n",
         f"{HEADER}\n0.png,-3,5,8,0,0,0,0,0,0,0\n",
         f"{HEADER}\n0.png,10\n",
+        f"{HEADER}\n0.png,{10**39},0,0,0,0,0,0,0,0,0\n",
     ],
 )
 def test_a_table_without_votes_is_refused_in_one_line(table, voted_data, tmp_path):
