@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fer_stream.command.reporting import say
 from fer_stream.errors import OutputError, UsageError
-from fer_stream.system.files import new_folders_removed
+from fer_stream.system.files import file_identity, new_folders_removed
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
@@ -166,6 +166,7 @@ def check_outputs_differ(options: argparse.Namespace) -> None:
 
 def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) -> None:
     """Refuse to overwrite an input, even one picture of many, and even through a link."""
+    from fer_stream.sinks.crops import CROPS_PATTERN
     from fer_stream.sources.images import images_of_source
 
     for path in _output_paths(options, _FILE_OUTPUTS).values():
@@ -173,10 +174,10 @@ def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) 
             if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
                 raise OutputError(f"{path} is an input itself; choose another name for the output")
     if options.crops is not None:
-        for path in images_of_source(info):
-            *folder, face_id, name = Path(os.path.realpath(path)).parts
-            is_crop = face_id.isdecimal() and Path(name).stem.isdecimal()
-            if is_crop and Path(*folder) == Path(os.path.realpath(options.crops)):
+        inputs = {file_identity(path) for path in images_of_source(info) if path.exists()}
+        # Look at the crops, not at the inputs: any folder or file in between may be a link.
+        for path in Path(options.crops).glob(CROPS_PATTERN):
+            if path.exists() and file_identity(path) in inputs:
                 raise OutputError(f"{path} is an input itself; choose another folder for --crops")
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 
+CROPS_PATTERN = "[0-9]*/[0-9]*.jpg"  # the glob of all crops in their folder
+
+
 class CropsSink(Sink):
     """Writes every face of every frame as `<face_id>/<frame>.jpg`.
 
@@ -38,9 +41,7 @@ class CropsSink(Sink):
             OutputError: The folder can't be written, or contains crops and `overwrite` is False.
         """
         super().__init__()
-        self._folder = check_folder(
-            folder, overwrite=overwrite, pattern="[0-9]*/[0-9]*.jpg", source_path=None
-        )
+        self._folder = check_folder(folder, overwrite=overwrite, pattern=CROPS_PATTERN, source_path=None)
         self._crop_scale = 1.0
         self._overwrite = overwrite
         self._ids: set[int] = set()

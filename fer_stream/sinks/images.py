@@ -14,7 +14,7 @@ from fer_stream.errors import OutputError, UsageError, cannot_write
 from fer_stream.sinks.base import Sink, check_folder, check_output
 from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_of_source
-from fer_stream.system.files import replacing
+from fer_stream.system.files import file_identity, replacing
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -76,11 +76,11 @@ class PicturesSink(Sink):
             check_output(path, overwrite=overwrite, source_path=files[0], extensions=self.extensions)
             return
         check_folder(path, overwrite=True, pattern="*", source_path=info.path)
-        inputs = {_identity(file) for file in files if file is not None and file.exists()}
+        inputs = {file_identity(file) for file in files if file is not None and file.exists()}
         for file in files:
             output = self._path_of(str(file or info.name))
             check_output(output, overwrite=overwrite, source_path=file)
-            if output.exists() and _identity(output) in inputs:
+            if output.exists() and file_identity(output) in inputs:
                 raise OutputError(f"{output} is an input itself; choose another folder for the output")
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:
@@ -124,12 +124,6 @@ class PicturesSink(Sink):
             name = f"{Path(wanted).stem}-{number}{Path(wanted).suffix}"
         self._used_names.add(name.casefold())
         return name
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    """Return two numbers that are the same for all links to a file, and for no other file."""
-    status = file.stat()
-    return status.st_dev, status.st_ino
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:

@@ -49,6 +49,16 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def file_identity(path: Path) -> tuple[int, int]:
+    """Return two numbers that are the same for all links to a file, and for no other file.
+
+    Raises:
+        OSError: The file does not exist, or can't be examined.
+    """
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def temporary_beside(path: Path, suffix: str = ".part") -> Iterator[Path]:
     """Yield a path in the same folder that does not exist yet, and remove the file at the end."""

@@ -222,6 +222,19 @@ def test_no_picture_of_a_pattern_is_overwritten(fer, no_network, pictures, patte
 
 
 @posix
+@pytest.mark.parametrize(("link", "target"), [("crops/1/000000.jpg", "in/000000.jpg"), ("crops/1", "in")])
+def test_no_picture_is_overwritten_through_a_link_among_the_crops(fer, no_network, link, target):
+    Path("in").mkdir()
+    cv2.imwrite("in/000000.jpg", np.zeros((8, 8, 3), np.uint8))
+    Path(link).parent.mkdir(parents=True)
+    Path(link).symlink_to(Path(target).absolute())
+    before = Path("in/000000.jpg").read_bytes()
+    said = fer("in", "--crops", "crops", "--overwrite")
+    assert said.code == 4 and "is an input itself; choose another folder" in said.line
+    assert Path("in/000000.jpg").read_bytes() == before
+
+
+@posix
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
