@@ -43,5 +43,6 @@ MIN_FACE = whole_numbers(12)  # px; the input of the network that searches is 12
 SCAN_EVERY = whole_numbers(1)  # frames
 SMOOTH_S = Range(0, math.inf, "a number of seconds, 0 or more")
 STILLS_EVERY_S = Range(0.001, math.inf, "a number of seconds, 0.001 or more")
+CAMERA = whole_numbers(0)  # index
 BATCH = whole_numbers(1, 256)  # frames; all of them are in memory at once
 THREADS = whole_numbers(0)

@@ -26,12 +26,11 @@ from fer_stream.command.options import (  # noqa: E402
     in_range,
     number,
     size_wh,
-    whole,
 )
 from fer_stream.command.outputs import OUTPUT_OPTIONS, PROG, check_outputs_differ  # noqa: E402
 from fer_stream.command.reporting import exit_code_of  # noqa: E402
 from fer_stream.errors import UsageError, one_line  # noqa: E402
-from fer_stream.ranges import STILLS_EVERY_S  # noqa: E402
+from fer_stream.ranges import CAMERA, STILLS_EVERY_S  # noqa: E402
 from fer_stream.system.files import to_standard_output  # noqa: E402
 from fer_stream.version import __version__  # noqa: E402
 
@@ -58,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a video file, a picture, a folder or glob of pictures, or an http or rtsp address",
     )
     parser.add_argument(
-        "--camera", action=StoreOnce, type=whole(0), metavar="N", help="read camera N; the first is 0"
+        "--camera", action=StoreOnce, type=in_range(CAMERA), metavar="N", help="read camera N; the first is 0"
     )
     parser.add_argument(
         "--camera-size", type=size_wh, metavar="WxH", help="ask the camera for this size, such as 1280x720"

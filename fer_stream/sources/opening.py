@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from fer_stream.errors import SourceError, UsageError, one_line, reason_of
+from fer_stream.ranges import CAMERA
 from fer_stream.sources.addresses import (
     NETWORK_SCHEMES,
     has_scheme,
@@ -44,8 +45,11 @@ def open_source(
 
     Raises:
         SourceError: The source does not exist, can't be read, or has no frame between start and end.
-        UsageError: Start and end contradict each other, or the source is not a recording.
+        UsageError: The index of a camera is not a whole number of 0 or more, start and end contradict each
+            other, or a part of something else than a recording is asked for.
     """
+    if isinstance(spec, int) and not CAMERA.holds(spec):
+        raise UsageError(f"the camera's index is {spec!r}, which is not {CAMERA.what}")
     _check_part(start_s, end_s)
     is_cut = start_s > 0 or end_s is not None
 

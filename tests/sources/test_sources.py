@@ -163,6 +163,12 @@ def test_only_recordings_have_parts(tmp_path: Path, spec: int | str) -> None:
         open_source(folder if spec == "folder" else spec, start_s=1)
 
 
+@pytest.mark.parametrize("index", [True, -1])
+def test_an_index_that_no_camera_can_have_is_wrong_usage(index: int) -> None:
+    with pytest.raises(UsageError, match=rf"index is {index}, which is not a whole number from 0"):
+        open_source(index)
+
+
 def test_a_missing_camera_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SourceError, match=r"camera 97 .*: .*(connect|the cameras here are)"):
         open_source(97)
