@@ -79,7 +79,8 @@ def find_start(
     if index == len(shown):
         last_s = float(shown[-1] * time_base) if shown else 0.0
         first_s = float(first_pts * time_base)
-        raise past_the_end(name, first_s, first_s + duration_s if duration_s else last_s, start_s)
+        end_s = first_s + duration_s if duration_s else last_s
+        raise past_the_end(name, first_s, last_s, end_s, start_s)
     before = [(timestamp, position) for pts, timestamp, position in packets.keyframes if pts <= shown[index]]
     if not before:
         return None
@@ -130,15 +131,19 @@ def _packets_until(
     return _Packets(pts, keyframes)
 
 
-def past_the_end(name: str, first_s: float, end_s: float, start_s: float) -> NoFramesError:
-    """Return the error for a part that begins after the end of its recording.
+def past_the_end(name: str, first_s: float, last_s: float, end_s: float, start_s: float) -> NoFramesError:
+    """Return the error for a part that begins after the last frame of its recording.
 
     Args:
         name: The name to use in messages.
         first_s: The time of the recording's first frame.
+        last_s: The time at which its last frame begins.
         end_s: The time of its end.
         start_s: The start of the part.
     """
+    if start_s < end_s:
+        last = f"its last one begins at {format_time(last_s)}"
+        return NoFramesError(f"{name} has no frame after {format_time(start_s)}: {last}; start earlier")
     length = f"is {format_time(end_s - first_s)} long"
     if first_s >= NOTED_S:
         length = f"begins at {format_time(first_s)} by its own clock and ends at {format_time(end_s)}"

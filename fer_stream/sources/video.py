@@ -182,7 +182,7 @@ class VideoSource(Source):
                 return frame, index, time_s
         # The stated length means nothing where timestamps restart or jump.
         end_s = first_s + length_s if length_s and not self._clock.breaks else time_s
-        raise past_the_end(self._name, first_s, end_s, start_s)
+        raise past_the_end(self._name, first_s, time_s, end_s, start_s)
 
     def _frame_at(self, place: Place) -> VideoFrame | None:
         """Seek to a place and return its frame; None if the seek led elsewhere."""

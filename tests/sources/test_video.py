@@ -111,6 +111,12 @@ class TestVideoTimes:
         with pytest.raises(SourceError, match=r"0:02 long.*0:09"):
             open_source(path, start_s=9)
 
+    @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+    def test_a_start_within_the_last_frame_names_its_time(self, tmp_path: Path, suffix: str) -> None:
+        path = write_video(tmp_path / f"clip{suffix}", range(50), time_base=Fraction(1, 25))
+        with pytest.raises(SourceError, match=r"no frame after 0:01\.980: its last one begins at 0:01\.960"):
+            open_source(path, start_s=1.9799)
+
     def test_a_part_outside_a_recording_that_begins_late_names_its_beginning(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "clip.ts", range(3600 * 25, 3600 * 25 + 50), time_base=Fraction(1, 25))
         with pytest.raises(
