@@ -16,7 +16,7 @@ from fer_stream.system.memory import frames_waiting
 from fer_stream.types import Frame
 
 # Minimum score of a face in an earlier frame. It is higher than for a followed face, because nothing has
-# found a face there before. Below it, the face is searched nearby.
+# found a face there before. Below it, the face is searched for nearby.
 BACK_SCORE = 0.6
 MOST_BACK = 10  # frames; with `scan_every="auto"`, two scans are never further apart
 
