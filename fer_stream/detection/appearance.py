@@ -38,7 +38,7 @@ def appearance(image_bgr: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
         step = max(1, min(right - left, bottom - top) // (2 * SAMPLE_PX))
         region = image_bgr[top:bottom:step, left:right:step]
         small = cv2.resize(region, (SAMPLE_PX, SAMPLE_PX), interpolation=cv2.INTER_AREA)
-        lab = cv2.cvtColor(small, cv2.COLOR_BGR2Lab).reshape(-1, 3)
+        lab = cv2.cvtColor(small, cv2.COLOR_BGR2Lab).reshape(-1, 3).astype(np.float32)
         # Each value counts for the two nearest bins, so that small changes of light change little.
         place = np.clip((lab - 128 + SPANS) / SPANS * (BINS / 2) - 0.5, 0, BINS - 1)
         lower = np.minimum(place.astype(np.int64), BINS - 2)

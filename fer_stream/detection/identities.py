@@ -25,9 +25,9 @@ CONFIRMED_S = 0.25  # from the first of them to the last, in a recording
 # A face that is hidden for 3 s keeps its id. The detector loses it a little earlier and finds it a little
 # later, because only a part of the face is visible at the edge of the picture or of an obstacle.
 REMEMBERED_S = 3.5
-# Least similarity of one person before and after. Different people reach 0.92 in similar light and coats.
-SAME_LIKENESS = 0.87
-LIKELIER_BY = 0.02  # lead over everyone else, so that neither of two people who look alike is continued
+# Least similarity of one person before and after. Different people reach 0.93 in similar light and coats.
+SAME_LIKENESS = 0.75
+LIKELIER_BY = 0.04  # lead over everyone else, so that neither of two people who look alike is continued
 REACH, REACH_PER_S = 1.0, 0.6  # in sizes of the face: its largest distance from the expected place
 LONGEST_WALK_S = 1.0  # a lost person is expected to keep walking for this long
 PACE_S = 0.4  # the pace of a walk is measured over this long

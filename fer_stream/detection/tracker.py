@@ -45,7 +45,7 @@ from fer_stream.detection.schedule import ScanSchedule, Slot
 from fer_stream.types import Detections
 
 REMEMBERED_S = 1.0  # a track whose face is out of sight can be continued within this time
-REGAIN_LIKENESS = 0.75  # if the face is at least this similar
+REGAIN_LIKENESS = 0.5  # if the face is at least this similar
 VELOCITY_S = 0.1  # the motion of a face is averaged over this long
 MAX_STEP = 0.5  # a face moves by at most this share of its size from frame to frame
 MAX_HIDDEN_STEP = 3.0  # and by this many of its sizes while it is out of sight

@@ -38,6 +38,18 @@ def test_another_coat_is_another_person() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one_bgr", "other_bgr"),
+    [((60, 110, 60), (40, 40, 160)), ((20, 20, 20), (70, 70, 70)), ((20, 20, 20), (130, 105, 95))],
+    ids=["green and red", "black and dark grey", "black and blue-grey"],
+)
+def test_dark_green_and_blue_coats_are_told_apart(
+    one_bgr: tuple[int, int, int], other_bgr: tuple[int, int, int]
+) -> None:
+    one, other = (appearance(person(coat), BOX) for coat in (one_bgr, other_bgr))
+    assert likeness([one], [other]) < 0.85
+
+
+@pytest.mark.parametrize(
     "box", [(-30, -30, 10, 12), (180, 200, 230, 260), (0, 0, 200, 240), (500, 500, 540, 550)]
 )
 def test_a_face_at_the_border_or_outside_does_no_harm(box: tuple[int, ...]) -> None:
