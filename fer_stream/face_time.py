@@ -11,7 +11,6 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from fer_stream.expressions import LABELS
 from fer_stream.types import Face
@@ -25,11 +24,6 @@ MOST_PEOPLE = 256  # number of people who are counted separately
 RETURN_S = 60.0  # a person who is away for longer may be forgotten
 _KEPT_INTERVALS = 15
 _ROUNDING_S = 3e-6  # so that the table's times, in whole microseconds, give the same gaps as the exact ones
-
-
-def average_interval_s(frame_rate: float | Fraction | None) -> float:
-    """Return the average time from frame to frame, that of 30 frames a second if the rate is unknown."""
-    return 1 / float(frame_rate or 30)
 
 
 def longest_gap_s(interval_s: float) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.expressions import LABELS
-from fer_stream.face_time import FrameClock, PeopleTime, average_interval_s, shares_of
+from fer_stream.face_time import FrameClock, PeopleTime, shares_of
 from fer_stream.profiling import Profile, peak_rss_mb
 from fer_stream.rendering.blur import hide_faces
 from fer_stream.rendering.overlay import Overlay
@@ -272,7 +272,7 @@ class _Count:
     def __init__(self, summary: Summary, info: SourceInfo) -> None:
         self._summary = summary
         self._images = info.kind == SourceKind.IMAGES
-        self._clock = FrameClock(average_interval_s(info.frame_rate))
+        self._clock = FrameClock(info.interval_s)
         self._highest_id = 0
 
     def add(self, analyzed: AnalyzedFrame) -> None:

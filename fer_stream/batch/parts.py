@@ -71,7 +71,7 @@ class PartResult:
     """The result of analyzing a part, besides the rows of its table. It is stored in the table's footer.
 
     Attributes:
-        interval_s: Average time from frame to frame.
+        interval_s: Expected seconds from frame to frame.
         hash: SHA-256 of the recording, hexadecimal; empty except for the first part.
         problems: Problems that did not end the analysis.
         seconds: Time that the analysis took.

@@ -84,7 +84,7 @@ class TableWriter:
 
     Args:
         path: The file.
-        interval_s: Average time from frame to frame.
+        interval_s: Expected seconds from frame to frame.
         is_part: Whether it is the table of a part, which has additional columns for the join.
         metadata: Metadata of the schema.
     """
@@ -133,7 +133,7 @@ class CsvWriter:
 
     Args:
         path: The file.
-        interval_s: Average time from frame to frame.
+        interval_s: Expected seconds from frame to frame.
     """
 
     def __init__(self, path: Path, interval_s: float) -> None:

@@ -30,7 +30,6 @@ from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
 from fer_stream.batch.watchdog import watched
 from fer_stream.errors import NoFramesError, OutputError, SourceError, WeightsError, reason_of
-from fer_stream.face_time import average_interval_s
 from fer_stream.inference.threads import OPENCV_THREADS
 from fer_stream.pipeline import RunOptions, Summary, run
 from fer_stream.recognition.weights import BUILT_IN_WEIGHTS
@@ -146,8 +145,7 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
         source = stack.enter_context(_open(settings, path, recording))
         _remove_outdated(settings, recording, output)
         # Opened first and so closed last: if the table exists, the other outputs do, too.
-        interval_s = average_interval_s(source.info.frame_rate)
-        writer = _table_writer(settings, recording, output, interval_s, stack)
+        writer = _table_writer(settings, recording, output, source.info.interval_s, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
         sinks += _other_outputs(settings, recording, output, source, stack)
         provenance = _provenance(settings, recording, path)
@@ -186,7 +184,7 @@ def analyze_part(
             if part.index == 0:
                 raise
             source = None  # shorter than its header states
-        interval_s = 1.0 if source is None else average_interval_s(source.info.frame_rate)
+        interval_s = 1.0 if source is None else source.info.interval_s
         writer = TableWriter(table_path, interval_s, is_part=True)
         stack.callback(writer.close)
         if source is not None:
@@ -268,7 +266,7 @@ def measure(
         if settings.save:
             sinks.append(VideoSink(Path(folder) / "clip.mp4", source.info))
         summary = _run(source, analyzer, sinks, lambda *_: None, blur=settings.blur)
-        return summary.frames * average_interval_s(source.info.frame_rate), time.monotonic() - began_s
+        return summary.frames / float(source.info.frame_rate or 30), time.monotonic() - began_s
 
 
 class _Replay:

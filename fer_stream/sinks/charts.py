@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_stream.face_time import average_interval_s
 from fer_stream.rendering.charts import Timeline, face_chart
 from fer_stream.rendering.plotting import CHART_SUFFIXES, load_matplotlib
 from fer_stream.sinks.base import Sink, check_output, closed_error
@@ -53,7 +52,7 @@ class TimelineSink(Sink):
         self._timeline = Timeline(
             self._path,
             source_name=Path(info.name).name or info.name,
-            interval_s=average_interval_s(info.frame_rate),
+            interval_s=info.interval_s,
         )
         self._closed = self._written = False
         # matplotlib loads while the first frames are analyzed, so that the end (or Ctrl-C) needn't wait for

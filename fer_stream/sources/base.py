@@ -54,6 +54,7 @@ class SourceInfo:
         can_seek: Whether seeking by time works. False if timestamps restart before the part.
         clock_starts_s: Presentation time at which the whole recording begins. It is about 0, except in
             transport streams, whose clock may begin at any time.
+        usual_interval_s: Usual seconds from frame to frame, if gaps make the average longer; else None.
 
     Raises:
         ValueError: There is no such kind.
@@ -71,9 +72,15 @@ class SourceInfo:
     end_s: float | None = None
     can_seek: bool = True
     clock_starts_s: float = 0.0
+    usual_interval_s: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", SourceKind(self.kind))
+
+    @property
+    def interval_s(self) -> float:
+        """Expected seconds from frame to frame; those of 30 frames per second if the rate is unknown."""
+        return self.usual_interval_s or 1 / float(self.frame_rate or 30)
 
     @property
     def is_live(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import statistics
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +32,9 @@ COUNTABLE_CODECS = frozenset(
 
 # Above this rate FFmpeg has probably taken the resolution of the timestamps for the frame rate.
 _HIGHEST_RATE = 300
+# Gaps matter only if they make the average rate lower than this. Other files are not opened a second time.
+_SLOW_RATE = 10
+_FIRST_PACKETS = 9  # give eight intervals, so that a gap among them does not matter
 
 # The containers that may be opened; FFmpeg knows hundreds. Formats that name other files or addresses
 # (playlists, session descriptions) are left out, and so are the formats of old games, which are little
@@ -164,6 +169,33 @@ def frame_rate(stream: VideoStream) -> Fraction | None:
     average, guessed = rates[0], rates[-1]
     # If the last frame is cut short, the average differs a little from the recording's rate.
     return guessed if abs(guessed / average - 1) < Fraction(5, 1000) else average
+
+
+def usual_interval_s(path: Path, name: str, rate: Fraction | None) -> float | None:
+    """Return the usual time from frame to frame in seconds, if gaps make the average longer.
+
+    The average rate of an MP4 includes its gaps. With a gap of an hour in a short clip, the average interval
+    lasts for minutes.
+
+    Args:
+        path: The file.
+        name: The name to use in messages.
+        rate: Average frames per second, if known.
+
+    Returns:
+        The median of the first intervals; None if the average is no longer than that.
+    """
+    if rate is None or rate >= _SLOW_RATE:
+        return None
+    container, stream = open_video(path, name)
+    with container, contextlib.suppress(av.error.FFmpegError):
+        packets = itertools.islice(container.demux(stream), _FIRST_PACKETS)
+        pts = sorted(packet.pts for packet in packets if packet.pts is not None)
+        steps = [after - before for before, after in itertools.pairwise(pts) if after > before]
+        if steps and stream.time_base is not None:
+            usual_s = statistics.median_low(steps) * stream.time_base
+            return float(usual_s) if usual_s < 1 / rate else None
+    return None
 
 
 def duration_s(container: InputContainer, stream: VideoStream) -> float | None:

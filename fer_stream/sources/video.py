@@ -22,6 +22,7 @@ from fer_stream.sources.container import (
     may_be_joined,
     open_video,
     stated_end_s,
+    usual_interval_s,
 )
 from fer_stream.sources.missing_frames import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
@@ -155,6 +156,8 @@ class VideoSource(Source):
             end_s=self._end_s,
             can_seek=self._clock.breaks == 0,
             clock_starts_s=(self._container.start_time or 0) / av.time_base if self._has_timestamps else 0.0,
+            # Without timestamps, the average rate gives the times.
+            usual_interval_s=usual_interval_s(self._path, self._name, rate) if self._has_timestamps else None,
         )
 
     def _go_to(self, start_s: float, first: VideoFrame) -> tuple[VideoFrame, int, float]:

@@ -15,12 +15,14 @@ import pytest
 from helpers.contexts import make_context, make_info
 from helpers.faces import make_face, make_frame
 from helpers.paths import SAMPLE
+from helpers.videos import write_video
 
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.rendering.html import csp_hash
 from fer_stream.sinks import ReportSink
 from fer_stream.sinks.provenance import Provenance
 from fer_stream.sinks.report.people import Curves, picture_quality
+from fer_stream.sources import open_source
 
 MOST_BYTES = 5_000_000
 
@@ -69,6 +71,25 @@ def test_the_report_holds_people_episodes_and_provenance(tmp_path):
     assert content["provenance"]["weights_sha256"] == "ab12"
     assert content["provenance"]["labels"] == "ferplus"
     assert content["video"] is None
+
+
+@pytest.mark.parametrize(
+    ("ticks", "seen_s"),
+    [
+        ([*range(20), *range(90_000, 90_020)], 40 / 25),
+        ([0, *range(90_000, 90_020)], 21 / 25),
+        ([250 * index for index in range(8)], 80),
+    ],
+    ids=["gap", "gap after the first frame", "slow"],
+)
+def test_a_gap_in_an_mp4_is_not_time_that_anyone_was_seen(tmp_path, ticks, seen_s):
+    path = write_video(tmp_path / "gap.mp4", ticks, time_base=Fraction(1, 25))
+    with open_source(path) as source:
+        frames = [make_frame(frame.index, frame.time_s, make_face(1, "happy")) for frame in source]
+        content = write(tmp_path / "r.html", frames, source.info)
+    assert content["people"][0]["seconds"] == {"happy": pytest.approx(seen_s, rel=0.05)}
+    in_episodes_s = sum(end_s - start_s for _, start_s, end_s, *_ in content["episodes"])
+    assert in_episodes_s == pytest.approx(seen_s, rel=0.05)
 
 
 def test_the_curves_are_the_probabilities(tmp_path):

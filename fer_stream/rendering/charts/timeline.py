@@ -36,7 +36,7 @@ class Timeline:
     Args:
         path: The file that `save` writes, one of `CHART_SUFFIXES`.
         source_name: Name of the video in the title.
-        interval_s: Average time from frame to frame; the first frame counts for this long.
+        interval_s: Expected seconds from frame to frame; the first frame counts for this long.
 
     Raises:
         UsageError: The extension is unknown.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_stream.face_time import average_interval_s
 from fer_stream.sinks.at_end import AtEndSink
 from fer_stream.sinks.episodes.builder import Episode, EpisodeBuilder
 from fer_stream.sinks.episodes.formats import EPISODE_COLUMNS, WRITERS, EpisodeList
@@ -46,7 +45,7 @@ class EpisodesSink(AtEndSink):
     ) -> None:
         """Check the path. See `AtEndSink`."""
         super().__init__(path, info, overwrite=overwrite, placed_at=placed_at)
-        self._builder = EpisodeBuilder(average_interval_s(info.frame_rate))
+        self._builder = EpisodeBuilder(info.interval_s)
         self._source = ""
 
     def _add(self, analyzed: AnalyzedFrame) -> None:

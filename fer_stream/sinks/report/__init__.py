@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_stream.face_time import FrameClock, PeopleTime, average_interval_s
+from fer_stream.face_time import FrameClock, PeopleTime
 from fer_stream.sinks.at_end import AtEndSink
 from fer_stream.sinks.episodes.builder import EpisodeBuilder
 from fer_stream.sinks.report.page import SavedVideo, report_content, report_page
@@ -48,8 +48,7 @@ class ReportSink(AtEndSink):
         """Check the path. See `AtEndSink`."""
         super().__init__(path, info, overwrite=overwrite, placed_at=placed_at)
         self._blurred = False
-        interval_s = average_interval_s(info.frame_rate)
-        self._builder, self._clock = EpisodeBuilder(interval_s), FrameClock(interval_s)
+        self._builder, self._clock = EpisodeBuilder(info.interval_s), FrameClock(info.interval_s)
         self._people = PeopleTime(bounded=False)
         self._curves, self._thumbnails = Curves(), Thumbnails()
         self._frames = 0
