@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -40,8 +41,9 @@ def quiet_opencv() -> Iterator[None]:
 class Capture:
     """An open camera or stream. Use it in one thread at a time."""
 
-    def __init__(self, capture: cv2.VideoCapture) -> None:
+    def __init__(self, capture: cv2.VideoCapture, read_timeout_s: float = math.inf) -> None:
         self._capture = capture
+        self._read_timeout_s = read_timeout_s
 
     @classmethod
     def open(cls, source: int | str, backend: int, parameters: Sequence[int] = ()) -> Capture | None:
@@ -52,21 +54,26 @@ class Capture:
             backend: One of `cv2.CAP_*`.
             parameters: Pairs of `cv2.CAP_PROP_*` and value. An unknown property makes opening fail.
         """
+        values = dict(zip(parameters[::2], parameters[1::2], strict=True))
+        read_timeout_s = values.get(cv2.CAP_PROP_READ_TIMEOUT_MSEC, math.inf) / 1000
         with quiet_opencv():
             try:
                 capture = cv2.VideoCapture(source, backend, list(parameters))  # type: ignore[call-overload]
             except cv2.error:
                 return None
-            return cls(capture) if capture.isOpened() else None
+            return cls(capture, read_timeout_s) if capture.isOpened() else None
 
     def read_bgr(self) -> np.ndarray | None:
         """Wait for the next picture, uint8 (H, W, 3). Return None if none came in time."""
+        began_s = time.monotonic()
         with quiet_opencv():
             try:
                 got, picture = self._capture.read()
             except cv2.error:
                 return None
-        if not got or picture is None or not picture.size:
+        # When a read times out, FFmpeg gives the pictures that it held back. They are from before the wait.
+        is_late = time.monotonic() - began_s >= self._read_timeout_s
+        if not got or picture is None or not picture.size or is_late:
             return None
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
 

@@ -235,6 +235,35 @@ def silent_server() -> Iterator[str]:
 
 
 @contextmanager
+def stalling_server(content: bytes) -> Iterator[str]:
+    """Send the content to every client, and then nothing, but keep the connection open. Yield the address."""
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):  # the client has left
+                self.wfile.write(content)
+            ended.wait()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # so that closing joins them
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/live.ts"
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def dripping_server() -> Iterator[str]:
     """Answer the first request with one byte of its headers every 50 ms. Yield the host and port."""
     stop = threading.Event()

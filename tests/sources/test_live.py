@@ -23,6 +23,7 @@ from helpers.live_servers import (
     file_server,
     grey_jpegs,
     silent_server,
+    stalling_server,
     video_jpegs,
 )
 from helpers.timeouts import set_timeouts
@@ -155,6 +156,23 @@ def test_a_silence_is_reported_before_the_connection_is_given_up(monkeypatch: py
         assert source.status.connected
         server.go_on()
         wait_until(lambda: source.status.message == "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_pictures_that_come_late_out_of_a_decoder_do_not_shorten_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg holds back the last pictures of a transport stream until a read times out."""
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 30.0)
+    with av.open(str(tmp_path / "clip.ts"), "w") as container:
+        add_noise(container, 200)
+    with (
+        stalling_server((tmp_path / "clip.ts").read_bytes()) as address,
+        open_source(address) as source,
+        Reader(source),
+    ):
+        wait_until(lambda: source.status.attempt == 1)
+        assert source.status.since_s >= 0.4  # the read that timed out took this long
 
 
 @pytest.mark.usefixtures("impatient")
