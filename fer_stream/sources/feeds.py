@@ -34,12 +34,14 @@ class Feed(ABC):
         name: Name to show and write, without a password.
         patience_s: Seconds without a picture after which it counts as lost. 0 if it can't go on after a
             failed read.
+        first_picture_s: Seconds from the start for which a feed that opens without a picture is opened again.
         opens_in_callers_thread: Whether the caller's thread must open it the first time.
     """
 
     kind: SourceKind
     name: str
     patience_s = 0.0
+    first_picture_s = 0.0
     opens_in_callers_thread = False
 
     @abstractmethod

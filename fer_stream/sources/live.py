@@ -122,6 +122,10 @@ class LiveSource(Source):
             opened_s = time.monotonic()
             yield from self._read_until_lost(connection)
             if self._index == 0 and not self._closing.is_set():
+                waited_s = time.monotonic() - self._started_s
+                if waited_s < self._feed.first_picture_s and not connection.is_recording:
+                    connection = self._feed.open()
+                    continue
                 raise SourceError(
                     f"{self._feed.name} opens but gives no picture: {self._feed.no_picture_help()}"
                 )

@@ -38,6 +38,7 @@ class NetworkStream(Feed):
     """
 
     kind = SourceKind.NETWORK
+    first_picture_s = 10.0  # there is no picture before a keyframe, and many encoders send one every 10 s
 
     def __init__(self, address: str, served: Served = Served.STREAM) -> None:
         self.name = without_password(address)
@@ -67,7 +68,7 @@ class NetworkStream(Feed):
     def no_picture_help(self) -> str:
         """Return advice. See `Feed.no_picture_help`."""
         if not self._is_file:
-            return super().no_picture_help()
+            return "check that it sends video, with a keyframe every few seconds"
         # FFmpeg can't read an index at the end of a file from a server without range requests.
         return (
             "check that it is a video; if it is, download it first, "

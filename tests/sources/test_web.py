@@ -28,6 +28,8 @@ from helpers.waiting import wait_until
 from fer_stream.errors import SourceError
 from fer_stream.sources import images, open_source
 from fer_stream.sources.images import ImagesSource
+from fer_stream.sources.network import NetworkStream
+from fer_stream.sources.opencv import Capture
 from fer_stream.sources.web import Served, request, served_at
 
 pytestmark = pytest.mark.usefixtures("threads_end")
@@ -158,6 +160,24 @@ def test_a_stream_without_a_length_is_opened_again() -> None:
         frames = list(itertools.islice(source, 3))
         wait_until(lambda: len(asked) >= 4)
     assert frames and source.problems[0].startswith(f"{server}/live was away")
+
+
+def test_a_stream_without_a_keyframe_at_first_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, silent = Capture.read_bgr, itertools.chain([True], itertools.repeat(False))
+    monkeypatch.setattr(Capture, "read_bgr", lambda capture: None if next(silent) else read(capture))
+    with MjpegServer(grey_jpegs(200), frame_s=0.02) as server, open_source(server.address) as source:
+        assert next(iter(source)).size_wh == (128, 96)
+        assert source.problems == []
+
+
+def test_a_stream_that_sends_no_keyframe_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Capture, "read_bgr", lambda _: None)
+    monkeypatch.setattr(NetworkStream, "first_picture_s", 0.1)
+    with (
+        MjpegServer(grey_jpegs(200), frame_s=0.02) as server,
+        pytest.raises(SourceError, match="gives no picture: check that it sends video, with a keyframe"),
+    ):
+        open_source(server.address)
 
 
 def test_what_an_address_serves() -> None:
