@@ -182,6 +182,14 @@ def test_vtt_times_are_those_of_the_saved_video(tmp_path):
     assert "00:01:00.040 --> 00:01:01.040\nPerson 1: happy\n" in (tmp_path / "source.vtt").read_text()
 
 
+def test_vtt_times_without_a_saved_video_are_those_that_players_show(tmp_path):
+    """mpv takes the start of the clock as 0, but not in an MP4."""
+    for name, start in (("a.ts", "00:00:00.500"), ("a.mp4", "01:00:00.500")):
+        info = make_info(name=name, clock_starts_s=3600.0)
+        write(tmp_path / f"{name}.vtt", make_frames([{1: "happy"}] * 10, start_s=3600.5), info)
+        assert f"{start} --> " in (tmp_path / f"{name}.vtt").read_text()
+
+
 def test_eaf_follows_elans_schema_and_links_the_video(tmp_path):
     etree = pytest.importorskip("lxml.etree", reason="needs lxml, of the extra test")
     from pympi import Eaf

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["EPISODE_COLUMNS", "EPISODE_EXTENSIONS", "Episode", "EpisodeBuilder", "EpisodesSink"]
 
 EPISODE_EXTENSIONS = tuple(WRITERS)
+_MP4_EXTENSIONS = (".mp4", ".m4v", ".mov")
 
 
 class EpisodesSink(AtEndSink):
     """Writes the episodes when the source has ended.
 
     The times of `.csv` count in the source, as in the table. Times in `.vtt` and `.eaf` count in the video
-    that they accompany: the annotated video of the same run, or else the source.
+    that they accompany, as players show it: the annotated video of the same run, or else the source.
     """
 
     name = "episodes"
@@ -58,7 +59,10 @@ class EpisodesSink(AtEndSink):
             media, media_starts_s = self._saved_video, clip_start_s(self._info, first_s)
         else:
             is_file = self._info.path is not None and self._info.path.is_file()
-            media, media_starts_s = self._info.path if is_file else None, 0.0
+            media = self._info.path if is_file else None
+            # Players take the start of a recording's own clock as 0, except that of an MP4.
+            is_mp4 = Path(self._info.name).suffix.lower() in _MP4_EXTENSIONS
+            media_starts_s = 0.0 if is_mp4 else self._info.clock_starts_s
         episode_list = EpisodeList(
             self._builder.episodes(), self._source, media, media_starts_s, self._folder, self._provenance
         )
