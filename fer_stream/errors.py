@@ -7,7 +7,11 @@ words and codes.
 
 
 class FerStreamError(Exception):
-    """Base of every error that a user can meet."""
+    """Base of every error that a user can meet.
+
+    Its message may name an option of the command. In Python, use the argument of the same name: instead of
+    `--overwrite`, pass `overwrite=True`. Options for outputs, such as `--save`, are sinks.
+    """
 
     exit_code = 1
 
