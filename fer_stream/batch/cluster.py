@@ -14,15 +14,17 @@ import shutil
 import socket
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fer_stream.batch import work
 from fer_stream.batch.settings import Settings
+from fer_stream.command.native_messages import native_messages
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line
 from fer_stream.system.background import Background
 from fer_stream.system.interrupts import handlers_kept, interrupts_deferred
@@ -41,6 +43,7 @@ _INSTALL_HANDLERS = "_ZN3ray6RayLog27InstallFailureSignalHandlerEPKcb"  # of src
 _INTERRUPTED_S = 15.0
 _RESTORE_S = 0.02  # how often the signal handlers are put back while Ray shuts down
 
+_WAIT = "RAY_gcs_server_port_wait_time_s"  # seconds that Ray tries to connect
 _CRASH = b"Fatal Python error"  # Ray enables faulthandler in its workers
 
 _QUIET = {
@@ -212,7 +215,7 @@ def connected(address: str | None, workers: int, gpu_share: float) -> Iterator[C
                 except Exception as error:  # one of many types, and a bare one if Ray starts too slowly
                     if address is None:
                         raise UsageError(f"Ray can't start here: {one_line(error)}") from error
-                    raise UsageError(_no_cluster(address)) from error
+                    raise UsageError(_no_cluster(address, error)) from error
                 with _without_death_messages():
                     yield Cluster(gpu_share, folder)
         finally:
@@ -258,8 +261,9 @@ def _run_ray(settings: dict[str, Any]) -> Iterator[bool]:
     """
     import ray
 
+    connecting = nullcontext() if settings["address"] == "local" else _connecting()
     try:
-        with _without_command_line():
+        with _without_command_line(), connecting:
             ray.init(**settings)
         yield True
     finally:
@@ -304,8 +308,31 @@ def _answers(address: str) -> bool:
     return kind == _HTTP2_SETTINGS
 
 
-def _no_cluster(address: str) -> str:
+def _no_cluster(address: str, error: Exception | None = None) -> str:
+    if error is not None and "AuthenticationError" in "".join(traceback.format_exception(error)):
+        return (
+            f"the Ray cluster at {address} asks for its token: copy ~/.ray/auth_token from the machine "
+            "that ran `ray start --head`, and set RAY_AUTH_MODE=token"
+        )
     return f"no Ray cluster answers at {address}; give the address that `ray start --head` printed"
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    """Let Ray try only once to connect to a cluster, and hide its warning if that fails.
+
+    By default, it tries for 20 s, even if the cluster refuses the token. `_answers` has checked the address.
+    """
+    before = os.environ.get(_WAIT)
+    os.environ[_WAIT] = "1"
+    try:
+        with native_messages(shown=False):
+            yield
+    finally:
+        if before is None:
+            del os.environ[_WAIT]
+        else:
+            os.environ[_WAIT] = before
 
 
 @contextmanager

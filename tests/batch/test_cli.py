@@ -114,3 +114,21 @@ def test_an_address_without_a_cluster_is_one_line(batch, clip, tmp_path):
             assert said.code == 2
             advice = "give the address that `ray start --head` printed"
             assert said.err == f"fer-batch: no Ray cluster answers at {address}; {advice}\n"
+
+
+def test_a_cluster_that_refuses_the_token_is_one_line(batch, clip, tmp_path, monkeypatch):
+    seconds = "RAY_gcs_server_port_wait_time_s"
+
+    def refuse(**_: object) -> None:
+        for _attempt in range(int(os.environ.get(seconds, "20"))):
+            os.write(2, b"gcs_client.cc:210: Authentication token is missing or incorrect\n")
+        cause = RuntimeError("Traceback\nray.exceptions.AuthenticationError: InvalidAuthToken")
+        raise ConnectionError("Failed to connect to Ray cluster") from cause
+
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.setattr("fer_stream.batch.cluster._answers", lambda _address: True)
+    monkeypatch.delenv(seconds, raising=False)
+    said = batch(clip, "--output", tmp_path / "out", "--ray", "head:6379")
+    assert (said.code, said.err.count("\n")) == (2, 1), said.err
+    assert "the Ray cluster at head:6379 asks for its token" in said.err
+    assert "RAY_AUTH_MODE=token" in said.err and seconds not in os.environ
