@@ -260,6 +260,10 @@ def _check(options: argparse.Namespace) -> float | None:
         raise UsageError("--gpu-share goes with GPUs; leave out --device cpu")
     if options.blur and (options.part is not None or options.scan_every not in (None, "auto", 1)):
         raise UsageError("--blur searches every frame in one part; leave --part and --scan-every out")
+    if options.ray is None and options.device == "cuda":  # a cluster has other devices than this machine
+        from fer_stream.inference.devices import pick_device
+
+        pick_device("cuda")
     if options.part is None:
         return None
     part_s = parse_time(options.part)

@@ -34,6 +34,8 @@ pytest.importorskip("fsspec")
 
 def test_wrong_input_is_one_line_before_anything_starts(batch, clip, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_stream.batch.cluster.connected", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr("fer_stream.inference.devices.require_extra", lambda *_: None)
+    monkeypatch.setattr("fer_stream.inference.devices._cuda_device_count", lambda: 0)
     out = tmp_path / "out"
     (tmp_path / "file").write_text("x")
     old = tmp_path / "old.pt"
@@ -44,6 +46,7 @@ def test_wrong_input_is_one_line_before_anything_starts(batch, clip, tmp_path, m
         (2, "--output", (clip,)),
         (2, "--workers", (clip, "--output", out, "--ray", "auto", "--workers", "2")),
         (2, "Ray decides", (clip, "--output", out, "--device", "cuda:1")),
+        (2, "no CUDA device", (clip, "--output", out, "--device", "cuda")),
         (2, "--part must be at least 1 second", (clip, "--output", out, "--part", "0.1")),
         (2, "--output can be given only once", (clip, "--output", out, "--output", tmp_path / "other")),
         (2, "--episodes can be given only once", (clip, "--output", out, *("--episodes", "csv") * 2)),
