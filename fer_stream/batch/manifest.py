@@ -50,6 +50,7 @@ class Record:
         stamp: See `Recording.stamp`.
         settings: See `Settings.key`.
         label_s: Face-seconds of each label, an expression or "unsure".
+        labels: The annotation that the labels follow, `ferplus` or `fer2013`; empty before the analysis.
         output_name: See `Recording.output_name`. It differs even if two recordings have the same `source`.
     """
 
@@ -67,6 +68,7 @@ class Record:
     table: str = ""
     table_bytes: int = 0
     label_s: dict[str, float] = field(default_factory=dict)
+    labels: str = ""
     output_name: str = ""
 
     @classmethod
@@ -102,7 +104,7 @@ _TYPES = {"duration_s": pa.float64(), "seconds": pa.float64(), "frames": pa.int6
 _TYPES |= {"rows": pa.int64(), "table_bytes": pa.int64()}
 _COLUMNS = (
     *("source", "hash", "state", "duration_s", "frames", "faces", "seconds", "error"),
-    *("table", "stamp", "settings", "output_name", "rows", "table_bytes"),
+    *("table", "stamp", "settings", "output_name", "rows", "table_bytes", "labels"),
 )
 _SCHEMA = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
@@ -114,7 +116,8 @@ _SUMMARY_SCHEMA = pa.schema(
     [
         *(("source", pa.string()), ("table", pa.string()), ("duration_s", pa.float64())),
         *(("frames", pa.int64()), ("faces", pa.int64()), ("face_s", pa.float64())),
-        *(("expression", pa.string()), *((f"share_{label}", pa.float64()) for label in LABELS)),
+        *(("labels", pa.string()), ("expression", pa.string())),
+        *((f"share_{label}", pa.float64()) for label in LABELS),
     ]
 )
 
@@ -183,8 +186,9 @@ def _write_table(table: pa.Table, path: Path, *, as_csv: bool) -> None:
 
 def _summary(record: Record) -> dict[str, Any]:
     face_s = sum(record.label_s.values())
-    row: dict[str, Any] = {name: getattr(record, name) for name in ("source", "table", "frames", "faces")}
-    row |= {"duration_s": record.duration_s, "face_s": round(face_s, 6)}
+    copied = ("source", "table", "duration_s", "frames", "faces", "labels")
+    row: dict[str, Any] = {name: getattr(record, name) for name in copied}
+    row["face_s"] = round(face_s, 6)
     if face_s > 0:
         row |= {f"share_{label}": round(share, 6) for label, share in shares_of(record.label_s).items()}
         row["expression"] = max(record.label_s, key=record.label_s.__getitem__)

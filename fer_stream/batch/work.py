@@ -405,6 +405,7 @@ def _record(
         table=f"tables/{recording.output_name}{settings.suffix('tables')}",
         output_name=recording.output_name,
         label_s={label: round(value, 6) for label, value in writer.count.label_s.items()},
+        labels=settings.labels,
     )
 
 

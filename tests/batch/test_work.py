@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import pytest
@@ -16,7 +17,7 @@ from helpers.contexts import make_info
 
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
-from fer_stream.batch.manifest import has_same_analysis
+from fer_stream.batch.manifest import has_same_analysis, write_manifest
 from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import Part
 from fer_stream.errors import WeightsError
@@ -52,6 +53,24 @@ def test_a_worker_with_another_version_or_weights_is_refused(settings, monkeypat
     ):
         with pytest.raises(WeightsError, match=words):
             work.load(other, None)
+
+
+def test_each_row_of_the_summary_names_its_annotation(settings, clip, tmp_path):
+    output = Output(str(tmp_path / "out"))
+    output.make()
+    records = []
+    for labels in ("ferplus", "fer2013"):  # of two runs, each of which was given one recording
+        video = tmp_path / f"{labels}.mp4"
+        video.write_bytes(clip.read_bytes())
+        (recording,) = find_recordings([str(video)])
+        settings = replace(settings, labels=labels)
+        records.append(work.analyze(settings, None, recording, output))
+        write_manifest(output, records, settings)
+    rows = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert {Path(row["source"]).stem: row["labels"] for row in rows} == {
+        "ferplus": "ferplus",
+        "fer2013": "fer2013",
+    }
 
 
 def test_workers_use_the_labels_and_threshold_of_the_command(settings, monkeypatch):
