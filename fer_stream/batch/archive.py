@@ -7,7 +7,7 @@ The driver submits only as many tasks as keep the workers busy. It keeps one rec
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,17 @@ class _Job:
     parts: list[Part] = field(default_factory=list)
     results: dict[int, PartResult] = field(default_factory=dict)
     error: FerStreamError | None = None
+
+
+def write_records(output: Output, records: Collection[Record], settings: Settings) -> None:
+    """Write the manifest and the summary, and the index if this or an earlier run made reports.
+
+    Raises:
+        OutputError: One of them can't be written.
+    """
+    write_manifest(output, records, settings)
+    if settings.report or INDEX in output.names():
+        write_index(output, records)
 
 
 class Archive:
@@ -105,11 +116,9 @@ class Archive:
             self.save()
 
     def save(self) -> None:
-        """Write the manifest and the summary, and the index if this or an earlier run made reports."""
+        """Write the records."""
         began_s = time.monotonic()
-        write_manifest(self._output, self.records.values(), self._settings)
-        if self._settings.report or INDEX in self._output.names():
-            write_index(self._output, self.records.values())
+        write_records(self._output, self.records.values(), self._settings)
         self._saved_s = time.monotonic()
         self._save_took_s = self._saved_s - began_s
 

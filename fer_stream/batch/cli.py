@@ -150,8 +150,9 @@ def _run(options: argparse.Namespace) -> int:
     require_extra("batch", "this command")
     part_s = _check(options)
     from fer_stream.batch.addresses import is_address, local_path
+    from fer_stream.batch.archive import write_records
     from fer_stream.batch.inputs import find_recordings, read_list
-    from fer_stream.batch.manifest import DONE, finished, write_manifest
+    from fer_stream.batch.manifest import DONE, finished
     from fer_stream.batch.output_folder import Output
     from fer_stream.batch.settings import DEFAULT_PART_S, Settings
     from fer_stream.recognition.weights import BUILT_IN_WEIGHTS, load_for_labels
@@ -198,8 +199,8 @@ def _run(options: argparse.Namespace) -> int:
         records = earlier.records
         todo = [each for each in recordings if records[each.output_name].state != DONE]
         if not todo:
-            if not options.dry_run:  # a damaged summary is rewritten too
-                write_manifest(output, records.values(), settings)
+            if not options.dry_run:  # they may be damaged, or list recordings that were removed
+                write_records(output, records.values(), settings)
             if not options.quiet:
                 done = counted(len(recordings), "recording")
                 say(PROG, f"nothing to do in {output.place()}: {done} done already")

@@ -7,6 +7,7 @@ The footer of a finished table also contains its record. A CSV table has no foot
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fer_stream.batch.addresses import is_address
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.output_folder import Output
 from fer_stream.batch.settings import Settings
@@ -212,7 +214,7 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
     """Find the recordings that earlier runs have finished, with every requested output.
 
     A recording is not done if it has changed, if it was analyzed with other settings or weights, or if a
-    requested output is missing or damaged.
+    requested output is missing or damaged. Removed recordings without results are forgotten.
 
     Args:
         recordings: The requested recordings.
@@ -224,6 +226,7 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
     """
     keys = {each.key for each in settings}
     records, notes = read_manifest(output)
+    records = {name: record for name, record in records.items() if not _is_gone(record)}
     wanted = settings[0].folders
     existing = {folder: output.sizes(folder) for folder in wanted}
 
@@ -251,6 +254,11 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
         records[recording.output_name] = record
         notes += [note] if note else []
     return Earlier(records, tuple(notes))
+
+
+def _is_gone(record: Record) -> bool:
+    """Return whether a recording was removed before it was analyzed. For an address, this is unknown."""
+    return record.state != DONE and not is_address(record.source) and not os.path.lexists(record.source)
 
 
 def has_same_analysis(recording: Recording, settings: Settings, output: Output) -> bool:

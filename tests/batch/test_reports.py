@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("ray", reason="needs the extra batch")
 pytest.importorskip("fsspec", reason="needs the extra batch")
 
 from helpers.tables import csv_rows
 
 from fer_stream.batch import work
+from fer_stream.batch.archive import write_records
 from fer_stream.batch.index import index_page, write_index
-from fer_stream.batch.manifest import DONE, FAILED, Record, finished
+from fer_stream.batch.manifest import DONE, FAILED, Record, finished, read_manifest
 from fer_stream.batch.output_folder import Output
 from fer_stream.system.files import file_hash
 
@@ -81,6 +83,25 @@ def test_the_index_lists_every_recording_and_links_the_reports(tmp_path):
         and "<span>happy 75 %</span>, <span>sad 25 %</span>" in page
         and "can&#x27;t be read" in page
     )
+
+
+def test_a_recording_that_failed_and_was_removed_is_no_longer_listed(batch, recording, settings, tmp_path):
+    output = Output(str(tmp_path / "out"))
+    output.make()
+    settings = replace(settings, report=True)
+    record = work.analyze(settings, None, recording, output)
+    bad = [tmp_path / "gone.mp4", tmp_path / "still-there.mp4"]
+    for path in bad:
+        path.write_bytes(b"no video")
+    failed = [Record(str(path), state=FAILED, error="bad", output_name=path.stem) for path in bad]
+    write_records(output, [record, *failed], settings)
+    page = tmp_path / "out" / "index.html"
+    assert "1 done, 2 failed." in page.read_text()
+    bad[0].unlink()
+    said = batch(recording.address, "--output", tmp_path / "out")
+    assert said.code == 0 and "nothing to do" in said.err
+    assert "1 done, 1 failed." in page.read_text() and "still-there.mp4" in page.read_text()
+    assert {row.source for row in read_manifest(output)[0].values()} == {recording.name, str(bad[1])}
 
 
 def test_the_index_has_no_script_and_loads_nothing():
