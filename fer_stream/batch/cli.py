@@ -160,10 +160,10 @@ def _run(options: argparse.Namespace) -> int:
 
     address = local_path(options.output)
     address = address if is_address(address) else os.path.abspath(address)  # noqa: PTH100
-    specs = [*options.videos, *(read_list(options.from_file) if options.from_file is not None else ())]
-    if not specs:
+    listed = [] if options.from_file is None else read_list(options.from_file)
+    if not options.videos and not listed:
         raise UsageError(f"{options.from_file} lists no recording")
-    recordings = find_recordings(specs, leave_out=address)
+    recordings = find_recordings(options.videos, listed=listed, leave_out=address)
     weights = Path(options.weights) if options.weights is not None else BUILT_IN_WEIGHTS
     checkpoint, labels = load_for_labels(weights, options.labels)
     # Read them before Ray starts. The file may change while it does, and the hash would be wrong.

@@ -97,19 +97,26 @@ def read_list(path: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> list[Recording]:
+class _MissingError(SourceError):
+    """There is no such file or folder."""
+
+
+def find_recordings(
+    specs: Sequence[str], *, listed: Sequence[str] = (), leave_out: str | None = None
+) -> list[Recording]:
     """Find the recordings for some paths, globs, folders and addresses.
 
     Args:
         specs: Paths, globs, folders and addresses, as given by the user.
+        listed: More of them, from a list. A missing file among them is returned; its analysis will fail.
         leave_out: The folder of results, whose subfolders for outputs are not searched. It may be one of
             `specs`.
 
     Returns:
-        Each recording once, in the order of `specs`; those of a folder or glob ordered by name.
+        Each recording once, in the order given; those of a folder or glob ordered by name.
 
     Raises:
-        SourceError: An entry of `specs` matches no recording, or can't be listed.
+        SourceError: An entry matches no recording or can't be read, or only missing files are listed.
         UsageError: fsspec does not know the file system.
     """
     results: tuple[Path, ...] = ()
@@ -119,11 +126,17 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
     elif leave_out is not None:
         results = tuple(resolved(Path(leave_out, name)) for name in FOLDERS)
     found: dict[str, Recording] = {}
-    for spec in map(local_path, specs):
+    missing: dict[str, _MissingError] = {}
+    for index, spec in enumerate(map(local_path, (*specs, *listed))):
         if not spec:
             raise UsageError("a recording's name is empty: give a file, a folder, a glob or an address")
         try:
             recordings = list(_remote(spec) if is_address(spec) else _local(spec, results))
+        except _MissingError as error:
+            if index < len(specs):
+                raise
+            recordings = [_missing(spec)]
+            missing[recordings[0].output_name] = error
         except FerStreamError:
             raise
         except Exception as error:  # every file system has errors of its own
@@ -132,6 +145,8 @@ def find_recordings(specs: Sequence[str], *, leave_out: str | None = None) -> li
         if not recordings:
             raise SourceError(f"{shown(spec)} holds no recording; give the file itself")
         found.update((recording.output_name, recording) for recording in recordings)
+    if missing and missing.keys() == found.keys():
+        raise next(iter(missing.values()))
     return _with_different_names(list(found.values()))
 
 
@@ -160,7 +175,7 @@ def local_copy(recording: Recording) -> Iterator[Path]:
         if not os.path.lexists(path):
             raise SourceError(
                 f"{recording.name}: no such file on {platform.node()}; "
-                "every machine of a cluster must see it under this path"
+                "in a cluster, every machine must see it under this path"
             )
         yield path
         return
@@ -196,7 +211,7 @@ def _local(spec: str, results: Sequence[Path]) -> Iterator[Recording]:
             if Path(name).is_file() and not _is_within(Path(name), results):
                 yield _recording_at(Path(name))
     else:
-        raise SourceError(f"{spec}: no such file or folder")
+        raise _MissingError(f"{spec}: no such file or folder")
 
 
 def _in_folder(folder: Path, results: Sequence[Path]) -> Iterator[Recording]:
@@ -235,6 +250,12 @@ def _recording_at(path: Path) -> Recording:
     return Recording(str(path), name, size_bytes, _stamp(size_bytes, marks))
 
 
+def _missing(spec: str) -> Recording:
+    """Return the recording that a missing file would be."""
+    address = spec if is_address(spec) else os.path.abspath(Path(spec).expanduser())  # noqa: PTH100
+    return Recording(address, _utf8(shown(address)).decode(), 0, _stamp(0, []))
+
+
 def _remote(spec: str) -> Iterator[Recording]:
     fs, path = file_system(spec)
     if "::" in spec:
@@ -250,7 +271,7 @@ def _remote(spec: str) -> Iterator[Recording]:
     elif fs.exists(path):
         entries = [fs.info(path)]
     else:
-        raise SourceError(f"{shown(spec)}: no such file or folder")
+        raise _MissingError(f"{shown(spec)}: no such file or folder")
     for entry in sorted(entries, key=lambda entry: entry["name"]):
         if entry["type"] == "file":
             yield _recording_of_entry(spec, entry)

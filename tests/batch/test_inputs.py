@@ -42,6 +42,18 @@ def test_each_recording_is_found_once_by_file_folder_glob_or_list(tmp_path, clip
     assert all(Path(recording.name).is_absolute() for recording in found)
 
 
+def test_a_missing_file_in_a_list_does_not_stop_the_others(tmp_path, clip):
+    missing = str(tmp_path / "none.mp4")
+    found = find_recordings([], listed=[missing, str(clip), "memory://none/a.mp4"])
+    assert [each.name for each in found] == [missing, str(clip), "memory://none/a.mp4"]
+    for each in (found[0], found[2]):
+        with pytest.raises(SourceError, match=each.name), local_copy(each):
+            pass
+    for arguments in (([missing], [str(clip)]), ([], [missing, missing])):
+        with pytest.raises(SourceError, match="no such file"):
+            find_recordings(arguments[0], listed=arguments[1])
+
+
 def test_a_very_long_line_in_a_list_gives_a_short_message(tmp_path, capsys):
     listed = tmp_path / "list.txt"
     listed.write_text("x" * 2_000_000)
