@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import os
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import quote
 
 from fer_stream.batch.manifest import DONE, FAILED, Record
@@ -27,7 +29,7 @@ th, td { text-align: left; padding: 0.4rem 0.8rem; vertical-align: middle; }
 td { border-top: 1px solid var(--edge); }
 th:nth-child(2), td:nth-child(2), th:nth-child(3), td:nth-child(3) { text-align: right; }
 thead { background: var(--raised); }
-td:first-child { overflow-wrap: anywhere; min-width: 12rem; }
+td:first-child { min-width: 12rem; }
 svg { display: block; border-radius: 4px; }
 .words { color: var(--quiet); font-size: 0.87rem; }
 .words span { white-space: nowrap; }
@@ -77,6 +79,8 @@ def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
     done, failed = states[DONE], states[FAILED]
     counts = {"done": done, "failed": failed, "not done yet": len(rows) - done - failed}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
+    folder = _common_folder([record.source for record in rows])
+    place = f" Folder: {_breakable(folder)}." if folder else ""
     more = f" The first {MOST_ROWS} are listed." if len(rows) > MOST_ROWS else ""
     return "\n".join(
         (
@@ -84,18 +88,29 @@ def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>fer-batch: {counted(len(rows), 'recording')}</title><style>{style}</style></head><body>",
-            f"<h1>{counted(len(rows), 'recording')}</h1><p class='note'>{summary}.{more}</p>",
+            f"<h1>{counted(len(rows), 'recording')}</h1><p class='note'>{summary}.{place}{more}</p>",
             _HATCHING,
             "<div class='frame'><table><thead><tr><th>Recording</th><th>Length</th><th>People</th>",
             "<th>Share of the time that a face was seen</th></tr></thead><tbody>",
-            *(_row(record, reports) for record in rows[:MOST_ROWS]),
+            *(_row(record, folder, reports) for record in rows[:MOST_ROWS]),
             "</tbody></table></div></body></html>",
         )
     )
 
 
-def _row(record: Record, reports: Collection[str]) -> str:
-    name = html.escape(one_line(record.source))
+def _common_folder(sources: Sequence[str]) -> str:
+    """Return the path of the folder that holds all sources, with its last separator; empty if none does."""
+    prefix = os.path.commonprefix(sources)  # noqa: RUF071  # addresses, too
+    return prefix[: max(prefix.rfind("/"), prefix.rfind("\\")) + 1]
+
+
+def _breakable(path: str) -> str:
+    """Return a path as HTML that can be broken into lines only at its separators."""
+    return "<wbr>".join(map(html.escape, re.split(r"(?<=[/\\_-])(?=.)", one_line(path))))
+
+
+def _row(record: Record, folder: str, reports: Collection[str]) -> str:
+    name = _breakable(record.source.removeprefix(folder))
     if record.state != DONE:
         status = html.escape(one_line(record.error)) if record.state == FAILED else "not done yet"
         return f"<tr><td>{name}</td><td></td><td></td><td class='{record.state}'>{status}</td></tr>"

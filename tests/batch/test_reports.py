@@ -90,7 +90,7 @@ def test_a_recording_that_failed_and_was_removed_is_no_longer_listed(batch, reco
     output.make()
     settings = replace(settings, report=True)
     record = work.analyze(settings, None, recording, output)
-    bad = [tmp_path / "gone.mp4", tmp_path / "still-there.mp4"]
+    bad = [tmp_path / "gone.mp4", tmp_path / "kept.mp4"]
     for path in bad:
         path.write_bytes(b"no video")
     failed = [Record(str(path), state=FAILED, error="bad", output_name=path.stem) for path in bad]
@@ -100,7 +100,7 @@ def test_a_recording_that_failed_and_was_removed_is_no_longer_listed(batch, reco
     bad[0].unlink()
     said = batch(recording.address, "--output", tmp_path / "out")
     assert said.code == 0 and "nothing to do" in said.err
-    assert "1 done, 1 failed." in page.read_text() and "still-there.mp4" in page.read_text()
+    assert "1 done, 1 failed." in page.read_text() and "kept.mp4" in page.read_text()
     assert {row.source for row in read_manifest(output)[0].values()} == {recording.name, str(bad[1])}
 
 
@@ -108,6 +108,13 @@ def test_the_index_has_no_script_and_loads_nothing():
     page = index_page([Record("<script>alert(1)</script>.mp4", state=DONE, output_name="<script>")], [])
     assert "<script" not in page and "default-src &#x27;none&#x27;" in page
     assert not re.search(r'(src|href)="?(https?:)?//', page)
+
+
+def test_the_index_shows_short_paths_that_break_at_separators():
+    sources = ("/data/2024/in/mon_day/a-1.mp4", "/data/2024/in/b.mp4")
+    page = index_page([Record(source, state=DONE) for source in sources], [])
+    assert "Folder: /<wbr>data/<wbr>2024/<wbr>in/." in page
+    assert "<td>mon_<wbr>day/<wbr>a-<wbr>1.mp4</td>" in page and "<td>b.mp4</td>" in page
 
 
 def test_a_large_archive_has_a_short_index():
