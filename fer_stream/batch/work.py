@@ -24,7 +24,7 @@ from fer_stream.batch.addresses import file_system, is_address
 from fer_stream.batch.inputs import Recording, local_copy
 from fer_stream.batch.manifest import DONE, Record, forget_record, has_same_analysis, keep_record
 from fer_stream.batch.output_folder import FOLDERS, Output
-from fer_stream.batch.parts import Header, Part, PartResult, faces_by_frame, join
+from fer_stream.batch.parts import WHOLE, Header, Part, PartResult, faces_by_frame, join
 from fer_stream.batch.parts import read_header as read_file_header
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import CsvWriter, RowsSink, TableWriter, read_footer
@@ -288,8 +288,7 @@ class _Replay:
             pass
 
 
-def _open(settings: Settings, path: Path, recording: Recording, part: Part | None = None) -> VideoSource:
-    part = part or Part()
+def _open(settings: Settings, path: Path, recording: Recording, part: Part = WHOLE) -> VideoSource:
     return VideoSource(
         path,
         name=recording.name,
