@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from argparse import ArgumentParser
 
 import pytest
@@ -98,3 +101,11 @@ def test_every_file_that_the_architecture_and_the_guide_name_exists() -> None:
     for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"):
         named = set(re.findall(r"`(?:[\w/]*/)?(\w+\.py)`", page.read_text(encoding="utf-8")))
         assert named and named <= known, page.name
+
+
+def test_the_page_of_the_api_shows_the_values_of_defaults(tmp_path) -> None:
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True)
+    page = re.sub(r"<[^>]+>", "", (tmp_path / "api.html").read_text(encoding="utf-8"))
+    assert "min_face=40" in page and "DEFAULT_" not in page
