@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 
+import av
+import cv2
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import ROOT, SAMPLE
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMAND = re.compile(r"^ {4}(fer-stream|fer-batch|fer-train) (.*)$", re.MULTILINE)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def parsers_of(command: str) -> list[ArgumentParser]:
@@ -51,6 +56,26 @@ def test_the_pages_show_commands() -> None:
     shown = [match for page in PAGES for match in COMMAND.findall(page.read_text(encoding="utf-8"))]
     assert len(shown) > 50
     assert {command for command, _ in shown} == {"fer-stream", "fer-batch", "fer-train"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/api.md", "docs/cookbook.md", "docs/quick-start.md"])
+def test_the_examples_in_python_work(name, tmp_path, monkeypatch, capsys, hopper_bgr) -> None:
+    """They print something. The first second of the sample clip stands for every recording."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples").mkdir()
+    for clip in ("samples/two-faces-720p.mp4", "interview.mp4"):
+        with av.open(str(SAMPLE)) as sample, av.open(clip, "w") as cut:
+            stream = cut.add_stream_from_template(sample.streams.video[0])
+            for packet in itertools.islice(sample.demux(sample.streams.video[0]), 30):
+                packet.stream = stream
+                cut.mux(packet)
+    cv2.imwrite("photo.jpg", hopper_bgr)
+    examples = PYTHON.findall((ROOT / name).read_text(encoding="utf-8"))
+    assert examples
+    for example in examples:
+        exec(compile(example, name, "exec"), {})
+        assert capsys.readouterr().out
+    assert Path("smile.jpg").exists() == (name == "docs/api.md")
 
 
 @pytest.mark.parametrize("command", ["fer-stream", "fer-batch", "fer-train"])
