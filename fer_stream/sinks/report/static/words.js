@@ -12,7 +12,7 @@ function setUpWords() {
   ];
   if (annotation === "ferplus") lines.splice(1, 0, "The percentages follow FER+, in which ten annotators labelled each training picture.");
   if (annotation === "fer2013") lines.splice(1, 0, "The percentages follow FER2013, in which one annotator labelled each training picture and many labels are disputed.");
-  if (unsureBelow > 0) lines.splice(2, 0, `“unsure” means that no expression reached ${threshold}.`);
+  if (unsureBelow > 0) lines.splice(2, 0, `“unsure” means that no expression reached ${threshold}. Its percentages are rounded down, so that none seems to reach it.`);
   lines.push("Do not use this report to judge or decide about people.");
   find("trust").append(...lines.map((line) => make("li", "", line)));
 
