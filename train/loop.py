@@ -51,6 +51,7 @@ class Result:
         untempered: The same figures without it.
         ferplus: Figures of the FER+ layer against the FER+ majority, with its temperature; None without
             such a layer.
+        unsure_below: Threshold of the layer that fer-stream follows by default; 1: no label can be shown.
         origin: Description of the initial weights.
         train_count: Number of pictures in the training split.
         elapsed_s: Time that the run took.
@@ -63,6 +64,7 @@ class Result:
     validation: Report
     untempered: Report
     ferplus: Report | None
+    unsure_below: float
     origin: str
     train_count: int
     elapsed_s: float
@@ -177,6 +179,7 @@ class _Run:
         """Train, validate and save, epoch by epoch, until the schedule ends."""
         row_began_s = time.monotonic()
         totals, training_s = TrainingTotals(), 0.0
+        epochs_before = self._state.epoch
         while not self._is_over():
             epoch = self._state.epoch + 1
             began_s = time.monotonic()
@@ -201,6 +204,8 @@ class _Run:
             self._reporter.epoch_done(row)
             self._clock.validated(time.monotonic() - validation_began_s)
             row_began_s, totals, training_s = time.monotonic(), TrainingTotals(), 0.0
+        if self._state.epoch == epochs_before:
+            self._reporter.note("the run was already complete: there is nothing left to train")
 
     def _is_over(self) -> bool:
         if self._config.minutes is None:
@@ -337,7 +342,10 @@ class _Run:
             logits[:, :classes], logits[:, classes:] if logits.shape[1] > classes else None
         )
         calibration, validation = self._validation.calibrate(measured, FER2013)
-        ferplus = None if measured.ferplus is None else self._validation.calibrate(measured, FERPLUS)[1]
+        unsure_below, ferplus = calibration.unsure_below, None
+        if measured.ferplus is not None:
+            ferplus_calibration, ferplus = self._validation.calibrate(measured, FERPLUS)
+            unsure_below = ferplus_calibration.unsure_below
         return Result(
             history=tuple(self._state.history),
             config=self._config,
@@ -346,6 +354,7 @@ class _Run:
             validation=validation,
             untempered=measured.fer2013,
             ferplus=ferplus,
+            unsure_below=unsure_below,
             origin=self._setup.origin.weights,
             train_count=len(self._setup.splits.training),
             elapsed_s=self._clock.elapsed_s(),

@@ -41,7 +41,10 @@ def save_curves(history: Sequence[HistoryRow], path: Path) -> None:
     figure = new_figure(11.0, 4.9)
     from matplotlib.ticker import MaxNLocator
 
-    _head(figure, "Training", f"best epoch {best.epoch} of {epochs[-1]}")
+    agreement = [100 * row.ferplus_agreement for row in history if row.ferplus_agreement is not None]
+    has_ferplus = len(agreement) == len(history)
+    labels = "validation: FER2013's own labels" + ("  ·  FER+: its majority" if has_ferplus else "")
+    _head(figure, "Training", f"best epoch {best.epoch} of {epochs[-1]}  ·  {labels}")
     panels = (
         ("loss", [row.train_loss for row in history], [row.validation_loss for row in history], "{:.3f}"),
         (
@@ -51,14 +54,13 @@ def save_curves(history: Sequence[HistoryRow], path: Path) -> None:
             "{:.1f} %",
         ),
     )
-    agreement = [100 * row.ferplus_agreement for row in history if row.ferplus_agreement is not None]
     for column, (name, train, validation, style) in enumerate(panels):
         axes = figure.add_axes((0.06 + 0.49 * column, 0.11, 0.37, 0.6))
         axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=TEXT_HEX, pad=20)
         _plain(axes)
         axes.axvline(best.epoch, color=TEXT_HEX, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
         curves = [("train", train, TRAIN_HEX, 1.8), ("validation", validation, TEXT_HEX, 2.2)]
-        if column and len(agreement) == len(history):
+        if column and has_ferplus:
             curves.append(("FER+", agreement, FERPLUS_HEX, 2.2))
         for _, values, color, width in curves:
             marker = "o" if len(epochs) < 3 else ""

@@ -183,14 +183,23 @@ class TrainingProgress(Reporter):
 def summarize_run(console: Console, result: Result, files: Sequence[Path]) -> None:
     """Print the results of a run."""
     console.print(
-        f"\nbest epoch {result.epoch} of {result.history[-1].epoch}, on the validation split:",
+        f"\nbest epoch {result.epoch} of {result.history[-1].epoch}, on the validation split, against "
+        f"{NAMES[FER2013]}:",
         highlight=False,
+        soft_wrap=True,
     )
     _say_report(console, result.validation, result.untempered, result.temperature)
     if result.ferplus is not None:
         console.print(
             f"the FER+ layer agrees with the majority on {100 * result.ferplus.accuracy:.2f} % of the "
             f"{result.ferplus.count} pictures that have a clear one",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.unsure_below == 1:
+        console.print(
+            "warning: at no confidence are enough readings right, so fer-stream will call every face unsure; "
+            "with --unsure-below 0 it shows every label",
             highlight=False,
             soft_wrap=True,
         )

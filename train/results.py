@@ -73,8 +73,8 @@ def write_results(output: Path, result: Result) -> list[Path]:
     save_confusion_matrix(
         measured,
         output / CONFUSION_NAME,
-        subtitle=f"epoch {result.epoch}  ·  {measured.count} validation pictures  ·  "
-        f"accuracy {100 * measured.accuracy:.1f} %  ·  macro-F1 {100 * measured.macro_f1:.1f} %",
+        subtitle=f"FER2013's own labels  ·  epoch {result.epoch}  ·  {measured.count} validation pictures  "
+        f"·  accuracy {100 * measured.accuracy:.1f} %  ·  macro-F1 {100 * measured.macro_f1:.1f} %",
     )
     write_json(output / METRICS_NAME, run_metrics(result))
     return [output / name for name in RESULT_NAMES]

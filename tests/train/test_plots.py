@@ -11,6 +11,7 @@ from fer_stream.expressions import EXPRESSIONS
 from train.metrics import report
 from train.plots import save_confusion_matrix, save_curves
 from train.reporter import HistoryRow
+from train.results import write_results
 
 
 def test_every_half_in_the_confusion_matrix_rounds_up(tmp_path):
@@ -36,3 +37,19 @@ def test_the_curves_of_a_run_with_an_epoch_that_diverged(loss, epoch, tmp_path):
     path = tmp_path / "curves.svg"
     save_curves(history, path)
     assert path.read_text().count("<!-- validation -->") == 2, "both panels name the curve"
+
+
+@pytest.mark.parametrize("agreement", [None, 0.8])
+def test_the_curves_say_which_labels_they_are_measured_by(agreement, tmp_path):
+    history = [HistoryRow(1, 1.0, 0.5, 1.0, 0.5, agreement, 10, 1.0, 1.0, True)]
+    path = tmp_path / "curves.svg"
+    save_curves(history, path)
+    text = path.read_text()
+    assert "validation: FER2013's own labels" in text
+    assert ("FER+: its majority" in text) == (agreement is not None)
+
+
+def test_the_confusion_matrix_of_a_run_says_which_labels_it_is_measured_by(unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.results.CONFUSION_NAME", "confusion-matrix.svg")
+    write_results(tmp_path, unbroken[1])
+    assert "FER2013's own labels" in (tmp_path / "confusion-matrix.svg").read_text()

@@ -227,6 +227,22 @@ def test_resume_needs_a_state_and_the_same_settings(run, data, tmp_path, capsys)
     assert code == 2 and "seed" in said
 
 
+def test_a_finished_run_that_is_resumed_says_that_nothing_is_left(run, data, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    command = [str(data), "--output", str(tmp_path / "run"), *TINY, "--resume"]
+    assert main([*command, "--epochs", "2"]) == 0
+    assert "nothing left to train" in capsys.readouterr().out
+    assert main([*command, "--epochs", "3"]) == 0
+    assert "nothing left to train" not in capsys.readouterr().out
+
+
+def test_weights_that_never_show_a_label_are_announced(data, voted_data, tmp_path, capsys):
+    strong = ["--recipe", "strong", "--epochs", "1", *TINY]
+    for folder, announced in ((data, False), (voted_data, True)):  # without votes there is no threshold
+        assert main([str(folder), "--output", str(tmp_path / folder.name), *strong]) == 0
+        assert ("every face unsure" in capsys.readouterr().out) == announced
+
+
 def test_wrong_weights_are_refused(run, data, tmp_path, capsys):
     code, said = fails([data, "--output", tmp_path / "run", "--pretrained", tmp_path / "none.pt"], capsys)
     assert code == 5 and "none.pt" in said
