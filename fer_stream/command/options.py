@@ -55,7 +55,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError instead of printing the usage and ending the process."""
-        raise UsageError(f"{message}{self._suggestion(message)}; see {self.prog} --help")
+        text = message + self._suggestion(message)
+        see = " See" if text.endswith("?") else "; see"
+        raise UsageError(f"{text}{see} {self.prog} --help")
 
     def _suggestion(self, message: str) -> str:
         """Return a hint about unknown arguments, or an empty text.

@@ -25,7 +25,7 @@ WRONG_OPTIONS = {
     "camera -1": (["--camera", "-1"], "--camera"),
     "unknown option": ([SAMPLE, "--nonsense"], "--nonsense"),
     "shortened option": ([SAMPLE, "--overw"], "--overw"),
-    "mistyped option": ([SAMPLE, "--dta", "o.csv"], "did you mean --data?"),
+    "mistyped option": ([SAMPLE, "--dta", "o.csv"], "o.csv; did you mean --data? See fer-stream --help"),
     "option like no other": ([SAMPLE, "--json", "o.json"], "--json o.json; see fer-stream --help"),
     "two sources": ([SAMPLE, "more.mp4"], "fer-batch"),
     "empty source": ([""], "empty"),
