@@ -6,14 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_stream.command.reporting import say
 from fer_stream.errors import OutputError, UsageError
-from fer_stream.system.files import file_identity, new_folders_removed
+from fer_stream.system.files import file_identities, new_folders_removed
 
 if TYPE_CHECKING:
     from fer_stream.analyzer import Analyzer
@@ -169,15 +169,15 @@ def refuse_inputs(options: argparse.Namespace, info: SourceInfo, weights: Path) 
     from fer_stream.sinks.crops import CROPS_PATTERN
     from fer_stream.sources.images import images_of_source
 
+    images = file_identities(images_of_source(info))
+    inputs = images | file_identities([weights])
     for path in _output_paths(options, _FILE_OUTPUTS).values():
-        with suppress(OSError):  # a missing file is not an input
-            if path.is_file() and any(path.samefile(other) for other in (*images_of_source(info), weights)):
-                raise OutputError(f"{path} is an input itself; choose another name for the output")
+        if file_identities([path]) & inputs:
+            raise OutputError(f"{path} is an input itself; choose another name for the output")
     if options.crops is not None:
-        inputs = {file_identity(path) for path in images_of_source(info) if path.exists()}
         # Look at the crops, not at the inputs: any folder or file in between may be a link.
         for path in Path(options.crops).glob(CROPS_PATTERN):
-            if path.exists() and file_identity(path) in inputs:
+            if file_identities([path]) & images:
                 raise OutputError(f"{path} is an input itself; choose another folder for --crops")
 
 

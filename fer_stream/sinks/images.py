@@ -14,7 +14,7 @@ from fer_stream.errors import OutputError, UsageError, cannot_write
 from fer_stream.sinks.base import Sink, check_folder, check_output
 from fer_stream.sinks.video import VIDEO_EXTENSIONS
 from fer_stream.sources.images import images_of_source
-from fer_stream.system.files import file_identity, replacing
+from fer_stream.system.files import file_identities, replacing
 
 if TYPE_CHECKING:
     from fer_stream.sources import SourceInfo
@@ -71,16 +71,17 @@ class PicturesSink(Sink):
         if not (names_file or is_file) and path.suffix.lower() in VIDEO_EXTENSIONS and not names_folder:
             raise UsageError(f"{path} is a video but the source is pictures; name a folder for them")
         self._is_file = names_file or (is_file and not names_folder)
-        files: list[Path | None] = [*images_of_source(info)] or [None]  # no file: an address
+        images = images_of_source(info)
+        files: list[Path | None] = [*images] or [None]  # no file: an address
         if self._is_file:
             check_output(path, overwrite=overwrite, source_path=files[0], extensions=self.extensions)
             return
         check_folder(path, overwrite=True, pattern="*", source_path=info.path)
-        inputs = {file_identity(file) for file in files if file is not None and file.exists()}
+        inputs = file_identities(images)
         for file in files:
             output = self._path_of(str(file or info.name))
             check_output(output, overwrite=overwrite, source_path=file)
-            if output.exists() and file_identity(output) in inputs:
+            if file_identities([output]) & inputs:
                 raise OutputError(f"{output} is an input itself; choose another folder for the output")
 
     def write(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None = None) -> None:

@@ -49,14 +49,14 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def file_identity(path: Path) -> tuple[int, int]:
-    """Return two numbers that are the same for all links to a file, and for no other file.
-
-    Raises:
-        OSError: The file does not exist, or can't be examined.
-    """
-    status = path.stat()
-    return status.st_dev, status.st_ino
+def file_identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
+    """Return two numbers for each file that exists: the same for all links to it, and for no other file."""
+    identities = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            identities.add((status.st_dev, status.st_ino))
+    return identities
 
 
 @contextmanager
