@@ -50,7 +50,7 @@ class Summary:
         faces: Number of people, as far as they could be followed; for pictures, the number of faces.
         dropped: Frames of a live source that came while an earlier one was being analyzed.
         wall_s: Seconds that the run took.
-        first_frame_s: `time.monotonic()` when the first frame had gone to every sink.
+        first_frame_s: Seconds until the first frame had gone to every sink; None if there was none.
         interrupted: Whether Ctrl-C or SIGTERM stopped it before the source ended.
         people: Time that each person was seen, by label. Empty for pictures.
         label_s: Face-seconds of each label, an expression or "unsure". For pictures, the number of faces.
@@ -274,11 +274,12 @@ class _Count:
         self._images = info.kind == SourceKind.IMAGES
         self._clock = FrameClock(info.interval_s)
         self._highest_id = 0
+        self._began_s = time.monotonic()
 
     def add(self, analyzed: AnalyzedFrame) -> None:
         self._summary.frames += 1
         if self._summary.first_frame_s is None:
-            self._summary.first_frame_s = time.monotonic()
+            self._summary.first_frame_s = time.monotonic() - self._began_s
         if self._images:
             self._summary.faces += len(analyzed.faces)
             step_s = 1.0
@@ -372,16 +373,16 @@ def _draw_frames(
             del drawn
 
 
-def profile_report(summary: Summary, profile: Profile, started_s: float, device: str) -> dict[str, Any]:
+def profile_report(summary: Summary, profile: Profile, loading_s: float, device: str) -> dict[str, Any]:
     """Return the content of the file for `--profile`.
 
     Args:
         summary: Summary of the run.
         profile: Profile of the run.
-        started_s: `time.monotonic()` when the command started.
+        loading_s: Seconds from the start of the command to that of the run.
         device: Device of the analysis, see `Analyzer.device`.
     """
-    first_s = None if summary.first_frame_s is None else round(summary.first_frame_s - started_s, 3)
+    first_s = None if summary.first_frame_s is None else round(loading_s + summary.first_frame_s, 3)
     return {
         "frames": summary.frames,
         "wall_s": round(summary.wall_s, 3),

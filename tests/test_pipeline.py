@@ -400,8 +400,16 @@ def test_pictures_count_each_face():
     assert summary.shares()["fear"] == pytest.approx(0.75)
 
 
+def test_the_time_of_the_first_frame_counts_from_the_start():
+    with ScriptedSource(2) as source:
+        summary = run(source, FakeAnalyzer(lambda _: "sad"), FakeOverlay(), [])
+    assert 0 <= summary.first_frame_s <= summary.wall_s
+    report = profile_report(summary, Profile(), 100.0, "cpu")
+    assert 100 <= report["first_frame_s"] <= 100 + summary.wall_s
+
+
 def test_a_run_without_frames_has_a_profile():
-    report = profile_report(Summary(), Profile(), time.monotonic(), "cpu")
+    report = profile_report(Summary(), Profile(), 1.0, "cpu")
     assert report["frames"] == 0 and report["fps"] == 0.0 and report["first_frame_s"] is None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         )
         analyzer = _load_analyzer(options, weights, profile)
         status.device = str(analyzer.device)
+        loading_s = time.monotonic() - started_s
         summary = run(
             source,
             analyzer,
@@ -96,7 +98,7 @@ def analyze(options: argparse.Namespace, started_s: float) -> int:
         )
         files = written_files(sinks)
         if profile_path is not None:
-            write_json(profile_path, profile_report(summary, profile, started_s, str(analyzer.device)))
+            write_json(profile_path, profile_report(summary, profile, loading_s, str(analyzer.device)))
             files.append(profile_path)
         _sum_up(options, summary, profile, progress, files)
         if not (sinks or profile_path or options.quiet):
