@@ -32,8 +32,8 @@ from fer_stream.types import Frame
 READ_EVERY_S = 0.2  # five frames at 25 frames per second
 READ_EVERY_SHARE = 2 / 3  # or this share of the time constant of the smoothing, if that is shorter
 MOST_UNREAD = 8  # frames between two readings, whatever the frame rate; they hold their pictures
-# A frame between two readings is read if their total variation is more than this share of the one that would
-# give either of them another label.
+# Two readings differ by a total variation. If it is more than this share of the smallest total variation that
+# would give either of them another label, a frame between them is read as well.
 MARGIN_SHARE = 0.7
 
 
