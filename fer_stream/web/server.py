@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from typing import Any
 
 import uvicorn
@@ -90,16 +91,19 @@ class Server:
 
 
 class _Connection(H11Protocol):
-    """A connection that is closed at once if too many others are open.
+    """A connection that makes room if too many are open: the oldest one without a request is closed.
 
-    uvicorn's own limit only refuses the requests and keeps the sockets. Then anyone could use up the files
-    that the process may open, and so end the run.
+    That is the new one itself if all others get an answer. uvicorn's own limit only refuses the requests and
+    keeps the sockets. Then anyone could use up the files that the process may open, and so end the run.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > _most_connections():
-            transport.abort()
+        self._made_s = time.monotonic()
+        connections: list[Any] = [each for each in self.connections if not each.transport.is_closing()]
+        if len(connections) > _most_connections():
+            silent = [each for each in connections if _waits_for_request(each)]
+            min(silent, key=lambda each: each._made_s).transport.abort()
 
 
 def _most_connections() -> int:

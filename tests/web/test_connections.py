@@ -53,9 +53,16 @@ def test_only_some_connections_stay_open(tmp_path, most_files, most_open):
             idle[-1].setblocking(False)
             time.sleep(0.002)  # the server accepts it; a full queue makes the next one wait for a second
         wait_until(lambda: sum(map(is_open, idle)) == most_open, limit_s=3)
+        assert answers(fed)  # the oldest one makes room
         for one in idle:
             one.close()
-        wait_until(lambda: answers(fed), limit_s=3)
+
+
+def test_a_connection_with_an_answer_makes_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_stream.web.server._most_connections", lambda: 2)
+    with FedPage(tmp_path) as fed, fed.request("/events") as one, fed.request("/events") as other:
+        assert not answers(fed)
+        assert all(next(server_sent(each))["frame"] >= 0 for each in (one, other))
 
 
 def test_too_many_open_files_are_no_traceback(tmp_path, caplog):
