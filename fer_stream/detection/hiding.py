@@ -23,6 +23,7 @@ SAME_PLACE_OVERLAP = 0.7
 LONGEST_GAP_S = 1.0
 LIVE_AFTER_S = 1.0  # the time for which the tracker remembers a lost face
 PACE_S = 0.2  # the motion of a face is measured over this long
+SHORTEST_S = 0.001  # over a shorter time, it is not measured: a clock may give two frames the same time
 DRIFT_PER_S = 0.3  # in sizes of the face: its largest distance from the expected place, on each side
 
 
@@ -67,9 +68,10 @@ class _Path:
         ):
             far += step
         box, away_s = self.boxes_xyxy[near], time_s - self.times_s[near]
-        if far != near:
+        elapsed_s = self.times_s[far] - self.times_s[near]
+        if abs(elapsed_s) >= SHORTEST_S:
             moved = self.boxes_xyxy[far] - box
-            moved = (moved[:2] + moved[2:]) / 2 / (self.times_s[far] - self.times_s[near]) * away_s
+            moved = (moved[:2] + moved[2:]) / 2 / elapsed_s * away_s
             box = box + np.concatenate([moved, moved]).astype(np.float32)
         return _grown(box, abs(away_s))
 
@@ -105,7 +107,7 @@ class PossibleFaces:
         keep_s = time_s - LONGEST_GAP_S - PACE_S
         for track_id, path in list(self._paths.items()):
             path.forget(keep_s)
-            if abs(time_s - path.times_s[-1]) > LONGEST_GAP_S + PACE_S and path.times_s[-1] < time_s:
+            if time_s - path.times_s[-1] > LONGEST_GAP_S + PACE_S:
                 del self._paths[track_id]
         boxes = [
             path.box_at(time_s, self._before_s, self._after_s)

@@ -49,6 +49,14 @@ def test_one_sighting_is_enough() -> None:
     assert len(hidden(places({30: 100.0}, 80))) == 25
 
 
+def test_a_face_that_was_seen_twice_at_the_same_time_is_hidden() -> None:
+    possible = PossibleFaces(live=True)
+    for x in (100.0, 104.0):
+        possible.see([tracked(1, x)], 1.0, 0)
+    (box,) = possible.at(1.1, 0)
+    assert box[0] <= 79 and box[2] >= 129  # the face is 50 px wide, and was last seen at 104
+
+
 @pytest.mark.parametrize("gap", [5, 12, 24])
 def test_a_gap_of_up_to_a_second_is_hidden_where_the_face_passes(gap: int) -> None:
     found = {index: 4.0 * index for index in (*range(20), *range(20 + gap, 60))}
