@@ -30,8 +30,8 @@ from fer_stream.recognition.smoothing import DEFAULT_SMOOTH_S
 from fer_stream.sources import Source, SourceKind, open_source
 from fer_stream.system.background import Background
 from fer_stream.system.cores import CORES
+from fer_stream.system.error_last import ErrorLast
 from fer_stream.system.memory import FOUR_K_BYTES, one_at_a_time
-from fer_stream.system.until_error import UntilError
 from fer_stream.types import AnalyzedFrame, Face, Frame
 
 DEFAULT_MIN_FACE = 40
@@ -249,7 +249,7 @@ class Analyzer:
                 stack.callback(atexit.unregister, abandon)
                 stack.callback(abandon)
             look_ahead = LookAhead(self._smooth_s)
-            read = UntilError(
+            read = ErrorLast(
                 read_recording(found, self._readers, self._smooth_s, self._unsure_below, self._profile)
             )
             for read_frame in read:

@@ -24,7 +24,7 @@ from fer_stream.profiling import Profile
 from fer_stream.sinks import RunContext, Sink
 from fer_stream.sinks.provenance import Provenance
 from fer_stream.system.background import Background
-from fer_stream.system.until_error import UntilError
+from fer_stream.system.error_last import ErrorLast
 from fer_stream.types import AnalyzedFrame, Frame
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -315,7 +315,7 @@ def test_a_run_that_stops_does_not_analyze_what_was_read_ahead():
                         yield ahead.popleft()
                 yield from ahead
 
-            for one in super().analyze_frames(delayed(UntilError(frames)), kind):
+            for one in super().analyze_frames(delayed(ErrorLast(frames)), kind):
                 analyzed.append(one.frame.index)
                 if one.frame.index > 0:  # the next ones take long
                     time.sleep(0.1)

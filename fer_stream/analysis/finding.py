@@ -13,8 +13,8 @@ from fer_stream.detection.early_scans import EarlyScans
 from fer_stream.detection.pace import LivePace, ScanEvery, ScanPace
 from fer_stream.detection.tracker import TrackedFrame, Tracker
 from fer_stream.profiling import Profile
+from fer_stream.system.error_last import ErrorLast
 from fer_stream.system.memory import frames_together
-from fer_stream.system.until_error import UntilError
 from fer_stream.types import Frame
 
 
@@ -67,7 +67,7 @@ def find_in_recording(
     """
     pace = _pace(scan_every)
     with EarlyScans(detector, pace, early_scan_threads) as early:
-        found = UntilError(_found_one_by_one(frames, early, pace, abandoned, profile))
+        found = ErrorLast(_found_one_by_one(frames, early, pace, abandoned, profile))
         together: list[FoundFrame] = []
         faces = 0
         for each in found:
@@ -85,10 +85,10 @@ def _found_one_by_one(
     frames: Iterable[Frame], early: EarlyScans, pace: ScanPace, abandoned: Event, profile: Profile
 ) -> Iterator[FoundFrame]:
     """Yield the frames of a recording with their faces."""
-    until_error = UntilError(frames)
+    error_last = ErrorLast(frames)
     backfill = Backfill(early)
     tracker: Tracker | None = None
-    for frame in early.frames(until_error):
+    for frame in early.frames(error_last):
         if abandoned.is_set():
             return
         tracker = tracker or Tracker(early, pace, first_index=frame.index)
@@ -97,7 +97,7 @@ def _found_one_by_one(
             found = FoundFrame(frame, tracked, backfill.earlier(frame, tracked))
         early.note_faces(len(tracked.faces))
         yield found
-    until_error.raise_error()
+    error_last.raise_error()
 
 
 class LiveFinder:

@@ -77,7 +77,7 @@ class ReadFrame:
 
 
 @dataclass(frozen=True, eq=False)
-class NamedFace:
+class IdentifiedFace:
     """A face that is shown.
 
     Attributes:
@@ -102,7 +102,7 @@ class DecidedFrame:
     """
 
     frame: Frame
-    faces: tuple[NamedFace, ...]
+    faces: tuple[IdentifiedFace, ...]
     possible_faces_xyxy: np.ndarray
 
 
@@ -166,16 +166,16 @@ class LookAhead:
 
     def _decide(self, waiting: _Waiting) -> DecidedFrame:
         time_s = waiting.frame.time_s
-        ids = self._identities.name(waiting.faces, time_s)
-        named = [
-            NamedFace(face_id, face, self._smoother.at(face.track_id, time_s))
+        ids = self._identities.assign_ids(waiting.faces, time_s)
+        identified = [
+            IdentifiedFace(face_id, face, self._smoother.at(face.track_id, time_s))
             for face_id, face in zip(ids, waiting.faces, strict=True)
             if face_id is not None
         ]
         self._smoother.forget(time_s - AHEAD_S)
         return DecidedFrame(
             waiting.frame,
-            tuple(sorted(named, key=lambda face: face.id)),
+            tuple(sorted(identified, key=lambda face: face.id)),
             self._possible_faces.at(time_s, waiting.scene),
         )
 
@@ -198,13 +198,13 @@ class NoLookAhead:
         self._identities.see(tracked, time_s, read.scene)
         self._possible_faces.see(tracked, time_s, read.scene)
         self._possible_faces.see_weak(read.weak_xyxy, time_s, read.scene)
-        named = []
-        for face_id, face in zip(self._identities.name(tracked, time_s), read.faces, strict=True):
+        identified = []
+        for face_id, face in zip(self._identities.assign_ids(tracked, time_s), read.faces, strict=True):
             smoothed = self._smoother.smooth(face.tracked.track_id, face.values, time_s)
             if face_id is not None:
-                named.append(NamedFace(face_id, face.tracked, smoothed))
+                identified.append(IdentifiedFace(face_id, face.tracked, smoothed))
         return DecidedFrame(
             read.frame,
-            tuple(sorted(named, key=lambda face: face.id)),
+            tuple(sorted(identified, key=lambda face: face.id)),
             self._possible_faces.at(time_s, read.scene),
         )

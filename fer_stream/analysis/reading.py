@@ -25,13 +25,15 @@ from fer_stream.detection.tracker import TrackedFace
 from fer_stream.expressions import EXPRESSIONS
 from fer_stream.profiling import Profile
 from fer_stream.recognition.readers import FaceReader
+from fer_stream.system.error_last import ErrorLast
 from fer_stream.system.memory import LARGE_FRAME_BYTES
-from fer_stream.system.until_error import UntilError
 from fer_stream.types import Frame
 
 READ_EVERY_S = 0.2  # five frames at 25 frames per second
 READ_EVERY_SHARE = 2 / 3  # or this share of the time constant of the smoothing, if that is shorter
-MOST_UNREAD = 8  # frames between two readings, whatever the frame rate; they hold their pictures
+MOST_UNREAD = (
+    8  # read at least every 8th frame, whatever the frame rate; frames that wait hold their pictures
+)
 # Two readings differ by a total variation. If it is more than this share of the smallest total variation that
 # would give either of them another label, a frame between them is read as well.
 MARGIN_SHARE = 0.7
@@ -132,14 +134,14 @@ def read_recording(
         The frames, in order, up to `READ_EVERY_S` late.
     """
     reading = _RecordingReading(readers, unsure_below, min(READ_EVERY_S, READ_EVERY_SHARE * smooth_s))
-    until_error = UntilError(found)
-    for batch in until_error:
+    error_last = ErrorLast(found)
+    for batch in error_last:
         began_s = time.perf_counter()
         ready = reading.add(batch)
         profile.add("classify", time.perf_counter() - began_s, frames=len(batch))
         yield from ready
     yield from reading.rest()
-    until_error.raise_error()
+    error_last.raise_error()
 
 
 @dataclass(eq=False)

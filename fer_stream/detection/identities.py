@@ -112,7 +112,7 @@ class Identities:
         if time_s < track.first_s:
             track.first_s, track.first = time_s, face
 
-    def name(self, faces: Sequence[TrackedFace], time_s: float) -> list[int | None]:
+    def assign_ids(self, faces: Sequence[TrackedFace], time_s: float) -> list[int | None]:
         """Return the ids of the faces of the next frame to hand out; None for faces that are not shown.
 
         Args:

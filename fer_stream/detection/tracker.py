@@ -1,8 +1,8 @@
 """Find and follow faces from frame to frame.
 
 A full scan of a frame costs many times more than looking for a known face near its last box. So the detector
-scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and the
-later stages of the cascade give its new box, landmarks and score.
+scans every few frames (`schedule`). In between, each face is followed: its motion says where to look, and
+O-Net alone gives its new box, landmarks and score.
 
 A lost face is searched for nearby. If it is not there, the next scan is brought forward to the same frame. It
 is also brought forward if two boxes are on one face, if many faces are lost at once, or after a cut in the
@@ -199,16 +199,17 @@ class Tracker:
         Returns:
             The visible faces. A face that is out of sight keeps its track for `REMEMBERED_S`.
         """
-        self._forget(image_bgr, time_s)
+        if self._is_cut(image_bgr):
+            self._start_scene()
+        self._drop_lost_tracks(time_s)
         followed = [track for track in self._tracks if track.visible]
         slot = self._schedule.next(len(followed))
-        # A due scan does not depend on earlier frames, so trackers that started at different frames find the
-        # same.
-        known: np.ndarray | None = None
         scans = slot.allowed and (not followed or (slot.due and not self._scans_ahead))
+        # A due scan doesn't get the known boxes, so its result is the same wherever the tracker started.
+        known: np.ndarray | None = None
         if not scans:
             known = self._follow(image_bgr, followed, slot, time_s)
-            scans = known is not None
+            scans = known is not None  # a face is still lost
         self._newcomers = Detections.none()
         weak = self._scan(image_bgr, known, slot, time_s) if scans else Detections.none()
         visible = sorted((track for track in self._tracks if track.visible), key=lambda track: track.id)
@@ -236,11 +237,13 @@ class Tracker:
             track.visible = track.missed_scans < MISSED_SCANS
         return True
 
-    def _forget(self, image_bgr: np.ndarray, time_s: float) -> None:
-        """Drop the tracks that were out of sight for too long, or all of them after a cut."""
-        if self._is_cut(image_bgr):
-            self._tracks = []  # people after a cut are other people
-            self._scene += 1
+    def _start_scene(self) -> None:
+        """Drop all tracks, because people after a cut are other people."""
+        self._tracks = []
+        self._scene += 1
+
+    def _drop_lost_tracks(self, time_s: float) -> None:
+        """Drop the tracks that were out of sight for too long."""
         self._tracks = [
             track for track in self._tracks if track.visible or abs(time_s - track.seen_s) <= REMEMBERED_S
         ]

@@ -40,11 +40,11 @@ class Smoother:
         self._time_constant_s = time_constant_s
         self._last: dict[int, tuple[float, np.ndarray]] = {}
 
-    def smooth(self, face_id: int, reading: np.ndarray, time_s: float) -> np.ndarray:
+    def smooth(self, track_id: int, reading: np.ndarray, time_s: float) -> np.ndarray:
         """Add a face's next reading and return the smoothed one.
 
         Args:
-            face_id: The face.
+            track_id: The face.
             reading: float32 (K,), from this frame alone.
             time_s: Time of the frame.
 
@@ -55,12 +55,12 @@ class Smoother:
             return reading
         if len(self._last) > 256:
             self._last = {i: seen for i, seen in self._last.items() if time_s - seen[0] <= FORGET_S}
-        before = self._last.get(face_id)
+        before = self._last.get(track_id)
         smoothed = reading
         if before is not None and 0 <= time_s - before[0] <= FORGET_S:
             past = math.exp(-(time_s - before[0]) / self._time_constant_s)
             smoothed = (past * before[1] + (1 - past) * reading).astype(np.float32)
-        self._last[face_id] = (time_s, smoothed)
+        self._last[track_id] = (time_s, smoothed)
         return smoothed
 
 
@@ -99,15 +99,15 @@ class CentredSmoother:
         self._guide_s = min(GUIDE_S, GUIDE_SHARE * time_constant_s)
         self._faces: dict[int, _Readings] = {}
 
-    def add(self, face_id: int, reading: np.ndarray, time_s: float) -> None:
+    def add(self, track_id: int, reading: np.ndarray, time_s: float) -> None:
         """Add a reading. Readings may come in any order.
 
         Args:
-            face_id: The face.
+            track_id: The face.
             reading: float32 (K,), from this frame alone.
             time_s: Time of the frame.
         """
-        readings = self._faces.setdefault(face_id, _Readings())
+        readings = self._faces.setdefault(track_id, _Readings())
         place = bisect_right(readings.times_s, time_s)
         readings.times_s.insert(place, time_s)
         readings.own.insert(place, reading)
@@ -115,17 +115,17 @@ class CentredSmoother:
         around = self._around(readings, time_s)
         readings.guides[around] = [None] * (around.stop - around.start)  # they lack this reading
 
-    def at(self, face_id: int, time_s: float) -> np.ndarray:
+    def at(self, track_id: int, time_s: float) -> np.ndarray:
         """Return a face's smoothed reading at a time, which may lie between two readings.
 
         Args:
-            face_id: The face, which must have a reading.
+            track_id: The face, which must have a reading.
             time_s: The time.
 
         Returns:
             float32 (K,), smoothed. The probabilities sum to 1.
         """
-        readings = self._faces[face_id]
+        readings = self._faces[track_id]
         if self._time_constant_s <= 0:
             return _interpolate(readings.times_s, readings.own, time_s)
         first = bisect_left(readings.times_s, time_s - REACH_S)
@@ -143,11 +143,11 @@ class CentredSmoother:
 
     def forget(self, before_s: float) -> None:
         """Forget all readings before a time, and faces without any others."""
-        for face_id, readings in list(self._faces.items()):
+        for track_id, readings in list(self._faces.items()):
             end = bisect_left(readings.times_s, before_s)
             del readings.times_s[:end], readings.own[:end], readings.guides[:end]
             if not readings.times_s:
-                del self._faces[face_id]
+                del self._faces[track_id]
 
     def _guide(self, readings: _Readings, index: int) -> np.ndarray:
         guide = readings.guides[index]

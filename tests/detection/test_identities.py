@@ -22,7 +22,7 @@ def names(
         if index < frames:
             identities.see(faces_at(index), index / FRAMES_PER_S, scene_at(index))
         if index >= ahead:
-            given.append(identities.name(faces_at(index - ahead), (index - ahead) / FRAMES_PER_S))
+            given.append(identities.assign_ids(faces_at(index - ahead), (index - ahead) / FRAMES_PER_S))
     return given
 
 
@@ -99,5 +99,5 @@ def test_a_long_video_of_passers_by_takes_no_more_memory() -> None:
     for index in range(5000):
         face = tracked(index // 25, 100.0 + 300 * (index // 25 % 2))
         identities.see([face], index / FRAMES_PER_S, 0)
-        identities.name([face], index / FRAMES_PER_S)
+        identities.assign_ids([face], index / FRAMES_PER_S)
     assert len(identities._tracks) < 70 and len(identities._people) < 10

@@ -8,12 +8,12 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class UntilError(Generic[_T]):
+class ErrorLast(Generic[_T]):
     """Passes items on until the iterable ends or raises. The error waits for `raise_error`.
 
     A stage that holds items back uses it to hand them on before the error:
 
-        frames = UntilError(source)
+        frames = ErrorLast(source)
         for frame in frames:
             ...
         yield from waiting
