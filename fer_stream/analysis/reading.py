@@ -31,9 +31,8 @@ from fer_stream.types import Frame
 
 READ_EVERY_S = 0.2  # five frames at 25 frames per second
 READ_EVERY_SHARE = 2 / 3  # or this share of the time constant of the smoothing, if that is shorter
-MOST_UNREAD = (
-    8  # read at least every 8th frame, whatever the frame rate; frames that wait hold their pictures
-)
+# Whatever the frame rate, at least every 8th frame is read, because the frames between hold their pictures.
+MOST_UNREAD = 8
 # Two readings differ by a total variation. If it is more than this share of the smallest total variation that
 # would give either of them another label, a frame between them is read as well.
 MARGIN_SHARE = 0.7

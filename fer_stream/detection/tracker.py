@@ -339,7 +339,8 @@ class Tracker:
             pairs = match(expected, near.boxes_xyxy)
             pairs = pairs or best_pairs(nearness(expected, last, near.boxes_xyxy), 0)
             scores[index] = 0.0
-            for _, found_index in pairs:
+            if pairs:
+                ((_, found_index),) = pairs
                 boxes[index], scores[index] = near.boxes_xyxy[found_index], near.scores[found_index]
                 landmarks[index] = near.landmarks_xy[found_index]
                 present[index] = True

@@ -262,16 +262,23 @@ class WindowSink(Sink):
             self._holds = not self._holds
         elif key == "h":
             self._shows_keys = not self._shows_keys
-        elif key in "bm":
-            self._shows_bars ^= key == "b"
-            self._mirrors ^= key == "m"
-            self._plain_overlay = Overlay(show_bars=False)
-            self._mirror_overlay = Overlay(show_bars=self._shows_bars)
-            if self._picture is not None:  # a held picture changes, too
-                self._picture = self._drawn(self._picture.analyzed, self._picture.image_bgr)
+        elif key == "b":
+            self._shows_bars = not self._shows_bars
+            self._draw_again()
+        elif key == "m":
+            self._mirrors = not self._mirrors
+            self._draw_again()
         else:
             return
         self._drawn_s = -np.inf  # shown at once
+
+    def _draw_again(self) -> None:
+        """Draw the picture with the new settings, even if it is held."""
+        # An overlay keeps each tag at its place, which may not fit any more.
+        self._plain_overlay = Overlay(show_bars=False)
+        self._mirror_overlay = Overlay(show_bars=self._shows_bars)
+        if self._picture is not None:
+            self._picture = self._drawn(self._picture.analyzed, self._picture.image_bgr)
 
     def _drawn(self, analyzed: AnalyzedFrame, image_bgr: np.ndarray) -> _Picture:
         """Draw a frame with or without bars, mirrored or not, as set with the keys."""
