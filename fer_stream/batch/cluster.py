@@ -319,12 +319,12 @@ def _no_cluster(address: str, error: Exception | None = None) -> str:
 
 @contextmanager
 def _connecting() -> Iterator[None]:
-    """Let Ray try only once to connect to a cluster, and hide its warning if that fails.
+    """Let Ray try for 5 s to connect to a cluster, and hide its warnings if that fails.
 
     By default, it tries for 20 s, even if the cluster refuses the token. `_answers` has checked the address.
     """
     before = os.environ.get(_WAIT)
-    os.environ[_WAIT] = "1"
+    os.environ[_WAIT] = "5"
     try:
         with native_messages(shown=False):
             yield
