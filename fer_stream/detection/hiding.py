@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fer_stream.detection.geometry import overlap_of_smaller
-from fer_stream.detection.tracker import TrackedFace
+from fer_stream.detection.tracker import REMEMBERED_S, TrackedFace
 
 BEFORE_S = AFTER_S = 0.5
 WEAK_S = 0.25  # a weak detection counts for this long before and after, because it is often no face
 # Share of the smaller box. A weak detection that overlaps a place by more than this adds nothing.
 SAME_PLACE_OVERLAP = 0.7
 LONGEST_GAP_S = 1.0
-LIVE_AFTER_S = 1.0  # the time for which the tracker remembers a lost face
+LIVE_AFTER_S = REMEMBERED_S  # the tracker may continue the face within this time
 PACE_S = 0.2  # the motion of a face is measured over this long
 SHORTEST_S = 0.001  # over a shorter time, it is not measured: a clock may give two frames the same time
 DRIFT_PER_S = 0.3  # in sizes of the face: its largest distance from the expected place, on each side

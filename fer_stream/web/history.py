@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_stream.sinks.report.people import Curves
+from fer_stream.sinks.curves import Curves
 from fer_stream.types import AnalyzedFrame
 
 LIVE_FOR_S = 60.0

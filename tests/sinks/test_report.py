@@ -20,8 +20,9 @@ from helpers.videos import write_video
 from fer_stream.errors import OutputError, UsageError
 from fer_stream.rendering.html import csp_hash
 from fer_stream.sinks import ReportSink
+from fer_stream.sinks.curves import Curves
 from fer_stream.sinks.provenance import Provenance
-from fer_stream.sinks.report.people import Curves, picture_quality
+from fer_stream.sinks.report.thumbnails import picture_quality
 from fer_stream.sources import open_source
 
 MOST_BYTES = 5_000_000

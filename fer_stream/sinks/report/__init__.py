@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from fer_stream.face_time import FrameClock, PeopleTime
 from fer_stream.sinks.at_end import AtEndSink
+from fer_stream.sinks.curves import Curves
 from fer_stream.sinks.episodes.builder import EpisodeBuilder
 from fer_stream.sinks.report.page import SavedVideo, report_content, report_page
-from fer_stream.sinks.report.people import Curves, Thumbnails
+from fer_stream.sinks.report.thumbnails import Thumbnails
 from fer_stream.sinks.video import clip_start_s
 from fer_stream.system.background import Task
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fer_stream.face_time import PersonTime
+    from fer_stream.sinks.curves import Curves
     from fer_stream.sinks.episodes.builder import Episode
     from fer_stream.sinks.provenance import Provenance
-    from fer_stream.sinks.report.people import Curves, Thumbnails
+    from fer_stream.sinks.report.thumbnails import Thumbnails
     from fer_stream.sources import SourceInfo
 
 # Only the people seen longest get several pictures. The next get one picture, and the rest none, so that the
