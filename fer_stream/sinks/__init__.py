@@ -6,9 +6,9 @@ from fer_stream.sinks.base import RunContext, Sink, check_folder, check_output
 from fer_stream.sinks.charts import FaceChartSink, TimelineSink
 from fer_stream.sinks.crops import CropsSink
 from fer_stream.sinks.episodes import EPISODE_COLUMNS, EPISODE_EXTENSIONS, EpisodesSink
-from fer_stream.sinks.images import IMAGE_EXTENSIONS
+from fer_stream.sinks.images import IMAGE_EXTENSIONS, ImageSink
 from fer_stream.sinks.report import REPORT_EXTENSIONS, ReportSink
-from fer_stream.sinks.stills import ImageSink, StillsSink
+from fer_stream.sinks.stills import StillsSink
 from fer_stream.sinks.table import TABLE_COLUMNS, TABLE_EXTENSIONS, TableSink
 from fer_stream.sinks.video import VIDEO_EXTENSIONS, VideoSink
 from fer_stream.sinks.virtual_camera import VirtualCameraSink

@@ -1,4 +1,4 @@
-"""The base of sinks that write a file for each picture, and `write_image`."""
+"""Write a file for each picture of an image source."""
 
 from __future__ import annotations
 
@@ -125,6 +125,29 @@ class PicturesSink(Sink):
             name = f"{Path(wanted).stem}-{number}{Path(wanted).suffix}"
         self._used_names.add(name.casefold())
         return name
+
+
+class ImageSink(PicturesSink):
+    """Writes the annotated pictures of an image source, under their own names in a folder."""
+
+    name = "image"
+    needs_frame = False
+    what = "picture"
+    extensions = IMAGE_EXTENSIONS
+
+    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
+        """Return True: every frame is written."""
+        return True
+
+    def _name_of(self, source: str) -> str:
+        name = Path(source).name
+        # An address may end in anything.
+        return name if Path(name).suffix.lower() in IMAGE_EXTENSIONS else f"{name}.jpg"
+
+    def _write_file(self, path: Path, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
+        if image_bgr is None:
+            raise ValueError("an image sink needs the annotated picture")
+        write_image(path, image_bgr, overwrite=self._overwrite)
 
 
 def write_image(path: Path, image_bgr: np.ndarray, *, overwrite: bool) -> None:

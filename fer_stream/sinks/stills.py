@@ -1,4 +1,4 @@
-"""Write annotated pictures: those of an image source, and stills of a video."""
+"""Write annotated stills of a video."""
 
 from __future__ import annotations
 
@@ -11,36 +11,13 @@ import numpy as np
 from fer_stream.errors import UsageError
 from fer_stream.ranges import STILLS_EVERY_S
 from fer_stream.sinks.base import Sink, check_folder
-from fer_stream.sinks.images import IMAGE_EXTENSIONS, PicturesSink, write_image
+from fer_stream.sinks.images import write_image
 
 if TYPE_CHECKING:
     from fer_stream.types import AnalyzedFrame
 
 # A face that was not seen for this long is forgotten. If it comes back, it counts as new.
 FORGET_AFTER_S = 60.0
-
-
-class ImageSink(PicturesSink):
-    """Writes the annotated pictures of an image source, under their own names in a folder."""
-
-    name = "image"
-    needs_frame = False
-    what = "picture"
-    extensions = IMAGE_EXTENSIONS
-
-    def needs_image(self, analyzed: AnalyzedFrame) -> bool:
-        """Return True: every frame is written."""
-        return True
-
-    def _name_of(self, source: str) -> str:
-        name = Path(source).name
-        # An address may end in anything.
-        return name if Path(name).suffix.lower() in IMAGE_EXTENSIONS else f"{name}.jpg"
-
-    def _write_file(self, path: Path, analyzed: AnalyzedFrame, image_bgr: np.ndarray | None) -> None:
-        if image_bgr is None:
-            raise ValueError("an image sink needs the annotated picture")
-        write_image(path, image_bgr, overwrite=self._overwrite)
 
 
 @dataclass
