@@ -14,7 +14,7 @@ from people import LABELS_OF_VIDEOS, Boxes, print_score, read_people, score_peop
 
 from fer_stream.analyzer import Analyzer
 from fer_stream.expressions import FER2013, UNSURE
-from fer_stream.sources import open_source
+from fer_stream.sources import SourceKind, open_source
 from fer_stream.types import Frame
 
 HELD_S = 0.3  # the shortest episode; a shorter stretch may be flicker
@@ -158,7 +158,7 @@ def compare_videos(videos: Sequence[Path], weights: Path | None) -> None:
             print()
     print("cut from one video to another: frames until a new face is there")
     for before, after in pairwise(videos):
-        delay = _cut_delay(default, before, after)
+        delay = cut_delay(default, before, after)
         print(f"{before.stem} to {after.stem}: {'never' if delay is None else delay}", flush=True)
 
 
@@ -193,10 +193,10 @@ def print_onsets(errors: Sequence[float]) -> None:
               f"{sum(0 < error < np.inf for error in errors)} come too late", flush=True)  # fmt: skip
 
 
-def _cut_delay(analyzer: Analyzer, before: Path, after: Path) -> int | None:
+def cut_delay(analyzer: Analyzer, before: Path, after: Path) -> int | None:
     """Return the frames after the cut without a face that was not there before it."""
     known: set[int] = set()
-    for analyzed in analyzer.analyze_frames(_joined(before, after), "cut"):
+    for analyzed in analyzer.analyze_frames(_joined(before, after), SourceKind.CAMERA):
         ids = {face.id for face in analyzed.faces}
         if analyzed.frame.index >= CUT_FRAMES and ids - known:
             return analyzed.frame.index - CUT_FRAMES

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
+from pathlib import Path
 
+import cv2
 import pytest
-from videos import Readings, onset_errors
+from helpers.paths import SAMPLE
+from videos import CUT_FRAMES, Readings, cut_delay, onset_errors
+
+from fer_stream.analyzer import Analyzer
+from fer_stream.sources import open_source
 
 FRAME_S = 0.1
 
@@ -48,3 +55,17 @@ def test_label_changes_are_counted_where_a_face_stays() -> None:
 def test_the_share_of_expressions_is_a_share_of_the_faces() -> None:
     assert readings("nf.sn").share(("fear", "sad")) == 0.5
     assert readings("..").share(("fear", "sad")) == 0
+
+
+def test_the_face_after_a_cut_is_new_within_two_frames(tmp_path: Path) -> None:
+    halves = [tmp_path / "left.avi", tmp_path / "right.avi"]  # of the sample, with one person each
+    with open_source(SAMPLE) as source:
+        frames = [cv2.resize(frame.bgr, None, fx=0.5, fy=0.5) for frame in islice(source, CUT_FRAMES)]
+    height, width = frames[0].shape[0], frames[0].shape[1] // 2
+    for index, path in enumerate(halves):
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (width, height))
+        for frame in frames:
+            writer.write(frame[:, index * width : (index + 1) * width])
+        writer.release()
+    delay = cut_delay(Analyzer("cpu", scan_every=10), *halves)
+    assert delay is not None and delay <= 2
