@@ -3,8 +3,9 @@
     python benchmarks/readings.py VIDEO [VIDEO ...]
 
 For each video it prints the number of faces in all frames, the share of them that the network reads, the
-share that gets the same label ("unsure" counts as one), the median difference of a probability, and the 95th
-percentile of a face's largest difference. Both runs smooth the readings as usual.
+share that gets the same label ("unsure" counts as one), the share with the same most probable expression (the
+table's `expression`), the median difference of a probability, and the 95th percentile of a face's largest
+difference. Both runs smooth the readings as usual.
 """
 
 from __future__ import annotations
@@ -67,15 +68,16 @@ def main() -> None:
     """Compare each video and print a row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
-    print(f"{'':<20}{'faces':>7}{'read':>9}{'same label':>12}{'median':>10}{'p95':>9}")
+    print(f"{'':<20}{'faces':>7}{'read':>9}{'same label':>12}{'expression':>12}{'median':>10}{'p95':>9}")
     for video in parser.parse_args().videos:
         with every_frame_is_read():
             every, most = read_video(video)
         faces, count = read_video(video)
         same = np.mean([face.label == every[key].label for key, face in faces.items()])
+        alike = np.mean([face.expression == every[key].expression for key, face in faces.items()])
         differences = np.abs([face.probabilities - every[key].probabilities for key, face in faces.items()])
         print(
-            f"{video.stem:<20}{len(faces):>7}{count / most:>9.1%}{same:>12.2%}"
+            f"{video.stem:<20}{len(faces):>7}{count / most:>9.1%}{same:>12.2%}{alike:>12.2%}"
             f"{np.median(differences):>10.5f}{np.percentile(differences.max(axis=1), 95):>9.4f}"
         )
 

@@ -2,9 +2,9 @@
 
 Reading a face takes longer than following it, and its expression seldom changes from one frame to the next.
 So in a recording, every face is read once in `READ_EVERY_S`. If two readings in a row differ so much that
-the label may change between them, the frame halfway is read as well, and so on in each half. So a change
-keeps its time. The other frames get values interpolated between those of their neighbours. docs/speed.md
-compares the result with that of reading every frame.
+the label or the most probable expression may change between them, the frame halfway is read as well, and so
+on in each half. So a change keeps its time. The other frames get values interpolated between those of their
+neighbours. docs/speed.md compares the result with that of reading every frame.
 
 The readings are due at fixed times of the recording, so that parts of it that are analyzed separately read
 the same frames.
@@ -33,8 +33,8 @@ READ_EVERY_S = 0.2  # five frames at 25 frames per second
 READ_EVERY_SHARE = 2 / 3  # or this share of the time constant of the smoothing, if that is shorter
 # Whatever the frame rate, at least every 8th frame is read, because the frames between hold their pictures.
 MOST_UNREAD = 8
-# Two readings differ by a total variation. If it is more than this share of the smallest total variation that
-# would give either of them another label, a frame between them is read as well.
+# Two readings differ by a total variation. If it is more than this share of the smallest one that would give
+# either of them another label or most probable expression, a frame between them is read as well.
 MARGIN_SHARE = 0.7
 
 
@@ -229,7 +229,7 @@ class _RecordingReading:
             middles: list[_FaceToRead] = []
             halves: list[list[_FaceToRead]] = []
             for run in runs:
-                if len(run) > 2 and _may_change_label(run, self.unsure_below):
+                if len(run) > 2 and _may_change(run, self.unsure_below):
                     middle = len(run) // 2
                     middles.append(run[middle])
                     halves += [run[: middle + 1], run[middle:]]
@@ -239,8 +239,8 @@ class _RecordingReading:
             runs = halves
 
 
-def _may_change_label(run: Sequence[_FaceToRead], unsure_below: float) -> bool:
-    """Return whether the label may change between the two ends of a run."""
+def _may_change(run: Sequence[_FaceToRead], unsure_below: float) -> bool:
+    """Return whether the label or the most probable expression may change between the two ends of a run."""
     first, last = run[0].values, run[-1].values
     assert first is not None and last is not None
     first, last = first[: len(EXPRESSIONS)], last[: len(EXPRESSIONS)]
@@ -249,11 +249,12 @@ def _may_change_label(run: Sequence[_FaceToRead], unsure_below: float) -> bool:
 
 
 def _margin(probabilities: np.ndarray, unsure_below: float) -> float:
-    """Return the smallest total variation (0 to 1) that would give a face another label."""
+    """Return the smallest total variation (0 to 1) that would change a face's label or best expression.
+
+    The table has the most probable expression even while a face is unsure.
+    """
     second, best = map(float, np.sort(probabilities)[-2:])
-    if best < unsure_below:
-        return unsure_below - best
-    return min(best - unsure_below, (best - second) / 2)
+    return min(abs(best - unsure_below), (best - second) / 2)
 
 
 def _interpolate(run: Sequence[_FaceToRead]) -> None:

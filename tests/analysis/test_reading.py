@@ -73,9 +73,11 @@ def test_a_change_is_read_frame_by_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    ("certainty", "between"), [(UNSURE_BELOW + 0.01, [31, 32, 33]), (0.9, []), (0.5, [])]
+    ("certainty", "between"),
+    [(UNSURE_BELOW + 0.01, [31, 32, 33]), (0.49, [31, 32, 33]), (0.9, []), (0.6, [])],
+    ids=["becomes sure", "another expression while unsure", "surely happy", "unsure, but rather happy"],
 )
-def test_a_small_change_is_read_frame_by_frame_if_it_may_change_the_label(
+def test_a_small_change_is_read_frame_by_frame_if_label_or_expression_may_change(
     certainty: float, between: list[int]
 ) -> None:
     reader = FakeReader(lambda x: certainty + 0.02 * (x >= 32))
