@@ -43,7 +43,7 @@ class SourceInfo:
         name: The path or address as given, without a password. It is shown and written in the table.
         kind: Kind of the source.
         path: The video file, the single image, or the folder; None for a glob or a live source.
-        size_wh: Width and height of the first frame in px, upright.
+        size_wh: Width and height of the first frame in px, upright and with square pixels.
         frame_rate: Average frames per second; None for images or if unknown.
         time_base: Seconds per tick of a recorded video's timestamps; None for everything else.
         duration_s: Length of the whole recording; None if unknown or live.

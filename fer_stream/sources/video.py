@@ -26,11 +26,12 @@ from fer_stream.sources.container import (
 )
 from fer_stream.sources.missing_frames import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
+from fer_stream.sources.pixel_aspect import square_size
 from fer_stream.sources.seeking import Place, find_start, past_the_end
 from fer_stream.sources.time_text import format_time
 from fer_stream.sources.timestamps import Clock
 from fer_stream.system.cores import CORES
-from fer_stream.system.environment import max_video_pixels
+from fer_stream.system.environment import check_pixels, max_video_pixels
 from fer_stream.system.memory import LARGE_FRAME_BYTES, has_memory_for, is_out_of_memory
 from fer_stream.types import Frame
 
@@ -82,9 +83,12 @@ class VideoSource(Source):
             first = next(self._decoded, None)
             if first is None:
                 raise SourceError(f"{name}: none of its video can be decoded; {DAMAGED}")
-            self._coded_size_wh = first.width, first.height
+            # The stream's ratio holds for all frames, because boxes and saved video need one size.
+            aspect = self._stream.sample_aspect_ratio
+            self._size_wh = square_size((first.width, first.height), aspect)  # before a turn
+            check_pixels(name, self._size_wh, max_video_pixels())
             converter_threads = max(1, min(MOST_CONVERTER_THREADS, (threads or CORES) // 4))
-            self._to_picture = BgrConverter(self._coded_size_wh, converter_threads)
+            self._to_picture = BgrConverter(self._size_wh, converter_threads)
             self._display_matrix = display_matrix(first)
             self._has_timestamps = has_timestamps(self._container, self._stream, first)
             self._clock = self._new_clock()
@@ -140,7 +144,7 @@ class VideoSource(Source):
                 last_s = first_s + length_s
                 part_s = min(last_s, self._end_s or last_s) - max(first_s, start_s)
                 frame_count = max(1, round(part_s * rate))
-        width, height = self._coded_size_wh
+        width, height = self._size_wh
         if swaps_axes(self._display_matrix):
             width, height = height, width
         return SourceInfo(
@@ -270,7 +274,7 @@ class VideoSource(Source):
         return float(frame.duration * frame.time_base)
 
     def _to_bgr(self, frame: VideoFrame) -> np.ndarray:
-        """Return the picture, uint8 (H, W, 3), upright, in the size of the first frame.
+        """Return the picture, uint8 (H, W, 3), upright, with square pixels, in the size of the first frame.
 
         A picture whose size changes midway is scaled, because boxes and saved video need one size.
         """

@@ -52,6 +52,7 @@ def write_video(
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
     shown: Callable[[np.ndarray], np.ndarray] = lambda bgr: bgr,
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
     """Write pictures 0, 1, 2, ... at the given times, in ticks of the time base."""
     if options is None:
@@ -63,6 +64,8 @@ def write_video(
         stream.height, stream.width = coded.shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         for index, tick in enumerate(ticks):
             bgr = np.ascontiguousarray(shown(picture(index, size_wh)))
             frame = av.VideoFrame.from_ndarray(bgr, format="bgr24").reformat(format=pix_fmt)
