@@ -15,6 +15,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from fer_stream.sources.pixel_aspect import square_size
+
 _lock = threading.Lock()
 _silencers = 0
 _level_before = 0
@@ -44,6 +46,8 @@ class Capture:
     def __init__(self, capture: cv2.VideoCapture, read_timeout_s: float = math.inf) -> None:
         self._capture = capture
         self._read_timeout_s = read_timeout_s
+        width, height = (capture.get(each) for each in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        self._pixel_aspect = width / height if width > 0 and height > 0 else 1.0
 
     @classmethod
     def open(cls, source: int | str, backend: int, parameters: Sequence[int] = ()) -> Capture | None:
@@ -64,7 +68,7 @@ class Capture:
             return cls(capture, read_timeout_s) if capture.isOpened() else None
 
     def read_bgr(self) -> np.ndarray | None:
-        """Wait for the next picture, uint8 (H, W, 3). Return None if none came in time."""
+        """Wait for the next picture, uint8 (H, W, 3), square pixels. Return None if none came in time."""
         began_s = time.monotonic()
         with quiet_opencv():
             try:
@@ -75,7 +79,10 @@ class Capture:
         is_late = time.monotonic() - began_s >= self._read_timeout_s
         if not got or picture is None or not picture.size or is_late:
             return None
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
+        bgr = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
+        size_wh = bgr.shape[1], bgr.shape[0]
+        square_wh = square_size(size_wh, self._pixel_aspect)
+        return bgr if square_wh == size_wh else cv2.resize(bgr, square_wh)
 
     def set(self, property_id: int, value: float) -> None:
         """Request a setting. The camera may ignore it."""

@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from helpers.live_servers import file_server
 from helpers.videos import pictures_of, psnr_db, set_display_matrix, write_video
 
 from fer_stream.errors import SourceError
@@ -77,6 +78,14 @@ def test_saved_video_has_square_pixels(tmp_path: Path) -> None:
     with av.open(str(saved)) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.sample_aspect_ratio) == (512, 288, 1)
+
+
+def test_a_stream_is_scaled_too(tmp_path: Path) -> None:
+    write_anamorphic(tmp_path / "film.mp4", (360, 288), Fraction(64, 45), (512, 288))
+    with file_server(tmp_path) as address, open_source(f"{address}/film.mp4") as source:
+        assert source.info.size_wh == (512, 288)
+        width, height = disc_wh(next(iter(source)).bgr)
+    assert width == pytest.approx(height, abs=3)
 
 
 def test_a_turned_video_is_scaled_before_it_is_turned(tmp_path: Path) -> None:
