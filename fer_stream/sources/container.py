@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from fer_stream.errors import SourceError, UsageError, reason_of
+from fer_stream.sources.heif import IN_TILES, TiledPictureError
 from fer_stream.sources.lists import is_list
 from fer_stream.sources.time_text import parse_time
 from fer_stream.system.environment import check_pixels, max_video_pixels
@@ -55,6 +56,9 @@ _STATING_CONTAINERS = ("mov", "matroska", "avi", "asf")
 
 # Containers that stay readable when files are joined byte by byte (`cat a.ts b.ts`).
 _JOINABLE_CONTAINERS = ("mpegts", "mpeg", "matroska", "flv", "asf", "ogg")
+
+# FFmpeg's flags of a stream: the main one, and a part of a larger picture (AV_DISPOSITION_...).
+_DEFAULT, _DEPENDENT = 0x1, 0x80000
 
 # The errors that PyAV raises for damaged or odd streams, for video and sound, reading and writing.
 MEDIA_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError)
@@ -98,6 +102,8 @@ def open_video(path: Path, name: str) -> tuple[InputContainer, VideoStream]:
         raise SourceError(f"{name} can't be read as a video: {DAMAGED}") from error
     try:
         video = pick_video_stream(container)
+        if in_tiles(container):
+            raise TiledPictureError(f"{name} {IN_TILES}")
         if video is None:
             raise SourceError(f"{name} holds no video, only {_stream_kinds(container)}")
         if video.codec_context is None:
@@ -140,6 +146,12 @@ def pick_video_stream(container: InputContainer) -> VideoStream | None:
     if isinstance(best, VideoStream) and best in videos:
         return best
     return videos[0] if videos else None
+
+
+def in_tiles(container: InputContainer) -> bool:
+    """Return whether a container holds a picture in tiles, of which PyAV gives each alone."""
+    flags = [stream.disposition.value for stream in container.streams.video]
+    return any(flag & _DEPENDENT for flag in flags) and not any(flag & _DEFAULT for flag in flags)
 
 
 def _is_cover(stream: VideoStream) -> bool:

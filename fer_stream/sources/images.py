@@ -19,13 +19,14 @@ import numpy as np
 from fer_stream.errors import SourceError, reason_of
 from fer_stream.sources.addresses import is_network_address, without_password
 from fer_stream.sources.base import RECORDING_EXTENSIONS, Source, SourceInfo, SourceKind
+from fer_stream.sources.heif import HEIF_SUFFIXES, is_animated, is_still, read_heif
 from fer_stream.sources.opencv import quiet_opencv
 from fer_stream.system.environment import check_pixels, max_image_pixels
 from fer_stream.system.files import unreadable_kind
 from fer_stream.system.memory import is_out_of_memory
 from fer_stream.types import Frame
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = HEIF_SUFFIXES | {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 # Largest size of a file: 16 bits in four channels per pixel, plus previews and colour profiles.
 _BYTES_PER_PIXEL = 8
@@ -166,16 +167,20 @@ def read_image(image: Path | str) -> np.ndarray:
         data = _read_address(image) if isinstance(image, str) else _read_file(image)
     except OSError as error:
         raise SourceError(f"{name} can't be read: {reason_of(error)}") from error
-    bgr = None
-    try:
-        with quiet_opencv():
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # depending on the damage, OpenCV raises or returns None
-        if is_out_of_memory(error):
-            raise
+    bgr = read_heif(name, data) if is_still(data) or is_animated(data) else _decode(data)
     if bgr is None:
         raise SourceError(f"{name} can't be read as an image: it is damaged or in another format")
     return bgr
+
+
+def _decode(data: bytearray) -> np.ndarray | None:
+    try:
+        with quiet_opencv():
+            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # depending on the damage, OpenCV raises or returns None
+        if is_out_of_memory(error):
+            raise
+        return None
 
 
 def _name_of(image: Path | str) -> str:

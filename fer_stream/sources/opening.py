@@ -15,6 +15,7 @@ from fer_stream.sources.addresses import (
     without_password,
 )
 from fer_stream.sources.base import Source
+from fer_stream.sources.heif import is_animation
 from fer_stream.sources.images import ImagesSource, images_in_folder, images_of_glob, is_image_path
 from fer_stream.sources.time_text import format_time
 from fer_stream.system.background import Task
@@ -74,7 +75,7 @@ def open_source(
     if is_folder:
         images = images_in_folder(path)
     elif exists:
-        images = [path] if is_image_path(path) else None
+        images = [path] if is_image_path(path) and not is_animation(path) else None
     elif any(character in name for character in "*?["):
         images, images_path = images_of_glob(name), None
     elif has_scheme(name):

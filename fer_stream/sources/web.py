@@ -15,13 +15,14 @@ from http.client import HTTPException, HTTPResponse
 
 from fer_stream.errors import SourceError
 from fer_stream.sources.addresses import with_lower_scheme, without_password
+from fer_stream.sources.heif import is_still
 from fer_stream.sources.lists import is_list
 from fer_stream.version import __version__
 
 TIMEOUT_S = 10.0  # for each wait; as long as a stream may take to open
 ANSWER_LIMIT_S = 2 * TIMEOUT_S  # for all waits together, because a host may send one byte at a time
 _HEAD_BYTES = 1024
-# How the files begin that are read as pictures: JPEG, PNG, BMP, TIFF; and WebP, see `_is_picture`.
+# How the files begin that are read as pictures: JPEG, PNG, BMP, TIFF; for WebP and AVIF see `_is_picture`.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 
 # What `request` and its reply raise.
@@ -143,4 +144,4 @@ class _OnlyToTheWeb(urllib.request.HTTPRedirectHandler):
 
 
 def _is_picture(head: bytes) -> bool:
-    return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or is_still(head)

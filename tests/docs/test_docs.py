@@ -97,7 +97,7 @@ def test_the_troubleshooting_page_quotes_messages_of_the_program() -> None:
     files = [path for folder in ("fer_stream", "train") for path in (ROOT / folder).rglob("*.py")]
     source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     source = re.sub(r"\"\n\s*f?\"", "", source)  # join texts that go on in the next line
-    values = r"camera 0|/dev/video0|\w+\.(?:mp4|jpg|csv)|libGL\S*|--device cuda|torch and \w+| \d+\b"
+    values = r"camera 0|/dev/video0|\w+\.(?:mp4|jpg|heic|csv)|libGL\S*|--device cuda|torch and \w+| \d+\b"
     messages = re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
     assert len(messages) > 10
     for message in messages:
