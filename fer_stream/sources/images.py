@@ -19,7 +19,7 @@ import numpy as np
 from fer_stream.errors import SourceError, reason_of
 from fer_stream.sources.addresses import is_network_address, without_password
 from fer_stream.sources.base import RECORDING_EXTENSIONS, Source, SourceInfo, SourceKind
-from fer_stream.sources.heif import HEIF_SUFFIXES, is_animated, is_still, read_heif
+from fer_stream.sources.heif import HEIF_SUFFIXES, TiledPictureError, is_animated, is_still, read_heif
 from fer_stream.sources.opencv import quiet_opencv
 from fer_stream.system.environment import check_pixels, max_image_pixels
 from fer_stream.system.files import unreadable_kind
@@ -111,6 +111,7 @@ class ImagesSource(Source):
         """
         super().__init__(mirror=mirror)
         self._waiting = deque(enumerate(images))
+        self._tiled: list[tuple[str, TiledPictureError]] = []
         # Read the first image now, so that an error shows at once. The first call of `_read` returns it.
         self._first = self._next_image()
         if self._first is None:
@@ -141,11 +142,26 @@ class ImagesSource(Source):
             index, image = self._waiting.popleft()
             try:
                 return read_image(image), index, _name_of(image)
+            except TiledPictureError as error:
+                self._tiled.append((_name_of(image), error))
             except SourceError as error:
                 self.problems.append(str(error))
+        self._note_tiled()
         return None
 
+    def _note_tiled(self) -> None:
+        """Note the pictures in tiles, in one line: in a folder from a phone there may be hundreds."""
+        if len(self._tiled) == 1:
+            self.problems.append(str(self._tiled[0][1]))
+        elif self._tiled:
+            self.problems.append(
+                f"{self._tiled[0][0]} and {len(self._tiled) - 1} more pictures were left out: they are in "
+                "tiles, which fer-stream can't read; convert them to JPEG"
+            )
+        self._tiled.clear()
+
     def _release(self) -> None:
+        self._note_tiled()
         self._waiting.clear()
         self._first = None
 

@@ -65,6 +65,18 @@ def test_without_pillows_avif_only_pictures_in_tiles_are_refused(
         open_source(write_tiled(tmp_path / "tiles.avif"))
 
 
+def test_one_note_counts_the_pictures_in_tiles(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_tiled(tmp_path / f"{number}.heic")
+    with pytest.raises(SourceError, match=r"none of its 3 images can be read; .*1\.heic and 2 more pictures"):
+        open_source(tmp_path)
+    write_heif(tmp_path / "4.heic", [picture(4, SIZE_WH)])
+    with open_source(tmp_path) as source:
+        assert [Path(frame.source).name for frame in source] == ["4.heic"]
+    (note,) = source.problems
+    assert "1.heic and 2 more pictures were left out" in note and "convert them to JPEG" in note
+
+
 def test_a_photo_held_sideways_comes_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned 90 degrees clockwise; Pillow writes it as a property of the picture
