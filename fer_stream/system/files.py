@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import quote
 
 from fer_stream.errors import OutputError, ReaderGoneError, cannot_write, reason_of
 
@@ -47,6 +48,20 @@ def unreadable_kind(path: Path) -> str | None:
 def resolved(path: Path) -> Path:
     """Return the absolute path with links followed. Unlike `Path.resolve`, accept a link to itself."""
     return Path(os.path.realpath(path))
+
+
+def relative_url(path: Path, folder: Path) -> str | None:
+    """Return the relative address of a file for a page or document in a folder.
+
+    Returns:
+        None on Windows if the two are on different drives.
+    """
+    try:
+        relative = os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:
+        return None
+    # The dot keeps a name such as "a:b.mp4" from being read as a scheme.
+    return quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
 
 
 def file_identities(paths: Iterable[Path]) -> set[tuple[int, int]]:

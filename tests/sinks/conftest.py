@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import types
@@ -38,6 +39,16 @@ def virtual_cameras(monkeypatch) -> list:
     module.Camera, module.PixelFormat = Camera, types.SimpleNamespace(BGR="bgr")
     monkeypatch.setitem(sys.modules, "pyvirtualcam", module)
     return opened
+
+
+@pytest.fixture
+def different_drives(monkeypatch) -> None:
+    """Answer as Windows does if the input and the output are on different drives."""
+
+    def relpath(path: object, start: object) -> str:
+        raise ValueError(f"path is on mount 'E:', start on mount 'D:': {path}, {start}")
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
 
 
 @pytest.fixture(scope="module")

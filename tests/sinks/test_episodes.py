@@ -211,6 +211,13 @@ def test_eaf_follows_elans_schema_and_links_the_video(tmp_path):
     assert unquote(linked["MEDIA_URL"]) == f"file://{video}" and linked["MIME_TYPE"] == "video/mp4"
 
 
+@pytest.mark.usefixtures("different_drives")
+def test_eaf_links_a_video_on_another_drive_by_its_full_address(tmp_path):
+    write(tmp_path / "e.eaf", make_frames([{1: "happy"}] * 10), saved_video=tmp_path / "a.mp4")
+    eaf = (tmp_path / "e.eaf").read_text()
+    assert f'MEDIA_URL="{tmp_path.as_uri()}/a.mp4"' in eaf and "RELATIVE_MEDIA_URL" not in eaf
+
+
 def test_a_recording_without_faces_gives_an_empty_list(tmp_path):
     for name in ("e.csv", "e.vtt", "e.eaf"):
         write(tmp_path / name, make_frames([{}] * 3))

@@ -181,6 +181,13 @@ def test_the_video_is_linked_by_a_relative_address(tmp_path):
     }
 
 
+@pytest.mark.usefixtures("different_drives")
+def test_a_video_on_another_drive_is_linked_by_its_full_address(tmp_path):
+    frames = [make_frame(0, 0.0, make_face(1, "happy"))]
+    content = write(tmp_path / "r.html", frames, saved_video=tmp_path / "a b.mp4")
+    assert content["video"]["src"] == f"{tmp_path.as_uri()}/a%20b.mp4"
+
+
 def test_the_best_picture_is_large_and_faces_the_camera():
     small, large = make_face(1, "happy", box=(0, 0, 20, 20)), make_face(1, "happy", box=(0, 0, 120, 120))
     turned = make_face(1, "happy", box=(0, 0, 120, 120))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import re
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 
 import pytest
 
 from fer_stream.errors import OutputError
 from fer_stream.system.closing import first_error
-from fer_stream.system.files import replace_text, replacing
+from fer_stream.system.files import relative_url, replace_text, replacing
 
 
 def test_the_new_file_is_there_at_the_end_and_nothing_beside_it(tmp_path):
@@ -111,3 +112,28 @@ def test_everything_is_finished_and_the_first_error_is_returned():
     assert first_error([]) is None
     with pytest.raises(ZeroDivisionError):
         first_error([lambda: 1 // 0], (OSError,))
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "address"),
+    [
+        ("/v/a.mp4", "/v", "./a.mp4"),
+        ("/v/a:b ü.mp4", "/v", "./a%3Ab%20%C3%BC.mp4"),
+        ("/v/..a.mp4", "/v", "./..a.mp4"),
+        ("/v/a.mp4", "/out/r", "../../v/a.mp4"),
+    ],
+)
+def test_an_address_is_relative_to_the_folder(path, folder, address):
+    assert relative_url(PurePath(path), PurePath(folder)) == address
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "address"),
+    [(r"D:\v\a.mp4", r"D:\out", "../v/a.mp4"), (r"E:\v\a.mp4", r"D:\out", None)],
+)
+def test_windows_has_no_relative_address_between_drives(path, folder, address, monkeypatch):
+    with monkeypatch.context() as windows:
+        windows.setattr(os.path, "relpath", ntpath.relpath)
+        windows.setattr(os, "sep", "\\")
+        found = relative_url(PureWindowsPath(path), PureWindowsPath(folder))
+    assert found == address

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import mimetypes
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from fer_stream.expressions import LABELS
 from fer_stream.sinks.episodes.builder import Episode
 from fer_stream.sinks.provenance import Provenance
+from fer_stream.system.files import relative_url
 
 EPISODE_COLUMNS = (
     *("source", "face_id", "start_s", "end_s"),
@@ -111,10 +110,10 @@ def write_eaf(episode_list: EpisodeList, path: Path) -> None:
             eaf.add_annotation(f"Person {episode.face_id}", start_ms, end_ms, episode.expression)
     if episode_list.media is not None:
         kind = mimetypes.guess_type(episode_list.media.name)[0] or "video/unknown"
-        relative = os.path.relpath(episode_list.media, episode_list.folder).replace(os.sep, "/")
-        relative = relative if relative.startswith("..") else f"./{relative}"
         eaf.add_linked_file(
-            episode_list.media.resolve().as_uri(), relpath=quote(os.fsencode(relative)), mimetype=kind
+            episode_list.media.resolve().as_uri(),
+            relpath=relative_url(episode_list.media, episode_list.folder),
+            mimetype=kind,
         )
     eaf.to_file(str(path))
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import html
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from fer_stream.errors import one_line
 from fer_stream.expressions import LABELS, UNSURE
 from fer_stream.rendering.html import csp_hash, json_for_script, palette_css, static_text, uplot_script
 from fer_stream.sinks.table import printable_source
+from fer_stream.system.files import relative_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +46,11 @@ class SavedVideo:
     starts_s: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the video for the page, with a relative address, so that both files can move together."""
-        relative = os.path.relpath(self.path, self.report_folder).replace(os.sep, "/")
-        # The dot keeps a name such as "a:b.mp4" from being read as a scheme.
-        address = quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
+        """Return the video for the page, with a relative address, so that both files can move together.
+
+        Only a video on another drive has an absolute address.
+        """
+        address = relative_url(self.path, self.report_folder) or self.path.resolve().as_uri()
         return {"src": address, "name": one_line(self.path.name), "starts_s": round(self.starts_s, 6)}
 
 
