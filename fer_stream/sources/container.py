@@ -173,9 +173,9 @@ def may_be_joined(container: InputContainer) -> bool:
 
 def frame_rate(stream: VideoStream) -> Fraction | None:
     """Return the average frames per second that the file states; None if it states none that is plausible."""
-    rates = [
-        rate for rate in (stream.average_rate, stream.guessed_rate) if rate and 0 < rate <= _HIGHEST_RATE
-    ]
+    # The average of an AVI counts empty chunks as frames. FFmpeg may write one after each frame of H.264.
+    average_rate = None if _is_avi(stream) else stream.average_rate
+    rates = [rate for rate in (average_rate, stream.guessed_rate) if rate and 0 < rate <= _HIGHEST_RATE]
     if not rates:
         return None
     average, guessed = rates[0], rates[-1]
@@ -238,8 +238,41 @@ def stated_end_s(container: InputContainer, stream: VideoStream) -> float | None
     return None
 
 
-def has_timestamps(container: InputContainer, stream: VideoStream, first: VideoFrame) -> bool:
+def frame_count(stream: VideoStream) -> int | None:
+    """Return the number of frames that a file states; None if it states none."""
+    return None if _is_avi(stream) else stream.frames or None  # an AVI counts its empty chunks too
+
+
+def has_timestamps(stream: VideoStream, first: VideoFrame) -> bool:
     """Return whether frames carry presentation times. `first` is the first decoded frame."""
-    # AVI stores no times, and those that FFmpeg makes up are out of order where the codec reorders frames.
-    is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
-    return first.pts is not None and not is_guessed
+    return first.pts is not None and not _guesses_times(stream)
+
+
+def decoding_delay(stream: VideoStream, first: VideoFrame, first_dts: int | None) -> int | None:
+    """Return how much later than its time a frame is decoded, if only the times of decoding are known.
+
+    Args:
+        stream: The stream.
+        first: The first decoded frame.
+        first_dts: Decoding timestamp of the stream's first packet.
+
+    Returns:
+        Ticks to subtract from a frame's decoding timestamp to get its presentation time; None if frames carry
+        presentation times, or no times at all.
+    """
+    if first.dts is None or first_dts is None or not _guesses_times(stream):
+        return None
+    return first.dts - first_dts
+
+
+def _guesses_times(stream: VideoStream) -> bool:
+    """Return whether FFmpeg makes up the presentation times.
+
+    AVI stores only the times of decoding: its chunks follow at a constant rate, and some are empty. Where the
+    codec reorders frames, the presentation times that FFmpeg makes up are out of order.
+    """
+    return _is_avi(stream) and bool(stream.codec_context.has_b_frames)
+
+
+def _is_avi(stream: VideoStream) -> bool:
+    return stream.container.format.name == "avi"

@@ -77,17 +77,22 @@ class Clock:
         breaks: Number of restarts and jumps so far.
     """
 
-    def __init__(self, stream: VideoStream, *, has_timestamps: bool, may_break: bool) -> None:
+    def __init__(
+        self, stream: VideoStream, *, has_timestamps: bool, delay: int | None, may_break: bool
+    ) -> None:
         """Start the clock, before the first frame.
 
         Args:
             stream: The stream, for its rate and time base.
-            has_timestamps: Whether frames carry timestamps; else times follow from the index and the rate.
+            has_timestamps: Whether frames carry presentation times. If they don't and `delay` is None, times
+                follow from the index and the rate.
+            delay: How much later than its time a frame is decoded; see `container.decoding_delay`.
             may_break: Whether the timestamps may restart or jump; see `container.may_be_joined`.
         """
         self._may_break = may_break
+        self._delay = delay
         self._rate = frame_rate(stream) or FALLBACK_RATE
-        self._time_base = stream.time_base if has_timestamps else None
+        self._time_base = stream.time_base if has_timestamps or delay is not None else None
         self._last: int | None = None
         self._finder: BreakFinder | None = None
         if self._time_base is not None:
@@ -103,10 +108,13 @@ class Clock:
         """Return a frame's time in seconds. Frames come in order."""
         if self._time_base is None or self._finder is None:
             return float(index / self._rate)
-        if frame.pts is not None:
-            rising = self._finder.running_time(frame.pts) if self._may_break else frame.pts
+        timestamp = frame.pts
+        if self._delay is not None:
+            timestamp = None if frame.dts is None else frame.dts - self._delay
+        if timestamp is not None:
+            rising = self._finder.running_time(timestamp) if self._may_break else timestamp
         else:
-            assert self._last is not None  # the first frame has a timestamp, see has_timestamps
+            assert self._last is not None  # the first frame has a timestamp
             rising = self._last + self._interval
         if self._last is not None:
             rising = max(rising, self._last + 1)

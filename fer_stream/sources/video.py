@@ -16,7 +16,9 @@ from fer_stream.sources.bgr import BgrConverter
 from fer_stream.sources.container import (
     DAMAGED,
     UNREACHABLE,
+    decoding_delay,
     duration_s,
+    frame_count,
     frame_rate,
     has_timestamps,
     may_be_joined,
@@ -76,7 +78,9 @@ class VideoSource(Source):
         self._end_s = end_s
         self._losses: Losses | None = None
         self._reached_end = False  # of the file
-        self._first_position: int | None = None  # in bytes, of the first packet since the last seek
+        # Of the first packet since the last seek: its position in bytes, and its decoding timestamp.
+        self._first_position: int | None = None
+        self._first_dts: int | None = None
         self._noted_breaks = 0  # breaks that are already listed in `problems`
         self._open()
         try:
@@ -90,7 +94,8 @@ class VideoSource(Source):
             converter_threads = max(1, min(MOST_CONVERTER_THREADS, (threads or CORES) // 4))
             self._to_picture = BgrConverter(self._size_wh, converter_threads)
             self._display_matrix = display_matrix(first)
-            self._has_timestamps = has_timestamps(self._container, self._stream, first)
+            self._has_timestamps = has_timestamps(self._stream, first)
+            self._delay = decoding_delay(self._stream, first, self._first_dts)
             self._clock = self._new_clock()
             # Decode the first frame now, so that an empty part fails at once. The first call of `_read`
             # returns it.
@@ -127,7 +132,10 @@ class VideoSource(Source):
 
     def _new_clock(self) -> Clock:
         return Clock(
-            self._stream, has_timestamps=self._has_timestamps, may_break=may_be_joined(self._container)
+            self._stream,
+            has_timestamps=self._has_timestamps,
+            delay=self._delay,
+            may_break=may_be_joined(self._container),
         )
 
     def _describe(self, start_s: float) -> SourceInfo:
@@ -136,14 +144,12 @@ class VideoSource(Source):
         time_base = stream.time_base
         length_s = duration_s(self._container, stream)
         is_cut = start_s > 0 or self._end_s is not None
-        frame_count = stream.frames or None
-        if is_cut or frame_count is None:
-            frame_count = None
-            if rate and length_s:
-                first_s = float((stream.start_time or 0) * time_base) if time_base else 0.0
-                last_s = first_s + length_s
-                part_s = min(last_s, self._end_s or last_s) - max(first_s, start_s)
-                frame_count = max(1, round(part_s * rate))
+        count = None if is_cut else frame_count(stream)
+        if count is None and rate and length_s:
+            first_s = float((stream.start_time or 0) * time_base) if time_base else 0.0
+            last_s = first_s + length_s
+            part_s = min(last_s, self._end_s or last_s) - max(first_s, start_s)
+            count = max(1, round(part_s * rate))
         width, height = self._size_wh
         if swaps_axes(self._display_matrix):
             width, height = height, width
@@ -155,7 +161,7 @@ class VideoSource(Source):
             frame_rate=rate,
             time_base=time_base,
             duration_s=length_s,
-            frame_count=frame_count,
+            frame_count=count,
             start_s=start_s,
             end_s=self._end_s,
             can_seek=self._clock.breaks == 0,
@@ -223,7 +229,7 @@ class VideoSource(Source):
                 self._unreachable = error.errno in UNREACHABLE
                 packet = None
             if is_first and packet is not None:
-                self._first_position, is_first = packet.pos, False
+                self._first_position, self._first_dts, is_first = packet.pos, packet.dts, False
             try:
                 frames = self._stream.decode(packet)
             except av.error.EOFError:  # already flushed: demux ends with a flushing packet

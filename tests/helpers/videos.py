@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 
 NTSC = Fraction(1001, 24000)
 
@@ -73,6 +74,21 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def copy_to_avi(path: Path, chunks_per_s: int) -> Path:
+    """Copy the H.264 of an MP4 to an AVI. Its chunks between the frames are empty."""
+    avi = path.with_suffix(".avi")
+    with opened(path) as source, av.open(str(avi), "w") as output:
+        given = source.streams.video[0]
+        copied = output.add_stream_from_template(given)
+        copied.time_base = Fraction(1, chunks_per_s)
+        start_codes = BitStreamFilterContext("h264_mp4toannexb", given)
+        for packet in source.demux(given):
+            for ready in start_codes.filter(packet if packet.size else None):
+                ready.stream = copied
+                output.mux(ready)
+    return avi
 
 
 def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:

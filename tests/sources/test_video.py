@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.paths import SHARED_VIDEOS
 from helpers.reading import plain_decode, read
-from helpers.videos import index_in, picture, set_display_matrix, write_video
+from helpers.videos import copy_to_avi, index_in, picture, set_display_matrix, write_video
 
 from fer_stream.errors import SourceError
 from fer_stream.sources import open_source
@@ -44,6 +44,18 @@ class TestVideoTimes:
         path = write_video(tmp_path / "clip.h264", range(12), time_base=Fraction(1, 25))
         assert read(path) == [(i, pytest.approx(i / 25), i) for i in range(12)]
         assert read(path, start_s=0.2, end_s=0.3) == [(i, pytest.approx(i / 25), i) for i in (5, 6, 7)]
+
+    def test_empty_chunks_of_an_avi_are_no_frames(self, tmp_path: Path) -> None:
+        # FFmpeg copies H.264 of 25 frames per second as 50 chunks per second. Ten frames were dropped twice.
+        ticks = [*range(10), *range(20, 30), *range(40, 50)]
+        path = copy_to_avi(write_video(tmp_path / "clip.mp4", ticks, time_base=Fraction(1, 25)), 50)
+        whole = [(i, pytest.approx(tick / 25), i) for i, tick in enumerate(ticks)]
+        assert read(path) == whole
+        assert read(path, start_s=0.81, end_s=1.7) == whole[11:23]
+        with open_source(path) as source:
+            assert source.info.frame_rate == 25 and source.info.frame_count == 50
+            assert len(list(source)) == 30
+            assert not any("says that it ends" in problem for problem in source.problems)
 
     def test_repeated_timestamps_are_made_to_rise(self, tmp_path: Path) -> None:
         # Raw MJPEG in Matroska, whose muxer takes equal timestamps as they are.
