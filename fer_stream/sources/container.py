@@ -33,6 +33,7 @@ COUNTABLE_CODECS = frozenset(
 
 # Above this rate FFmpeg has probably taken the resolution of the timestamps for the frame rate.
 _HIGHEST_RATE = 300
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: the format holds only the coded video
 # Gaps matter only if they make the average rate lower than this. Other files are not opened a second time.
 _SLOW_RATE = 10
 _FIRST_PACKETS = 9  # give eight intervals, so that a gap among them does not matter
@@ -174,7 +175,9 @@ def may_be_joined(container: InputContainer) -> bool:
 def frame_rate(stream: VideoStream) -> Fraction | None:
     """Return the average frames per second that the file states; None if it states none that is plausible."""
     # The average of an AVI counts empty chunks as frames. FFmpeg may write one after each frame of H.264.
-    average_rate = None if _is_avi(stream) else stream.average_rate
+    # Without a container, the average is only FFmpeg's default. The coded video may state its rate itself.
+    has_average = not (_is_avi(stream) or int(stream.container.format.flags) & _NO_TIMESTAMPS)
+    average_rate = stream.average_rate if has_average else None
     rates = [rate for rate in (average_rate, stream.guessed_rate) if rate and 0 < rate <= _HIGHEST_RATE]
     if not rates:
         return None
