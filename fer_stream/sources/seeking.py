@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from fer_stream.errors import NoFramesError
 from fer_stream.sources.container import COUNTABLE_CODECS, may_be_joined, open_video
-from fer_stream.sources.time_text import format_time
+from fer_stream.sources.time_text import format_time, has_reached
 from fer_stream.sources.timestamps import BreakFinder
 
 # No codec shows a picture later than this many packets after it was decoded.
@@ -75,7 +75,7 @@ def find_start(
 
     # Packets before the first decodable frame can only be frames whose references are missing.
     shown = sorted(pts for pts in packets.pts if pts >= first_pts)
-    index = bisect_left(shown, start_s, key=lambda pts: float(pts * time_base))
+    index = bisect_left(shown, True, key=lambda pts: has_reached(float(pts * time_base), start_s))
     if index == len(shown):
         last_s = float(shown[-1] * time_base) if shown else 0.0
         first_s = float(first_pts * time_base)

@@ -57,3 +57,11 @@ def format_time(seconds: float) -> str:
     hours, minutes = divmod(whole_minutes, 60)
     clock = f"{hours}:{minutes:02}:{whole_s:02}" if hours else f"{minutes}:{whole_s:02}"
     return sign + clock + (f".{milliseconds:03}" if milliseconds else "")
+
+
+def has_reached(time_s: float, limit_s: float) -> bool:
+    """Return whether a frame's time is at or after a limit, which may be copied from the table.
+
+    The table rounds times to microseconds, so there a time may be a little later than it is.
+    """
+    return max(time_s, round(time_s, 6)) >= limit_s

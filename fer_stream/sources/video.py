@@ -30,7 +30,7 @@ from fer_stream.sources.missing_frames import Losses
 from fer_stream.sources.orientation import display_matrix, swaps_axes, upright
 from fer_stream.sources.pixel_aspect import square_size
 from fer_stream.sources.seeking import Place, find_start, past_the_end
-from fer_stream.sources.time_text import format_time
+from fer_stream.sources.time_text import format_time, has_reached
 from fer_stream.sources.timestamps import Clock
 from fer_stream.system.cores import CORES
 from fer_stream.system.environment import check_pixels, max_video_pixels
@@ -105,7 +105,7 @@ class VideoSource(Source):
             self._first = first, time_s
             self._losses = Losses(name, self.info.frame_rate, stated_end_s(self._container, self._stream))
             self._losses.add(time_s, self._duration_s(first))
-            if end_s is not None and time_s >= end_s:
+            if end_s is not None and has_reached(time_s, end_s):
                 begins = f" (by its own clock it begins at {format_time(time_s)})" if self._index == 0 else ""
                 raise NoFramesError(
                     f"{name} has no frame between {format_time(start_s)} and {format_time(end_s)}{begins}; "
@@ -178,7 +178,7 @@ class VideoSource(Source):
         counted or seeking fails, the file is decoded from its beginning.
         """
         first_s = time_s = self._clock.time_s(first, 0)
-        if time_s >= start_s:
+        if has_reached(time_s, start_s):
             return first, 0, time_s
         length_s = duration_s(self._container, self._stream)
         if self._has_timestamps:
@@ -191,7 +191,7 @@ class VideoSource(Source):
         self._clock = self._new_clock()
         for index, frame in enumerate(self._decoded):
             time_s = self._clock.time_s(frame, index)
-            if time_s >= start_s:
+            if has_reached(time_s, start_s):
                 return frame, index, time_s
         # The stated length means nothing where timestamps restart or jump.
         end_s = first_s + length_s if length_s and not self._clock.breaks else time_s
@@ -267,7 +267,7 @@ class VideoSource(Source):
             self._reached_end = True
             return None
         time_s = self._clock.time_s(decoded, self._index)
-        if self._end_s is not None and time_s >= self._end_s:
+        if self._end_s is not None and has_reached(time_s, self._end_s):
             return None
         if self._losses is not None:
             self._losses.add(time_s, self._duration_s(decoded))

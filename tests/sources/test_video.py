@@ -100,6 +100,15 @@ class TestVideoTimes:
                 part = read(path, start_s=max(0.0, start_s), end_s=end_s)
                 assert part == whole[first:after], f"from {start_s} to {end_s}"
 
+    @pytest.mark.parametrize("suffix", [".mp4", ".avi"])  # read from a keyframe, and from the beginning
+    def test_a_part_begins_and_ends_at_times_from_the_table(self, tmp_path: Path, suffix: str) -> None:
+        path = write_video(tmp_path / f"clip{suffix}", range(12), time_base=Fraction(1, 24))
+        whole = read(path)
+        for frame in range(1, 12):
+            written_s = round(whole[frame][1], 6)  # every third one is a little later than the frame
+            assert read(path, start_s=written_s) == whole[frame:]
+            assert read(path, end_s=written_s) == whole[:frame]
+
     def test_hidden_pictures_are_not_counted(self, tmp_path: Path) -> None:
         # VP8 may hold pictures that others refer to but that are not shown.
         path = write_video(tmp_path / "clip.webm", range(30), time_base=Fraction(1, 25), codec="libvpx")
