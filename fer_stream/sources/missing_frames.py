@@ -50,16 +50,17 @@ class Losses:
         self._last_s = time_s
         self._end_s = time_s + max(duration_s, interval_s or 0.0)
 
-    def problems(self, end_s: float | None, *, end_reached: bool = False) -> list[str]:
+    def problems(self, end_s: float | None, *, end_reached: bool = False, repeats: bool = False) -> list[str]:
         """Return a line for each loss. Call it after the last frame.
 
         Args:
             end_s: End of the requested part; None for the end of the recording.
             end_reached: Whether a frame at or after `end_s` came, so that no frame is missing at the end.
+            repeats: Whether the recording leaves out pictures that are the same as the one before.
         """
         lines = []
         interval_s = self._interval_s
-        is_regular = self._regular_steps >= _REGULAR_SHARE * self._steps - 1
+        is_regular = not repeats and self._regular_steps >= _REGULAR_SHARE * self._steps - 1
         if interval_s and self._gaps_s and is_regular:
             lines.append(
                 f"{self._name}: {self._gaps_s:.1f} s in its middle hold no picture; "

@@ -78,6 +78,7 @@ class VideoSource(Source):
         self._end_s = end_s
         self._losses: Losses | None = None
         self._reached_end = False  # of the file
+        self._repeats = False  # whether the file says of some pictures that they stay on longer
         # Of the first packet since the last seek: its position in bytes, and its decoding timestamp.
         self._first_position: int | None = None
         self._first_dts: int | None = None
@@ -230,10 +231,11 @@ class VideoSource(Source):
                 packet = None
             if is_first and packet is not None:
                 self._first_position, self._first_dts, is_first = packet.pos, packet.dts, False
+            if packet is not None and packet.size == 0:  # the same picture again, as in Theora
+                self._repeats |= packet.pts is not None  # if it has no time, it only marks the end
+                continue
             try:
                 frames = self._stream.decode(packet)
-            except av.error.EOFError:  # already flushed: demux ends with a flushing packet
-                return
             except av.error.FFmpegError as error:
                 if is_out_of_memory(error):
                     raise
@@ -296,7 +298,9 @@ class VideoSource(Source):
         """Note the frames that are missing from the recording."""
         # If timestamps restart, the stated end can't be compared with the running time.
         if self._losses is not None and not self._clock.breaks:
-            self.problems += self._losses.problems(self._end_s, end_reached=not self._reached_end)
+            self.problems += self._losses.problems(
+                self._end_s, end_reached=not self._reached_end, repeats=self._repeats
+            )
         self._losses = None
 
     def _note_problems(self) -> None:

@@ -258,6 +258,26 @@ class TestDamagedVideo:
         # Every picture from the next keyframe on is whole again, at its own time.
         assert [(time_s, index_in(bgr)) for _, time_s, bgr in part[-36:]] == [f[1:] for f in whole[-36:]]
 
+    def test_empty_packets_repeat_the_picture_before(self, tmp_path: Path) -> None:
+        path = tmp_path / "clip.nut"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p"
+            for index in range(60):
+                frame = av.VideoFrame.from_ndarray(picture(index), format="bgr24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                for packet in stream.encode(frame):
+                    if 20 < index < 30:
+                        empty = av.Packet()
+                        empty.pts = empty.dts = packet.pts
+                        empty.time_base, empty.stream = packet.time_base, stream
+                        packet = empty
+                    container.mux(packet)
+        with open_source(path) as source:
+            frames = [(index_in(frame.bgr), frame.time_s) for frame in source]
+            assert source.problems == []
+        assert frames == [(i, pytest.approx(i / 25)) for i in range(60) if not 20 < i < 30]
+
     def test_a_file_with_nothing_to_decode_fails(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "clip.mp4", range(10))
         data = bytearray(path.read_bytes())
