@@ -240,7 +240,8 @@ def goes_on_after(path: Path, time_s: Fraction) -> bool:
             time_base = stream.time_base or Fraction(1, av.time_base)
             after = int(time_s / time_base)
             container.seek(after, stream=stream)
-            times = (packet.pts for packet in container.demux(stream))
+            # An empty packet repeats the picture before.
+            times = (packet.pts for packet in container.demux(stream) if packet.size)
             return any(pts is not None and pts > after + 1 for pts in times)
     except (*MEDIA_ERRORS, OSError):
         return False

@@ -17,7 +17,7 @@ from helpers.recordings import (
     decoded,
     write_numbered,
 )
-from helpers.videos import make_clip, numbered
+from helpers.videos import make_clip, numbered, write_repeats
 
 from fer_stream.sinks import VideoSink
 from fer_stream.sinks.audio import goes_on_after
@@ -153,6 +153,12 @@ def test_the_video_ends_with_the_stream_that_is_read(tmp_path):
     assert len(times_s) == 50
     assert goes_on_after(path, times_s[24])
     assert not goes_on_after(path, times_s[-1])
+
+
+def test_a_video_that_only_repeats_its_picture_has_ended(tmp_path):
+    path = write_repeats(tmp_path / "still.nut", 50, shown_again=range(30, 50))
+    assert goes_on_after(path, Fraction(28, 25))
+    assert not goes_on_after(path, Fraction(29, 25))
 
 
 def test_a_source_with_unreadable_sound_is_saved_without_sound(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.paths import SHARED_VIDEOS
 from helpers.reading import plain_decode, read
-from helpers.videos import copy_to_avi, index_in, picture, set_display_matrix, write_video
+from helpers.videos import copy_to_avi, index_in, picture, set_display_matrix, write_repeats, write_video
 
 from fer_stream.errors import SourceError
 from fer_stream.sources import open_source
@@ -259,20 +259,7 @@ class TestDamagedVideo:
         assert [(time_s, index_in(bgr)) for _, time_s, bgr in part[-36:]] == [f[1:] for f in whole[-36:]]
 
     def test_empty_packets_repeat_the_picture_before(self, tmp_path: Path) -> None:
-        path = tmp_path / "clip.nut"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("mjpeg", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p"
-            for index in range(60):
-                frame = av.VideoFrame.from_ndarray(picture(index), format="bgr24")
-                frame.pts, frame.time_base = index, Fraction(1, 25)
-                for packet in stream.encode(frame):
-                    if 20 < index < 30:
-                        empty = av.Packet()
-                        empty.pts = empty.dts = packet.pts
-                        empty.time_base, empty.stream = packet.time_base, stream
-                        packet = empty
-                    container.mux(packet)
+        path = write_repeats(tmp_path / "clip.nut", 60, shown_again=range(21, 30))
         with open_source(path) as source:
             frames = [(index_in(frame.bgr), frame.time_s) for frame in source]
             assert source.problems == []
