@@ -159,6 +159,8 @@ class VideoSink(Sink):
         self._output: Any = None
         self._stream: Any = None
         self._audio: AudioTracks | None = None
+        if info.kind == SourceKind.VIDEO and info.path is not None:  # later, another file may be there
+            self._audio = AudioTracks(info.path, self._extension, self.problems)
         self._converter: YuvConverter | None = None
         self._offset_pts = 0
         self._last_pts: int | None = None
@@ -284,8 +286,6 @@ class VideoSink(Sink):
         """Open the file and write its header, without the sound if that fails."""
         self._check_size((picture.width, picture.height))
         self._offset_pts = source_pts if _starts_at_first_frame(self._info) else 0
-        if self._info.kind == SourceKind.VIDEO and self._info.path is not None:
-            self._audio = AudioTracks(self._info.path, self._extension, self.problems)
         self._file = _MuxedFile(self._path, overwrite=self._overwrite)
         try:
             self._start(picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import av
@@ -17,7 +18,7 @@ from helpers.recordings import (
     decoded,
     write_numbered,
 )
-from helpers.videos import make_clip, numbered, write_repeats
+from helpers.videos import audio_s, make_clip, numbered, write_repeats
 
 from fer_stream.sinks import VideoSink
 from fer_stream.sinks.audio import goes_on_after
@@ -159,6 +160,16 @@ def test_a_video_that_only_repeats_its_picture_has_ended(tmp_path):
     path = write_repeats(tmp_path / "still.nut", 50, shown_again=range(30, 50))
     assert goes_on_after(path, Fraction(28, 25))
     assert not goes_on_after(path, Fraction(29, 25))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there an open file can't be replaced")
+def test_the_sound_is_that_of_the_file_that_is_read_even_if_it_is_replaced(tmp_path):
+    source = make_clip(tmp_path / "clip.mp4", video_s=2.0, audio_s=2.0)
+    with VideoSink(tmp_path / "out.mp4", make_info(path=source)) as sink:
+        make_clip(tmp_path / "other.mp4", video_s=2.0, audio_s=0.5).replace(source)
+        write_numbered(sink, [Fraction(index, 25) for index in range(50)])
+    assert sink.problems == []
+    assert audio_s(tmp_path / "out.mp4") > 1.9
 
 
 def test_a_source_with_unreadable_sound_is_saved_without_sound(tmp_path):
