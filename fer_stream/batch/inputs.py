@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fer_stream.batch.addresses import file_system, is_address, local_path, shown, without_passwords
-from fer_stream.batch.output_folder import FOLDERS
 from fer_stream.errors import FerStreamError, SourceError, UsageError, one_line, reason_of
 from fer_stream.sources.base import RECORDING_EXTENSIONS
 from fer_stream.system.files import resolved
@@ -27,6 +26,7 @@ ROOM_LEFT_BYTES = 2**30  # stays free on the disk that holds the copy of a recor
 MAX_LIST_BYTES = 64 * 2**20  # of --from-file: a million names
 
 _GLOB = re.compile(r"[*?[]")
+_ANNOTATED = re.compile(r".*-[0-9a-f]{16}\.mp4", re.DOTALL)  # the names in videos/; see Recording.output_name
 # Names that file systems use for values that change with the file.
 _STAMPS = ("mtime", "etag", "ETag", "LastModified", "last_modified", "updated", "modified", "md5Hash")
 
@@ -109,29 +109,23 @@ def find_recordings(
     Args:
         specs: Paths, globs, folders and addresses, as given by the user.
         listed: More of them, from a list. A missing file among them is returned; its analysis will fail.
-        leave_out: The folder of results, whose subfolders for outputs are not searched. It may be one of
-            `specs`.
+        leave_out: The folder of results. The annotated videos that earlier runs wrote to it are left out.
 
     Returns:
         Each recording once, in the order given; those of a folder or glob ordered by name.
 
     Raises:
-        SourceError: An entry matches no recording or can't be read, or only missing files are listed.
+        SourceError: An entry matches no recording or can't be read, only missing files are listed, or only
+            annotated videos are found.
         UsageError: fsspec does not know the file system.
     """
-    results: tuple[Path, ...] = ()
-    results_prefixes: tuple[str, ...] = ()
-    if leave_out is not None and is_address(leave_out):
-        results_prefixes = tuple(f"{shown(leave_out).rstrip('/')}/{name}/" for name in FOLDERS)
-    elif leave_out is not None:
-        results = tuple(resolved(Path(leave_out, name)) for name in FOLDERS)
     found: dict[str, Recording] = {}
     missing: dict[str, _MissingError] = {}
     for index, spec in enumerate(map(local_path, (*specs, *listed))):
         if not spec:
             raise UsageError("a recording's name is empty: give a file, a folder, a glob or an address")
         try:
-            recordings = list(_remote(spec) if is_address(spec) else _local(spec, results))
+            recordings = list(_remote(spec) if is_address(spec) else _local(spec))
         except _MissingError as error:
             if index < len(specs):
                 raise
@@ -141,13 +135,30 @@ def find_recordings(
             raise
         except Exception as error:  # every file system has errors of its own
             raise _unreadable(spec, error) from error
-        recordings = [each for each in recordings if not each.name.startswith(results_prefixes)]
         if not recordings:
             raise SourceError(f"{shown(spec)} holds no recording; give the file itself")
         found.update((recording.output_name, recording) for recording in recordings)
+    if leave_out is not None:
+        found = {name: each for name, each in found.items() if not _is_annotated(each, leave_out)}
+        if not found:
+            raise SourceError(
+                f"only annotated videos of earlier runs were found; they are in {shown(leave_out)}"
+            )
     if missing and missing.keys() == found.keys():
         raise next(iter(missing.values()))
     return _with_different_names(list(found.values()))
+
+
+def _is_annotated(recording: Recording, output: str) -> bool:
+    """Return whether a recording is an annotated video that an earlier run wrote to the folder of results.
+
+    Its name tells, because users may have other recordings in a folder `videos` of their own.
+    """
+    if not _ANNOTATED.fullmatch(recording.name):
+        return False
+    if is_address(recording.address):
+        return recording.name.rpartition("/")[0] == f"{shown(output).rstrip('/')}/videos"
+    return resolved(Path(recording.address).parent) == resolved(Path(output, "videos"))
 
 
 def _with_different_names(recordings: list[Recording]) -> list[Recording]:
@@ -199,41 +210,31 @@ def local_copy(recording: Recording) -> Iterator[Path]:
         yield path
 
 
-def _local(spec: str, results: Sequence[Path]) -> Iterator[Recording]:
-    """Yield the recordings of a path, folder or glob, without those in folders of results."""
+def _local(spec: str) -> Iterator[Recording]:
+    """Yield the recordings of a path, folder or glob."""
     path = Path(spec).expanduser()
     if path.is_dir():
-        yield from _in_folder(path.absolute(), results)
+        yield from _in_folder(path.absolute())
     elif path.exists():
         yield _recording_at(path)
     elif _GLOB.search(spec):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # any pattern, absolute too
-            if Path(name).is_file() and not _is_within(Path(name), results):
+            if Path(name).is_file():
                 yield _recording_at(Path(name))
     else:
         raise _MissingError(f"{spec}: no such file or folder")
 
 
-def _in_folder(folder: Path, results: Sequence[Path]) -> Iterator[Recording]:
+def _in_folder(folder: Path) -> Iterator[Recording]:
     def fail(error: OSError) -> None:
         raise error
 
     for parent, folders, files in os.walk(folder, onerror=fail):
-        parent_path = Path(parent)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not _is_within(parent_path / name, results)
-        )
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
                 with suppress(FileNotFoundError):  # removed in the meantime, or a broken link
-                    yield _recording_at(parent_path / name)
-
-
-def _is_within(path: Path, folders: Sequence[Path]) -> bool:
-    real_path = resolved(path)
-    return any(real_path.is_relative_to(folder) for folder in folders)
+                    yield _recording_at(Path(parent, name))
 
 
 def _recording_at(path: Path) -> Recording:

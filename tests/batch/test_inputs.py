@@ -80,7 +80,7 @@ def test_a_list_at_an_address_needs_the_same_packages_as_recordings_there(tmp_pa
 
 
 def test_outputs_inside_the_input_folder_are_not_analyzed(tmp_path):
-    for name in ("a.mp4", "out/videos/a-1.mp4"):
+    for name in ("a.mp4", "out/videos/a-0123456789abcdef.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = find_recordings([str(tmp_path)], leave_out=str(tmp_path / "out"))
@@ -90,14 +90,22 @@ def test_outputs_inside_the_input_folder_are_not_analyzed(tmp_path):
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_recordings_in_the_output_folder_are_analyzed_but_not_annotated_videos(is_remote, tmp_path):
     folder = f"memory://{tmp_path.name}" if is_remote else str(tmp_path)
-    for name in ("a.mp4", "monday/b.mp4", "videos/a-1.mp4"):
+    own, annotated = f"{folder}/videos/b.mp4", f"{folder}/videos/b-0123456789abcdef.mp4"
+    for name in ("a.mp4", "monday/b.mp4", "tables/c.mp4", "videos/b.mp4", "videos/b-0123456789abcdef.mp4"):
         fs, path = fsspec.core.url_to_fs(f"{folder}/{name}")
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         fs.pipe_file(path, b"x")
-    recordings = [f"{folder}/a.mp4", f"{folder}/monday/b.mp4"]
-    for spec, expected in ((folder, recordings), (f"{folder}/*.mp4", recordings[:1])):
-        found = find_recordings([spec], leave_out=folder)
+    everything = [f"{folder}/a.mp4", f"{folder}/monday/b.mp4", f"{folder}/tables/c.mp4", own]
+    for specs, expected in (
+        ([folder], everything),
+        ([f"{folder}/*.mp4"], everything[:1]),
+        ([f"{folder}/videos/*"], [own]),
+        ([annotated, own], [own]),  # as the shell expands videos/*
+    ):
+        found = find_recordings(specs, leave_out=folder)
         assert [recording.name for recording in found] == expected
+    with pytest.raises(SourceError, match="only annotated videos"):
+        find_recordings([annotated], leave_out=folder)
 
 
 def test_an_input_that_matches_no_recording_is_refused(tmp_path):
