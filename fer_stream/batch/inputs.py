@@ -226,15 +226,29 @@ def _local(spec: str) -> Iterator[Recording]:
 
 
 def _in_folder(folder: Path) -> Iterator[Recording]:
+    """Yield the recordings of a folder, and then those of the folders that links in it lead to.
+
+    No folder is searched twice, and no link to a folder above it is followed.
+    """
+
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
-                with suppress(FileNotFoundError):  # removed in the meantime, or a broken link
-                    yield _recording_at(Path(parent, name))
+    waiting, searched = [folder], set()
+    for start in waiting:  # grows
+        for parent, folders, files in os.walk(start, onerror=fail):
+            place = resolved(Path(parent))
+            if place in searched:
+                folders.clear()
+                continue
+            searched.add(place)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            links = [path for name in folders if (path := Path(parent, name)).is_symlink()]
+            waiting += [link for link in links if not place.is_relative_to(resolved(link))]
+            for name in sorted(files):
+                if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
+                    with suppress(FileNotFoundError):  # removed in the meantime, or a broken link
+                        yield _recording_at(Path(parent, name))
 
 
 def _recording_at(path: Path) -> Recording:

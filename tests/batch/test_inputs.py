@@ -189,6 +189,19 @@ def test_file_addresses_are_paths_and_read_in_place(clip):
         assert path == clip
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_linked_folders_are_searched_once(tmp_path):
+    archive, disk = tmp_path / "archive", tmp_path / "disk"
+    paths = (archive / "a.mp4", archive / "real" / "b.mp4", disk / "deep" / "c.mp4", tmp_path / "other.mp4")
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    for name, target in {"1": "../disk", "2": "../disk/deep", "3": "real", "up": "..", "none": "0"}.items():
+        (archive / name).symlink_to(target)
+    found = [Path(recording.name).relative_to(archive) for recording in find_recordings([str(archive)])]
+    assert [path.as_posix() for path in found] == ["a.mp4", "real/b.mp4", "1/deep/c.mp4"]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_or_a_link_to_itself_does_not_stop_the_others(tmp_path, clip):
     archive = tmp_path / "archive"
