@@ -219,7 +219,7 @@ def _local(spec: str) -> Iterator[Recording]:
         yield _recording_at(path)
     elif _GLOB.search(spec):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # any pattern, absolute too
-            if Path(name).is_file():
+            if not Path(name).is_dir():
                 yield _recording_at(Path(name))
     else:
         raise _MissingError(f"{spec}: no such file or folder")
@@ -247,7 +247,7 @@ def _in_folder(folder: Path) -> Iterator[Recording]:
             waiting += [link for link in links if not place.is_relative_to(resolved(link))]
             for name in sorted(files):
                 if Path(name).suffix.lower() in RECORDING_EXTENSIONS and not name.startswith("."):
-                    with suppress(FileNotFoundError):  # removed in the meantime, or a broken link
+                    with suppress(FileNotFoundError):  # removed in the meantime
                         yield _recording_at(Path(parent, name))
 
 
@@ -256,9 +256,9 @@ def _recording_at(path: Path) -> Recording:
     try:
         stat = path.stat()
         size_bytes, marks = stat.st_size, [stat.st_mtime_ns]
-    except FileNotFoundError:
-        raise
-    except OSError:  # such as a link to itself; its analysis will report the error, and the others go on
+    except OSError as error:  # such as a link to nothing; its analysis will report it, and the others go on
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
         size_bytes, marks = 0, []
     # In a name that is not valid Unicode, odd bytes are written as escapes, as in the table.
     name = _utf8(str(path)).decode()

@@ -203,15 +203,18 @@ def test_linked_folders_are_searched_once(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_or_a_link_to_itself_does_not_stop_the_others(tmp_path, clip):
+def test_a_pipe_or_a_dead_link_does_not_stop_the_others(tmp_path, clip):
     archive = tmp_path / "archive"
     archive.mkdir()
     shutil.copy(clip, archive / "good.mp4")
     os.mkfifo(archive / "pipe.mp4")
     (archive / "loop.mp4").symlink_to(archive / "loop.mp4")
-    found = {Path(recording.name).name: recording for recording in find_recordings([str(archive)])}
-    assert sorted(found) == ["good.mp4", "loop.mp4", "pipe.mp4"]
-    for name, reason in (("pipe.mp4", "is a pipe"), ("loop.mp4", "symbolic links")):
+    (archive / "dead.mp4").symlink_to("none.mp4")
+    names = ["dead.mp4", "good.mp4", "loop.mp4", "pipe.mp4"]
+    for spec in (archive, archive / "*.mp4"):
+        found = {Path(recording.name).name: recording for recording in find_recordings([str(spec)])}
+        assert sorted(found) == names
+    for name, reason in (("pipe.mp4", "is a pipe"), ("loop.mp4", "symbolic links"), ("dead.mp4", "No such")):
         assert work.read_header(None, found[name]) == Header()
         with pytest.raises(SourceError, match=reason), local_copy(found[name]) as path:
             VideoSource(path, name=name, mirror=False)
