@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from fer_stream.batch.addresses import is_address
 from fer_stream.batch.inputs import Recording
-from fer_stream.batch.output_folder import Output
+from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.settings import Settings
 from fer_stream.batch.tables import footer_of, read_footer
 from fer_stream.errors import OutputError, cannot_write
@@ -49,6 +49,8 @@ class Record:
         error: The error if it failed. If it is done, the problems that did not end the analysis.
         table: Path of the table in the output folder.
         table_bytes: Size of its CSV table; 0 for Parquet, whose footer holds the number of rows.
+        output_bytes: Sizes of its other outputs, by `output_kind`. It is 0 or missing for an output that does
+            not exist, or that an older version made.
         stamp: See `Recording.stamp`.
         settings: See `Settings.key`.
         label_s: Face-seconds of each label, an expression or "unsure".
@@ -69,6 +71,7 @@ class Record:
     error: str = ""
     table: str = ""
     table_bytes: int = 0
+    output_bytes: dict[str, int] = field(default_factory=dict)
     label_s: dict[str, float] = field(default_factory=dict)
     labels: str = ""
     output_name: str = ""
@@ -79,18 +82,25 @@ class Record:
         if not isinstance(values, dict):
             return None
         kept = {item.name: values[item.name] for item in fields(cls) if item.name in values}
-        seconds = kept.get("label_s", {})
-        if "source" not in kept or not isinstance(seconds, dict) or not seconds.keys() <= set(LABELS):
-            return None
+        seconds, sizes = kept.get("label_s", {}), kept.get("output_bytes", {})
+        for named, names in ((seconds, LABELS), (sizes, _OUTPUT_KINDS)):
+            if not isinstance(named, dict) or not named.keys() <= set(names):
+                return None
         numbers = {name: kept[name] for name in _TYPES if name in kept}
-        texts = [kept[name] for name in kept.keys() - numbers.keys() - {"label_s"}]
-        if not all(isinstance(text, str) and _is_utf8(text) for text in texts):
+        texts = [kept[name] for name in kept.keys() - numbers.keys() - {"label_s", "output_bytes"}]
+        if "source" not in kept or not all(isinstance(text, str) and _is_utf8(text) for text in texts):
             return None
-        if not all(_is_count(number) for number in (*numbers.values(), *seconds.values())):
+        if not all(_is_count(number) for number in (*numbers.values(), *seconds.values(), *sizes.values())):
             return None
-        if any(isinstance(numbers[name], float) and _TYPES[name] == pa.int64() for name in numbers):
+        integers = [number for name, number in numbers.items() if _TYPES[name] == pa.int64()]
+        if any(isinstance(number, float) for number in (*integers, *sizes.values())):
             return None
         return cls(**kept)
+
+
+def output_kind(folder: str, suffix: str) -> str:
+    """Return the name of a kind of output in `Record.output_bytes`, such as `episodes.csv`."""
+    return folder + suffix
 
 
 def _is_utf8(text: str) -> bool:
@@ -108,9 +118,16 @@ _COLUMNS = (
     *("source", "hash", "state", "duration_s", "frames", "faces", "seconds", "error"),
     *("table", "stamp", "settings", "output_name", "rows", "table_bytes", "labels"),
 )
+_OUTPUT_KINDS = tuple(
+    output_kind(folder, suffix)
+    for folder, suffixes in FOLDERS.items()
+    for suffix in suffixes
+    if folder != "tables"
+)
 _SCHEMA = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in _COLUMNS]
     + [("label_s", pa.struct([(label, pa.float64()) for label in LABELS]))]
+    + [("output_bytes", pa.struct([(kind, pa.int64()) for kind in _OUTPUT_KINDS]))]
 )
 # Shares of the time that a face was seen; empty if no face was seen. `expression` is the one with the largest
 # share.
@@ -157,7 +174,12 @@ def write_manifest(output: Output, records: Iterable[Record], settings: Settings
         OutputError: One of them can't be written.
     """
     records = sorted(records, key=lambda record: (record.source, record.output_name))
-    rows = [asdict(record) | {"label_s": dict.fromkeys(LABELS, 0.0) | record.label_s} for record in records]
+    no_seconds, no_bytes = dict.fromkeys(LABELS, 0.0), dict.fromkeys(_OUTPUT_KINDS, 0)
+    rows = [
+        asdict(record)
+        | {"label_s": no_seconds | record.label_s, "output_bytes": no_bytes | record.output_bytes}
+        for record in records
+    ]
     done = [_summary(record) for record in records if record.state == DONE]
     metadata = parquet_metadata(settings.provenance)
     for name, table in (
@@ -242,10 +264,8 @@ def finished(recordings: Sequence[Recording], settings: Sequence[Settings], outp
         if any(name not in existing[folder] for folder, name in names.items()):
             return new, ""
         for folder, name in names.items():
-            if not existing[folder][name]:
-                return new, f"{output.place(folder, name)} is empty; the recording must be analyzed again"
-        if problem := _table_problem(output, table, record, existing["tables"][table]):
-            return new, f"{output.place('tables', table)} {problem}; the recording must be analyzed again"
+            if problem := _problem(output, folder, name, record, existing[folder][name]):
+                return new, f"{output.place(folder, name)} {problem}; the recording must be analyzed again"
         return record, ""
 
     for recording, (record, note) in zip(
@@ -261,10 +281,11 @@ def _is_gone(record: Record) -> bool:
     return record.state != DONE and not is_address(record.source) and not os.path.lexists(record.source)
 
 
-def has_same_analysis(recording: Recording, settings: Settings, output: Output) -> bool:
-    """Return whether the recording's finished table is from the same analysis, in either format."""
+def same_analysis(recording: Recording, settings: Settings, output: Output) -> Record | None:
+    """Return the record of the recording's finished table, in either format, if the analysis was the same."""
     tables = (f"{recording.output_name}.{table_format}" for table_format in TABLE_FORMATS)
-    return any(_is_current(_kept_record(output, table), recording, {settings.key}) for table in tables)
+    records = (_kept_record(output, table) for table in tables)
+    return next((record for record in records if _is_current(record, recording, {settings.key})), None)
 
 
 def _is_current(record: Record | None, recording: Recording, keys: Collection[str]) -> bool:
@@ -276,10 +297,21 @@ def _is_current(record: Record | None, recording: Recording, keys: Collection[st
     )
 
 
-def _table_problem(output: Output, table: str, record: Record, size_bytes: int) -> str:
-    """Return the problem with a finished table, or an empty string."""
-    if table.endswith(".csv"):
-        return "" if size_bytes == record.table_bytes else "has changed size since it was written"
+def _problem(output: Output, folder: str, name: str, record: Record, size_bytes: int) -> str:
+    """Return the problem with a finished output of a recording, or an empty string."""
+    if not size_bytes:
+        return "is empty"
+    suffix = Path(name).suffix
+    if folder == "tables" and suffix == ".parquet":
+        return _table_problem(output, name, record)
+    noted_bytes = record.output_bytes.get(output_kind(folder, suffix), 0) or size_bytes
+    if size_bytes != (record.table_bytes if folder == "tables" else noted_bytes):
+        return "has changed size since it was written"
+    return ""
+
+
+def _table_problem(output: Output, table: str, record: Record) -> str:
+    """Return the problem with a finished Parquet table, or an empty string."""
     try:
         with output.reading("tables", table) as file:
             metadata = pq.read_metadata(file)

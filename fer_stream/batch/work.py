@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from fer_stream.analyzer import Analyzer
 from fer_stream.batch.addresses import file_system, is_address
 from fer_stream.batch.inputs import Recording, local_copy
-from fer_stream.batch.manifest import DONE, Record, forget_record, has_same_analysis, keep_record
+from fer_stream.batch.manifest import DONE, Record, forget_record, keep_record, output_kind, same_analysis
 from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import WHOLE, Header, Part, PartResult, faces_by_frame, join
 from fer_stream.batch.parts import read_header as read_file_header
@@ -143,15 +143,17 @@ def analyze(settings: Settings, weights: bytes | None, recording: Recording, out
     analyzer = load(settings, weights, output)
     with watched(recording) as progress, local_copy(recording) as path, ExitStack() as stack:
         source = stack.enter_context(_open(settings, path, recording))
-        _remove_outdated(settings, recording, output)
+        kept_bytes = _remove_outdated(settings, recording, output)
         # Opened first and so closed last: if the table exists, the other outputs do, too.
         writer = _table_writer(settings, recording, output, source.info.interval_s, stack)
+        paths = _other_outputs(settings, recording, output, stack)
         sinks: list[Sink] = [RowsSink(writer, recording.name)]
-        sinks += _other_outputs(settings, recording, output, source, stack)
+        sinks += _sinks(settings, recording, output, source, paths)
         provenance = _provenance(settings, recording, path)
         summary = _run(source, analyzer, sinks, progress, provenance, blur=settings.blur)
         content_hash = provenance.source_sha256 or _hash(path, recording)
-        record = _record(settings, recording, output, writer, began_s, content_hash, summary.problems)
+        record = _record(settings, recording, writer, began_s, content_hash, summary.problems)
+        record = replace(record, output_bytes=kept_bytes | _sizes(settings, paths))
         writer.close(asdict(record))
     return keep_record(settings, record, output)
 
@@ -222,7 +224,7 @@ def join_parts(
 
     with ExitStack() as stack:
         progress = stack.enter_context(watched(recording))
-        _remove_outdated(settings, recording, output)
+        kept_bytes = _remove_outdated(settings, recording, output)
         writer = _table_writer(settings, recording, output, results[0].interval_s, stack)
 
         def written() -> Iterator[Any]:
@@ -231,16 +233,18 @@ def join_parts(
                 progress()
                 yield table
 
-        if len(settings.folders) > 1:
+        paths = _other_outputs(settings, recording, output, stack)
+        if paths:
             path = stack.enter_context(local_copy(recording))
             source = stack.enter_context(_open(settings, path, recording))
-            sinks = list(_other_outputs(settings, recording, output, source, stack))
+            sinks = list(_sinks(settings, recording, output, source, paths))
             provenance = _provenance(settings, recording, path)
             problems += _run(source, _Replay(written()), sinks, progress, provenance).problems
         else:
             for _ in written():
                 pass
-        record = _record(settings, recording, output, writer, began_s, results[0].hash, problems)
+        record = _record(settings, recording, writer, began_s, results[0].hash, problems)
+        record = replace(record, output_bytes=kept_bytes | _sizes(settings, paths))
         writer.close(asdict(record))
     record = keep_record(settings, record, output)
     output.remove("parts", recording.output_name)
@@ -300,27 +304,51 @@ def _open(settings: Settings, path: Path, recording: Recording, part: Part = WHO
 
 
 def _other_outputs(
-    settings: Settings, recording: Recording, output: Output, source: VideoSource, stack: ExitStack
+    settings: Settings, recording: Recording, output: Output, stack: ExitStack
+) -> dict[str, Path]:
+    """Return paths to write all requested outputs but the table to, by folder. See `Output.writing`."""
+    return {
+        folder: stack.enter_context(output.writing(folder, recording.output_name + settings.suffix(folder)))
+        for folder in settings.folders
+        if folder != "tables"
+    }
+
+
+def _sinks(
+    settings: Settings, recording: Recording, output: Output, source: VideoSource, paths: dict[str, Path]
 ) -> Iterator[Sink]:
-    """Yield the sinks for all requested outputs but the table."""
-    for folder in [folder for folder in settings.folders if folder != "tables"]:
+    """Yield the sinks for the paths of `_other_outputs`."""
+    for folder, path in paths.items():
         name = recording.output_name + settings.suffix(folder)
-        path = stack.enter_context(output.writing(folder, name))
         yield _sink(folder, path, output.final_path(folder, name), source.info, recording)
 
 
-def _remove_outdated(settings: Settings, recording: Recording, output: Output) -> None:
+def _sizes(settings: Settings, paths: dict[str, Path]) -> dict[str, int]:
+    """Return the sizes of finished outputs, for their record. A missing file is reported when it is moved."""
+    return {
+        output_kind(folder, settings.suffix(folder)): path.stat().st_size
+        for folder, path in paths.items()
+        if path.exists()
+    }
+
+
+def _remove_outdated(settings: Settings, recording: Recording, output: Output) -> dict[str, int]:
     """Remove the outputs of an earlier analysis, which would contradict the new table.
 
     Outputs of the same analysis agree with the table, so they stay, even if they are not requested now.
+
+    Returns:
+        The sizes of the outputs that stay, as in their record.
     """
-    if has_same_analysis(recording, settings, output):
-        return
+    earlier = same_analysis(recording, settings, output)
+    if earlier is not None:
+        return earlier.output_bytes
     # Including table and record. If this run is killed now, they must not vouch for the new outputs.
     forget_record(recording.output_name, output)
     for folder, suffixes in FOLDERS.items():
         for suffix in suffixes:
             output.remove(folder, recording.output_name + suffix)
+    return {}
 
 
 def _sink(folder: str, path: Path, placed_at: Path, info: SourceInfo, recording: Recording) -> Sink:
@@ -383,7 +411,6 @@ def _run(
 def _record(
     settings: Settings,
     recording: Recording,
-    output: Output,
     writer: TableWriter | CsvWriter,
     began_s: float,
     content_hash: str,

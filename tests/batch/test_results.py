@@ -91,7 +91,8 @@ def test_keeping_a_record_does_not_list_the_tables(
     [
         *({"frames": 10**30}, {"frames": -1}, {"rows": 1.5}, {"duration_s": math.inf}, {"seconds": math.nan}),
         *({"label_s": {"happy": 10**400}}, {"label_s": {"happy": None}}, {"label_s": {"other": 1.0}}),
-        *({"error": "\ud800"}, {"table": 3}, {"label_s": []}),
+        *({"error": "\ud800"}, {"table": 3}, {"label_s": []}, {"output_bytes": {"videos.mp4": 1.5}}),
+        *({"output_bytes": []}, {"output_bytes": {"videos.mp4": -1}}, {"output_bytes": {"other": 1}}),
     ],
 )
 def test_a_record_that_fits_into_no_manifest_counts_as_none(tmp_path: Path, values: dict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from helpers.contexts import make_info
 
 from fer_stream.batch import work
 from fer_stream.batch.inputs import find_recordings
-from fer_stream.batch.manifest import has_same_analysis, write_manifest
+from fer_stream.batch.manifest import finished, same_analysis, write_manifest
 from fer_stream.batch.output_folder import FOLDERS, Output
 from fer_stream.batch.parts import Part
 from fer_stream.errors import WeightsError
@@ -107,12 +108,40 @@ def test_outputs_of_an_earlier_run_stay_while_they_agree_with_the_table(settings
     assert not any(path.exists() for path in earlier) and not [*tmp_path.glob("charts/*")]
 
 
+@pytest.mark.parametrize("table", ["parquet", "csv"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_damaged_output_is_made_again_and_reported(settings, clip, tmp_path, table, cut):
+    (recording,) = find_recordings([str(clip)])
+    output, both = Output(str(tmp_path)), replace(settings, table=table, save=True, episodes="csv")
+    output.make()
+    if cut:
+        parts = [Part(0, 0, 0.55), Part(1, 0.55, None, 0.15)]
+        results = [work.analyze_part(both, None, recording, part, output) for part in parts]
+        work.join_parts(both, recording, parts, results, output)
+    else:
+        work.analyze(both, None, recording, output)
+    (video,) = tmp_path.glob("videos/*")
+    last = work.analyze(replace(both, save=False, chart=True), None, recording, output)  # keeps the video
+    for _ in range(2):  # without a manifest and with one
+        earlier = finished([recording], [both], output)
+        assert earlier.records[recording.output_name].state == "done" and earlier.notes == ()
+        write_manifest(output, [last], settings)
+    os.truncate(video, 100)
+    earlier = finished([recording], [both], output)
+    assert earlier.records[recording.output_name].state == "waiting"
+    assert earlier.notes == (
+        f"{video} has changed size since it was written; the recording must be analyzed again",
+    )
+    write_manifest(output, [replace(last, output_bytes={})], settings)  # as by an older version
+    assert finished([recording], [both], output).records[recording.output_name].state == "done"
+
+
 def test_a_killed_run_leaves_no_table_that_vouches_for_its_new_outputs(settings, clip, tmp_path):
     (recording,) = find_recordings([str(clip)])
     output = Output(str(tmp_path))
     work.analyze(replace(settings, table="csv"), None, recording, output)
     work._remove_outdated(replace(settings, min_face=50), recording, output)
-    assert not has_same_analysis(recording, settings, output)
+    assert same_analysis(recording, settings, output) is None
     assert not [*tmp_path.glob("tables/*")] and not [*tmp_path.glob("records/*")]
 
 
