@@ -79,7 +79,7 @@ def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
     done, failed = states[DONE], states[FAILED]
     counts = {"done": done, "failed": failed, "not done yet": len(rows) - done - failed}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
-    folder = _common_folder([record.source for record in rows])
+    folder = common_folder([record.source for record in rows])
     place = f" Folder: {_breakable(folder)}." if folder else ""
     more = f" The first {MOST_ROWS} are listed." if len(rows) > MOST_ROWS else ""
     return "\n".join(
@@ -98,7 +98,7 @@ def index_page(records: Iterable[Record], reports: Collection[str]) -> str:
     )
 
 
-def _common_folder(sources: Sequence[str]) -> str:
+def common_folder(sources: Sequence[str]) -> str:
     """Return the path of the folder that holds all sources, with its last separator; empty if none does."""
     prefix = os.path.commonprefix(sources)  # noqa: RUF071  # addresses, too
     return prefix[: max(prefix.rfind("/"), prefix.rfind("\\")) + 1]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import rich.progress
 from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from fer_stream.batch.index import INDEX
+from fer_stream.batch.index import INDEX, common_folder
 from fer_stream.batch.inputs import Recording
 from fer_stream.batch.manifest import Record
 from fer_stream.batch.settings import Settings
@@ -36,6 +35,7 @@ class Progress:
 
     def __init__(self, recordings: Sequence[Recording], *, quiet: bool) -> None:
         self._total = len(recordings)
+        self._folder = common_folder([recording.name for recording in recordings])
         self._total_bytes = float(sum(_weight(recording) for recording in recordings))
         self._quiet = quiet
         self._done = self._failed = 0
@@ -89,9 +89,10 @@ class Progress:
         people = counted(record.faces, "person")
         length, took = clock_text(record.duration_s), clock_text(record.seconds)
         note = f"; {record.error}" if record.error else ""
+        name = record.source.removeprefix(self._folder)
         self._line(
             Text("done ", style=GOOD_HEX),
-            f"{_short_name(record.source)}: {length} of video, {people}, in {took} of work{note}",
+            f"{name}: {length} of video, {people}, in {took} of work{note}",
         )
 
     def failed(self, recording: Recording, error: FerStreamError, share: float) -> None:
@@ -173,7 +174,3 @@ class Progress:
 
 def _weight(recording: Recording) -> int:
     return max(1, recording.size_bytes)
-
-
-def _short_name(source: str) -> str:
-    return PurePath(source).name or source

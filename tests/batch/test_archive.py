@@ -186,6 +186,19 @@ def test_a_failed_recording_does_not_count_for_the_time_left(tmp_path, monkeypat
         assert "0:40 left" in capsys.readouterr().err
 
 
+def test_the_line_about_a_recording_tells_it_from_those_with_the_same_name(tmp_path, capsys):
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.mp4").write_bytes(b"x")
+    recordings = find_recordings([str(tmp_path)])
+    with Progress(recordings, quiet=False) as progress:
+        for recording in recordings:
+            progress.done(recording, Record(recording.name), 1.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"fer-batch: 1/2 done monday{os.sep}x.mp4: ")
+    assert lines[1].startswith(f"fer-batch: 2/2 done tuesday{os.sep}x.mp4: ")
+
+
 @pytest.mark.parametrize(
     ("death", "words"),
     [
