@@ -27,7 +27,7 @@ from fer_stream.command.reporting import BLUR_REMINDER, exit_code_of, say
 from fer_stream.errors import UsageError
 from fer_stream.sources.time_text import parse_time
 from fer_stream.system.extras import require_extra
-from fer_stream.system.files import to_standard_output
+from fer_stream.system.files import new_folders_removed, to_standard_output
 from fer_stream.system.interrupts import interrupts_raised
 from fer_stream.version import __version__
 from fer_stream.words import clock_text, counted
@@ -191,6 +191,8 @@ def _run(options: argparse.Namespace) -> int:
     with interrupts_raised(), ExitStack() as stack:
         output = Output(address)
         if not options.dry_run:
+            if not is_address(address):  # if there is no cluster, for example
+                stack.enter_context(new_folders_removed(Path(address, each) for each in settings.folders))
             output.make(settings.folders)
             output = stack.enter_context(output.marked())
         earlier = finished(recordings, [replace(settings, device_kind=kind) for kind in kinds], output)

@@ -117,6 +117,7 @@ def test_an_address_without_a_cluster_is_one_line(batch, clip, tmp_path):
             assert said.code == 2
             advice = "give the address that `ray start --head` printed"
             assert said.err == f"fer-batch: no Ray cluster answers at {address}; {advice}\n"
+            assert not (tmp_path / "out").exists()
 
 
 def test_a_cluster_that_refuses_the_token_is_one_line(batch, clip, tmp_path, monkeypatch):
