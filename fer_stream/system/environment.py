@@ -1,7 +1,7 @@
 """Prepare the process of a command before other modules load.
 
-This reads and sets environment variables of OpenCV, OpenBLAS, matplotlib and this package, and opens standard
-streams.
+This reads and sets environment variables of OpenCV, OpenBLAS, matplotlib, rich and this package, and opens
+standard streams.
 """
 
 import os
@@ -47,6 +47,9 @@ def clean_environment() -> None:
     # matplotlib writes this time into PDF files, and fails if it is not a number.
     if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():
         del os.environ["SOURCE_DATE_EPOCH"]
+    for name in ("COLUMNS", "LINES"):  # rich would print nothing in a terminal without a size
+        if not os.environ.get(name, "").strip("0"):
+            os.environ.pop(name, None)
     set_opencv_environment()
     # A matplotlibrc in the current folder, or a backend meant for another program, changes or breaks charts.
     os.environ["MATPLOTLIBRC"] = os.devnull

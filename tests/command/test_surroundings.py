@@ -25,6 +25,13 @@ def test_variables_of_opencv_and_matplotlib_do_not_matter(tmp_path):
     assert chart.stat().st_size > 0
 
 
+def test_a_terminal_size_of_0_in_the_environment_hides_nothing(tmp_path):
+    environment = {**os.environ, "COLUMNS": "0", "LINES": "0"}
+    process = start((SAMPLE, "--end", "0.1", "--data", "o.csv"), cwd=tmp_path, env=environment)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and SAMPLE.name in err and "wrote o.csv" in err
+
+
 @posix
 def test_a_folder_that_is_gone_is_one_line(tmp_path):
     process = start((SAMPLE, "--data", "o.csv"), cwd=tmp_path, preexec_fn=tmp_path.rmdir)
