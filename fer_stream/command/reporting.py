@@ -100,6 +100,8 @@ def _in_words(error: Exception) -> FerStreamError | None:
             f"{module} is installed but can't be loaded: {type(error).__name__}: {error}; "
             f"install it again with: pip install --force-reinstall {module}"
         )
+    if isinstance(error, FileNotFoundError) and not error.filename and _is_current_folder_gone():
+        return OutputError("the current folder was removed; change to another one")
     if isinstance(error, OSError):  # from the system, not yet turned into one of our errors
         what = f" {error.filename}" if error.filename else ""
         return OutputError(f"can't read or write{what}: {reason_of(error)}")
@@ -107,6 +109,14 @@ def _in_words(error: Exception) -> FerStreamError | None:
         problem = installation_problem(error)
         return None if problem is None else UsageError(problem)
     return None
+
+
+def _is_current_folder_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def say(program: str, text: str) -> None:
