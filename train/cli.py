@@ -29,6 +29,7 @@ from train.config import GPU_VALUES, RECIPES, TrainConfig, recipe_config
 from train.folders import (
     RUN_NAMES,
     STATE_NAME,
+    check_outside,
     check_pretrained,
     check_resumable,
     check_run_folder,
@@ -247,7 +248,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         raise UsageError(f"--epochs and --minutes can't be used together; see {PROG} --help")
     config = recipe_config(options.recipe, _given(options), on_gpu=False)
     output: Path = options.output or Path("runs") / config.recipe
-    find_layout(options.data)
+    check_outside(output, find_layout(options.data))
     if config.pretrained not in ("imagenet", "none") and not options.resume:
         check_pretrained(Path(config.pretrained))
     if not options.resume:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fer_stream.errors import OutputError, SourceError, UsageError, WeightsError
 from fer_stream.expressions import EXPRESSIONS, FER2013, FERPLUS
+from fer_stream.system.files import resolved
 from train.files import cannot_read, is_file, is_folder
 
 WEIGHTS_NAME = "best-weights.pt"
@@ -110,6 +111,19 @@ def class_folders(folder: Path) -> dict[str, Path]:
         found = ", ".join(entry.name for entry in folders) or "none"
         raise SourceError(f"{folder} should have the folders {', '.join(EXPRESSIONS)}; found {found}")
     return by_expression
+
+
+def check_outside(output: Path, layout: Layout) -> None:
+    """Check that a run does not write among the pictures: its folder would count as a class.
+
+    Raises:
+        OutputError: It would.
+    """
+    for split in (layout.training, layout.validation):
+        if resolved(output).is_relative_to(resolved(split)):
+            raise OutputError(
+                f"can't write into {output}: the pictures are in {split}; choose another --output"
+            )
 
 
 def check_run_folder(output: Path, *, resume: bool, overwrite: bool) -> None:

@@ -210,6 +210,14 @@ def test_a_damaged_picture_is_named(data, tmp_path, capsys):
     assert code == 3 and str(picture) in said
 
 
+def test_an_output_among_the_pictures_is_refused(data, capsys):
+    for output in (data / "train" / "out", data / "validation" / "happy"):
+        files = {*data.rglob("*")}
+        code, said = fails([data, "--output", output], capsys)
+        assert code == 4 and f"can't write into {output}: the pictures are in " in said
+        assert {*data.rglob("*")} == files
+
+
 def test_an_output_that_holds_a_run_or_is_a_file_is_refused(run, data, tmp_path, capsys):
     before = (run / "best-weights.pt").read_bytes()
     code, said = fails([data, "--output", run], capsys)
