@@ -19,7 +19,9 @@ class Frame:
     """One picture of a source.
 
     Attributes:
-        bgr: The picture, uint8 (H, W, 3), upright, in OpenCV's channel order.
+        bgr: The picture, uint8 (H, W, 3), upright, in OpenCV's channel order. It must not change
+            afterwards, because the analysis keeps it for a while. If a camera fills one array again and
+            again, copy the array for each frame.
         index: Position in the whole source, from 0, even if reading started later.
         time_s: Presentation time in a recording; seconds since the start of a live source; 0 for an image.
             Finite, and 0 or more.

@@ -66,8 +66,9 @@ def test_the_parts_together_do_what_the_command_does(analyzer, tmp_path):
 def test_errors_are_typed_and_name_the_remedy(tmp_path):
     with pytest.raises(WeightsError, match="no weights file"):
         fer_stream.Analyzer(weights=tmp_path / "no.pt")
-    with pytest.raises(UsageError, match="auto, cpu, cuda"):
-        fer_stream.Analyzer(device="gpu")
+    for device in ("gpu", 0, None):
+        with pytest.raises(UsageError, match="auto, cpu, cuda"):
+            fer_stream.Analyzer(device=device)
     assert {error.exit_code for error in fer_stream.FerStreamError.__subclasses__()} == {1, 2, 3, 4, 5}
 
 

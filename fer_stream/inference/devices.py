@@ -32,7 +32,7 @@ def pick_device(name: str) -> str:
         return "cpu"
     if name == "auto":
         return _automatic_device()
-    cuda = re.fullmatch(r"cuda(?::([0-9]{1,9}))?", name)
+    cuda = re.fullmatch(r"cuda(?::([0-9]{1,9}))?", name) if isinstance(name, str) else None
     if cuda is None:
         raise UsageError(f"no device {name!r}; use auto, cpu, cuda or cuda:N")
     require_extra("cuda", f"--device {name}")

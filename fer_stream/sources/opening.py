@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 from fer_stream.errors import SourceError, UsageError, one_line, reason_of
 from fer_stream.ranges import CAMERA
 from fer_stream.sources.addresses import (
@@ -49,6 +51,8 @@ def open_source(
         UsageError: The index of a camera is not a whole number of 0 or more, start and end contradict each
             other, or a part of something else than a recording is asked for.
     """
+    if isinstance(spec, np.integer):
+        spec = int(spec)
     if isinstance(spec, int) and not CAMERA.holds(spec):
         raise UsageError(f"the camera's index is {spec!r}, which is not {CAMERA.what}")
     _check_part(start_s, end_s)

@@ -16,7 +16,7 @@ import pytest
 from helpers.fake_camera import FakeVideoCapture
 
 from fer_stream.command.cli import main
-from fer_stream.errors import SourceError
+from fer_stream.errors import SourceError, UsageError
 from fer_stream.sources import cameras, live, open_source
 from fer_stream.sources.cameras import Camera, CameraInfo, list_cameras
 
@@ -89,6 +89,13 @@ def test_a_camera_reports_settings_that_it_does_not_follow(fake_camera: type[Fak
             "camera 0 gives 640x480, not the 1280x720 asked for",
             "camera 0 gives 30 frames/s, not the 60 asked for",
         ]
+
+
+def test_a_camera_can_be_named_by_a_number_of_numpy(fake_camera: type[FakeVideoCapture]) -> None:
+    with open_source(np.arange(2)[1]) as source:
+        assert source.info.name == "camera 1"
+    with pytest.raises(UsageError, match="the camera's index is -1"):
+        open_source(np.int64(-1))
 
 
 def test_a_camera_without_a_picture_says_what_to_do(
