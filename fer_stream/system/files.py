@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -181,7 +182,14 @@ def to_standard_output(data: bytes) -> None:
         if stream is None:
             raise OSError(0, "there is none")
         if hasattr(stream, "buffer"):
-            stream.buffer.write(data)
+            remaining = memoryview(data)
+            while (
+                remaining
+            ):  # with PYTHONUNBUFFERED, a pipe may take only a part, and a full one returns None
+                written = stream.buffer.write(remaining)
+                if written is None:
+                    raise BlockingIOError(errno.EAGAIN, "it takes nothing at the moment")
+                remaining = remaining[written:]
         else:
             stream.write(data.decode("utf-8"))
         stream.flush()
@@ -193,6 +201,10 @@ def to_standard_output(data: bytes) -> None:
             os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError("the reader of standard output went away") from error
+        if isinstance(error, BlockingIOError):  # not as its cause: `is_out_of_memory` would take it for that
+            raise OutputError(
+                "can't write to standard output: its reader made it non-blocking and is too slow"
+            ) from None
         raise OutputError(f"can't write to standard output: {reason_of(error)}") from error
 
 

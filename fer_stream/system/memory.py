@@ -52,6 +52,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error, or one of its causes, says that memory ran out."""
     seen: BaseException | None = error
     while seen is not None:
+        # EAGAIN is the system's error if a new process or thread, such as one of FFmpeg, finds no room.
         if isinstance(seen, MemoryError) or getattr(seen, "errno", None) in (errno.ENOMEM, errno.EAGAIN):
             return True
         text = str(seen).lower()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +63,30 @@ def test_other_outputs_are_finished_when_one_fails_midway(tmp_path):
     assert len(rows) > 4 and all(len(row) == len(COLUMNS) for row in rows)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_pipe_that_does_not_block_is_a_problem_with_the_output(unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_stream", SAMPLE, "--end", "0.1", "--data", "-"],
+        check=False,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(reader)
+    os.close(writer)
+    assert done.returncode == 4
+    assert done.stderr == (
+        "fer-stream: can't write to standard output: its reader made it non-blocking and is too slow\n"
+    )
+
+
 # Errors as the libraries raise them. A real limit hits a different library each time, or ends the process.
 @pytest.mark.parametrize(
     "error",
@@ -87,6 +113,7 @@ def test_out_of_memory_errors_of_all_libraries_are_recognized() -> None:
     for error in (
         MemoryError(),
         OSError(12, "Cannot allocate memory"),
+        OSError(errno.EAGAIN, "Resource temporarily unavailable"),  # a process or a thread of FFmpeg starts
         RuntimeError("can't start new thread"),
         RuntimeError(
             "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer"
