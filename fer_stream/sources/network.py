@@ -11,7 +11,7 @@ from fer_stream.sources.addresses import with_lower_scheme, without_password
 from fer_stream.sources.base import SourceKind
 from fer_stream.sources.feeds import Connection, Feed
 from fer_stream.sources.opencv import Capture
-from fer_stream.sources.playlist import is_endless
+from fer_stream.sources.playlist import names_master_playlists
 from fer_stream.sources.web import Served, is_web_address
 
 # A camera on a slow link needs seconds to answer. Nobody should wait longer than this for an error.
@@ -51,8 +51,11 @@ class NetworkStream(Feed):
 
     def open(self) -> Connection:
         """Connect. See `Feed.open`."""
-        if self._is_hls and is_endless(self._address):
-            raise SourceError(f"{self.name} is a playlist that never ends; give the stream itself")
+        if self._is_hls and names_master_playlists(self._address):
+            raise SourceError(
+                f"{self.name} is a playlist of playlists of playlists, which FFmpeg can't follow; "
+                "give the address of one of its streams"
+            )
         capture = Capture.open(self._address, cv2.CAP_FFMPEG, _PARAMETERS)
         if capture is None:
             raise SourceError(

@@ -19,8 +19,8 @@ _MOST_BYTES = 2**20
 _MOST_VARIANTS = 50
 
 
-def is_endless(address: str) -> bool:
-    """Return whether the playlists that a playlist names name further playlists.
+def names_master_playlists(address: str) -> bool:
+    """Return whether a playlist names playlists that name playlists themselves.
 
     Args:
         address: http or https, with its user and password.

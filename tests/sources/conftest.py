@@ -52,13 +52,14 @@ def fake_camera(monkeypatch: pytest.MonkeyPatch) -> type[FakeVideoCapture]:
 
 @pytest.fixture
 def playlists() -> Iterator[tuple[str, list[str]]]:
-    """Serve playlists, some of which never end. The list grows with every requested path."""
+    """Serve playlists, some of which name master playlists. The list grows with every requested path."""
     master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n"
     media = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.ts\n"
     contents = {
         "/self.m3u8": master.format("self.m3u8"),
         "/circle.m3u8": master.format("/back.m3u8"),
         "/back.m3u8": master.format("circle.m3u8"),
+        "/deep.m3u8": master.format("good.m3u8"),
         "/good.m3u8": master.format("media.m3u8"),
         "/media.m3u8": media,
     }

@@ -1,4 +1,4 @@
-"""Playlists that never end are refused after a few requests."""
+"""Playlists that name master playlists, such as themselves, are refused after a few requests."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pytest
 
 from fer_stream.errors import SourceError
 from fer_stream.sources import open_source, playlist
-from fer_stream.sources.playlist import is_endless
+from fer_stream.sources.playlist import names_master_playlists
 
 
-@pytest.mark.parametrize("name", ["self.m3u8", "circle.m3u8"])
-def test_a_playlist_that_never_ends_is_one_line_and_few_requests(
+@pytest.mark.parametrize("name", ["self.m3u8", "circle.m3u8", "deep.m3u8"])
+def test_a_playlist_of_master_playlists_is_one_line_and_few_requests(
     playlists: tuple[str, list[str]], name: str
 ) -> None:
     address, asked = playlists
-    with pytest.raises(SourceError, match="never ends"):
+    with pytest.raises(SourceError, match="playlist of playlists of playlists"):
         open_source(f"{address}/{name}".replace("http", "HTTP"))
     assert len(asked) < 10
 
 
 def test_an_ordinary_playlist_is_not_refused(playlists: tuple[str, list[str]]) -> None:
     address, _ = playlists
-    assert not is_endless(f"{address}/good.m3u8")
-    assert not is_endless(f"{address}/media.m3u8")
-    assert not is_endless(f"{address}/missing.m3u8")
+    assert not names_master_playlists(f"{address}/good.m3u8")
+    assert not names_master_playlists(f"{address}/media.m3u8")
+    assert not names_master_playlists(f"{address}/missing.m3u8")
 
 
 def test_playlists_that_arrive_slowly_are_left_to_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_playlists_that_arrive_slowly_are_left_to_ffmpeg(monkeypatch: pytest.Mon
         thread.start()
         began_s = time.monotonic()
         try:
-            assert not is_endless(f"http://127.0.0.1:{server.server_port}/slow.m3u8")
+            assert not names_master_playlists(f"http://127.0.0.1:{server.server_port}/slow.m3u8")
             assert time.monotonic() - began_s < 5
         finally:
             ended.set()
