@@ -183,9 +183,8 @@ def to_standard_output(data: bytes) -> None:
             raise OSError(0, "there is none")
         if hasattr(stream, "buffer"):
             remaining = memoryview(data)
-            while (
-                remaining
-            ):  # with PYTHONUNBUFFERED, a pipe may take only a part, and a full one returns None
+            # With PYTHONUNBUFFERED, a pipe may take only a part, or none if it is non-blocking.
+            while remaining:
                 written = stream.buffer.write(remaining)
                 if written is None:
                     raise BlockingIOError(errno.EAGAIN, "it takes nothing at the moment")
