@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from av.bitstream import BitStreamFilterContext
 from fer_stream.errors import reason_of
 from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_container, pick_video_stream
 from fer_stream.sources.timestamps import sound_in_running_time
+from fer_stream.words import duration_text
 
 # Codecs that players of these files understand. Sound in another codec is encoded again. None means all
 # codecs.
@@ -26,23 +28,133 @@ COPIED_CODECS: dict[str, frozenset[str] | None] = {
 ENCODERS = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}
 
 
-@dataclass
-class _Track:
-    """One audio stream.
+# How far sound that is encoded again may stray from the times of the source. People notice sound that is
+# 45 ms early or 125 ms late. AC-3 in a DVD's files has times that are 32 ms late for one frame.
+STRAYS_FAR_S = Fraction(100, 1000)  # this is corrected at once
+STRAYS_A_LITTLE_S = Fraction(20, 1000)  # this is corrected if it lasts
+LASTING_S = Fraction(500, 1000)
 
-    Attributes:
-        source: The stream that is read.
-        output: The stream that is written.
-        copied: Whether packets are copied. Otherwise they are decoded and encoded again.
-        headers: Filter that removes the header of every packet; None if packets have none.
-        last_dts: Decoding time of the last written packet, in its own time base.
+
+class _SampleClock:
+    """Places frames one after another, and corrects that only where the times of the source demand it.
+
+    So times that jitter, go back, or are coarser than the samples do no harm.
     """
 
-    source: av.audio.stream.AudioStream
-    output: av.audio.stream.AudioStream
-    copied: bool
-    headers: BitStreamFilterContext | None = None
-    last_dts: int | None = None
+    def __init__(self) -> None:
+        self.end_s: Fraction | None = None  # of the sound so far
+        self._strays_for_s = Fraction(0)
+        self._catches_up = False
+
+    def place(self, time_s: Fraction, duration_s: Fraction) -> Fraction | None:
+        """Return when a frame with a time starts; None if it must be left out, so that sound is not late."""
+        start_s = time_s if self.end_s is None else self.end_s
+        stray_s = time_s - start_s
+        if abs(stray_s) > STRAYS_A_LITTLE_S:
+            self._strays_for_s += duration_s
+        else:
+            self._strays_for_s, self._catches_up = Fraction(0), False
+        if abs(stray_s) > STRAYS_FAR_S or self._strays_for_s > LASTING_S:
+            self._strays_for_s, self._catches_up = Fraction(0), True
+        if self._catches_up:
+            if stray_s < 0:
+                return None
+            start_s, self._catches_up = time_s, False
+        self.end_s = start_s + duration_s
+        return start_s
+
+
+@dataclass
+class _Track(ABC):
+    """Writes one audio stream of the recording.
+
+    Attributes:
+        stream: The stream that is written.
+        output: The file that it belongs to.
+        offset_s: Time in the source that is 0 in the output.
+        problem: Called with a sentence about sound that is left out.
+    """
+
+    stream: av.audio.stream.AudioStream
+    output: av.container.OutputContainer
+    offset_s: Fraction
+    problem: Callable[[str], None]
+
+    @abstractmethod
+    def write(self, packet: av.Packet) -> None:
+        """Write the sound of one packet, which has a time."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what is left at the end."""
+
+
+@dataclass
+class _CopiedTrack(_Track):
+    """Copies packets.
+
+    Attributes:
+        headers: Filter that removes the header of every packet; None if packets have none.
+    """
+
+    headers: BitStreamFilterContext | None
+    _last_dts: int | None = field(default=None, init=False)
+
+    def write(self, packet: av.Packet) -> None:
+        """Write one packet."""
+        assert packet.pts is not None and packet.time_base is not None
+        shift = round(self.offset_s / packet.time_base)
+        packet.pts -= shift
+        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+        if self._last_dts is not None and packet.dts <= self._last_dts:
+            self.problem("the times of the sound go back in places; left out there")
+            return
+        self._last_dts = packet.dts
+        for ready in [packet] if self.headers is None else self.headers.filter(packet):
+            ready.stream = self.stream
+            self.output.mux(ready)
+
+    def finish(self) -> None:
+        """Do nothing: no packet waits."""
+
+
+@dataclass
+class _EncodedTrack(_Track):
+    """Decodes packets, and encodes the sound again."""
+
+    _clock: _SampleClock = field(default_factory=_SampleClock, init=False)
+
+    def write(self, packet: av.Packet) -> None:
+        """Decode one packet, and encode its sound."""
+        try:
+            frames = cast(list[av.AudioFrame], packet.decode())
+        except av.error.InvalidDataError:
+            self.problem("the sound is damaged in places; left out there")
+            return
+        assert packet.pts is not None and packet.time_base is not None
+        for frame in frames:
+            if frame.pts is not None and frame.time_base is not None:
+                time_s = frame.pts * frame.time_base - self.offset_s
+            elif self._clock.end_s is not None:
+                time_s = self._clock.end_s
+            else:
+                time_s = packet.pts * packet.time_base - self.offset_s
+            rate = frame.sample_rate
+            start_s = self._clock.place(time_s, Fraction(frame.samples, rate))
+            if start_s is not None:
+                frame.pts, frame.time_base = round(start_s * rate), Fraction(1, rate)
+                self._encode(frame)
+            elif self._clock.end_s is not None and time_s < self._clock.end_s - STRAYS_FAR_S:
+                self.problem("the times of the sound go back in places; left out there")
+
+    def finish(self) -> None:
+        """Flush the encoder."""
+        self._encode(None)
+
+    def _encode(self, frame: av.AudioFrame | None) -> None:
+        """Encode and mux a frame, or flush the encoder if it is None. The encoder resamples by itself."""
+        for packet in self.stream.encode(frame):
+            self.output.mux(packet)
 
 
 class AudioTracks:
@@ -66,7 +178,6 @@ class AudioTracks:
         self._tracks: dict[int, _Track] = {}
         self._packets: Iterator[av.Packet] = iter(())
         self._next: av.Packet | None = None
-        self._output: av.container.OutputContainer | None = None
         self._offset_s, self._cut = Fraction(0), False
         self._input: av.container.InputContainer | None = None
         try:
@@ -87,7 +198,7 @@ class AudioTracks:
         """
         if self._input is None:
             return
-        self._output, self._offset_s, self._cut = output, offset_s, cut
+        self._offset_s, self._cut = offset_s, cut
         for stream in self._input.streams.audio:
             try:
                 self._tracks[stream.index] = self._add_stream(output, stream)
@@ -95,7 +206,7 @@ class AudioTracks:
                 self._problem(f"an audio track can't be saved ({reason_of(error)}); saved without it")
         if not self._tracks:
             return
-        sources = [track.source for track in self._tracks.values()]
+        sources = [stream for stream in self._input.streams.audio if stream.index in self._tracks]
         if cut and can_seek:
             try:
                 time_base = sources[0].time_base or Fraction(1, av.time_base)
@@ -125,20 +236,20 @@ class AudioTracks:
             track = self._tracks.get(packet.stream.index)
             if track is not None and not (self._cut and time_s < 0):
                 try:
-                    self._mux_packet(track, packet)
-                except MEDIA_ERRORS as error:
-                    self._drop(track, error)
+                    track.write(packet)
+                except MEDIA_ERRORS:
+                    del self._tracks[packet.stream.index]
+                    saved = duration_text(max(0.0, float(time_s)))
+                    self._problem(f"an audio track can't be saved beyond {saved}")
             self._advance_one()
 
     def finish(self) -> None:
         """Flush the encoders."""
-        for track in list(self._tracks.values()):
-            if track.copied or self._output is None:
-                continue
+        for track in self._tracks.values():
             try:
-                self._mux_encoded(track, None)
-            except MEDIA_ERRORS as error:
-                self._drop(track, error)
+                track.finish()
+            except MEDIA_ERRORS:
+                self._problem("the last moment of an audio track can't be saved")
 
     def close(self) -> None:
         """Close the recording."""
@@ -155,9 +266,13 @@ class AudioTracks:
         if context is None or not context.sample_rate:
             raise ValueError("its codec is unknown")
         copied_codecs = COPIED_CODECS[self._extension]
-        copied = copied_codecs is None or context.name in copied_codecs
-        if copied:
-            added = output.add_stream_from_template(stream)
+        if copied_codecs is None or context.name in copied_codecs:
+            headers = None
+            if context.name == "aac" and not context.extradata:
+                # In a transport stream, every AAC packet has a header that other containers store once.
+                headers = BitStreamFilterContext("aac_adtstoasc", stream)
+            copy = output.add_stream_from_template(stream)
+            track: _Track = _CopiedTrack(copy, output, self._offset_s, self._problem, headers)
         else:
             name = ENCODERS[self._extension]
             rates = av.codec.Codec(name, "w").audio_rates or [48000]
@@ -165,14 +280,10 @@ class AudioTracks:
             layout = "mono" if context.channels == 1 else "stereo"
             encoded = output.add_stream(name, rate=rate, layout=layout)
             assert isinstance(encoded, av.audio.stream.AudioStream)
-            added = encoded
+            track = _EncodedTrack(encoded, output, self._offset_s, self._problem)
         if language := stream.metadata.get("language"):
-            added.metadata["language"] = language
-        headers = None
-        if copied and context.name == "aac" and not context.extradata:
-            # In a transport stream, every AAC packet has a header that other containers store once.
-            headers = BitStreamFilterContext("aac_adtstoasc", stream)
-        return _Track(stream, added, copied, headers)
+            track.stream.metadata["language"] = language
+        return track
 
     def _advance_one(self) -> None:
         """Read up to the next packet that has a time."""
@@ -184,45 +295,6 @@ class AudioTracks:
                     return
         except MEDIA_ERRORS as error:
             self._problem(f"the sound of {self._path} is damaged ({reason_of(error)}); saved up to there")
-
-    def _mux_packet(self, track: _Track, packet: av.Packet) -> None:
-        """Mux one packet, copied or encoded again, with the times of the output."""
-        if not track.copied:
-            for frame in self._decoded(packet):
-                if frame.pts is not None and frame.time_base is not None:
-                    frame.pts -= round(self._offset_s / frame.time_base)
-                self._mux_encoded(track, frame)
-            return
-        assert packet.pts is not None and packet.time_base is not None and self._output is not None
-        shift = round(self._offset_s / packet.time_base)
-        packet.pts -= shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        if track.last_dts is not None and packet.dts <= track.last_dts:
-            self._problem("the times of the sound go back in places; left out there")
-            return
-        track.last_dts = packet.dts
-        for ready in [packet] if track.headers is None else track.headers.filter(packet):
-            ready.stream = track.output
-            self._output.mux(ready)
-
-    def _decoded(self, packet: av.Packet) -> list[av.AudioFrame]:
-        """Return the frames of one packet; empty if it is damaged."""
-        try:
-            return cast(list[av.AudioFrame], packet.decode())
-        except av.error.InvalidDataError:
-            self._problem(f"the sound of {self._path} is damaged in places; left out there")
-            return []
-
-    def _mux_encoded(self, track: _Track, frame: av.AudioFrame | None) -> None:
-        """Encode and mux a frame, or flush the encoder if it is None. The encoder resamples by itself."""
-        assert self._output is not None
-        for packet in track.output.encode(frame):
-            self._output.mux(packet)
-
-    def _drop(self, track: _Track, error: Exception) -> None:
-        """Stop writing a track, and note why."""
-        self._tracks.pop(track.source.index, None)
-        self._problem(f"an audio track ends early: {reason_of(error)}")
 
     def _problem(self, text: str) -> None:
         """Note a problem, but each one only once."""

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from helpers.contexts import make_info
+from helpers.flashes import beeps_s, flashes_s, flashing_clip
 from helpers.paths import SHARED_VIDEOS as VIDEOS
 from helpers.recordings import (
     EXTENSIONS,
@@ -107,6 +108,67 @@ def test_sound_that_the_container_cannot_hold_is_encoded_again(tmp_path):
     assert abs(len(sound) / 48000 - 2) < 0.05
     loudest_hz = np.abs(np.fft.rfft(sound[4800:52800])).argmax()
     assert abs(int(loudest_hz) - 440) <= 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "moved_s"),
+    [
+        pytest.param("mp2", lambda time_s: -0.06 * (1.3 < time_s < 1.5), id="a step back"),
+        pytest.param(
+            "mp2", lambda time_s: -0.03 * (time_s > 1 and round(time_s * 1000) % 240 < 24), id="jitter"
+        ),
+        pytest.param("ac3", lambda time_s: 0.032 * (1.25 < time_s < 1.28), id="a late packet"),
+    ],
+)
+def test_sound_whose_times_go_back_a_little_is_encoded_whole_and_in_step(tmp_path, codec, moved_s):
+    source = flashing_clip(tmp_path / "clip.mkv", codec=codec, duration_s=3, moved_s=moved_s)
+    _, problems = annotate(source, tmp_path / "out.webm")
+    assert problems == []
+    assert beeps_s(tmp_path / "out.webm") == pytest.approx([0.48, 1.48, 2.48], abs=0.005)
+    assert flashes_s(tmp_path / "out.webm") == pytest.approx([0.48, 1.48, 2.48], abs=0.001)
+    assert audio_s(tmp_path / "out.webm") == pytest.approx(3, abs=0.05)
+
+
+def test_a_wrong_first_time_is_put_right_soon(tmp_path):
+    """AC-3 in an MPEG program stream has one after a jump."""
+    source = flashing_clip(tmp_path / "clip.mkv", codec="ac3", moved_s=lambda time_s: 0.032 * (time_s < 0.02))
+    _, problems = annotate(source, tmp_path / "out.webm")
+    assert problems == []
+    beeps = beeps_s(tmp_path / "out.webm")
+    assert beeps[0] == pytest.approx(0.48, abs=0.04)
+    assert beeps[1:] == pytest.approx([1.48, 2.48, 3.48], abs=0.005)
+
+
+def test_sound_that_goes_back_far_is_left_out_until_it_is_in_step_again(tmp_path):
+    source = flashing_clip(tmp_path / "clip.mkv", codec="mp2", moved_s=lambda time_s: -0.2 * (time_s > 1.8))
+    _, problems = annotate(source, tmp_path / "out.webm")
+    assert problems == ["the times of the sound go back in places; left out there"]
+    assert beeps_s(tmp_path / "out.webm") == pytest.approx([0.48, 1.48, 2.28, 3.28], abs=0.025)
+
+
+def test_a_gap_in_encoded_sound_stays(tmp_path):
+    source = flashing_clip(tmp_path / "clip.mkv", codec="mp2", moved_s=lambda time_s: 0.3 * (time_s > 1.3))
+    _, problems = annotate(source, tmp_path / "out.webm")
+    assert problems == []
+    assert beeps_s(tmp_path / "out.webm") == pytest.approx([0.48, 1.78, 2.78, 3.78], abs=0.005)
+
+
+def test_sound_with_coarse_times_is_encoded_whole(tmp_path):
+    """AVI counts the packets of WMA, each of 43 ms, and an AAC packet is half as long."""
+    source = flashing_clip(tmp_path / "clip.avi", codec="wmav2", duration_s=3)
+    _, problems = annotate(source, tmp_path / "out.mp4")
+    assert problems == []
+    assert beeps_s(tmp_path / "out.mp4") == pytest.approx(beeps_s(source), abs=0.005)
+    assert audio_s(tmp_path / "out.mp4") == pytest.approx(audio_s(source), abs=0.05)
+
+
+def test_a_track_that_cannot_be_encoded_any_further_is_named_in_plain_words(tmp_path, monkeypatch):
+    def failing(self: object, packet: object) -> None:
+        raise ValueError("Invalid argument")
+
+    monkeypatch.setattr("fer_stream.sinks.audio._EncodedTrack.write", failing)
+    _, problems = annotate(make_clip(tmp_path / "clip.mp4"), tmp_path / "out.webm")
+    assert problems == ["an audio track can't be saved beyond 0.0 s"]
 
 
 def test_long_sound_is_kept_to_its_end_only_with_the_whole_picture(tmp_path):
