@@ -18,8 +18,8 @@ from fer_stream.sources.container import MEDIA_ERRORS, may_be_joined, open_conta
 from fer_stream.sources.timestamps import sound_in_running_time
 from fer_stream.words import duration_text
 
-# Codecs that players of these files understand. Sound in another codec is encoded again. None means all
-# codecs.
+# Codecs that players of these files understand. Sound in another codec is encoded again. None means every
+# codec that the file can hold.
 COPIED_CODECS: dict[str, frozenset[str] | None] = {
     ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}),
     ".mkv": None,
@@ -265,25 +265,41 @@ class AudioTracks:
         context = stream.codec_context
         if context is None or not context.sample_rate:
             raise ValueError("its codec is unknown")
-        copied_codecs = COPIED_CODECS[self._extension]
-        if copied_codecs is None or context.name in copied_codecs:
-            headers = None
-            if context.name == "aac" and not context.extradata:
-                # In a transport stream, every AAC packet has a header that other containers store once.
-                headers = BitStreamFilterContext("aac_adtstoasc", stream)
-            copy = output.add_stream_from_template(stream)
-            track: _Track = _CopiedTrack(copy, output, self._offset_s, self._problem, headers)
-        else:
-            name = ENCODERS[self._extension]
-            rates = av.codec.Codec(name, "w").audio_rates or [48000]
-            rate = context.sample_rate if context.sample_rate in rates else 48000
-            layout = "mono" if context.channels == 1 else "stereo"
-            encoded = output.add_stream(name, rate=rate, layout=layout)
-            assert isinstance(encoded, av.audio.stream.AudioStream)
-            track = _EncodedTrack(encoded, output, self._offset_s, self._problem)
+        track = self._copied(output, stream) or self._encoded(output, stream)
         if language := stream.metadata.get("language"):
             track.stream.metadata["language"] = language
         return track
+
+    def _copied(
+        self, output: av.container.OutputContainer, stream: av.audio.stream.AudioStream
+    ) -> _CopiedTrack | None:
+        """Return a track that copies packets; None if the output doesn't take this codec."""
+        context = stream.codec_context
+        copied_codecs = COPIED_CODECS[self._extension]
+        if copied_codecs is not None and context.name not in copied_codecs:
+            return None
+        try:
+            copy = output.add_stream_from_template(stream)
+        except ValueError:
+            return None
+        headers = None
+        if context.name == "aac" and not context.extradata:
+            # In a transport stream, every AAC packet has a header that other containers store once.
+            headers = BitStreamFilterContext("aac_adtstoasc", stream)
+        return _CopiedTrack(copy, output, self._offset_s, self._problem, headers)
+
+    def _encoded(
+        self, output: av.container.OutputContainer, stream: av.audio.stream.AudioStream
+    ) -> _EncodedTrack:
+        """Return a track that encodes the sound again."""
+        context = stream.codec_context
+        name = ENCODERS[self._extension]
+        rates = av.codec.Codec(name, "w").audio_rates or [48000]
+        rate = context.sample_rate if context.sample_rate in rates else 48000
+        layout = "mono" if context.channels == 1 else "stereo"
+        encoded = output.add_stream(name, rate=rate, layout=layout)
+        assert isinstance(encoded, av.audio.stream.AudioStream)
+        return _EncodedTrack(encoded, output, self._offset_s, self._problem)
 
     def _advance_one(self) -> None:
         """Read up to the next packet that has a time."""

@@ -110,6 +110,17 @@ def test_sound_that_the_container_cannot_hold_is_encoded_again(tmp_path):
     assert abs(int(loudest_hz) - 440) <= 1
 
 
+@pytest.mark.parametrize("codec", ["pcm_mulaw", "adpcm_ms", "wmav2"])
+def test_sound_that_matroska_cannot_hold_is_encoded_again(tmp_path, codec):
+    source = flashing_clip(tmp_path / "clip.avi", codec=codec, duration_s=2)
+    _, problems = annotate(source, tmp_path / "out.mkv")
+    assert problems == []
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    assert beeps_s(tmp_path / "out.mkv") == pytest.approx(beeps_s(source), abs=0.005)
+    assert audio_s(tmp_path / "out.mkv") == pytest.approx(audio_s(source), abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("codec", "moved_s"),
     [
