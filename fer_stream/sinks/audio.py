@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import cast
 
@@ -98,18 +99,24 @@ class _CopiedTrack(_Track):
     """
 
     headers: BitStreamFilterContext | None
-    _last_dts: int | None = field(default=None, init=False)
+    _next_pts: int | None = field(default=None, init=False)
+    _goes_back: bool = field(default=False, init=False)
 
     def write(self, packet: av.Packet) -> None:
-        """Write one packet."""
+        """Write one packet. If it goes back a little, it takes the first time that is left."""
         assert packet.pts is not None and packet.time_base is not None
-        shift = round(self.offset_s / packet.time_base)
-        packet.pts -= shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        if self._last_dts is not None and packet.dts <= self._last_dts:
-            self.problem("the times of the sound go back in places; left out there")
-            return
-        self._last_dts = packet.dts
+        pts = packet.pts - round(self.offset_s / packet.time_base)
+        if self._next_pts is not None:
+            back_s = (self._next_pts - pts) * packet.time_base
+            self._goes_back = back_s > (0 if self._goes_back else STRAYS_FAR_S)
+            if self._goes_back:
+                self.problem("the times of the sound go back in places; left out there")
+                return
+            pts = max(pts, self._next_pts)
+        # Short packets have equal times in Matroska, which counts milliseconds. MP4 takes no equal times.
+        tick_s = self.stream.time_base if self.output.format.name == "mp4" else None
+        self._next_pts = pts + (ceil(tick_s / packet.time_base) if tick_s else 0)
+        packet.pts = packet.dts = pts
         for ready in [packet] if self.headers is None else self.headers.filter(packet):
             ready.stream = self.stream
             self.output.mux(ready)

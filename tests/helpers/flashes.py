@@ -13,7 +13,12 @@ RATE = 48000
 
 
 def flashing_clip(
-    path: Path, *, codec: str, duration_s: int = 4, moved_s: Callable[[float], float] = lambda time_s: 0.0
+    path: Path,
+    *,
+    codec: str,
+    duration_s: int = 4,
+    packet_samples: int = 1152,
+    moved_s: Callable[[float], float] = lambda time_s: 0.0,
 ) -> Path:
     """Make a recording that flashes and beeps for 0.2 s in the middle of each second.
 
@@ -21,6 +26,7 @@ def flashing_clip(
         path: The recording.
         codec: Codec of the sound.
         duration_s: Its length.
+        packet_samples: Samples in a packet, if the codec leaves the choice.
         moved_s: Gets the true time of a packet of sound. Returns how much later it is stored.
     """
     with av.open(str(path), "w") as container:
@@ -38,8 +44,8 @@ def flashing_clip(
         samples = np.arange(duration_s * RATE)
         is_loud = (samples / RATE % 1 >= 0.48) & (samples / RATE % 1 < 0.68)
         tone = (20000 * np.sin(samples * 2 * np.pi * 1000 / RATE) * is_loud).astype(np.int16)
-        for begin in range(0, len(tone), 1152):
-            sound = av.AudioFrame.from_ndarray(tone[None, begin : begin + 1152], "s16", "mono")
+        for begin in range(0, len(tone), packet_samples):
+            sound = av.AudioFrame.from_ndarray(tone[None, begin : begin + packet_samples], "s16", "mono")
             sound.sample_rate, sound.pts, sound.time_base = RATE, begin, Fraction(1, RATE)
             packets += audio.encode(sound)
         packets += audio.encode(None)
@@ -48,7 +54,7 @@ def flashing_clip(
         for packet in packets:
             if packet.stream is audio:
                 packet.pts += round(moved_s(float(packet.pts * packet.time_base)) / packet.time_base)
-                # No container can store a step back exactly: equal times come instead.
+                # Muxers refuse a step back, so equal times come instead.
                 packet.pts = packet.dts = packet.pts if last is None else max(packet.pts, last)
                 last = packet.pts
             container.mux(packet)

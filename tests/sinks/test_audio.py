@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -138,6 +139,50 @@ def test_sound_whose_times_go_back_a_little_is_encoded_whole_and_in_step(tmp_pat
     assert beeps_s(tmp_path / "out.webm") == pytest.approx([0.48, 1.48, 2.48], abs=0.005)
     assert flashes_s(tmp_path / "out.webm") == pytest.approx([0.48, 1.48, 2.48], abs=0.001)
     assert audio_s(tmp_path / "out.webm") == pytest.approx(3, abs=0.05)
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mkv"])
+def test_sound_whose_times_go_back_a_little_is_copied_whole(tmp_path, extension):
+    """A few packets are 32 ms late, as happens with AC-3 in MPEG streams."""
+    source = flashing_clip(tmp_path / "clip.ts", codec="ac3", duration_s=2)
+    move_packets(source, Fraction(2881, 90000))
+    _, problems = annotate(source, tmp_path / f"out{extension}")
+    assert problems == []
+    sizes = [[size for _, size in audio_packets(path)] for path in (source, tmp_path / f"out{extension}")]
+    assert sizes[0] == sizes[1]
+    assert beeps_s(tmp_path / f"out{extension}") == pytest.approx(flashes_s(source), abs=0.005)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_packets_that_go_back_far_are_left_out(tmp_path, extension):
+    source = flashing_clip(tmp_path / "clip.ts", codec="ac3", duration_s=2)
+    move_packets(source, Fraction(-3, 10))
+    _, problems = annotate(source, tmp_path / f"out{extension}")
+    assert problems == ["the times of the sound go back in places; left out there"]
+    assert audio_s(source) - 0.3 < audio_s(tmp_path / f"out{extension}") < audio_s(source)
+    assert beeps_s(tmp_path / f"out{extension}") == pytest.approx(flashes_s(source), abs=0.005)
+
+
+def move_packets(path: Path, seconds: Fraction) -> None:
+    """Change the time of a few packets of sound in a transport stream, after the first beep."""
+    time_s = audio_packets(path)[30][0]
+    stored = path.read_bytes()
+    assert stored.count(pts_field(time_s)) == 1
+    path.write_bytes(stored.replace(pts_field(time_s), pts_field(time_s + seconds)))
+
+
+def pts_field(time_s: Fraction) -> bytes:
+    """Return a time as an MPEG stream stores it."""
+    pts = round(time_s * 90000)
+    return bytes([0x21 | pts >> 29, pts >> 22 & 255, pts >> 14 & 254 | 1, pts >> 7 & 255, pts << 1 & 254 | 1])
+
+
+def test_packets_shorter_than_a_tick_of_matroska_are_all_copied(tmp_path):
+    """As those of TrueHD, which last 0.83 ms."""
+    source = flashing_clip(tmp_path / "clip.mkv", codec="pcm_s16le", duration_s=1, packet_samples=40)
+    _, problems = annotate(source, tmp_path / "out.mkv")
+    assert problems == []
+    assert audio_packets(tmp_path / "out.mkv") == audio_packets(source)
 
 
 def test_a_wrong_first_time_is_put_right_soon(tmp_path):
