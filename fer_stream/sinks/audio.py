@@ -28,7 +28,6 @@ COPIED_CODECS: dict[str, frozenset[str] | None] = {
 }
 ENCODERS = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}
 
-
 # How far sound that is encoded again may stray from the times of the source. People notice sound that is
 # 45 ms early or 125 ms late. AC-3 in a DVD's files has times that are 32 ms late for one frame.
 STRAYS_FAR_S = Fraction(100, 1000)  # this is corrected at once
@@ -48,7 +47,7 @@ class _SampleClock:
         self._catches_up = False
 
     def place(self, time_s: Fraction, duration_s: Fraction) -> Fraction | None:
-        """Return when a frame with a time starts; None if it must be left out, so that sound is not late."""
+        """Return where to place a frame, in seconds; None if it is left out because the sound is late."""
         start_s = time_s if self.end_s is None else self.end_s
         stray_s = time_s - start_s
         if abs(stray_s) > STRAYS_A_LITTLE_S:
