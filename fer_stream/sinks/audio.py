@@ -12,6 +12,7 @@ from typing import cast
 
 import av
 import av.error
+from av.audio.resampler import AudioResampler
 from av.bitstream import BitStreamFilterContext
 
 from fer_stream.errors import reason_of
@@ -129,6 +130,8 @@ class _EncodedTrack(_Track):
     """Decodes packets, and encodes the sound again."""
 
     _clock: _SampleClock = field(default_factory=_SampleClock, init=False)
+    _shape: tuple[str, str, int] | None = field(default=None, init=False)
+    _converters: dict[tuple[str, str, int], AudioResampler] = field(default_factory=dict, init=False)
 
     def write(self, packet: av.Packet) -> None:
         """Decode one packet, and encode its sound."""
@@ -149,13 +152,24 @@ class _EncodedTrack(_Track):
             start_s = self._clock.place(time_s, Fraction(frame.samples, rate))
             if start_s is not None:
                 frame.pts, frame.time_base = round(start_s * rate), Fraction(1, rate)
-                self._encode(frame)
+                for alike in self._like_the_first(frame):
+                    self._encode(alike)
             elif self._clock.end_s is not None and time_s < self._clock.end_s - STRAYS_FAR_S:
                 self.problem("the times of the sound go back in places; left out there")
 
     def finish(self) -> None:
         """Flush the encoder."""
         self._encode(None)
+
+    def _like_the_first(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """Return a frame in the shape of the first one: TV changes between stereo and more channels."""
+        shape = frame.format.name, frame.layout.name, frame.sample_rate
+        self._shape = self._shape or shape
+        if shape == self._shape:
+            return [frame]
+        if shape not in self._converters:
+            self._converters[shape] = AudioResampler(*self._shape)
+        return self._converters[shape].resample(frame)
 
     def _encode(self, frame: av.AudioFrame | None) -> None:
         """Encode and mux a frame, or flush the encoder if it is None. The encoder resamples by itself."""

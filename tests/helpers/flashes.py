@@ -16,6 +16,8 @@ def flashing_clip(
     path: Path,
     *,
     codec: str,
+    layout: str = "mono",
+    start_s: int = 0,
     duration_s: int = 4,
     packet_samples: int = 1152,
     moved_s: Callable[[float], float] = lambda time_s: 0.0,
@@ -25,6 +27,8 @@ def flashing_clip(
     Args:
         path: The recording.
         codec: Codec of the sound.
+        layout: Its channels.
+        start_s: The time at which it starts.
         duration_s: Its length.
         packet_samples: Samples in a packet, if the codec leaves the choice.
         moved_s: Gets the true time of a packet of sound. Returns how much later it is stored.
@@ -32,13 +36,13 @@ def flashing_clip(
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        audio = container.add_stream(codec, rate=RATE, layout="mono")
+        audio = container.add_stream(codec, rate=RATE, layout=layout)
         audio.bit_rate = 128_000  # WMA needs one
         packets = []
         for index in range(duration_s * 25):
             grey = 255 if 12 <= index % 25 < 17 else 0
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), grey, np.uint8), "bgr24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
+            frame.pts, frame.time_base = start_s * 25 + index, Fraction(1, 25)
             packets += video.encode(frame)
         packets += video.encode(None)
         samples = np.arange(duration_s * RATE)
@@ -46,7 +50,7 @@ def flashing_clip(
         tone = (20000 * np.sin(samples * 2 * np.pi * 1000 / RATE) * is_loud).astype(np.int16)
         for begin in range(0, len(tone), packet_samples):
             sound = av.AudioFrame.from_ndarray(tone[None, begin : begin + packet_samples], "s16", "mono")
-            sound.sample_rate, sound.pts, sound.time_base = RATE, begin, Fraction(1, RATE)
+            sound.sample_rate, sound.pts, sound.time_base = RATE, start_s * RATE + begin, Fraction(1, RATE)
             packets += audio.encode(sound)
         packets += audio.encode(None)
         packets.sort(key=lambda packet: packet.dts * packet.time_base)

@@ -218,6 +218,20 @@ def test_sound_with_coarse_times_is_encoded_whole(tmp_path):
     assert audio_s(tmp_path / "out.mp4") == pytest.approx(audio_s(source), abs=0.05)
 
 
+def test_sound_goes_on_when_its_channels_change(tmp_path):
+    """A film on TV has more channels than the news before it."""
+    pieces = [
+        flashing_clip(tmp_path / f"{start_s}.ts", codec="ac3", layout=layout, start_s=start_s, duration_s=2)
+        for start_s, layout in ((0, "mono"), (2, "5.1"), (4, "stereo"))
+    ]
+    source = tmp_path / "clip.ts"
+    source.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    _, problems = annotate(source, tmp_path / "out.webm")
+    assert problems == []
+    assert beeps_s(tmp_path / "out.webm") == pytest.approx(flashes_s(source), abs=0.02)
+    assert audio_s(tmp_path / "out.webm") == pytest.approx(6, abs=0.1)
+
+
 def test_a_track_that_cannot_be_encoded_any_further_is_named_in_plain_words(tmp_path, monkeypatch):
     def failing(self: object, packet: object) -> None:
         raise ValueError("Invalid argument")
