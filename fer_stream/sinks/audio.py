@@ -29,15 +29,16 @@ COPIED_CODECS: dict[str, frozenset[str] | None] = {
 }
 ENCODERS = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}
 
-# How far sound that is encoded again may stray from the times of the source. People notice sound that is
-# 45 ms early or 125 ms late. AC-3 in a DVD's files has times that are 32 ms late for one frame.
+
+# How far sound may stray from the times of the source. People notice sound that is 45 ms early or 125 ms
+# late. In a DVD's files, AC-3 has times that are 32 ms late for one frame.
 STRAYS_FAR_S = Fraction(100, 1000)  # this is corrected at once
 STRAYS_A_LITTLE_S = Fraction(20, 1000)  # this is corrected if it lasts
 LASTING_S = Fraction(500, 1000)
 
 
 class _SampleClock:
-    """Places frames one after another, and corrects that only where the times of the source demand it.
+    """Lets each frame start where the last one ended, unless the times of the source stray too far from that.
 
     So times that jitter, go back, or are coarser than the samples do no harm.
     """
@@ -48,7 +49,7 @@ class _SampleClock:
         self._catches_up = False
 
     def place(self, time_s: Fraction, duration_s: Fraction) -> Fraction | None:
-        """Return where to place a frame, in seconds; None if it is left out because the sound is late."""
+        """Return when the next frame starts; None if it must be left out, so that the sound is not late."""
         start_s = time_s if self.end_s is None else self.end_s
         stray_s = time_s - start_s
         if abs(stray_s) > STRAYS_A_LITTLE_S:
