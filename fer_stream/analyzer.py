@@ -188,7 +188,7 @@ class Analyzer:
         ends or is closed. They come out half a second late, see `lookahead`. Frames of a live source come out
         at once, and a face is shown from the second frame that sees it.
 
-        Each frame needs an array of its own, because frames are compared with later ones.
+        Give each frame its own array, because frames are compared with later ones.
 
         Raises:
             ValueError: There is no such kind.

@@ -117,7 +117,7 @@ def check_outside(output: Path, layout: Layout) -> None:
     """Check that a run does not write among the pictures: its folder would count as a class.
 
     Raises:
-        OutputError: It would.
+        OutputError: The run would write among them.
     """
     for split in (layout.training, layout.validation):
         if resolved(output).is_relative_to(resolved(split)):

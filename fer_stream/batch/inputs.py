@@ -152,7 +152,7 @@ def find_recordings(
 def _is_annotated(recording: Recording, output: str) -> bool:
     """Return whether a recording is an annotated video that an earlier run wrote to the folder of results.
 
-    Its name tells, because users may have other recordings in a folder `videos` of their own.
+    Judge by its name, because users may keep other recordings in their own folder `videos`.
     """
     if not _ANNOTATED.fullmatch(recording.name):
         return False
@@ -226,7 +226,7 @@ def _local(spec: str) -> Iterator[Recording]:
 
 
 def _in_folder(folder: Path) -> Iterator[Recording]:
-    """Yield the recordings of a folder, and then those of the folders that links in it lead to.
+    """Yield the recordings of a folder, then those of the folders that it links to.
 
     No folder is searched twice, and no link to a folder above it is followed.
     """
@@ -266,7 +266,7 @@ def _recording_at(path: Path) -> Recording:
 
 
 def _missing(spec: str) -> Recording:
-    """Return the recording that a missing file would be."""
+    """Return a recording for a missing file. Its analysis will fail."""
     address = spec if is_address(spec) else os.path.abspath(Path(spec).expanduser())  # noqa: PTH100
     return Recording(address, _utf8(shown(address)).decode(), 0, _stamp(0, []))
 

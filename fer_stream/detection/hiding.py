@@ -23,7 +23,7 @@ SAME_PLACE_OVERLAP = 0.7
 LONGEST_GAP_S = 1.0
 LIVE_AFTER_S = REMEMBERED_S  # the tracker may continue the face within this time
 PACE_S = 0.2  # the motion of a face is measured over this long
-SHORTEST_S = 0.001  # over a shorter time, it is not measured: a clock may give two frames the same time
+SHORTEST_S = 0.001  # no motion is measured over a shorter time, because two frames may have the same time
 DRIFT_PER_S = 0.3  # in sizes of the face: its largest distance from the expected place, on each side
 
 

@@ -49,7 +49,7 @@ class _SampleClock:
         self._catches_up = False
 
     def place(self, time_s: Fraction, duration_s: Fraction) -> Fraction | None:
-        """Return when the next frame starts; None if it must be left out, so that the sound is not late."""
+        """Return the start of the next frame in seconds; None to leave it out because the sound is late."""
         start_s = time_s if self.end_s is None else self.end_s
         stray_s = time_s - start_s
         if abs(stray_s) > STRAYS_A_LITTLE_S:
@@ -88,7 +88,7 @@ class _Track(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what is left at the end."""
+        """Write the rest of the sound, at the end."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ class _CopiedTrack(_Track):
     _goes_back: bool = field(default=False, init=False)
 
     def write(self, packet: av.Packet) -> None:
-        """Write one packet. If it goes back a little, it takes the first time that is left."""
+        """Write one packet. If its time goes back a little, it gets the earliest one that is free."""
         assert packet.pts is not None and packet.time_base is not None
         pts = packet.pts - round(self.offset_s / packet.time_base)
         if self._next_pts is not None:

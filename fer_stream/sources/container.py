@@ -150,7 +150,7 @@ def pick_video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def in_tiles(container: InputContainer) -> bool:
-    """Return whether a container holds a picture in tiles, of which PyAV gives each alone."""
+    """Return whether a container holds a picture in tiles. PyAV gives each tile as a stream of its own."""
     flags = [stream.disposition.value for stream in container.streams.video]
     return any(flag & _DEPENDENT for flag in flags) and not any(flag & _DEFAULT for flag in flags)
 
@@ -252,7 +252,7 @@ def has_timestamps(stream: VideoStream, first: VideoFrame) -> bool:
 
 
 def decoding_delay(stream: VideoStream, first: VideoFrame, first_dts: int | None) -> int | None:
-    """Return how much later than its time a frame is decoded, if only the times of decoding are known.
+    """Return the delay of decoding timestamps, for files that have no presentation timestamps.
 
     Args:
         stream: The stream.

@@ -1,4 +1,4 @@
-"""Find the size at which anamorphic video (DVD, DV, HDV), whose pixels are not square, looks as it should."""
+"""Compute the size of anamorphic video (DVD, DV, HDV) with square pixels."""
 
 from __future__ import annotations
 

@@ -62,6 +62,6 @@ def format_time(seconds: float) -> str:
 def has_reached(time_s: float, limit_s: float) -> bool:
     """Return whether a frame's time is at or after a limit, which may be copied from the table.
 
-    The table rounds times to microseconds, so there a time may be a little later than it is.
+    The table rounds times to microseconds, so a time in it may be slightly later than the frame.
     """
     return max(time_s, round(time_s, 6)) >= limit_s

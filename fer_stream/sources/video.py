@@ -78,7 +78,7 @@ class VideoSource(Source):
         self._end_s = end_s
         self._losses: Losses | None = None
         self._reached_end = False  # of the file
-        self._repeats = False  # whether the file says of some pictures that they stay on longer
+        self._repeats = False  # whether empty packets repeat some of the pictures
         # Of the first packet since the last seek: its position in bytes, and its decoding timestamp.
         self._first_position: int | None = None
         self._first_dts: int | None = None

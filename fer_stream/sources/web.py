@@ -22,7 +22,7 @@ from fer_stream.version import __version__
 TIMEOUT_S = 10.0  # for each wait; as long as a stream may take to open
 ANSWER_LIMIT_S = 2 * TIMEOUT_S  # for all waits together, because a host may send one byte at a time
 _HEAD_BYTES = 1024
-# How the files begin that are read as pictures: JPEG, PNG, BMP, TIFF; for WebP and AVIF see `_is_picture`.
+# The first bytes of pictures: JPEG, PNG, BMP, TIFF. For WebP and AVIF see `_is_picture`.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 
 # What `request` and its reply raise.

@@ -66,7 +66,7 @@ def relative_url(path: Path, folder: Path) -> str | None:
 
 
 def file_identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
-    """Return two numbers for each file that exists: the same for all links to it, and for no other file."""
+    """Return the device and inode numbers of the files that exist. All links to a file have the same ones."""
     identities = set()
     for path in paths:
         with contextlib.suppress(OSError):

@@ -66,7 +66,7 @@ def flashing_clip(
 
 
 def flashes_s(path: Path) -> list[float]:
-    """Return when the picture turns bright."""
+    """Return the times in seconds at which the picture turns bright."""
     with av.open(str(path)) as container:
         frames = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in container.decode(video=0)]
     is_bright = np.array([grey > 128 for _, grey in frames])
@@ -74,7 +74,7 @@ def flashes_s(path: Path) -> list[float]:
 
 
 def beeps_s(path: Path) -> list[float]:
-    """Return when the sound turns loud, by the times of a video's frames of sound."""
+    """Return the times in seconds at which the sound turns loud, by the timestamps of its frames."""
     times_s: list[float] = []
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):

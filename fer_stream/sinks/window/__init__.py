@@ -274,7 +274,7 @@ class WindowSink(Sink):
 
     def _draw_again(self) -> None:
         """Draw the picture with the new settings, even if it is held."""
-        # An overlay keeps each tag at its place, which may not fit any more.
+        # An overlay keeps each tag where it was, which may no longer fit.
         self._plain_overlay = Overlay(show_bars=False)
         self._mirror_overlay = Overlay(show_bars=self._shows_bars)
         if self._picture is not None:
